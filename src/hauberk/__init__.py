@@ -1,0 +1,39 @@
+"""Hauberk: detectors that are fast on the wire and hard for an adversary, with evidence.
+
+Importing this package imports nothing else; each name below is fetched from its room when it is first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hauberk.errors import HauberkError as HauberkError
+    from hauberk.harden import harden as harden
+    from hauberk.runtime import Detector as Detector
+    from hauberk.runtime import Prediction as Prediction
+    from hauberk.runtime import open as open  # noqa: A004
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "HauberkError": "hauberk.errors",
+    "harden": "hauberk.harden",
+    "Detector": "hauberk.runtime",
+    "Prediction": "hauberk.runtime",
+    "open": "hauberk.runtime",
+}
+
+__all__ = ["Detector", "HauberkError", "Prediction", "harden", "open"]
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOMS.get(name)
+    if room is None:
+        raise AttributeError(f"module 'hauberk' has no attribute {name!r}")
+    return getattr(import_module(room), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*_ROOMS, "__version__"])

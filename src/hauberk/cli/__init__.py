@@ -1,0 +1,98 @@
+"""The command line: one file a command, thin. A command's floor is imported when it runs, not for `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import hauberk
+from hauberk.cli.output import Output
+from hauberk.errors import HauberkError, MissingExtraError
+
+_COMMANDS = {
+    "train": "train a reference detector",
+    "harden": "make a small, fast, encrypted and signed bundle of a detector",
+    "verify": "check a bundle's format and signature",
+    "inspect": "show what a bundle holds",
+    "predict": "score records with a bundle",
+    "serve": "answer over HTTP with the Open Inference Protocol",
+    "data": "list and describe the known data sets",
+    "keys": "make and show keys",
+}
+
+# Which extra brings a package that a command may find missing.
+_EXTRAS = {
+    "granian": "serve",
+    "jinja2": "harden",
+    "onnx": "harden",
+    "onnx_ir": "harden",
+    "onnxscript": "harden",
+    "polars": "harden",
+    "rich": "harden",
+    "safetensors": "harden",
+    "torch": "harden",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see `docs/how-to/command-line.md`)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser(words)
+    options = parser.parse_args(words)
+    logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(levelname)s %(message)s")
+    output = Output(json=options.json)
+    try:
+        return int(options.run(options, output))
+    except KeyboardInterrupt:
+        output.error("interrupted")
+        return 130
+    except BrokenPipeError:
+        return 2
+    except Exception as error:  # noqa: BLE001 - the last place that can turn an error into one clear line
+        return _report(error, output, debug=options.debug)
+
+
+def _report(error: Exception, output: Output, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    known = _as_known(error)
+    if known is None:
+        output.error(f"internal error: {type(error).__name__}: {error} (run again with --debug and report it)")
+        return 2
+    output.error(str(known))
+    return known.exit_code
+
+
+def _as_known(error: Exception) -> HauberkError | None:
+    """The error as one of ours, where it is one or has an obvious one-line meaning."""
+    if isinstance(error, HauberkError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        extra = _EXTRAS[error.name]
+        return MissingExtraError(f"this needs {error.name}, which is not installed: pip install 'hauberk[{extra}]'")
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return HauberkError(f"{where}{error.strerror}")
+    return None
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hauberk", description="Detectors that are fast on the wire and hard for an adversary, with evidence."
+    )
+    parser.add_argument("--version", action="version", version=f"hauberk {hauberk.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    asked = next((word for word in words if not word.startswith("-")), None)
+    for name, summary in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        command.add_argument("--json", action="store_true", help="print one JSON document on standard output")
+        command.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+        if name == asked:
+            module = import_module(f"hauberk.cli.{name}")
+            module.configure(command)
+            command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,97 @@
+"""What commands print: text or one JSON document on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hauberk.progress import SILENT, Progress, Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+
+class Output:
+    """Where a command's words go.
+
+    Args:
+        json: One JSON document is wanted; then `text` prints nothing and `document` prints.
+    """
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+
+    def text(self, line: str = "") -> None:
+        """Print a line for people; nothing in JSON mode."""
+        if not self.json:
+            sys.stdout.write(f"{line}\n")
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print left-aligned columns for people, wide enough for their longest cell; nothing in JSON mode."""
+        lines = [list(header), *(list(row) for row in rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+        for line in lines:
+            self.text("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+    def document(self, value: object) -> None:
+        """Print the command's one JSON document (structs and plain data); nothing for people."""
+        if self.json:
+            sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+    def note(self, line: str) -> None:
+        """Print a line on standard error."""
+        sys.stderr.write(f"{line}\n")
+
+    def error(self, message: str) -> None:
+        """Print an error on standard error, as one line."""
+        self.note(f"hauberk: {' '.join(message.split())}")
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Bars on standard error while the block runs; silent where `rich` is missing or nobody watches."""
+        if not sys.stderr.isatty():
+            yield SILENT
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[figures]}"),
+        )
+        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+            yield _RichProgress(bars)
+
+
+class _RichProgress:
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+
+    @contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Task]:
+        """Show one bar."""
+        identifier = self._bars.add_task(description, total=total, figures="")
+        try:
+            yield _RichTask(self._bars, identifier)
+        finally:
+            self._bars.remove_task(identifier)
+
+
+class _RichTask:
+    def __init__(self, bars: Bars, identifier: TaskID) -> None:
+        self._bars = bars
+        self._identifier = identifier
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        """Move the bar and show the newest figures."""
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        self._bars.update(self._identifier, advance=steps, figures=shown)

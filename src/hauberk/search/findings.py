@@ -1,4 +1,4 @@
-"""What a search found, as plain data: the report shows it, the evidence carries it, nothing else is computed from it."""
+"""What a search found, as plain data: the report shows it and the evidence carries it; nothing computes from it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,7 @@
+"""`python -m hauberk`, the same as the `hauberk` command."""
+
+import sys
+
+from hauberk.cli import main
+
+sys.exit(main())

@@ -1,0 +1,57 @@
+"""The frame of the command line: one clear line, the documented exit code, nothing heavy for --help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hauberk.cli import main
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "hauberk", *words], capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command():
+    shown = run("--help")
+    assert shown.returncode == 0
+    for command in ("train", "harden", "verify", "inspect", "predict", "serve", "data", "keys"):
+        assert command in shown.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, hauberk.cli\ntry: hauberk.cli.main(['--help'])\nexcept SystemExit: pass\n" + (
+        "print(sorted({'numpy', 'torch', 'onnx', 'onnxruntime', 'rich', 'polars'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.endswith("[]\n")
+
+
+def test_importing_the_package_imports_no_room():
+    code = "import sys, hauberk; print([name for name in sys.modules if name.startswith('hauberk.')])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
+
+
+def test_an_unknown_command_is_bad_usage():
+    shown = run("melt")
+    assert shown.returncode == 2
+    assert "invalid choice: 'melt'" in shown.stderr
+
+
+def test_a_missing_file_is_one_line_and_exit_code_2(capsys, tmp_path):
+    assert main(["inspect", str(tmp_path / "nowhere.hbk")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "nowhere.hbk" in error
+
+
+def test_every_lazy_name_is_there():
+    import hauberk
+
+    for name in hauberk.__all__:
+        assert getattr(hauberk, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'melt'"):
+        _ = hauberk.melt

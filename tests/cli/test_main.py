@@ -22,7 +22,8 @@ def test_help_names_every_command():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, hauberk.cli\ntry: hauberk.cli.main(['--help'])\nexcept SystemExit: pass\n" + (
+    code = (
+        "import sys, hauberk.cli\ntry: hauberk.cli.main(['--help'])\nexcept SystemExit: pass\n"
         "print(sorted({'numpy', 'torch', 'onnx', 'onnxruntime', 'rich', 'polars'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

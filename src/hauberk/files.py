@@ -1,0 +1,132 @@
+"""Files that are whole or not there: writing that cannot leave half a file, reading that cannot run away."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from hauberk.errors import InputError
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Write a file so that, whatever happens, `path` holds either all of `data` or what it held before.
+
+    The bytes go to a temporary file in the same folder, reach the disk, and only then take the name. A symbolic link is
+    followed: the file that it leads to is replaced.
+
+    Args:
+        path: Where to write; its folder must exist.
+        data: The whole content.
+        mode: Permission bits, exactly; `None` gives what the user's umask allows.
+
+    Raises:
+        InputError: The folder is missing or not writable, the disk is full, or `path` is something other than a file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path}: cannot write: this is not a regular file; name a file")
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        _write_new(temporary, data, mode)
+        temporary.replace(target)
+        _settle(target.parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {_reason(error, target)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_once(path: Path, data: bytes, *, mode: int) -> bool:
+    """Write a file that must not be there yet; of several processes that try at once, exactly one succeeds.
+
+    Args:
+        path: Where to write; its folder must exist.
+        data: The whole content.
+        mode: Permission bits, exactly, from the first moment on.
+
+    Returns:
+        Whether this call made the file; False where something of that name was there, which is left as it is.
+
+    Raises:
+        InputError: The folder is missing or not writable, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        _write_new(temporary, data, mode)
+        os.link(temporary, path)  # unlike a rename, a link never replaces what is there
+        _settle(path.parent)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {_reason(error, path)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return True
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Read a whole file into memory, unless it is longer than `limit` bytes.
+
+    Raises:
+        InputError: There is no such file, it is not a regular file (a pipe would never end), cannot be read, or is
+            longer than `limit`.
+    """
+    pieces: list[bytes] = []
+    length = 0
+    try:
+        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"{path}: not a regular file; name a file")
+            while length <= limit and (
+                piece := os.read(descriptor, min(max(status.st_size, 1 << 16), limit + 1 - length))
+            ):
+                pieces.append(piece)
+                length += len(piece)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from error
+    if length > limit:
+        raise InputError(f"{path}: longer than {limit} bytes, the most that is read of such a file")
+    return b"".join(pieces)
+
+
+def _write_new(path: Path, data: bytes, mode: int | None) -> None:
+    """Create `path`, which must not exist, with its final permissions, and bring `data` to the disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o666 if mode is None else 0o600), "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def _settle(folder: Path) -> None:
+    """Bring a folder's new entry to the disk, where the file system knows how."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError, path: Path) -> str:
+    if error.errno == errno.ENOENT:
+        return f"the folder {path.parent} does not exist; make it first"
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return f"the folder {path.parent} is not writable; choose another"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return "no space left on the disk; nothing was written"
+    return (error.strerror or str(error)).lower()

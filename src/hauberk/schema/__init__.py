@@ -1,7 +1,9 @@
 """What a record is and how it becomes numbers."""
 
+from hauberk.schema.coding import Coded, Coder
 from hauberk.schema.decision import Decision, logit, sigmoid
 from hauberk.schema.feature_space import FeatureSpace, Preprocessing, Scaling
+from hauberk.schema.file import decode_schema, encode_schema, read_schema, write_schema
 from hauberk.schema.record import (
     UNKNOWN_CODE,
     BooleanFeature,
@@ -18,6 +20,8 @@ __all__ = [
     "UNKNOWN_CODE",
     "BooleanFeature",
     "CategoricalFeature",
+    "Coded",
+    "Coder",
     "Decision",
     "Feature",
     "FeatureSpace",
@@ -28,6 +32,10 @@ __all__ = [
     "Preprocessing",
     "RecordSchema",
     "Scaling",
+    "decode_schema",
+    "encode_schema",
     "logit",
+    "read_schema",
     "sigmoid",
+    "write_schema",
 ]

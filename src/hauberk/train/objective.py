@@ -1,0 +1,61 @@
+"""What training minimises.
+
+An objective maps a batch to a scalar loss. It is handed the indices of the batch's records too, so that it can look up
+what was computed for them beforehand (a teacher's logits, say).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hauberk.errors import InputError
+
+Objective = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+"""(module, features float32 [B, D], targets int64 [B], indices int64 [B]) to a scalar loss, all on one device."""
+
+
+def balanced_weights(targets: NDArray[np.int64]) -> tuple[float, float]:
+    """Weights of benign and attack records that make both classes count alike: `N / (2 * N_class)`.
+
+    Args:
+        targets: Int64 [N], 0 benign and 1 attack.
+
+    Raises:
+        InputError: Only one class occurs.
+    """
+    records, attacks = len(targets), int(np.count_nonzero(targets))
+    if attacks in (0, records):
+        present = "attacks" if attacks else "benign records"
+        raise InputError(f"the training records are all {present}; a detector needs both classes to learn from")
+    return records / (2 * (records - attacks)), records / (2 * attacks)
+
+
+def margin(logits: Tensor, benign: int) -> Tensor:
+    """Log-odds of attack [N] of logits [N, K], as `hauberk.schema.Decision.margin` defines them."""
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    others = [column for column in range(logits.shape[1]) if column != benign]
+    return torch.logsumexp(logits[:, others], dim=1) - logits[:, benign]
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, benign: int = 0) -> Tensor:
+    """Weighted binary cross-entropy on the margin, in nats, averaged over the sum of weights.
+
+    With two logits this is the weighted softmax cross-entropy; with K > 2 it asks only that some attack logit
+    outweighs the benign one, which is what the decision looks at.
+
+    Args:
+        logits: [N, K].
+        targets: Int64 [N], 0 benign and 1 attack.
+        weights: [2], of benign and of attack.
+        benign: Index of the benign logit.
+    """
+    attack = targets.to(logits.dtype)
+    losses = nn.functional.binary_cross_entropy_with_logits(margin(logits, benign), attack, reduction="none")
+    weight = weights[targets]
+    return (weight * losses).sum() / weight.sum()

@@ -1,0 +1,78 @@
+"""What can be chosen about a training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import torch
+
+from hauberk.errors import InputError
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to train.
+
+    Attributes:
+        epochs: The most epochs to run, at least 1.
+        batch_size: Records a step of the optimiser, at least 1.
+        learning_rate: Of AdamW, above 0.
+        weight_decay: Of AdamW, at least 0.
+        patience: Epochs without a lower validation loss after which training stops, at least 1.
+        class_weights: Weigh both classes alike, however rare one is.
+        benign: Index of the benign logit.
+        seed: Seed of the order of batches and of everything random in the module.
+        threads: Threads that torch may use; on the CPU the same seed and threads give the same weights bit for bit.
+        device: "cpu", "cuda" or "cuda:N".
+        precision: "bfloat16" runs matrix products in bfloat16 (autocast); weights stay float32.
+
+    Raises:
+        InputError: A value out of its range.
+    """
+
+    epochs: int = 80
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    patience: int = 10
+    class_weights: bool = True
+    benign: int = 0
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"training option {name} is {getattr(self, name)}; at least 1 is needed")
+        if not 0 < self.learning_rate < float("inf"):
+            raise InputError(f"training option learning_rate is {self.learning_rate}; a number above 0 is needed")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise InputError(f"training option weight_decay is {self.weight_decay}; a number from 0 is needed")
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"training option seed is {self.seed}; a whole number from 0 to 2**63 - 1 is needed")
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name, if this machine has it.
+
+    Raises:
+        InputError: It is not a device that this installation of torch can use.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r} is unknown; use cpu, cuda or cuda:N") from error
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise InputError(f"device {name!r} is not supported; use cpu, cuda or cuda:N")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found == 0:
+        raise InputError(f"device {name!r}: torch {torch.__version__} finds no CUDA device here; use --device cpu")
+    if (device.index or 0) >= found:
+        raise InputError(f"device {name!r}: there are {found} CUDA devices, counted from 0")
+    return device

@@ -115,10 +115,17 @@ class Verifier(Protocol):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """A named sequence of steps."""
+    """A named sequence of steps.
+
+    Attributes:
+        name: Short and unique among the candidates of a search.
+        steps: In the order in which they are applied.
+        summary: What the result is, in one sentence for the report.
+    """
 
     name: str
     steps: tuple[Step, ...] = ()
+    summary: str = ""
 
     @property
     def trains(self) -> bool:
@@ -167,7 +174,8 @@ class Recipe(msgspec.Struct, frozen=True):
         kinds = {str(kind.__struct_config__.tag): kind for kind in steps}
         try:
             raw = msgspec.json.decode(text, type=_RawRecipe)
-            return Recipe(name=raw.name, steps=tuple(_step(entry, kinds) for entry in raw.steps))
+            steps_read = tuple(_step(entry, kinds) for entry in raw.steps)
+            return Recipe(name=raw.name, steps=steps_read, summary=raw.summary)
         except msgspec.MsgspecError as error:
             raise InputError(f"recipe: {error}") from error
 
@@ -175,6 +183,7 @@ class Recipe(msgspec.Struct, frozen=True):
 class _RawRecipe(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     steps: list[dict[str, object]]
+    summary: str = ""
 
 
 def _step(entry: dict[str, object], kinds: dict[str, type[Step]]) -> Step:

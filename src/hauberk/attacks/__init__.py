@@ -1,0 +1,27 @@
+"""Attacks on a detector in feature space, under one threat model; `ATTACKS` is what the shared checks run over."""
+
+from hauberk.attacks.base import Attack, AttackResult, Model, ScoredModel, classified_right, headroom
+from hauberk.attacks.fgsm import FGSM
+from hauberk.attacks.gradient import GradientAttack, WhiteBox
+from hauberk.attacks.pgd import PGD
+from hauberk.attacks.score_search import ScoreSearch
+from hauberk.attacks.threat import FeatureThreat
+
+ATTACKS: dict[str, type[Attack[WhiteBox]]] = {attack.name: attack for attack in (FGSM, PGD, ScoreSearch)}
+"""Every attack, by name. A `WhiteBox` answers scores, too, so each of them runs on one."""
+
+__all__ = [
+    "ATTACKS",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "AttackResult",
+    "FeatureThreat",
+    "GradientAttack",
+    "Model",
+    "ScoreSearch",
+    "ScoredModel",
+    "WhiteBox",
+    "classified_right",
+    "headroom",
+]

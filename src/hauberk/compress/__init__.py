@@ -1,0 +1,20 @@
+"""Making a core smaller and faster. Each step declares how far its result may move; `search` judges what pays."""
+
+from hauberk.compress.distill import Distill
+from hauberk.compress.precision import HalfPrecision
+from hauberk.compress.quantize import QuantizeDynamic, QuantizeStatic
+from hauberk.compress.recipes import default_recipes, narrower
+from hauberk.recipe import Step
+
+STEPS: tuple[type[Step], ...] = (QuantizeDynamic, QuantizeStatic, HalfPrecision, Distill)
+"""Every kind of compression step, for reading recipes back (`Recipe.from_json`)."""
+
+__all__ = [
+    "STEPS",
+    "Distill",
+    "HalfPrecision",
+    "QuantizeDynamic",
+    "QuantizeStatic",
+    "default_recipes",
+    "narrower",
+]

@@ -1,0 +1,73 @@
+"""Half precision: weights kept as float16, computed with as float32.
+
+The file halves. Weights are widened by a Cast that ONNX Runtime folds away when it loads the graph, so the running
+model is the float32 model with rounded weights: same kernels, same speed, no activation that could overflow. Computing
+in float16 throughout gains nothing on processors without such kernels: ONNX Runtime then widens every operand by
+itself and loses its fusions (docs/reference/compression.md has the figures).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from hauberk.artifact import Artifact, OnnxArtifact
+from hauberk.compress.core import read_core
+from hauberk.errors import ContractError, InputError
+from hauberk.recipe import Context, Contract, Lossy, Step
+
+_LARGEST = float(np.finfo(np.float16).max)
+_SMALLEST_TENSOR = 64  # below this many values a Cast node takes more bytes than half precision saves
+
+
+class HalfPrecision(Step, frozen=True, kw_only=True, tag="half-precision"):
+    """Keep weights as float16 (IEEE 754 binary16, 11 significant bits)."""
+
+    CONTRACT: ClassVar[Lossy] = Lossy(agreement=0.995, rms=0.01)
+
+    @property
+    def contract(self) -> Contract:
+        """Decisions agree on 99.5 % of real records, logits within 1 % of their root mean square."""
+        return self.CONTRACT
+
+    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - needs no records
+        """Return the graph with its large float32 constants in float16.
+
+        Raises:
+            InputError: Not a core, quantized, or without float32 constants of a size that is worth it.
+            ContractError: A constant exceeds the range of float16 (65504); the message names it.
+        """
+        core = read_core(artifact, self.name)
+        core.require_float()
+        graph = core.model.graph
+        casts = [_halve(tensor, self.name) for tensor in graph.initializer if _worth_halving(tensor)]
+        if not casts:
+            raise InputError(
+                f"{self.name}: nothing to store in half precision, the graph has no float32 constant of"
+                f" {_SMALLEST_TENSOR} values or more"
+            )
+        nodes = [*casts, *graph.node]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        return core.finished(core.model)
+
+
+def _worth_halving(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) >= _SMALLEST_TENSOR
+
+
+def _halve(tensor: onnx.TensorProto, step: str) -> onnx.NodeProto:
+    """Turn an initializer into float16 under another name, in place; return the Cast that gives the old name back."""
+    values = numpy_helper.to_array(tensor)
+    largest = float(np.abs(values).max())
+    if not largest <= _LARGEST:  # NaN compares False
+        raise ContractError(
+            f"{step}: {tensor.name!r} holds {largest:.4g}, float16 ends at {_LARGEST:.0f}; keep this model in float32"
+        )
+    name = tensor.name
+    tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))
+    return helper.make_node("Cast", [f"{name}/half"], [name], name=f"{name}/widen", to=onnx.TensorProto.FLOAT)

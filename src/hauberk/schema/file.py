@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from hauberk.errors import InputError, SchemaError
-from hauberk.files import write_atomically
+from hauberk.errors import SchemaError
+from hauberk.files import read_bounded, write_atomically
 from hauberk.schema.record import RecordSchema
 
 LARGEST_FILE = 64 * 1024 * 1024
@@ -22,13 +22,7 @@ def read_schema(path: Path) -> RecordSchema:
         SchemaError: It is not JSON, has an unknown or ill-typed field (the message gives its place), or contradicts
             itself.
     """
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"{path}: larger than {LARGEST_FILE} bytes, which no schema is")
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the schema: {error.strerror or error}") from error
-    return decode_schema(text, str(path))
+    return decode_schema(read_bounded(path, LARGEST_FILE), str(path))
 
 
 def decode_schema(text: bytes, where: str = "schema") -> RecordSchema:

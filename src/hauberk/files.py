@@ -70,12 +70,17 @@ def write_once(path: Path, data: bytes, *, mode: int) -> bool:
     return True
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
+def read_bounded(path: Path, limit: int, *, private: bool = False) -> bytes:
     """Read a whole file into memory, unless it is longer than `limit` bytes.
 
+    Args:
+        path: What to read.
+        limit: The most bytes that are read.
+        private: Refuse a file that anyone but its owner may read.
+
     Raises:
-        InputError: There is no such file, it is not a regular file (a pipe would never end), cannot be read, or is
-            longer than `limit`.
+        InputError: There is no such file, it is not a regular file (a pipe would never end), cannot be read, is longer
+            than `limit`, or should be private and is not.
     """
     pieces: list[bytes] = []
     length = 0
@@ -86,6 +91,9 @@ def read_bounded(path: Path, limit: int) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise InputError(f"{path}: not a regular file; name a file")
+            if private and status.st_mode & 0o077:
+                mode = stat.S_IMODE(status.st_mode)
+                raise InputError(f"{path}: mode {mode:04o} lets others read it; run 'chmod 600 {path}'")
             while length <= limit and (
                 piece := os.read(descriptor, min(max(status.st_size, 1 << 16), limit + 1 - length))
             ):

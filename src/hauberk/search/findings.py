@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 from hauberk.artifact import StepRecord
+from hauberk.evaluate.quality import ClassFigures
+from hauberk.evaluate.robustness.figures import AttackFigures
 from hauberk.measurement import Machine, Measurement
 from hauberk.requirements import Outcome
 
@@ -33,42 +35,6 @@ class CandidateFindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     reasons: tuple[str, ...]
     measurements: dict[str, Measurement]
     history: tuple[StepRecord, ...]
-
-
-class ClassFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the records of one class fared on the test split.
-
-    Attributes:
-        name: The class as the label column names it.
-        attack: Whether records of this class should raise an alert.
-        records: How many there are.
-        alerts: How many of them raised an alert.
-        rate: Share of records handled right (alerts for attacks, silence for benign), with its interval.
-        seen: Whether the class occurs in the training split.
-    """
-
-    name: str
-    attack: bool
-    records: int
-    alerts: int
-    rate: Measurement
-    seen: bool
-
-
-class AttackFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one attack achieved against one candidate.
-
-    Attributes:
-        attack: Name of the attack ("fgsm", "pgd", "score-search", …).
-        knowledge: How it was aimed: "white-box", "transfer" or "scores".
-        survived: Share of records still classified right afterwards, with its interval.
-        queries: Queries a record on the real session; 0 for attacks that need none.
-    """
-
-    attack: str
-    knowledge: str
-    survived: Measurement
-    queries: int
 
 
 class DataFindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

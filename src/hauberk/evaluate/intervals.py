@@ -70,7 +70,7 @@ def paired_rates(
 def percentile_interval(value: float, resampled: NDArray[np.floating]) -> Estimate:
     """A value with the 2.5 % and 97.5 % percentiles of its bootstrap distribution, widened to hold the value."""
     low, high = np.percentile(resampled, [2.5, 97.5])
-    return Estimate(value=value, low=min(value, float(low)), high=max(value, float(high)))
+    return Estimate(value=float(value), low=min(float(value), float(low)), high=max(float(value), float(high)))
 
 
 class Curve(NamedTuple):

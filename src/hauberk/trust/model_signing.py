@@ -100,7 +100,6 @@ def verify_files(
     digests: Mapping[str, str],
     policy: TrustPolicy,
     *,
-    name: str | None = None,
     signature_name: str | None = None,
 ) -> PublicKey:
     """Check that a trusted signer signed exactly these files.
@@ -110,7 +109,6 @@ def verify_files(
         digests: SHA-256 (hex) by name of every file that is there; one more or less than was signed is refused,
             whatever the signature says is to be ignored.
         policy: Whose signature counts.
-        name: What the signed name of the model must be; `None` where it does not matter.
         signature_name: Given, the file must be byte for byte as `sign_files` writes it; `None` accepts any rendering,
             such as that of the public tool.
 
@@ -126,12 +124,14 @@ def verify_files(
     signer = policy.signer(bundle.verification_material.public_key.hint)
     payload = open_envelope(bundle.dsse_envelope, signer, canonical=canonical)
     statement = read(payload, _Statement, limit=SIGNATURE_LIMIT, what="signature")
-    signed_name = statement.subject[0].name if len(statement.subject) == 1 else None
-    if signed_name is None or (name is not None and signed_name != name):
-        raise TrustError(f"signature: it is over {signed_name or 'several models'!r}, expected {name!r}")
+    if len(statement.subject) != 1:
+        raise TrustError("signature: expected one over exactly one model")
     ignored = (signature_name,) if signature_name is not None else statement.predicate.serialization.ignore_paths
     expected = _statement(
-        digests, name=signed_name, ignored=ignored, symlinks=statement.predicate.serialization.allow_symlinks
+        digests,
+        name=statement.subject[0].name,
+        ignored=ignored,
+        symlinks=not canonical and statement.predicate.serialization.allow_symlinks,
     )
     if statement != expected:
         raise TrustError(f"signature: {_difference(statement, digests)}")

@@ -110,7 +110,7 @@ def _values(feature: Feature) -> str:
 
     if isinstance(feature, CategoricalFeature):
         return f"{len(feature.categories)} categories"
-    return "false or true" if isinstance(feature, BooleanFeature) else f"{feature.low:g} to {feature.high:g}"
+    return "false or true" if isinstance(feature, BooleanFeature) else f"{feature.low:,} to {feature.high:,}"
 
 
 def _class_counts(splits: Splits) -> dict[str, dict[str, int]]:

@@ -7,12 +7,14 @@ and for checking that graph.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from hauberk.errors import SchemaError
 from hauberk.schema.record import RecordSchema
 
 
@@ -40,11 +42,25 @@ class FeatureSpace:
     Args:
         schema: The record schema.
         preprocessing: As many scalings as the schema has numbers.
+
+    Raises:
+        SchemaError: Their number differs, an offset or a scale is not finite, or a scale is 0.
     """
 
     def __init__(self, schema: RecordSchema, preprocessing: Preprocessing) -> None:
         self.schema = schema
         self.preprocessing = preprocessing
+        if len(preprocessing.scalings) != len(schema.numbers):
+            raise SchemaError(
+                f"preprocessing: {len(preprocessing.scalings)} scalings for {len(schema.numbers)} numbers; "
+                "give one for each"
+            )
+        for feature, scaling in zip(schema.numbers, preprocessing.scalings, strict=True):
+            if not (math.isfinite(scaling.offset) and math.isfinite(scaling.scale) and scaling.scale):
+                raise SchemaError(
+                    f"preprocessing: column {feature.name!r}: offset {scaling.offset} and scale {scaling.scale} "
+                    "must be finite, and the scale not 0"
+                )
 
     @cached_property
     def groups(self) -> tuple[range, ...]:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from hauberk.errors import InputError, SchemaError
-from hauberk.files import write_atomically
+from hauberk.files import read_bounded, write_atomically
 from hauberk.measurement import Measurement
 from hauberk.schema import Decision, FeatureSpace, Preprocessing, RecordSchema
 
@@ -81,7 +81,7 @@ def write_card(card: ModelCard, path: Path) -> None:
     """Write a card, atomically.
 
     Raises:
-        OSError: The file cannot be written.
+        InputError: The file cannot be written.
     """
     write_atomically(path, msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
 
@@ -93,14 +93,7 @@ def read_card(path: Path) -> ModelCard:
         InputError: The file is missing, too large, not a card, or its parts do not fit each other.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the model card: {error.strerror}") from error
-    if len(text) > _MAX_BYTES:
-        raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; this is not a model card")
-    try:
-        card = msgspec.json.decode(text, type=ModelCard)
+        card = msgspec.json.decode(read_bounded(path, _MAX_BYTES), type=ModelCard)
     except SchemaError as error:
         raise InputError(f"{path}: {error}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

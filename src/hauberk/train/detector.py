@@ -100,8 +100,8 @@ def save_detector(trained: TrainedDetector, folder: Path) -> None:
     The card is written last and an older card is removed first, so that a folder with a card is complete.
 
     Raises:
-        InputError: The folder cannot be made, or the module no longer has the weights that the card was made for.
-        OSError: A file cannot be written.
+        InputError: The folder or a file cannot be written, or the module no longer has the weights that the card was
+            made for.
     """
     weights = _weights(trained.module)
     if hashlib.sha256(weights).hexdigest() != trained.card.weights_sha256:

@@ -33,7 +33,7 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """
 
     epochs: int = 80
-    batch_size: int = 256
+    batch_size: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     patience: int = 10

@@ -1,0 +1,86 @@
+"""An ONNX file: one self-contained graph of operators that ONNX defines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from hauberk.errors import RefusedModelError
+
+MAX_ONNX_BYTES = (2 << 30) - 1
+"""Protocol buffers end at 2 GiB."""
+
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+
+
+def scan_onnx(model: bytes, where: str) -> onnx.ModelProto:
+    """Accept a model without external data or foreign operators that passes ONNX's full check.
+
+    Args:
+        model: The serialised model.
+        where: How error messages call it.
+
+    Returns:
+        The parsed model.
+
+    Raises:
+        RefusedModelError: It is not such a model.
+    """
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(model)
+    except DecodeError as error:
+        raise RefusedModelError(f"{where}: not an ONNX model: {error}") from error
+    if not proto.graph.node:
+        raise RefusedModelError(f"{where}: not an ONNX model, or one without operators")
+    graphs = [proto.graph, *_subgraphs(proto.graph.node)]
+    for function in proto.functions:
+        graphs.extend(_subgraphs(function.node))
+    nodes = [node for graph in graphs for node in graph.node]
+    nodes += [node for function in proto.functions for node in function.node]
+    _refuse_external_data(graphs, nodes, where)
+    _refuse_foreign_operators(proto, nodes, where)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise RefusedModelError(f"{where}: not a valid ONNX model: {' '.join(str(error).split())[:300]}") from error
+    return proto
+
+
+def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    """The graphs inside nodes (If, Loop, Scan), at any depth."""
+    for node in nodes:
+        for attribute in node.attribute:
+            for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                yield graph
+                yield from _subgraphs(graph.node)
+
+
+def _refuse_external_data(graphs: list[onnx.GraphProto], nodes: list[onnx.NodeProto], where: str) -> None:
+    tensors: list[onnx.TensorProto] = []
+    for graph in graphs:
+        tensors.extend(graph.initializer)
+        for sparse in graph.sparse_initializer:
+            tensors += [sparse.values, sparse.indices]
+    for node in nodes:
+        for attribute in node.attribute:
+            sparses = [attribute.sparse_tensor, *attribute.sparse_tensors]
+            tensors += [attribute.t, *attribute.tensors]
+            tensors += [tensor for sparse in sparses for tensor in (sparse.values, sparse.indices)]
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise RefusedModelError(
+                f"{where}: refused: weights of {tensor.name[:80]!r} lie in another file; put them into this one with"
+                " onnx.save(onnx.load(PATH), NEW_PATH, save_as_external_data=False)"
+            )
+
+
+def _refuse_foreign_operators(proto: onnx.ModelProto, nodes: list[onnx.NodeProto], where: str) -> None:
+    own = {(function.domain, function.name) for function in proto.functions}
+    for node in nodes:
+        if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
+            raise RefusedModelError(
+                f"{where}: refused: operator {node.op_type[:80]!r} of domain {node.domain[:80]!r} is not part of ONNX;"
+                " export the model with standard operators only"
+            )

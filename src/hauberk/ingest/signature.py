@@ -1,0 +1,107 @@
+"""What an admitted model takes and gives, found out and checked against the data."""
+
+from __future__ import annotations
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from hauberk.errors import InputError
+from hauberk.models import ModelCard
+from hauberk.tensors import Signature, TensorSpec
+
+
+def torch_signature(module: nn.Module, card: ModelCard | None, inputs: int | None, where: str) -> Signature:
+    """The signature of a module, proven by a forward pass on two records of zeros.
+
+    Args:
+        module: In evaluation mode, with its weights.
+        card: Says how many features it should take and how many logits it should give.
+        inputs: The feature columns of the data; without it, and without a card, the module's first linear layer says.
+        where: How error messages call the file.
+
+    Raises:
+        InputError: The module does not map features [N, D] to logits [N, K], or another D or K is expected.
+    """
+    own_width = next((layer.in_features for layer in module.modules() if isinstance(layer, nn.Linear)), None)
+    width = inputs or (card.space.width if card else own_width)
+    if width is None:
+        raise InputError(f"{where}: cannot tell how many features the model takes; say so with inputs=…")
+    logits = _forward(module, width)
+    if isinstance(logits, str):
+        if own_width is not None and own_width != width and isinstance(_forward(module, own_width), Tensor):
+            raise _other_width(where, own_width, width, inputs)
+        raise InputError(f"{where}: the model does not take {width} features: {logits}")
+    if logits.ndim != 2 or logits.shape[0] != 2 or not logits.is_floating_point():
+        raise InputError(
+            f"{where}: for features 2×{width} the model gives {'×'.join(map(str, logits.shape))} of {logits.dtype};"
+            " logits float32 [N, K] are needed"
+        )
+    _check_card(card, width, logits.shape[1], where)
+    return Signature(
+        (TensorSpec("features", "float32", ("batch", width)),),
+        (TensorSpec("logits", "float32", ("batch", logits.shape[1])),),
+    )
+
+
+def _forward(module: nn.Module, width: int) -> Tensor | str:
+    """Logits of two records of zeros, or in one line why there are none."""
+    try:
+        with torch.inference_mode():
+            logits = module(torch.zeros(2, width))
+    except Exception as error:  # noqa: BLE001 - the user's own code may raise anything
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return logits if isinstance(logits, Tensor) else f"it returns {type(logits).__name__}, not a tensor"
+
+
+def onnx_signature(proto: onnx.ModelProto, card: ModelCard | None, inputs: int | None, where: str) -> Signature:
+    """The signature of an ONNX model with one float32 input [batch, D] and one float32 output [batch, K].
+
+    Raises:
+        InputError: It has others, or another D or K is expected.
+    """
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    given = [value for value in proto.graph.input if value.name not in weights]
+    taken = _only("input", "features float32 [batch, D]", given, where)
+    produced = _only("output", "logits float32 [batch, K]", list(proto.graph.output), where)
+    free, outputs = taken.shape[1], produced.shape[1]
+    width = inputs or (card.space.width if card else None) if isinstance(free, str) else free
+    if width is None:
+        raise InputError(f"{where}: the model leaves the number of features open; say so with inputs=…")
+    if inputs is not None and inputs != width:
+        raise _other_width(where, width, inputs, inputs)
+    if isinstance(outputs, str):
+        raise InputError(f"{where}: the model leaves the number of logits open; export it with a fixed one")
+    _check_card(card, width, outputs, where)
+    features = TensorSpec(taken.name, taken.dtype, (taken.shape[0], width))
+    return Signature((features,), (produced,))
+
+
+def _only(role: str, needed: str, values: list[onnx.ValueInfoProto], where: str) -> TensorSpec:
+    if len(values) != 1:
+        names = ", ".join(value.name[:40] for value in values[:5]) or "none"
+        raise InputError(f"{where}: the model has {len(values)} {role}s ({names}); one is needed, {needed}")
+    kind = values[0].type.tensor_type
+    shape = tuple(_dimension(position, dimension) for position, dimension in enumerate(kind.shape.dim))
+    if kind.elem_type != onnx.TensorProto.FLOAT or len(shape) != 2:
+        found = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+        raise InputError(f"{where}: {role} {values[0].name[:40]!r} is {found} {list(shape)}; {needed} is needed")
+    return TensorSpec(values[0].name, "float32", shape)
+
+
+def _dimension(position: int, dimension: onnx.TensorShapeProto.Dimension) -> int | str:
+    if dimension.HasField("dim_value"):
+        return int(dimension.dim_value)
+    return str(dimension.dim_param) or ("batch" if position == 0 else f"dimension_{position}")
+
+
+def _check_card(card: ModelCard | None, width: int, outputs: int, where: str) -> None:
+    if card and card.space.width != width:
+        raise InputError(f"{where}: the model card's schema makes {card.space.width} features, the model takes {width}")
+    if card and card.decision.outputs != outputs:
+        raise InputError(f"{where}: the model card says {card.decision.outputs} logits, the model gives {outputs}")
+
+
+def _other_width(where: str, own: int, wanted: int, inputs: int | None) -> InputError:
+    whose = "the data has" if inputs is not None else "its model card's schema makes"
+    return InputError(f"{where}: the model takes {own} features, {whose} {wanted}")

@@ -1,5 +1,4 @@
-"""The robustness protocol: every candidate is attacked as it is deployed, and the worst case per record counts."""
+"""The robustness protocol: every candidate is attacked as it is deployed, and the worst case per record counts.
 
-from hauberk.evaluate.robustness.figures import AttackFigures
-
-__all__ = ["AttackFigures"]
+`figures` is plain data and light to import; `protocol` runs the attacks and needs torch.
+"""

@@ -9,6 +9,7 @@ import msgspec
 from hauberk.measurement import Measurement
 
 Knowledge = Literal["white-box", "transfer", "scores"]
+Verdict = Literal["gradient masking", "no gradient masking found", "not decided"]
 
 
 class AttackFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,3 +27,23 @@ class AttackFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     knowledge: Knowledge
     survived: Measurement
     queries: int
+
+
+class RobustnessResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the protocol found about one candidate.
+
+    Attributes:
+        robust_accuracy: Share of records that no attack made the real session get wrong, with its interval and the
+            paired difference from the baseline.
+        clean_accuracy: Share of the same records that the real session gets right unattacked, likewise.
+        attacks: What each attack achieved on its own.
+        verdict: "gradient masking" where an attack without the candidate's gradients beat the one with them by more
+            than the interval; then white-box figures say nothing. "not decided" where there is no white-box attack.
+        reason: One sentence: the figures that the verdict rests on.
+    """
+
+    robust_accuracy: Measurement
+    clean_accuracy: Measurement
+    attacks: tuple[AttackFigures, ...]
+    verdict: Verdict
+    reason: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int | None = None) -> Non
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise InputError(f"{path}: cannot write: this is not a regular file; name a file")
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
     try:
         _write_new(temporary, data, mode)
         temporary.replace(target)
@@ -55,7 +54,7 @@ def write_once(path: Path, data: bytes, *, mode: int) -> bool:
     Raises:
         InputError: The folder is missing or not writable, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name[:100]}.{os.urandom(8).hex()}.tmp")
     try:
         _write_new(temporary, data, mode)
         os.link(temporary, path)  # unlike a rename, a link never replaces what is there

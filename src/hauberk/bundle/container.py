@@ -9,7 +9,6 @@ refused. The layout is in `docs/reference/bundle-format.md`; the fields are thos
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -30,12 +29,17 @@ _MADE_BY = 3 << 8 | _VERSION  # Unix, so that the next line means a regular file
 _ATTRIBUTES = 0o100644 << 16
 _DATE = 1 << 5 | 1  # 1980-01-01, the first day that zip knows
 _NAME_LIMIT = 120
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*", re.ASCII)
+_PUNCTUATION = str.maketrans("", "", "._-")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is made of ASCII letters, digits, `.`, `_` and `-`, the first of them a letter or a digit."""
+    return name.isascii() and name[:1].isalnum() and name.translate(_PUNCTUATION).isalnum()
 
 
 def is_member_name(name: str) -> bool:
-    """Whether a member may have that name: relative, no part begins with a dot, letters, digits, `.`, `_` and `-`."""
-    return len(name) <= _NAME_LIMIT and _NAME.fullmatch(name) is not None
+    """Whether a member may have that name: relative, of plain parts."""
+    return len(name) <= _NAME_LIMIT and all(is_plain_name(part) for part in name.split("/"))
 
 
 def pack(members: Mapping[str, bytes | memoryview]) -> bytes:

@@ -13,9 +13,6 @@ from hauberk.errors import InputError
 from hauberk.schema import RecordSchema
 from hauberk.tensors import Signature
 
-STATEMENTS = "statements.json"
-"""The evidence file that is a statement: a DSSE envelope, signed with the bundle's own key."""
-
 
 @dataclass(frozen=True)
 class BundleContents:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 import msgspec
 
+from hauberk.bundle.container import is_plain_name
 from hauberk.tensors import Signature, TensorSpec
 from hauberk.trust import Argon2id, Scrypt
 
@@ -17,13 +17,16 @@ PUBLIC_EVIDENCE = "evidence/public.json"
 FULL_EVIDENCE = "evidence/full.enc"
 SIGNATURE = "signature.json"
 
+STATEMENTS = "statements.json"
+"""The evidence file that is a statement: a DSSE envelope, signed with the bundle's own key."""
+
 MEMBERS = (MANIFEST, MODEL, SCHEMA, PUBLIC_EVIDENCE, FULL_EVIDENCE, SIGNATURE)
 """Every member, in the order in which they lie in a bundle of format 1."""
 
 MANIFEST_LIMIT = 1 << 18
 """The longest manifest, in bytes, that is read."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_NAME_LIMIT = 64
 
 
 class Direct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="key", tag_field="kind"):
@@ -101,4 +104,4 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def is_detector_name(name: str) -> bool:
     """Whether a detector may be called that: up to 64 letters, digits, `.`, `_`, `-`; the first a letter or digit."""
-    return _NAME.fullmatch(name) is not None
+    return len(name) <= _NAME_LIMIT and is_plain_name(name)

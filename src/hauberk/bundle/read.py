@@ -6,14 +6,12 @@ The file is read into memory once; what is verified is what is used, whatever ha
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from hauberk.bundle.container import SIZE_LIMIT, unpack
-from hauberk.bundle.contents import STATEMENTS
 from hauberk.bundle.details import Details
 from hauberk.bundle.manifest import (
     FULL_EVIDENCE,
@@ -24,6 +22,7 @@ from hauberk.bundle.manifest import (
     PUBLIC_EVIDENCE,
     SCHEMA,
     SIGNATURE,
+    STATEMENTS,
     Manifest,
     Member,
     is_detector_name,
@@ -36,8 +35,7 @@ from hauberk.trust import EncryptionKey, Passphrase, PublicKey, TrustPolicy, uns
 from hauberk.trust.canonical_json import decode_canonical
 
 
-@dataclass(frozen=True)
-class OpenedBundle:
+class OpenedBundle(msgspec.Struct, frozen=True):
     """What a bundle holds for those who have the key.
 
     Attributes:
@@ -48,13 +46,15 @@ class OpenedBundle:
     """
 
     manifest: Manifest
-    model: bytes = field(repr=False)
+    model: bytes
     schema: RecordSchema
     threshold: float
 
+    def __repr__(self) -> str:
+        return f"OpenedBundle({self.manifest.name!r})"
 
-@dataclass(frozen=True)
-class VerifiedBundle:
+
+class VerifiedBundle(msgspec.Struct, frozen=True):
     """A bundle of which every byte is what a trusted signer signed; nothing is decrypted yet.
 
     Attributes:
@@ -65,7 +65,10 @@ class VerifiedBundle:
 
     manifest: Manifest
     signer: PublicKey
-    members: dict[str, memoryview] = field(repr=False)
+    members: dict[str, memoryview]
+
+    def __repr__(self) -> str:
+        return f"VerifiedBundle({self.manifest.name!r}, signer={self.signer.fingerprint[:16]})"
 
     def public_evidence(self) -> dict[str, Any]:
         """The in-toto statement that anyone may read, its own signature checked.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-import secrets
+import os
 
 from hauberk.bundle.manifest import Direct, Encryption
 from hauberk.errors import TrustError
@@ -16,7 +16,7 @@ _SALT = 32
 def new_encryption(key: EncryptionKey | Passphrase) -> tuple[Encryption, EncryptionKey]:
     """Parameters for a new bundle, with a fresh salt, and the key that its members are encrypted with."""
     derivation = fresh_stretching() if isinstance(key, Passphrase) else Direct()
-    salt = secrets.token_bytes(_SALT)
+    salt = os.urandom(_SALT)
     master = _master(key, derivation)
     return Encryption("AES-256-GCM-STREAM", salt, _commitment(master, salt), derivation), _bundle_key(master, salt)
 

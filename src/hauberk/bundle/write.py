@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from hauberk.bundle.container import pack
-from hauberk.bundle.contents import STATEMENTS, BundleContents
+from hauberk.bundle.contents import BundleContents
 from hauberk.bundle.details import Details
 from hauberk.bundle.manifest import (
     FULL_EVIDENCE,
@@ -19,6 +19,7 @@ from hauberk.bundle.manifest import (
     PUBLIC_EVIDENCE,
     SCHEMA,
     SIGNATURE,
+    STATEMENTS,
     Encryption,
     Manifest,
     Member,

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from hauberk.errors import InputError
 from hauberk.files import write_once
@@ -25,8 +26,7 @@ SIGNING_KEY = "signing.pem"
 PUBLIC_KEY = "signing.pub"
 
 
-@dataclass(frozen=True)
-class DefaultKeys:
+class DefaultKeys(msgspec.Struct, frozen=True):
     """What `default_keys` found or made.
 
     Attributes:

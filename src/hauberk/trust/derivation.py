@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
+import os
 
 import msgspec
 
@@ -54,7 +54,7 @@ def fresh_stretching() -> Stretching:
     """
     from cryptography.hazmat.backends.openssl import backend  # noqa: PLC0415 - only where a passphrase is used
 
-    salt = secrets.token_bytes(_SALT_BYTES)
+    salt = os.urandom(_SALT_BYTES)
     if backend.argon2_supported():
         return Argon2id(salt=salt, iterations=3, lanes=4, memory=1 << 16)
     return Scrypt(salt=salt, cost=1 << 17, block_size=8, lanes=1)

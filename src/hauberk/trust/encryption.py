@@ -9,7 +9,7 @@ is in `docs/reference/bundle-format.md`.
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -40,7 +40,7 @@ def seal(data: bytes | memoryview, key: EncryptionKey, *, purpose: bytes) -> byt
         Header (47 bytes), then each chunk's ciphertext followed by its 16-byte tag.
     """
     view = memoryview(data).cast("B")
-    header = _MAGIC + secrets.token_bytes(_SALT) + secrets.token_bytes(_PREFIX)
+    header = _MAGIC + os.urandom(_SALT) + secrets.token_bytes(_PREFIX)
     cipher, associated = _cipher(header, key, purpose)
     count = _chunks(len(view), CHUNK)
     pieces = [header]

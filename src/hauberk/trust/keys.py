@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import unicodedata
 from pathlib import Path
 
@@ -17,7 +15,6 @@ KEY_BYTES = 32
 """Length of an encryption key: 256 bits."""
 
 _FILE_LIMIT = 4096
-_HEXADECIMAL = re.compile(rb"\s*([0-9A-Fa-f]{64})\s*")
 
 
 class EncryptionKey(Secret):
@@ -40,7 +37,7 @@ class EncryptionKey(Secret):
     @classmethod
     def generate(cls) -> EncryptionKey:
         """A fresh key from the operating system's generator."""
-        return cls(secrets.token_bytes(KEY_BYTES))
+        return cls(os.urandom(KEY_BYTES))
 
     @property
     def identifier(self) -> str:
@@ -113,5 +110,9 @@ def _require(name: str) -> None:
 
 def _parse(text: bytes) -> EncryptionKey | None:
     """The key in `text`, or None: whoever reports a failure must not have the text among its local variables."""
-    match = _HEXADECIMAL.fullmatch(text)
-    return None if match is None else EncryptionKey(bytes.fromhex(match[1].decode()))
+    if len(text.split()) != 1 or len(text.strip()) != 2 * KEY_BYTES:
+        return None
+    try:
+        return EncryptionKey(bytes.fromhex(text.decode("ascii")))
+    except ValueError:
+        return None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from hauberk.errors import InputError, TrustError
 from hauberk.trust.signing import PublicKey
 
 
-@dataclass(frozen=True)
-class TrustPolicy:
+class TrustPolicy(msgspec.Struct, frozen=True):
     """The signers that are trusted; anyone else's signature is refused, however valid.
 
     Attributes:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -27,11 +26,10 @@ _FILE_LIMIT = 16384
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, SEC 2 section 2.4.2
 # SubjectPublicKeyInfo (RFC 5480) of an uncompressed P-256 point is these 26 bytes, then the 65 of the point.
 _PUBLIC_KEY_INFO = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
-_PEM = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
+_PEM_BEGIN, _PEM_END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
 
 
-@dataclass(frozen=True)
-class PublicKey:
+class PublicKey(msgspec.Struct, frozen=True, dict=True):
     """The public half of a signing key: who signed, as far as mathematics can say.
 
     Attributes:
@@ -49,9 +47,11 @@ class PublicKey:
         """
         if b"PRIVATE KEY-----" in text:
             raise InputError(f"{where}: this is a private key; give the public one")
-        match = _PEM.fullmatch(text)
+        text = text.strip()
+        body = text.removeprefix(_PEM_BEGIN).removesuffix(_PEM_END)
         try:
-            information = base64.b64decode(b"".join(match[1].split()), validate=True) if match else b""
+            whole = len(text) == len(_PEM_BEGIN) + len(body) + len(_PEM_END)
+            information = base64.b64decode(b"".join(body.split()), validate=True) if whole else b""
             if not information.startswith(_PUBLIC_KEY_INFO):
                 raise InputError(f"{where}: expected an EC P-256 public key in PEM, as 'hauberk keys new' writes it")
             key = cls(information[len(_PUBLIC_KEY_INFO) :])
@@ -65,7 +65,7 @@ class PublicKey:
         """The key in PEM (SubjectPublicKeyInfo), as OpenSSL writes it."""
         body = base64.b64encode(_PUBLIC_KEY_INFO + self.point)
         lines = [body[start : start + 64] for start in range(0, len(body), 64)]
-        return b"\n".join([b"-----BEGIN PUBLIC KEY-----", *lines, b"-----END PUBLIC KEY-----", b""])
+        return b"\n".join([_PEM_BEGIN, *lines, _PEM_END, b""])
 
     @property
     def fingerprint(self) -> str:

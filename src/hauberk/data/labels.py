@@ -63,7 +63,7 @@ def class_names(table: Table, name: str) -> NDArray[Any]:
     if missing:
         raise InputError(f"{table.where}: the label {name!r} is missing in {missing} of {len(column)} records")
     if column.dtype.kind == "f":
-        if not np.array_equal(column, np.rint(column)):
+        if not (np.isfinite(column) & (column == np.rint(column))).all():
             raise InputError(f"{table.where}: the label {name!r} holds real numbers; give classes")
         column = column.astype(np.int64)
     texts = np.empty(len(column), dtype=object)

@@ -40,7 +40,7 @@ def seal(data: bytes | memoryview, key: EncryptionKey, *, purpose: bytes) -> byt
         Header (47 bytes), then each chunk's ciphertext followed by its 16-byte tag.
     """
     view = memoryview(data).cast("B")
-    header = _MAGIC + os.urandom(_SALT) + secrets.token_bytes(_PREFIX)
+    header = _MAGIC + os.urandom(_SALT + _PREFIX)
     cipher, associated = _cipher(header, key, purpose)
     count = _chunks(len(view), CHUNK)
     pieces = [header]

@@ -313,6 +313,8 @@ def _exact_code(feature: CategoricalFeature, vocabulary: dict[str, int], value: 
         value = feature.missing
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         value = str(value)  # a port or a status code read from a file that does not quote it
+    elif isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = str(int(value))  # the same, in a frame that holds integers with gaps as floats
     if not isinstance(value, str):
         raise SchemaError(f"{where}: {reprlib.repr(value)} is a {type(value).__name__}; give the category's name")
     return vocabulary.get(value, UNKNOWN_CODE)

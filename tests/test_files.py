@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hauberk.errors import InputError
-from hauberk.files import read_bounded, write_atomically, write_once
+from hauberk.files import read_bounded, write_atomically, write_folder, write_once
 
 
 def entries(folder: Path) -> list[str]:
@@ -73,7 +73,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from hauberk.errors import InputError
-from hauberk.files import write_atomically, write_once
+from hauberk.files import write_atomically, write_folder, write_once
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 try:
@@ -88,6 +88,7 @@ except InputError as error:
     [
         "write_atomically(Path(sys.argv[1]), bytes(1 << 20))",
         "write_once(Path(sys.argv[1] + 'new'), bytes(1 << 20), mode=0o600)",
+        "write_folder(Path(sys.argv[1] + 'new'), {'b': bytes(1 << 20)})",
     ],
 )
 def test_where_no_more_can_be_written_the_old_file_stays(tmp_path, call):
@@ -180,3 +181,39 @@ def test_what_would_never_end_is_not_read(tmp_path, make):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere: cannot read: no such file"):
         read_bounded(tmp_path / "nowhere", 10)
+
+
+def test_a_folder_is_written_whole(tmp_path):
+    write_folder(tmp_path / "out", {"a": b"1", "deep/b": memoryview(b"2")})
+    assert (tmp_path / "out/a").read_bytes() == b"1"
+    assert (tmp_path / "out/deep/b").read_bytes() == b"2"
+    assert entries(tmp_path) == ["out"]
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    write_folder(tmp_path / "out", {"a": b"1"})
+    assert entries(tmp_path / "out") == ["a"]
+
+
+@pytest.mark.parametrize("there", ["folder", "file"])
+def test_what_is_there_is_never_mixed_with_a_new_folder(tmp_path, there):
+    if there == "folder":
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/mine").touch()
+    else:
+        (tmp_path / "out").touch()
+    with pytest.raises(InputError, match="something is there already"):
+        write_folder(tmp_path / "out", {"a": b"1"})
+    assert entries(tmp_path) == ["out"]
+    assert not (tmp_path / "out/a").exists()
+
+
+def test_a_private_file_must_be_private(tmp_path):
+    (tmp_path / "a").write_bytes(b"secret")
+    for mode in (0o640, 0o604, 0o660, 0o644):
+        (tmp_path / "a").chmod(mode)
+        with pytest.raises(InputError, match=f"mode {mode:04o} lets others read it; run 'chmod 600"):
+            read_bounded(tmp_path / "a", 10, private=True)
+    (tmp_path / "a").chmod(0o400)
+    assert read_bounded(tmp_path / "a", 10, private=True) == b"secret"

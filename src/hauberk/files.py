@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from hauberk.errors import InputError
@@ -69,6 +70,35 @@ def write_once(path: Path, data: bytes, *, mode: int) -> bool:
     return True
 
 
+def write_folder(folder: Path, files: Mapping[str, bytes | memoryview]) -> None:
+    """Make a folder with these files, all of it or nothing.
+
+    Args:
+        folder: Must not exist or be empty; its parent must exist.
+        files: Content by name relative to the folder, with `/` between parts; the caller vouches for the names.
+
+    Raises:
+        InputError: The folder holds something, or cannot be written.
+    """
+    import shutil  # noqa: PLC0415 - 5 ms of compression modules that reading a bundle does not need
+
+    target = Path(os.path.realpath(folder))
+    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
+    try:
+        temporary.mkdir()
+        for name, content in files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            _write_new(temporary / name, content, None)
+        temporary.rename(target)  # takes the place of an empty folder, and of nothing else
+        _settle(target.parent)
+    except OSError as error:
+        taken = error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
+        reason = "something is there already; choose another" if taken else _reason(error, target)
+        raise InputError(f"{folder}: cannot write: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def read_bounded(path: Path, limit: int, *, private: bool = False) -> bytes:
     """Read a whole file into memory, unless it is longer than `limit` bytes.
 
@@ -107,7 +137,7 @@ def read_bounded(path: Path, limit: int, *, private: bool = False) -> bytes:
     return b"".join(pieces)
 
 
-def _write_new(path: Path, data: bytes, mode: int | None) -> None:
+def _write_new(path: Path, data: bytes | memoryview, mode: int | None) -> None:
     """Create `path`, which must not exist, with its final permissions, and bring `data` to the disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with open(os.open(path, flags, 0o666 if mode is None else 0o600), "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor

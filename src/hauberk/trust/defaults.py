@@ -136,7 +136,9 @@ def _refuse_open(folder: Path) -> None:
     """Whoever can write to the folder can put a key of theirs where ours is trusted."""
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o022:
-        raise InputError(f"{folder}: mode {mode:04o} lets others replace the keys; run 'chmod 700 {folder}'")
+        raise InputError(
+            f"{folder}: mode {mode:04o} lets others replace the keys; keys need a folder of their own (chmod 700)"
+        )
 
 
 def _make(path: Path, content: bytes, *, mode: int) -> list[Path]:

@@ -47,7 +47,7 @@ def narrower(widths: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         return ()
     first = tuple(width // 2 for width in (widths[1:] or widths))
     second = first[-1:] if len(first) > 1 else (first[0] // 2,)
-    return tuple(shape for shape in (first, second) if min(shape) >= _NARROWEST)
+    return tuple(shape for shape in (first, second) if min(shape) >= _NARROWEST and shape[0] <= widths[0])
 
 
 def _distilled(widths: tuple[int, ...]) -> Recipe:

@@ -18,6 +18,8 @@ import onnx
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import read_core
+from hauberk.errors import InputError
+from hauberk.graph.model import one_line
 from hauberk.recipe import Context, Contract, Lossy, Step
 
 # ONNX Runtime's quantizer asks for its own preparation unless a model says that it had it; here it has nothing to
@@ -62,14 +64,18 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
 
         with tempfile.TemporaryDirectory(prefix="hauberk-") as folder, _quiet_root_logger():
             path = Path(folder) / "quantized.onnx"
-            quantize_dynamic(
-                model,
-                path,
-                op_types_to_quantize=["MatMul"],  # the quantizer first turns every Gemm into MatMul and Add
-                per_channel=self.per_channel,
-                reduce_range=self.reduced_range,
-                weight_type=QuantType.QInt8,
-            )
+            try:
+                quantize_dynamic(
+                    model,
+                    path,
+                    op_types_to_quantize=["MatMul"],  # the quantizer first turns every Gemm into MatMul and Add
+                    per_channel=self.per_channel,
+                    reduce_range=self.reduced_range,
+                    weight_type=QuantType.QInt8,
+                    extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+                )
+            except (RuntimeError, ValueError) as error:
+                raise InputError(f"{self.name}: ONNX Runtime's quantizer fails: {one_line(error)}") from error
             return onnx.load_model(path)
 
 

@@ -1,0 +1,206 @@
+"""Static INT8 against an integer emulation in numpy, and its behaviour on odd calibration records."""
+
+from __future__ import annotations
+
+import math
+import platform
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+
+from hauberk.compress import QuantizeStatic
+from hauberk.compress.core import Linear
+from hauberk.compress.quantize.static import affine, observe_ranges, weight_scales
+from hauberk.errors import InputError
+from hauberk.recipe import Context
+
+# Without VNNI the x86 kernels add two 8-bit products in a saturating int16; with 7-bit weights that cannot overflow.
+CPU_INFO = Path("/proc/cpuinfo")
+EXACT_PRODUCTS = platform.machine() not in ("x86_64", "AMD64") or (
+    CPU_INFO.is_file() and bool({"avx512_vnni", "avx_vnni"} & set(CPU_INFO.read_text(encoding="utf-8").split()))
+)
+
+
+def emulate(model: bytes, features: np.ndarray) -> np.ndarray:
+    """Logits of a QDQ chain of Gemm (and Relu, implied by codes that end at zero) in exact integers.
+
+    Reads only the arrays of the graph; `q = clip(rint(f32(acc) * f32(sx * sw / sy)) + zy)`.
+    """
+    graph = onnx.load_model_from_string(model).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    producer = {output: node for node in graph.node for output in node.output}
+    code_of = {node.input[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+    gemms = [node for node in graph.node if node.op_type == "Gemm"]
+
+    first = code_of["features"]
+    scale, zero = constants[first.input[1]], constants[first.input[2]]
+    codes = np.clip(np.rint(features / scale) + np.float32(zero), 0, 255).astype(np.int64)
+    for number, gemm in enumerate(gemms):
+        weight, weight_scale, _ = (constants[name] for name in producer[gemm.input[1]].input)
+        bias = constants[producer[gemm.input[2]].input[0]]
+        total = ((codes - int(zero)) @ weight.astype(np.int64) + bias).astype(np.float32)
+        if number == len(gemms) - 1:
+            return total * (scale * weight_scale)
+        following = code_of[producer[gemms[number + 1].input[0]].input[0].removesuffix("/codes")]
+        next_scale, zero = constants[following.input[1]], constants[following.input[2]]
+        codes = np.clip(np.rint(total * (scale * weight_scale / next_scale)) + np.float32(zero), 0, 255).astype(
+            np.int64
+        )
+        scale = next_scale
+    raise AssertionError("no Gemm")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        QuantizeStatic(reduced_range=True),
+        pytest.param(
+            QuantizeStatic(), marks=pytest.mark.skipif(not EXACT_PRODUCTS, reason="processor without VNNI saturates")
+        ),
+    ],
+    ids=repr,
+)
+def test_onnx_runtime_computes_the_integers_that_were_meant(step, mlp, answers):
+    core = mlp(57, 128, 64, 32, 3)
+    generator = np.random.default_rng(3)
+    calibration = generator.normal(size=(500, 57)).astype(np.float32)
+    unseen = generator.normal(size=(500, 57), scale=1.5).astype(np.float32)
+    result = step.apply(core, _context(calibration))
+    np.testing.assert_array_equal(answers(result, unseen), emulate(result.model, unseen))
+
+
+def test_every_linear_layer_is_fused(core, context, fused):
+    assert fused(QuantizeStatic().apply(core, context)) == ["QuantizeLinear", "QGemm", "QGemm", "QGemm"]
+
+
+def test_layers_without_bias_are_fused(as_core, context, fused):
+    generator = np.random.default_rng(4)
+    constants = {
+        "a": generator.normal(size=(20, 8)).astype(np.float32),
+        "b": generator.normal(size=(8, 2)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["features", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Gemm", ["r", "b"], ["logits"]),
+    ]
+    assert fused(QuantizeStatic().apply(as_core(nodes, constants), context)) == ["QuantizeLinear", "QGemm", "QGemm"]
+
+
+def test_matmul_is_quantized(as_core, context, fused, answers):
+    constants = {"w": np.random.default_rng(5).normal(size=(20, 2)).astype(np.float32)}
+    core = as_core([helper.make_node("MatMul", ["features", "w"], ["logits"])], constants)
+    result = QuantizeStatic().apply(core, context)
+    assert "MatMulIntegerToFloat" in fused(result)
+    before, after = answers(core, context.calibration), answers(result, context.calibration)
+    assert np.sqrt(np.mean((after - before) ** 2) / np.mean(before**2)) < 0.02
+
+
+def test_form_of_the_graph(core, context):
+    """Weights int8 a channel, bias int32 with scale sx * sw, 0-d activation scales, float logits."""
+    graph = onnx.load_model_from_string(QuantizeStatic().apply(core, context).model).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    decode = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    quantize = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert [constants[node.input[1]].shape for node in quantize] == [(), (), ()]
+    assert {constants[node.input[2]].dtype.name for node in quantize} == {"uint8"}
+    assert graph.node[-1].op_type == "Gemm"
+    for gemm in (node for node in graph.node if node.op_type == "Gemm"):
+        data, weight, bias = ([constants.get(name) for name in decode[name].input] for name in gemm.input)
+        assert weight[0].dtype == np.int8
+        assert np.abs(weight[0].astype(int)).max(axis=0).tolist() == [127] * weight[0].shape[1]
+        assert bias[0].dtype == np.int32
+        np.testing.assert_array_equal(bias[1], data[1] * weight[1])
+
+
+def test_reduced_range_uses_seven_bits(core, context):
+    graph = onnx.load_model_from_string(QuantizeStatic(reduced_range=True).apply(core, context).model).graph
+    weights = [numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) == 2]
+    assert [int(np.abs(weight.astype(int)).max()) for weight in weights] == [63, 63, 63]
+
+
+def test_an_opset_without_channel_scales_is_refused(mlp, context):
+    with pytest.raises(InputError, match="opset 11"):
+        QuantizeStatic().apply(mlp(20, 8, 2, opset=11), context)
+
+
+def test_features_that_never_change_are_no_obstacle(core, answers):
+    constant = np.tile(np.linspace(0, 1, 20, dtype=np.float32), (10, 1))
+    result = QuantizeStatic().apply(core, _context(constant))
+    np.testing.assert_allclose(answers(result, constant), answers(core, constant), atol=0.02)
+
+
+def test_records_that_are_zero_throughout_are_no_obstacle(core, answers):
+    zeros = np.zeros((10, 20), np.float32)
+    result = QuantizeStatic().apply(core, _context(zeros))
+    np.testing.assert_allclose(answers(result, zeros), answers(core, zeros), atol=0.02)
+
+
+def test_activations_that_overflow_are_refused(mlp):
+    huge = np.full((10, 20), 3e38, np.float32)
+    with pytest.raises(InputError, match="not finite on the calibration records"):
+        QuantizeStatic().apply(mlp(20, 16, 2), _context(huge))
+
+
+def test_a_channel_of_tiny_weights_keeps_its_bias(as_core, context, answers):
+    """Scale max|w| / 127 alone would need a bias code beyond int32."""
+    weight = np.ones((20, 2), np.float32)
+    weight[:, 1] = 1e-12
+    core = as_core(
+        [helper.make_node("Gemm", ["features", "w", "b"], ["logits"])],
+        {"w": weight, "b": np.array([0.5, -3.0], np.float32)},
+    )
+    logits = answers(QuantizeStatic().apply(core, context), context.calibration)
+    np.testing.assert_allclose(logits[:, 1], -3.0, rtol=1e-6)
+
+
+def test_ranges_are_those_of_all_records(core, answers):
+    """More records than are run at once."""
+    records = np.random.default_rng(6).normal(size=(20_000, 20)).astype(np.float32)
+    records[-1, 0] = 50.0
+    ranges = observe_ranges(onnx.load_model_from_string(core.model), {"features", "r0"}, records)
+    assert ranges["features"] == (float(records.min()), 50.0)
+    constants = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in onnx.load_model_from_string(core.model).graph.initializer
+    }
+    hidden = np.maximum(records @ constants["w0"].T + constants["b0"], 0)
+    assert ranges["r0"] == pytest.approx((0.0, float(hidden.max())), rel=1e-5)
+
+
+@given(st.floats(-(2.0**100), 2.0**100), st.floats(-(2.0**100), 2.0**100), st.floats(0, 1))
+def test_affine_codes_a_range_within_one_step(one, other, where):
+    low, high = min(one, other), max(one, other)
+    scale, zero_point = affine(low, high)
+    value = low + where * (high - low)
+    code = np.clip(np.rint(value / float(scale)) + int(zero_point), 0, 255)
+    assert 0 < float(scale) < math.inf
+    if high - low > 1e-30:
+        # Half a step for rounding the value, half a step for rounding the zero point, and float32's own error.
+        assert abs(float(scale) * (code - int(zero_point)) - value) <= float(scale) * 1.001
+
+
+@given(
+    st.floats(0, 2.0**20),
+    st.floats(-(2.0**20), 2.0**20),
+    st.floats(2.0**-60, 2.0**20),
+    st.sampled_from([63, 127]),
+)
+def test_weight_scales_are_normal_numbers_and_biases_fit(largest, bias, data_scale, levels):
+    layer = Linear(onnx.NodeProto(), "x", np.array([[largest], [0.0]], np.float32), np.array([bias], np.float32))
+    (scale,) = weight_scales(layer, np.float32(data_scale), levels)
+    product = np.float32(data_scale) * scale
+    assert math.isfinite(scale)
+    assert product >= np.finfo(np.float32).tiny
+    assert abs(bias / float(product)) < 2**31
+    assert largest / float(scale) <= levels * 1.0001
+
+
+def _context(calibration: np.ndarray) -> Context:
+    width = calibration.shape[1]
+    return Context(calibration=calibration, bounds=(np.full(width, -1, np.float32), np.ones(width, np.float32)))

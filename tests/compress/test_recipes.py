@@ -1,0 +1,72 @@
+"""The default recipes: which, for which detector, and that they are JSON."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
+
+from hauberk.compress import STEPS, QuantizeStatic, default_recipes, narrower
+from hauberk.recipe import Recipe
+
+
+def test_names_for_the_reference_detector(mlp):
+    names = [recipe.name for recipe in default_recipes(mlp(57, 256, 128, 64, 2))]
+    assert names == ["int8-dynamic", "int8-static", "float16", "distilled-64-32", "distilled-32"]
+
+
+@pytest.mark.parametrize(
+    ("widths", "shapes"),
+    [
+        ((256, 128, 64), ((64, 32), (32,))),
+        ((1024, 1024), ((512,), (256,))),
+        ((64, 32), ((16,), (8,))),
+        ((128,), ((64,), (32,))),
+        ((8,), ((4,),)),
+        ((8, 32), ((8,),)),
+        ((4,), ()),
+        ((), ()),
+    ],
+)
+def test_narrower_shapes(widths, shapes):
+    assert narrower(widths) == shapes
+
+
+@given(st.lists(st.integers(1, 4096), max_size=6).map(tuple))
+def test_narrower_shapes_have_fewer_weights(widths):
+    def weights(shape: tuple[int, ...]) -> int:
+        sizes = (100, *shape, 2)
+        return sum(a * b for a, b in itertools.pairwise(sizes))
+
+    for shape in narrower(widths):
+        assert weights(shape) < weights(widths)
+        assert len(shape) <= len(widths)
+
+
+def test_every_recipe_says_what_it_is_and_is_json(core):
+    recipes = default_recipes(core)
+    assert all(recipe.summary for recipe in recipes)
+    assert [Recipe.from_json(recipe.to_json(), STEPS) for recipe in recipes] == list(recipes)
+
+
+def test_only_distillation_trains(core):
+    trains = [recipe.name for recipe in default_recipes(core) if recipe.trains]
+    assert trains == [name for name in trains if name.startswith("distilled-")] != []
+
+
+def test_a_linear_model_has_nothing_to_narrow(mlp):
+    assert [recipe.name for recipe in default_recipes(mlp(20, 2))] == ["int8-dynamic", "int8-static", "float16"]
+
+
+def test_a_quantized_graph_gets_no_recipe(core, context):
+    assert default_recipes(QuantizeStatic().apply(core, context)) == ()
+
+
+def test_a_graph_without_linear_layers_gets_no_recipe(as_core):
+    nodes = [helper.make_node("Slice", ["features", "start", "end", "axes"], ["logits"])]
+    constants = {"start": np.array([0]), "end": np.array([2]), "axes": np.array([1])}
+    assert default_recipes(as_core(nodes, constants)) == ()

@@ -167,3 +167,18 @@ def _reason(error: OSError, path: Path) -> str:
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return "no space left on the disk; nothing was written"
     return (error.strerror or str(error)).lower()
+
+
+def require_writable(path: Path) -> None:
+    """Find out before long work whether its result could be written.
+
+    Raises:
+        InputError: The folder of `path` is missing or not writable, or `path` is something other than a file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path}: cannot write: this is not a regular file; name a file")
+    if not target.parent.is_dir():
+        raise InputError(f"{path}: cannot write: the folder {target.parent} does not exist; make it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot write: the folder {target.parent} is not writable; choose another")

@@ -1,0 +1,135 @@
+"""What a search starts from, and the candidates that it makes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hauberk.artifact import OnnxArtifact, StepRecord
+from hauberk.attacks import FeatureThreat
+from hauberk.evaluate.robustness import Budget
+from hauberk.errors import ContractError
+from hauberk.graph.decision import decision_graph
+from hauberk.graph.merge import CONTRACT as MERGE_CONTRACT
+from hauberk.graph.merge import merge, verify_merged
+from hauberk.graph.preprocess import preprocessing_graph
+from hauberk.measurement import Measurement
+from hauberk.recipe import Context, LabelledFeatures, Recipe
+from hauberk.schema import Coded, Decision, FeatureSpace
+from hauberk.search.choose import Contender
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a search starts from.
+
+    Attributes:
+        core: The optimised float32 core graph, features [N, D] to logits [N, K].
+        space: How records become features.
+        decision: How logits become a margin; its threshold is set for each candidate.
+        context: Records to calibrate, train and validate with.
+        validation: The records that candidates are compared on.
+        examples: The same records as the deployed graph takes them, for timing.
+        false_positive_rate: Where the alarm threshold lies, as a fraction of benign validation records.
+        threat: How far an adversary can move a record.
+        budget: How much the adversary may spend.
+        seed: Seed of everything random.
+    """
+
+    core: OnnxArtifact
+    space: FeatureSpace
+    decision: Decision
+    context: Context
+    validation: LabelledFeatures
+    examples: Coded
+    false_positive_rate: float
+    threat: FeatureThreat
+    budget: Budget
+    seed: int
+
+    def deploy(self, core: OnnxArtifact, decision: Decision) -> OnnxArtifact:
+        """Merge preprocessing, a core and a decision into the one graph that is timed, signed and served."""
+        return merge(preprocessing_graph(self.space), core, decision_graph(decision))
+
+    def deploy_verified(self, core: OnnxArtifact, decision: Decision) -> OnnxArtifact:
+        """The same, compared with its three parts on the examples, and recorded as the last step of its history.
+
+        Raises:
+            ContractError: The merged graph answers something else than its parts.
+        """
+        started = time.perf_counter()
+        parts = (preprocessing_graph(self.space), core, decision_graph(decision))
+        merged = merge(*parts)
+        seconds = time.perf_counter() - started
+        tensors: dict[str, NDArray[np.generic]] = {"numeric": self.examples.numeric, "codes": self.examples.codes}
+        records = {spec.name: tensors[spec.name] for spec in merged.signature.inputs}
+        verdict = verify_merged(merged, *parts, records)
+        if not verdict.holds:
+            raise ContractError(f"merge: {verdict.reason}")
+        return merged.with_record(
+            StepRecord(
+                step="merge",
+                parameters={"threshold": decision.threshold},
+                contract=msgspec.to_builtins(MERGE_CONTRACT),
+                before=core.digest,
+                after=merged.digest,
+                kept=True,
+                verdict=verdict,
+                seconds=seconds,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe, what it made, and what was measured of it so far.
+
+    Attributes:
+        recipe: The recipe.
+        core: The core graph that it made, trained or not.
+        decision: With the candidate's own threshold; the subject's until it has been set.
+        deployable: The merged graph.
+        measurements: By metric name.
+        thresholds: On the margin, by the false-positive rate that they were set for; empty until they are.
+        dropped: Why it is not worth measuring further; empty while it is.
+    """
+
+    recipe: Recipe
+    core: OnnxArtifact
+    decision: Decision
+    deployable: OnnxArtifact
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    thresholds: Mapping[float, float] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.recipe.name
+
+    @property
+    def undone(self) -> tuple[str, ...]:
+        """One sentence for every step that broke its contract and was undone."""
+        return tuple(
+            f"step {record.step} was undone: {record.verdict.reason}"
+            for record in self.core.history
+            if not record.kept and record.verdict is not None
+        )
+
+    def measured(self, *measurements: Measurement) -> Candidate:
+        """The same candidate with more measurements; newer ones replace older ones of the same name."""
+        added = {measurement.name: measurement for measurement in measurements}
+        return replace(self, measurements={**self.measurements, **added})
+
+    def drop(self, *reasons: str) -> Candidate:
+        """The same candidate, not worth measuring further."""
+        return replace(self, dropped=(*self.dropped, *reasons))
+
+    def contender(self) -> Contender:
+        """The candidate as the choice sees it."""
+        return Contender(self.name, self.measurements, self.undone)

@@ -1,0 +1,171 @@
+"""Candidates as the `evaluate` room wants them: sessions, margins, defenders. Nothing is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hauberk.backends import Session
+from hauberk.errors import InputError
+from hauberk.evaluate.footprint import measure_footprint
+from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
+from hauberk.evaluate.quality import Answers, choose_threshold, detection_rate_measurement, measure_quality
+from hauberk.evaluate.robustness import AttackFigures, Defender, measure_robustness
+from hauberk.graph.twin import Twin
+from hauberk.measurement import Measurement
+from hauberk.progress import Progress
+from hauberk.recipe import LabelledFeatures
+from hauberk.search.candidate import Candidate, Subject
+
+_BATCH = 256
+_SECONDS_A_CANDIDATE = 1.5
+_CHUNK = 4096
+"""Records in one run of a core; bounds the memory that activations take."""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What attacks achieved, by candidate.
+
+    Attributes:
+        accuracy: `robust_accuracy`, worst case per record.
+        attacks: Every attack on its own.
+        masked: Only candidates whose gradients mislead, with the sentence that says so.
+    """
+
+    accuracy: Mapping[str, Measurement]
+    attacks: Mapping[str, tuple[AttackFigures, ...]]
+    masked: Mapping[str, str]
+
+
+def margins(candidate: Candidate, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-odds of attack, float32 [N], that the candidate's core answers to features float32 [N, D]."""
+    with Session(candidate.core.model) as session:
+        chunks = [session.predict(features[first : first + _CHUNK]) for first in range(0, len(features), _CHUNK)]
+    return candidate.decision.margin(np.concatenate(chunks))
+
+
+def thresholds(candidate: Candidate, records: LabelledFeatures, rates: Sequence[float]) -> dict[float, float]:
+    """The threshold on the margin for each false-positive rate, chosen on these records."""
+    answered = margins(candidate, records.features)
+    return {rate: choose_threshold(answered, records.targets, rate) for rate in rates}
+
+
+def quality(
+    subject: Subject, candidate: Candidate, baseline: Candidate | None, records: LabelledFeatures
+) -> dict[str, Measurement]:
+    """Every quality of a candidate on some records, at the thresholds that it has.
+
+    Args:
+        subject: Tells which false-positive rate is the main one.
+        candidate: With thresholds.
+        baseline: What differences refer to; `None` for the baseline itself.
+        records: Any split.
+    """
+    answers = _answers(candidate, records)
+    reference = None if baseline is None else _answers(baseline, records)
+    main = subject.false_positive_rate
+    measured = measure_quality(
+        answers[main],
+        records.targets,
+        false_positive_rate=main,
+        baseline=None if reference is None else reference[main],
+        seed=subject.seed,
+    )
+    for rate in candidate.thresholds:
+        measurement = detection_rate_measurement(
+            answers[rate],
+            records.targets,
+            false_positive_rate=rate,
+            baseline=None if reference is None else reference[rate],
+            seed=subject.seed,
+        )
+        measured[measurement.name] = measurement
+    return measured
+
+
+def _answers(candidate: Candidate, records: LabelledFeatures) -> dict[float, Answers]:
+    answered = margins(candidate, records.features)
+    return {rate: Answers(answered, threshold) for rate, threshold in candidate.thresholds.items()}
+
+
+def latency(subject: Subject, candidates: Sequence[Candidate], progress: Progress) -> LatencyResult:
+    """Time the deployable graphs against the first candidate, the baseline, in one interleaved run."""
+    with ExitStack() as stack:
+
+        def runner(candidate: Candidate) -> Runner:
+            session = stack.enter_context(Session(candidate.deployable.model))
+            return Runner(one=_call(session, subject, 1), many=_call(session, subject, _BATCH))
+
+        baseline = candidates[0]
+        return measure_latency(
+            {candidate.name: runner(candidate) for candidate in candidates},
+            baseline=baseline.name,
+            again=runner(baseline),
+            batch=_BATCH,
+            seconds=_SECONDS_A_CANDIDATE * (len(candidates) + 1),
+            seed=subject.seed,
+            progress=progress,
+        )
+
+
+def _call(session: Session, subject: Subject, records: int) -> Callable[[], object]:
+    """A run on fixed records; few examples are repeated to fill the batch."""
+    rows = np.resize(np.arange(len(subject.examples.numeric)), records)
+    feeds: dict[str, NDArray[np.generic]] = {
+        "numeric": np.ascontiguousarray(subject.examples.numeric[rows]),
+        "codes": np.ascontiguousarray(subject.examples.codes[rows]),
+    }
+    wanted = {spec.name: feeds[spec.name] for spec in session.signature.inputs}
+    return lambda: session.run(wanted)
+
+
+def footprints(candidates: Sequence[Candidate], progress: Progress) -> dict[str, tuple[Measurement, ...]]:
+    """Size, peak memory and load time of the deployable graphs; the first candidate is the baseline."""
+    models = {candidate.name: candidate.deployable.model for candidate in candidates}
+    measured = measure_footprint(models, baseline=candidates[0].name, progress=progress)
+    return {name: tuple(measurements.values()) for name, measurements in measured.items()}
+
+
+def robustness(
+    subject: Subject, candidates: Sequence[Candidate], records: LabelledFeatures, progress: Progress
+) -> Robustness:
+    """Attack the candidates as they are deployed; the first one is the baseline."""
+    with ExitStack() as stack:
+        defenders = {
+            candidate.name: Defender(
+                predictor=stack.enter_context(Session(candidate.core.model)),
+                decision=candidate.decision,
+                twin=_twin(candidate, required=candidate is candidates[0]),
+            )
+            for candidate in candidates
+        }
+        results = measure_robustness(
+            defenders,
+            records,
+            baseline=candidates[0].name,
+            threat=subject.threat,
+            budget=subject.budget,
+            seed=subject.seed,
+            progress=progress,
+        )
+    return Robustness(
+        accuracy={name: result.robust_accuracy for name, result in results.items()},
+        attacks={name: result.attacks for name, result in results.items()},
+        masked={name: result.reason for name, result in results.items() if result.verdict == "gradient masking"},
+    )
+
+
+def _twin(candidate: Candidate, *, required: bool) -> torch.nn.Module | None:
+    """The candidate's differentiable twin; `None` where its graph has an operator that the twin lacks."""
+    try:
+        return Twin(candidate.core).eval()
+    except InputError:
+        if required:
+            raise
+        return None

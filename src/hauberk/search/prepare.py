@@ -1,0 +1,132 @@
+"""From a model file and splits of data to what a search starts from: admitted, exported, cleaned up, verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hauberk.artifact import OnnxArtifact, TorchArtifact
+from hauberk.attacks import FeatureThreat
+from hauberk.data import Dataset, Splits
+from hauberk.errors import ContractError, InputError
+from hauberk.evaluate.robustness import Budget
+from hauberk.graph.normalise import normalise
+from hauberk.graph.passes import optimise
+from hauberk.graph.passes.export import Export
+from hauberk.graph.verify import verify
+from hauberk.ingest import load_model
+from hauberk.models import ModelCard
+from hauberk.progress import SILENT, Progress
+from hauberk.recipe import Context, LabelledFeatures, Recipe
+from hauberk.schema import Decision, FeatureSpace
+from hauberk.search.candidate import Subject
+from hauberk.train import PreprocessingKind, fit_preprocessing
+
+_CALIBRATION_RECORDS = 2000
+"""More changes neither calibration nor what verification finds, and both take longer."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from.
+
+    Attributes:
+        path: The model file, or a folder that `hauberk train` wrote.
+        card: Its model card, `None` where it has none.
+        card_path: Where the card was found.
+        arch: `FILE.py:CALLABLE`, the user's own code that builds the network.
+        preprocessing: What a model without a card expects its numbers to have gone through.
+    """
+
+    path: Path
+    card: ModelCard | None
+    card_path: Path | None
+    arch: str | None
+    preprocessing: PreprocessingKind
+
+
+def prepare(
+    source: ModelSource,
+    splits: Splits,
+    *,
+    false_positive_rate: float,
+    radius: float,
+    budget: Budget,
+    seed: int,
+    progress: Progress = SILENT,
+) -> Subject:
+    """Admit a model, make a clean graph of it, and verify every step on the way.
+
+    Raises:
+        RefusedModelError: The model file holds more than a model.
+        InputError: The model does not fit the data.
+        ContractError: The exported graph does not answer what the module answers.
+    """
+    card = source.card
+    schema = splits.training.schema
+    kind, numeric = source.preprocessing, splits.training.coded.numeric
+    space = FeatureSpace(schema, card.preprocessing if card else fit_preprocessing(schema, numeric, kind))
+    threat = FeatureThreat.from_space(space, radius)
+    training = labelled(space, splits.training)
+    validation = labelled(space, splits.validation)
+    context = Context(
+        calibration=_sample(training, seed),
+        bounds=space.bounds,
+        training=training,
+        validation=validation,
+        benign=card.decision.benign if card else 0,
+        seed=seed,
+        progress=progress,
+    )
+    with progress.task("admitting and exporting"):
+        loaded = load_model(source.path, card=source.card_path, arch=source.arch, inputs=space.width)
+        core = _core(loaded.artifact, context)
+    return Subject(
+        core=core,
+        space=space,
+        decision=card.decision if card else Decision(outputs=_outputs(core)),
+        context=context,
+        validation=validation,
+        examples=splits.validation.coded,
+        false_positive_rate=false_positive_rate,
+        threat=threat,
+        budget=budget,
+        seed=seed,
+    )
+
+
+def labelled(space: FeatureSpace, dataset: Dataset) -> LabelledFeatures:
+    """A data set in feature space."""
+    return LabelledFeatures(space.transform(dataset.coded.numeric, dataset.coded.codes), dataset.targets)
+
+
+def _sample(training: LabelledFeatures, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    rows = np.random.default_rng(seed).permutation(len(training))[:_CALIBRATION_RECORDS]
+    return training.features[np.sort(rows)]
+
+
+def _core(artifact: TorchArtifact | OnnxArtifact, context: Context) -> OnnxArtifact:
+    """The optimised float32 core graph: the baseline of everything."""
+    graph = _exported(artifact, context) if isinstance(artifact, TorchArtifact) else normalise(artifact)
+    core = optimise().apply(graph, context, verify)
+    if not isinstance(core, OnnxArtifact):
+        raise ContractError("optimising a graph made something else of it")
+    return core
+
+
+def _exported(artifact: TorchArtifact, context: Context) -> OnnxArtifact:
+    exported = Recipe("export", (Export(),)).apply(artifact, context, verify)
+    if isinstance(exported, OnnxArtifact):
+        return exported
+    verdict = exported.history[-1].verdict
+    reason = verdict.reason if verdict else "it was undone"
+    raise ContractError(f"export: the graph does not answer what the module answers: {reason}")
+
+
+def _outputs(core: OnnxArtifact) -> int:
+    outputs = core.signature.outputs[0].shape[1]
+    if not isinstance(outputs, int):
+        raise InputError("the model's number of outputs is not fixed; export it with logits [batch, K]")
+    return outputs

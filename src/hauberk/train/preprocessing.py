@@ -50,6 +50,6 @@ def _fit(feature: NumberFeature, column: NDArray[np.float64], kind: Preprocessin
         offset, scale = float(column.mean()), float(column.std())
     else:
         offset, scale = float(column.min()), float(column.max() - column.min())
-    if scale > np.finfo(np.float32).max:
+    if scale > float(np.finfo(np.float32).max):
         raise InputError(f"column {feature.name!r} spans {scale:g}, more than float32 holds; try log-minmax")
     return Scaling(logarithm=logarithm, offset=offset, scale=scale if scale > _SMALLEST_SCALE else 1.0)

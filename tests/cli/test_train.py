@@ -1,0 +1,90 @@
+"""`hauberk train`: a folder that is complete, or one clear line and nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hauberk.cli import main
+
+QUICK = ["train", "--data", "spambase", "--epochs", "2", "--widths", "8"]
+
+
+def test_it_writes_model_and_card_and_says_how_it_went(tmp_path, capsys):
+    assert main([*QUICK, "--out", str(tmp_path / "detector")]) == 0
+    assert sorted(path.name for path in (tmp_path / "detector").iterdir()) == ["detector.json", "detector.safetensors"]
+    shown = capsys.readouterr().out
+    assert "trained 2 epochs" in shown
+    assert "accuracy" in shown
+
+
+def test_json_prints_the_card_and_nothing_else(tmp_path, capsys):
+    assert main([*QUICK, "--out", str(tmp_path), "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card == json.loads((tmp_path / "detector.json").read_text())
+    assert card["parameters"] == {"inputs": 57, "widths": [8], "outputs": 2}
+
+
+def test_a_table_of_ones_own_is_trained_on(tmp_path, capsys):
+    rows = [f"{i % 7},{i % 3},{'web' if i % 2 else 'mail'},{'evil' if i % 7 > 3 else 'fine'}" for i in range(200)]
+    (tmp_path / "flows.csv").write_text("size,noise,service,verdict\n" + "\n".join(rows) + "\n")
+    words = [
+        "train",
+        "--data",
+        str(tmp_path / "flows.csv"),
+        "--label",
+        "verdict",
+        "--benign",
+        "fine",
+        "--drop",
+        "noise",
+    ]
+    assert main([*words, "--epochs", "2", "--out", str(tmp_path / "out"), "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert [feature["name"] for feature in card["schema"]["features"]] == ["size", "service"]
+    assert card["parameters"]["inputs"] == 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--widths", "8,x"], "--widths '8,x': expected whole numbers"),
+        (["--widths", "0"], "0 units in a layer"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--learning-rate", "1e12"], "training diverged in epoch 1"),
+        (["--data", "nowhere.csv"], "nowhere.csv"),
+        (["--device", "gpu"], "device 'gpu' is unknown"),
+    ],
+)
+def test_bad_options_are_one_line_and_leave_no_file(tmp_path, capsys, words, says):
+    assert main([*QUICK, "--out", str(tmp_path / "detector"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_unwritable_output_is_found_before_the_training(tmp_path, capsys):
+    (tmp_path / "detector").write_text("")
+    assert main([*QUICK, "--epochs", "100000", "--patience", "100000", "--out", str(tmp_path / "detector")]) == 2
+    assert "exists and is not a folder" in capsys.readouterr().err
+
+
+def test_an_interrupt_leaves_130_and_no_file(tmp_path):
+    endless = ["--epochs", "1000000", "--patience", "1000000", "--out", str(tmp_path / "detector")]
+    process = subprocess.Popen([sys.executable, "-m", "hauberk", *QUICK, *endless], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "detector").exists():  # made just before the training begins
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert error == "hauberk: interrupted\n"
+    assert not list((tmp_path / "detector").iterdir())

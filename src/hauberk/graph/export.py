@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import onnx
 import torch
@@ -47,7 +46,10 @@ def export(artifact: TorchArtifact) -> OnnxArtifact:
     _try(module, example, what)
     proto = _exported(module, example, what)
     core = OnnxArtifact(proto.SerializeToString(), signature_of(proto), artifact.origin, artifact.history)
-    return replace(as_core(core), origin=artifact.origin, history=artifact.history)
+    try:
+        return as_core(core)
+    except InputError as error:
+        raise InputError(f"{what}: the exported graph is no detector's core: {error}") from error
 
 
 def _width(artifact: TorchArtifact) -> int:

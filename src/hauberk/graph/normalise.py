@@ -212,9 +212,9 @@ def _free_batch(proto: onnx.ModelProto, *, width: int, logits: int) -> None:
         try:
             shape = run(runner, {"features": np.zeros((records, width), dtype=np.float32)})[0].shape
         except InputError as error:
-            raise InputError(f"ONNX model: fails for {records} records: {error}") from error
+            raise InputError(f"ONNX model: no free batch dimension; a batch of {records} fails: {error}") from error
         if shape != (records, logits):
             raise InputError(
-                f"ONNX model: {records} records give an output of shape {list(shape)}, expected {[records, logits]};"
-                " save it with a free batch dimension"
+                f"ONNX model: no free batch dimension; a batch of {records} gives an output of shape {list(shape)},"
+                f" expected {[records, logits]}"
             )

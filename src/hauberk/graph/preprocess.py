@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from hauberk.artifact import OnnxArtifact
-from hauberk.errors import InputError
 from hauberk.graph.model import BATCH, artifact, assemble, node
 from hauberk.schema.feature_space import FeatureSpace
 from hauberk.tensors import Signature, TensorSpec
@@ -33,13 +32,8 @@ def preprocessing_graph(space: FeatureSpace) -> OnnxArtifact:
         A graph from `numeric` float32 [batch, F] and `codes` int64 [batch, C] (an input is absent where F or C is 0)
         to `features` float32 [batch, D]. Columns without logarithm and one-hot columns equal the numpy reference bit
         for bit; logarithms are close (their rounding differs by a few units in the last place).
-
-    Raises:
-        InputError: The schema has no column at all.
     """
     width, columns = len(space.schema.numbers), len(space.groups)
-    if not space.width:
-        raise InputError("schema: no feature column; a detector needs at least one")
     constants: Constants = {}
     nodes: list[onnx.NodeProto] = []
     parts = []

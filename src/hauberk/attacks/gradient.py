@@ -165,8 +165,8 @@ class GradientAttack(Attack[WhiteBox]):
             for rows in _batches(self._wanted(worst), self.batch_size):
                 points = torch.from_numpy(start)[rows]
                 self._follow(model, rows, points, everything.take(rows), worst, threat.radius)
-        # The limits keep immutable columns equal; this keeps them identical, the sign of a zero included.
-        adversarial = np.where(threat.mutable, worst.points.numpy(), features)
+        # Every point is inside already; this makes columns that did not move identical, the sign of a zero included.
+        adversarial = threat.project(worst.points.numpy(), features)
         return adversarial, worst.margins.numpy(), worst.queries.numpy()
 
     def slope(self, model: WhiteBox, points: torch.Tensor, side: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

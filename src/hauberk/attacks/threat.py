@@ -92,35 +92,49 @@ class FeatureThreat:
     def project(self, adversarial: Features, records: Features) -> Features:
         """The nearest point of the threat model to each adversarial record; a NaN falls back to the record's value.
 
+        Columns that did not move, immutable ones among them, come out bit-identical to those of `records`.
+
         Args:
             adversarial: Float32 [N, D].
             records: Float32 [N, D], the records that they came from.
 
         Returns:
-            Float32 [N, D]; immutable columns are bit-identical to those of `records`.
+            Float32 [N, D].
         """
         lowest, highest = self.limits(records)
         inside = np.clip(adversarial, lowest, highest)
-        return np.where(self.mutable & ~np.isnan(inside), inside, records)
+        return np.where(np.isnan(inside) | (inside == records), records, inside)
 
     def violations(self, adversarial: Features, records: Features) -> NDArray[np.bool_]:
         """Bool [N, D]: where adversarial records leave the threat model, compared exactly (no tolerance).
 
-        The ball is judged in float64, where the difference of two float32 features is exact or off by less than
-        one part in 2**53; immutable columns are compared bit by bit.
+        The ball is that of the real numbers, not of rounded ones; immutable columns are compared bit by bit.
         """
-        moved = np.abs(adversarial.astype(np.float64) - records.astype(np.float64))
-        inside = (moved <= self.radius) & (adversarial >= np.minimum(records, self.low))
-        inside &= adversarial <= np.maximum(records, self.high)
+        inside = (adversarial >= np.minimum(records, self.low)) & (adversarial <= np.maximum(records, self.high))
+        inside &= ~_further_than(adversarial, records, self.radius)
         same = np.ascontiguousarray(adversarial).view(np.uint32) == np.ascontiguousarray(records).view(np.uint32)
         return ~np.where(self.mutable, inside, same)
 
 
 def _inwards(records: Features, move: float) -> Features:
     """`records + move` in float32, rounded towards the record where rounding would leave the ball."""
-    start = records.astype(np.float64)
     with np.errstate(over="ignore"):
-        moved: Features = (start + move).astype(np.float32)
-    beyond = np.abs(moved.astype(np.float64) - start) > abs(move)
+        moved: Features = (records.astype(np.float64) + move).astype(np.float32)
+    beyond = _further_than(moved, records, abs(move))
     moved[beyond] = np.nextafter(moved[beyond], records[beyond])
     return moved
+
+
+def _further_than(moved: Features, records: Features, radius: float) -> NDArray[np.bool_]:
+    """Where `|moved - records| > radius` holds exactly.
+
+    The difference of two float32 numbers may need more than the 53 bits of a float64. Knuth's two-sum (The Art of
+    Computer Programming, volume 2, section 4.2.2, theorem B) gives what rounding left out, and that decides ties.
+    """
+    first, second = moved.astype(np.float64), -records.astype(np.float64)
+    total = first + second
+    part = total - first
+    left_out = (first - (total - part)) + (second - part)
+    distance = np.abs(total)
+    further: NDArray[np.bool_] = (distance > radius) | ((distance == radius) & (left_out * total > 0))
+    return further

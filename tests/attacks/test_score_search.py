@@ -1,0 +1,109 @@
+"""The score search: it needs nothing but answers, counts them, and comes close to what gradients find."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hauberk.attacks import PGD, FeatureThreat, ScoredModel, ScoreSearch, WhiteBox, classified_right
+from hauberk.errors import InputError
+from hauberk.schema import Decision
+
+torch.set_num_threads(1)
+COLUMNS = 30
+
+
+def network() -> WhiteBox:
+    torch.manual_seed(3)
+    layers = (torch.nn.Linear(COLUMNS, 64), torch.nn.ReLU(), torch.nn.Linear(64, 32), torch.nn.ReLU())
+    return WhiteBox(torch.nn.Sequential(*layers, torch.nn.Linear(32, 2)).eval(), Decision())
+
+
+@pytest.fixture(scope="module")
+def scene():
+    generator = np.random.default_rng(3)
+    features = generator.random((400, COLUMNS), dtype=np.float32)
+    module = network().module
+    margins = WhiteBox(module, Decision()).margin(features)
+    model = WhiteBox(module, Decision(threshold=float(np.median(margins))))
+    targets = (margins >= model.threshold).astype(np.int64)
+    threat = FeatureThreat(
+        0.02, np.zeros(COLUMNS, np.float32), np.ones(COLUMNS, np.float32), np.ones(COLUMNS, np.bool_)
+    )
+    return model, features, targets, threat
+
+
+def test_it_comes_within_two_points_of_gradients(scene):
+    model, features, targets, threat = scene
+    with_gradients = PGD(steps=40, restarts=2).run(model, features, targets, threat=threat).survived.mean()
+    without = ScoreSearch(queries=1000).run(model, features, targets, threat=threat).survived.mean()
+    assert with_gradients < 0.9
+    assert without <= with_gradients + 0.02
+
+
+def test_it_counts_every_query(scene):
+    model, features, targets, threat = scene
+    asked = []
+
+    def margin(batch):
+        asked.append(len(batch))
+        return model.margin(np.ascontiguousarray(batch))
+
+    found = ScoreSearch(queries=50).run(ScoredModel(margin, model.threshold), features, targets, threat=threat)
+    assert sum(asked) == found.queries.sum()
+    assert found.queries.max() == 50
+
+
+def test_a_record_is_left_alone_once_it_is_wrong(scene):
+    model, features, targets, threat = scene
+    found = ScoreSearch(queries=200).run(model, features, targets, threat=threat)
+    assert (found.queries[found.survived] == 200).all()
+    assert found.queries[~found.survived].mean() < 150
+
+
+@pytest.mark.parametrize("queries", [1, 2, 3])
+def test_the_smallest_budgets_are_kept(scene, queries):
+    model, features, targets, threat = scene
+    found = ScoreSearch(queries=queries).run(model, features, targets, threat=threat)
+    assert found.queries.max() == queries
+
+
+def test_more_queries_do_more(scene):
+    model, features, targets, threat = scene
+    survived = [
+        ScoreSearch(queries=queries).run(model, features, targets, threat=threat).survived.mean()
+        for queries in (10, 100, 1000)
+    ]
+    assert survived[0] > survived[1] >= survived[2]
+
+
+def test_it_sees_through_rounding_that_has_no_gradient(scene):
+    model, features, targets, threat = scene
+
+    class Rounded(torch.nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return model.module(torch.round(batch * 128) / 128)
+
+    blind = WhiteBox(Rounded(), Decision(threshold=model.threshold))
+    clean = classified_right(blind.margin(features), targets, blind.threshold)
+    assert PGD().run(blind, features, targets, threat=threat).survived.mean() == clean.mean()
+    assert ScoreSearch(queries=300).run(blind, features, targets, threat=threat).survived.mean() < clean.mean() - 0.1
+
+
+def test_the_batches_that_the_model_sees_are_bounded(scene):
+    model, features, targets, threat = scene
+    sizes = []
+
+    def margin(batch):
+        sizes.append(len(batch))
+        return model.margin(np.ascontiguousarray(batch))
+
+    ScoreSearch(queries=5, batch_size=64).run(ScoredModel(margin, model.threshold), features, targets, threat=threat)
+    assert max(sizes) == 64
+
+
+@pytest.mark.parametrize("options", [{"queries": 0}, {"batch_size": 0}, {"share": 0.0}, {"share": 1.5}], ids=str)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(InputError, match="attack score-search"):
+        ScoreSearch(**options)

@@ -31,6 +31,7 @@ class EncryptionKey(Secret):
 
     def __init__(self, value: bytes) -> None:
         super().__init__(value)
+        del value  # an error must not carry it along
         if len(self._value) != KEY_BYTES:
             raise InputError(f"encryption key: expected {KEY_BYTES} bytes, got {len(self._value)}")
 

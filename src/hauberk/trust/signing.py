@@ -108,6 +108,7 @@ class SigningKey(Secret):
         )
 
         super().__init__(value)
+        del value  # an error must not carry it along
         try:
             key = load_pem_private_key(self._value, password=None)
         except TypeError:

@@ -13,6 +13,7 @@ from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.compress import default_recipes
 from hauberk.data import Dataset, load_splits
 from hauberk.graph.export import export
+from hauberk.graph.verify import verify
 from hauberk.recipe import Context, LabelledFeatures, Recipe
 from hauberk.schema import FeatureSpace
 from hauberk.tensors import Signature, TensorSpec
@@ -62,6 +63,13 @@ def test_decisions_agree_and_accuracy_holds_on_unseen_records(
     after = answers(step.apply(detector.core, detector.context), detector.test.features).argmax(axis=1)
     assert (before == after).mean() >= (0.95 if step.trains else 0.99)
     assert (after == detector.test.targets).mean() >= (before == detector.test.targets).mean() - 0.02
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contracts_hold(name, detector: Detector):
+    """Judged by the verifier that is used in production, on real, boundary and random records."""
+    result = detector.recipes[name].apply(detector.core, detector.context, verify)
+    assert [record.verdict.reason for record in result.history] == [""]
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,13 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from onnx_ir.passes.common import (
-    ClearMetadataAndDocStringPass,
-    LiftConstantsToInitializersPass,
-    RemoveUnusedNodesPass,
-)
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.errors import InputError
 from hauberk.graph.check import check_model
 from hauberk.graph.model import parse
+from hauberk.graph.passes.strip_metadata import strip
 from hauberk.recipe import Context
 
 FEWEST_RECORDS = 10
@@ -166,15 +163,9 @@ class Core:
         Raises:
             InputError: onnx or ONNX Runtime refuses it.
         """
-        del model.graph.value_info[:]
-        del model.metadata_props[:]
-        model.producer_name = model.producer_version = model.doc_string = ""
         tidy = ir.from_proto(model)
         RemoveUnusedNodesPass()(tidy)
-        ClearMetadataAndDocStringPass()(tidy)
-        sealed = ir.to_proto(tidy)
-        del sealed.graph.value_info[:]
-        serialised = sealed.SerializeToString(deterministic=True)
+        serialised = strip(ir.to_proto(tidy).SerializeToString())
         check_model(serialised)
         return replace(self.artifact, model=serialised)
 

@@ -65,9 +65,9 @@ def load_model(
             or the model does not take `inputs` columns.
     """
     started = time.perf_counter()
+    card = find_card(path, card)
     if path.is_dir():
-        card, path = card or path / FOLDER_CARD, path / FOLDER_WEIGHTS
-    card = card or _card_beside(path)
+        path /= FOLDER_WEIGHTS
     known = read_card(card) if card else None
     with PrivateCopy(path) as copy:
         if known and known.weights_sha256 != copy.sha256:
@@ -178,6 +178,11 @@ def _onnx(copy: PrivateCopy, known: ModelCard | None, inputs: int | None) -> Onn
     return OnnxArtifact(model, onnx_signature(proto, known, inputs, where), copy.sha256)
 
 
-def _card_beside(path: Path) -> Path | None:
-    card = path.with_suffix(".json")
-    return card if card.is_file() else None
+def find_card(path: Path, card: Path | None = None) -> Path | None:
+    """Where a model's card is: the given one, that of a folder, or the file beside the model; `None` without one."""
+    if card is not None:
+        return card
+    if path.is_dir():
+        return path / FOLDER_CARD
+    beside = path.with_suffix(".json")
+    return beside if beside.is_file() else None

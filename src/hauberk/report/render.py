@@ -1,0 +1,51 @@
+"""Findings become one self-contained HTML file, or a JSON document.
+
+The HTML needs no network, no script and no other file: styles and graphics are inline, and its content security policy
+forbids everything else. Text from outside (names of models, classes, columns) is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import jinja2
+import msgspec
+
+from hauberk.report import wording
+from hauberk.report.plot import Frame, draw
+from hauberk.report.view import make_view
+from hauberk.search.findings import Findings
+
+WIDE = Frame(width=760, height=420, left=74, right=24, top=20, bottom=52, names=True)
+"""The trade-off plot on a laptop."""
+
+NARROW = Frame(width=358, height=330, left=56, right=14, top=16, bottom=48, names=False)
+"""The same on a phone: numbers instead of names, so that text keeps its size."""
+
+
+def render(findings: Findings) -> str:
+    """The report as HTML."""
+    view = make_view(findings)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            view=view,
+            plots=(draw(view, WIDE), draw(view, NARROW)),
+            run_time=wording.duration(findings.seconds),
+            memory=wording.figure(findings.machine.memory, "bytes"),
+        )
+    )
+
+
+def to_json(findings: Findings) -> bytes:
+    """The report as indented JSON: the findings, nothing added, nothing left out."""
+    return msgspec.json.format(msgspec.json.encode(findings), indent=2) + b"\n"
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("hauberk.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,101 @@
+"""Figures and names as a reader wants them; numbers are put into words here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+
+from hauberk.artifact import StepRecord
+from hauberk.measurement import Estimate, Measurement
+from hauberk.requirements import false_positive_rate, show
+
+_TITLES = {
+    "latency.p50": "Latency, median",
+    "latency.p99": "Latency, 99th percentile",
+    "throughput": "Throughput",
+    "size": "Size",
+    "memory.peak": "Peak memory",
+    "load_time": "Load time",
+    "training_time": "Training time",
+    "accuracy": "Accuracy",
+    "auroc": "AUROC",
+    "agreement": "Agreement with the original",
+    "robust_accuracy": "Robust accuracy",
+}
+
+
+def title(metric: str) -> str:
+    """A metric's name in words; unknown ones as they are."""
+    rate = false_positive_rate(metric)
+    if rate is not None:
+        return f"Detection rate at {100 * rate:g} % false positives"
+    return _TITLES.get(metric, metric)
+
+
+def figure(value: float, unit: str) -> str:
+    """A value with its unit."""
+    if unit == "count":
+        return f"{value:,.0f}"
+    return show(value, unit)
+
+
+def interval(measurement: Measurement) -> str:
+    """The 95 % interval, or nothing where the figure is exact."""
+    if measurement.low is None or measurement.high is None:
+        return ""
+    return span(measurement.low, measurement.high, measurement.unit)
+
+
+def span(low: float, high: float, unit: str) -> str:
+    """Two ends of an interval."""
+    return f"{figure(low, unit)} to {figure(high, unit)}"
+
+
+def ratio(estimate: Estimate) -> str:
+    """A ratio to the baseline, with its interval."""
+    return f"{estimate.value:.2f} × baseline ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def difference(estimate: Estimate, unit: str) -> str:
+    """A difference from the baseline, with its interval; of rates in percentage points."""
+    if unit == "fraction":
+        value, low, high = (f"{100 * number:+.2f}" for number in (estimate.value, estimate.low, estimate.high))
+        return f"{value} pt ({low} to {high})"
+    sign = "+" if estimate.value >= 0 else "−"
+    return f"{sign}{figure(abs(estimate.value), unit)} ({span(estimate.low, estimate.high, unit)})"
+
+
+def against_baseline(measurement: Measurement) -> str:
+    """How a figure compares with the baseline: rates by difference, everything else by ratio."""
+    if measurement.unit == "fraction" and measurement.difference is not None:
+        return difference(measurement.difference, measurement.unit)
+    if measurement.ratio is not None:
+        return ratio(measurement.ratio)
+    if measurement.difference is not None:
+        return difference(measurement.difference, measurement.unit)
+    return ""
+
+
+def contract(record: StepRecord) -> str:
+    """A step's contract in one line."""
+    terms = record.contract
+    if not isinstance(terms, dict):
+        return str(terms)
+    kind = terms.get("contract")
+    if kind == "exact":
+        return "exact: bit for bit the same"
+    if kind == "close":
+        return f"close: within {terms['rtol']:g} relative and {terms['atol']:g} absolute"
+    if kind == "lossy":
+        words = f"lossy: agrees on at least {100 * terms['agreement']:g} % of real records"
+        return words if terms.get("rms") is None else f"{words}, logits within {100 * terms['rms']:g} % (rms)"
+    return compact(terms)
+
+
+def compact(value: object) -> str:
+    """Parameters as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def duration(seconds: float) -> str:
+    """A time span, in minutes from two of them on."""
+    return f"{seconds / 60:.1f} min" if seconds >= 120 else show(seconds, "s")

@@ -1,0 +1,193 @@
+"""`Twin`: reads a graph once, then runs it in torch, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes import common
+from torch import Tensor, nn
+
+from hauberk.artifact import OnnxArtifact
+from hauberk.errors import InputError
+from hauberk.graph.model import one_line, parse
+from hauberk.graph.twin import elementwise, linear, quantization, reduction, shape
+from hauberk.graph.twin.node import Node, Operator
+
+OPERATORS: dict[str, Operator] = {
+    **elementwise.OPERATORS,
+    **linear.OPERATORS,
+    **quantization.OPERATORS,
+    **reduction.OPERATORS,
+    **shape.OPERATORS,
+}
+"""Every operator that the twin knows, by ONNX name."""
+
+OLDEST_OPSET = 13
+"""Softmax and the axes of several operators meant something else before."""
+
+_STANDARD = ("", "ai.onnx")
+
+# Inputs that are constants of a layer and not weights of it, by operator and position.
+_NOT_WEIGHTS = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "BatchNormalization": (3, 4),
+    "Clip": (1, 2),
+}
+
+
+class _Call(NamedTuple):
+    function: Operator
+    node: Node
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Twin(nn.Module):
+    """An ONNX graph as a differentiable torch module: the same numbers as ONNX Runtime, with gradients.
+
+    Float tensors of one dimension or more that a layer holds are `nn.Parameter`s, one each however many nodes share it;
+    single numbers, scales and zero points, running means and integers are buffers. Parameters and buffers carry the
+    tensors' names with `.` as `/`. Tensors in half precision are held in float32; where the graph casts to half, values
+    are rounded to it. Rounding is passed straight through (see `hauberk.graph.twin.quantization`).
+
+    Args:
+        artifact: One float input and one output; the core of a detector, quantized or not.
+
+    Raises:
+        InputError: The graph has other inputs or outputs, is older than opset 13, or has an operator that the twin does
+            not know; the message names operator and node.
+    """
+
+    def __init__(self, artifact: OnnxArtifact) -> None:
+        super().__init__()
+        proto = _prepared(artifact)
+        self._input, self._output = proto.graph.input[0].name, proto.graph.output[0].name
+        types = _types(proto)
+        self._calls = tuple(_call(node, types, self._input) for node in proto.graph.node)
+        self._names: dict[str, str] = {}
+        constants = _constants_of_layers(proto.graph)
+        for tensor in proto.graph.initializer:
+            self._hold(tensor.name, numpy_helper.to_array(tensor), weight=tensor.name not in constants)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits float32 [N, K] of features float32 [N, D]."""
+        values: dict[str, Tensor | None] = {"": None, self._input: features}
+        values.update({name: getattr(self, held) for name, held in self._names.items()})
+        for function, node, inputs, outputs in self._calls:
+            result = function(node, *(values[name] for name in inputs))
+            results = result if isinstance(result, tuple) else (result,)
+            values.update(zip(outputs, results, strict=False))  # optional outputs that nobody asked for
+        logits = values[self._output]
+        if logits is None:
+            raise InputError(f"twin: the graph computes no {self._output!r}")
+        return logits
+
+    def tensor(self, name: str) -> Tensor:
+        """The parameter or buffer that holds the tensor of that name in the graph.
+
+        Raises:
+            KeyError: The graph holds no such tensor.
+        """
+        held: Tensor = getattr(self, self._names[name])
+        return held
+
+    def _hold(self, name: str, array: NDArray[np.generic], *, weight: bool) -> None:
+        """Keep a constant of the graph as a parameter or as a buffer."""
+        tensor = _to_torch(array)
+        held = name.replace(".", "/") or "/"
+        while held in self._names.values() or hasattr(self, held):
+            held += "/"
+        self._names[name] = held
+        if weight and tensor.is_floating_point() and tensor.dim():
+            self.register_parameter(held, nn.Parameter(tensor))
+        else:
+            self.register_buffer(held, tensor)
+
+
+def _prepared(artifact: OnnxArtifact) -> onnx.ModelProto:
+    """The graph flat and with all its constants as initializers, seen to be one that the twin can be of."""
+    proto = parse(artifact.model)
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), 0)
+    if opset < OLDEST_OPSET:
+        raise InputError(f"twin: opset {opset} is too old; {OLDEST_OPSET} or newer is needed")
+    model = ir.serde.deserialize_model(proto)
+    ir.passes.Sequential(
+        common.InlinePass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveUnusedNodesPass(),
+    )(model)
+    flat = ir.serde.serialize_model(model)
+    if len(flat.graph.input) != 1 or len(flat.graph.output) != 1:
+        count = f"{len(flat.graph.input)} inputs and {len(flat.graph.output)} outputs"
+        raise InputError(f"twin: the graph has {count}; it can be of graphs with one of each")
+    return flat
+
+
+def _types(proto: onnx.ModelProto) -> dict[str, int]:
+    """The element type of every tensor in the graph, as far as onnx can tell."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise InputError(f"twin: onnx cannot infer the graph's types: {one_line(error)}") from error
+    declared = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
+    declared |= {value.name: value.type.tensor_type.elem_type for value in graph.output}
+    return declared | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def _call(proto: onnx.NodeProto, types: dict[str, int], graph_input: str) -> _Call:
+    """A node with the function that runs it."""
+    operator = proto.op_type if proto.domain in _STANDARD else f"{proto.domain}:{proto.op_type}"
+    name = proto.name or (proto.output[0] if proto.output else "")
+    if operator not in OPERATORS:
+        raise InputError(f"twin: operator {operator} (node {name!r}) is not supported")
+    node = Node(
+        operator=operator,
+        name=name,
+        attributes={attribute.name: _attribute(attribute) for attribute in proto.attribute},
+        input_types=tuple(types.get(tensor, 0) for tensor in proto.input),
+        output_types=tuple(types.get(tensor, 0) for tensor in proto.output),
+        on_input=bool(proto.input) and proto.input[0] == graph_input,
+    )
+    return _Call(OPERATORS[operator], node, tuple(proto.input), tuple(proto.output))
+
+
+def _attribute(proto: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(proto)
+    if isinstance(value, bytes):
+        return value.decode()
+    return _to_torch(numpy_helper.to_array(value)) if isinstance(value, TensorProto) else value
+
+
+def _constants_of_layers(graph: onnx.GraphProto) -> set[str]:
+    """Names of tensors that are not for training although they are floats."""
+
+    def found() -> Iterator[str]:
+        for node in graph.node:
+            for position in _NOT_WEIGHTS.get(node.op_type, ()):
+                if position < len(node.input):
+                    yield node.input[position]
+
+    return set(found())
+
+
+def _to_torch(array: NDArray[np.generic]) -> Tensor:
+    """An array as a tensor of a dtype that torch computes with; half precision becomes float32, small integers int8."""
+    name = array.dtype.name
+    if name in ("float16", "bfloat16"):
+        array = array.astype(np.float32)
+    elif name in ("int4", "uint4"):
+        array = array.astype(np.int8)
+    elif name in ("uint16", "uint32", "uint64"):
+        array = array.astype(np.int64)
+    try:
+        return torch.from_numpy(np.array(array))  # a copy: parameters must not share memory with the file
+    except TypeError as error:
+        raise InputError(f"twin: tensors of {name} are not supported") from error

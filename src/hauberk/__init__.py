@@ -5,6 +5,7 @@ Importing this package imports nothing else; each name below is fetched from its
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from hauberk.runtime import open as open  # noqa: A004
 
 __version__ = "0.1.0"
+
+# ONNX Runtime (1.31) reports sessions and models to its maker and writes a device identifier into the home folder, unless
+# this is set before it is imported. It stands here because every room is imported after this file; who wants the reports
+# sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _ROOMS = {
     "HauberkError": "hauberk.errors",

@@ -62,9 +62,10 @@ def paired_rates(
     first, second = drawn[:, 2] + drawn[:, 3], drawn[:, 1] + drawn[:, 3]
     rate, reference = candidate.mean(), baseline.mean()
     difference = percentile_interval(float(rate - reference), first - second)
-    if reference == 0 or not (second > 0).all():
+    if reference == 0:
         return PairedRates(difference, None)
-    return PairedRates(difference, percentile_interval(float(rate / reference), first / second))
+    defined = second > 0
+    return PairedRates(difference, percentile_interval(float(rate / reference), first[defined] / second[defined]))
 
 
 def percentile_interval(value: float, resampled: NDArray[np.floating]) -> Estimate:

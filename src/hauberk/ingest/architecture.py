@@ -90,12 +90,6 @@ def _errors_as_one_line(path: Path) -> Iterator[None]:
     except SyntaxError as error:
         raise InputError(f"--arch {path}:{error.lineno}: {type(error).__name__}: {error.msg}") from error
     except (Exception, SystemExit) as error:
-        line = next(
-            (
-                frame.lineno
-                for frame in reversed(traceback.extract_tb(error.__traceback__))
-                if frame.filename == str(path)
-            ),
-            0,
-        )
-        raise InputError(f"--arch {path}:{line}: {type(error).__name__}: {error}") from error
+        frames = reversed(traceback.extract_tb(error.__traceback__))
+        line = next((f":{frame.lineno}" for frame in frames if frame.filename == str(path)), "")
+        raise InputError(f"--arch {path}{line}: {type(error).__name__}: {' '.join(str(error).split())}") from error

@@ -79,9 +79,9 @@ def load_model(
         parameters: dict[str, object] = {"file": path.name, "format": kind}
         artifact: Artifact
         if kind == "onnx":
+            artifact = _onnx(copy, known, inputs)
             if arch:
                 raise InputError(f"{path}: an ONNX model brings its own graph; leave --arch away")
-            artifact = _onnx(copy, known, inputs)
         else:
             state = _scanned_state(copy, kind)
             module, parameters["architecture"] = _architecture(arch, known, path)

@@ -86,19 +86,25 @@ def _copy(source: Path, target: int, limit: int) -> tuple[int, str]:
     try:
         # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise InputError(f"{source}: not a regular file; name a model file, or a folder that `train` wrote")
+            while block := os.read(descriptor, _BLOCK):
+                size += len(block)
+                if size > limit:
+                    raise InputError(f"{source}: larger than {limit} bytes, the most that is read of such a model")
+                digest.update(block)
+                _write_all(target, block)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise InputError(f"{source}: cannot read the model: {(error.strerror or str(error)).lower()}") from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(f"{source}: not a regular file; name a model file or a folder that `hauberk train` wrote")
-        while block := file.read(_BLOCK):
-            size += len(block)
-            if size > limit:
-                raise InputError(f"{source}: larger than {limit} bytes, the most that is read of such a model")
-            digest.update(block)
-            view = memoryview(block)
-            while view:
-                view = view[os.write(target, view) :]
     if not size:
         raise InputError(f"{source}: the model file is empty (0 bytes)")
     return size, digest.hexdigest()
+
+
+def _write_all(target: int, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[os.write(target, view) :]

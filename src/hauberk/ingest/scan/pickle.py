@@ -40,7 +40,7 @@ _PROTOCOL = 2  # what torch.save writes, and what its restricted unpickler was m
 
 _SHOWN_NAMES = 5
 _SHOWN_CHARACTERS = 100
-_KEPT_COMPLAINTS = 16
+_KEPT_REASONS = 16
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,15 @@ class Examination:
     Attributes:
         names: Every name, each once, in the order of asking.
         storages: Tensor storages that it refers to.
-        complaints: Why it is more than tensors, one phrase each; empty for an acceptable pickle.
+        complaints: What it does that a pickle of tensors does not, one phrase each.
+        oddities: Instructions and versions that `torch.save` never writes, one phrase each.
         end: Offset behind its last instruction; `None` where it is cut or damaged.
     """
 
     names: dict[Name, None] = field(default_factory=dict)
     storages: list[Storage] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    oddities: list[str] = field(default_factory=list)
     end: int | None = None
 
     @property
@@ -129,8 +131,8 @@ def scan_pickle(data: bytes, where: str) -> tuple[Storage, ...]:
     found = examine_pickle(data)
     if names := found.refused_names:
         raise refusal_of_names(names, where)
-    if found.complaints:
-        raise RefusedModelError(f"{where}: refused: {found.complaints[0]}; nothing of it was run")
+    if reasons := [*found.complaints, *found.oddities]:
+        raise RefusedModelError(f"{where}: refused: {reasons[0]}; nothing of it was run")
     if found.end != len(data):
         raise RefusedModelError(f"{where}: refused: damaged, or something follows the pickle; nothing of it was run")
     return tuple(found.storages)
@@ -190,8 +192,12 @@ class _Machine:
         }  # fmt: skip
 
     def complain(self, why: str) -> None:
-        if len(self.found.complaints) < _KEPT_COMPLAINTS:
+        if len(self.found.complaints) < _KEPT_REASONS:
             self.found.complaints.append(why)
+
+    def wonder(self, why: str) -> None:
+        if len(self.found.oddities) < _KEPT_REASONS:
+            self.found.oddities.append(why)
 
     def step(self, stream: io.BytesIO) -> None:
         code = stream.read(1)
@@ -205,7 +211,7 @@ class _Machine:
         else:
             argument = instruction.arg.reader(stream) if instruction.arg else None
         if instruction.name not in _INSTRUCTIONS:
-            self.complain(f"uses the pickle instruction {instruction.name}, which torch.save never writes")
+            self.wonder(f"uses the pickle instruction {instruction.name}, which torch.save never writes")
         if handler := self._handlers.get(instruction.name):
             handler(argument)
         else:
@@ -228,9 +234,7 @@ class _Machine:
 
     def _protocol(self, version: object) -> None:
         if version != _PROTOCOL:
-            self.complain(
-                f"written with pickle protocol {version}; save it again with torch.save's default, {_PROTOCOL}"
-            )
+            self.wonder(f"written with pickle protocol {version}; save it again with torch.save's default, {_PROTOCOL}")
 
     def _mark(self, _: object) -> None:
         self._stack.append(_MARK)

@@ -1,0 +1,105 @@
+"""The private copy: the bytes of one moment, sealed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from hauberk.errors import InputError, RefusedModelError
+from hauberk.ingest.private import PrivateCopy
+from hauberk.ingest.scan import scan_archive
+from hauberk.ingest.weights import read_checkpoint
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(bytes(range(256)) * 40_000)
+    return path
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_the_copy_has_the_bytes_and_the_digest_of_the_file(file):
+    with PrivateCopy(file) as copy:
+        assert copy.read(0, copy.size) == file.read_bytes()
+        assert copy.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert copy.head(3) == b"\x00\x01\x02"
+
+
+def test_the_path_leads_to_the_copy_not_to_the_file(file):
+    with PrivateCopy(file) as copy:
+        file.write_bytes(b"something else")
+        assert Path(copy.path).read_bytes()[:4] == b"\x00\x01\x02\x03"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda descriptor: os.pwrite(descriptor, b"x", 0),
+        lambda descriptor: os.ftruncate(descriptor, 1),
+        lambda descriptor: os.ftruncate(descriptor, 1 << 30),
+    ],
+    ids=["write", "shrink", "grow"],
+)
+def test_not_even_this_process_can_change_the_copy(file, change):
+    with PrivateCopy(file) as copy, pytest.raises(PermissionError):
+        change(copy.descriptor)
+
+
+def test_a_file_that_is_swapped_after_the_scan_does_not_matter(tmp_path):
+    """Scan, then replace the file by other weights of the same size, in place: the scanned ones are loaded."""
+    path = tmp_path / "model.pt"
+    torch.save({"weight": torch.ones(2000)}, tmp_path / "model.pt")
+    with PrivateCopy(path) as copy:
+        scan_archive(copy)
+        other = path.read_bytes().replace(torch.ones(2000).numpy().tobytes(), torch.zeros(2000).numpy().tobytes())
+        with path.open("r+b") as file:
+            file.write(other)
+        state = read_checkpoint(copy)
+    assert torch.equal(torch.load(path, weights_only=True)["weight"], torch.zeros(2000))
+    assert torch.equal(state["weight"], torch.ones(2000))
+
+
+def test_tensors_outlive_the_copy(tmp_path):
+    torch.save({"weight": torch.arange(5000.0)}, tmp_path / "model.pt")
+    with PrivateCopy(tmp_path / "model.pt") as copy:
+        state = read_checkpoint(copy)
+    assert float(state["weight"].sum()) == 5000 * 4999 / 2
+
+
+def test_reading_behind_the_end_is_refused(file):
+    with PrivateCopy(file) as copy, pytest.raises(RefusedModelError, match="damaged: it ends before"):
+        copy.read(copy.size - 1, 2)
+
+
+def test_the_descriptor_is_closed(file):
+    with PrivateCopy(file) as copy:
+        pass
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(copy.descriptor)
+
+
+def test_a_file_beyond_the_limit_is_refused(file):
+    before = open_descriptors()
+    with pytest.raises(InputError, match="larger than 1000 bytes"):
+        PrivateCopy(file, limit=1000)
+    assert open_descriptors() == before
+
+
+def test_what_is_no_file_is_refused_and_nothing_hangs(tmp_path):
+    before = open_descriptors()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    for name, says in (("pipe", "not a regular file"), ("empty", r"empty \(0 bytes\)"), ("none", "no such file")):
+        with pytest.raises(InputError, match=says):
+            PrivateCopy(tmp_path / name)
+    with pytest.raises(InputError, match="not a regular file"):
+        PrivateCopy(tmp_path)
+    assert open_descriptors() == before

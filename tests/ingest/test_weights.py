@@ -1,0 +1,98 @@
+"""Weights into a module: they fit exactly, or the message says what differs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from hauberk.errors import InputError, RefusedModelError
+from hauberk.ingest.private import PrivateCopy
+from hauberk.ingest.weights import fit, read_checkpoint
+from hauberk.models import TabularMLP
+
+
+def state(**changes):
+    return {**TabularMLP(3, (4,)).state_dict(), **changes}
+
+
+def test_weights_that_fit_are_copied():
+    module, weights = TabularMLP(3, (4,)), state()
+    fit(module, weights, "model.pt")
+    assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+    assert not module.training
+    weights["layers.0.weight"].zero_()
+    assert module.layers[0].weight.abs().sum() > 0
+
+
+def test_a_module_without_memory_gets_its_weights():
+    with torch.device("meta"):
+        module = TabularMLP(3, (4,))
+    weights = state()
+    fit(module, weights, "model.pt")
+    assert torch.equal(module.layers[0].weight, weights["layers.0.weight"])
+
+
+def test_other_float_types_are_converted():
+    module = TabularMLP(3, (4,))
+    fit(module, {name: value.to(torch.bfloat16) for name, value in state().items()}, "model.pt")
+    assert module.layers[0].weight.dtype == torch.float32
+
+
+def test_tied_weights_stay_tied():
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    module[1].weight = module[0].weight
+    fit(module, {name: torch.ones_like(value) for name, value in module.state_dict().items()}, "model.pt")
+    assert module[1].weight is module[0].weight
+
+
+def test_what_differs_is_shown_and_counted():
+    weights = state(extra=torch.ones(1), more=torch.ones(1))
+    weights["layers.0.weight"] = torch.ones(4, 5)
+    del weights["layers.2.bias"]
+    with pytest.raises(InputError) as raised:
+        fit(TabularMLP(3, (4,)), weights, "model.pt")
+    assert str(raised.value) == (
+        "model.pt: the weights do not fit the architecture: 'layers.2.bias' is missing; 'extra' is not part of it;"
+        " 'more' is not part of it and 1 more (4 of 6 differ)"
+    )
+
+
+def test_a_shape_that_differs_is_shown_with_both_shapes():
+    with pytest.raises(InputError, match=r"'layers\.0\.weight' is 4×5 instead of 4×3"):
+        fit(TabularMLP(3, (4,)), state(**{"layers.0.weight": torch.ones(4, 5)}), "model.pt")
+
+
+def test_a_tensor_that_claims_to_be_enormous_is_refused_before_it_is_copied():
+    enormous = torch.ones(1).expand(1 << 40)
+    with pytest.raises(InputError, match="is 1099511627776 instead of 4"):
+        fit(TabularMLP(3, (4,)), state(**{"layers.0.bias": enormous}), "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        (torch.tensor([1.0, float("nan"), 0, 0]), "holds NaN or infinity"),
+        (torch.tensor([1.0, float("inf"), 0, 0]), "holds NaN or infinity"),
+        (torch.ones(4).to_sparse(), "not a plain dense tensor"),
+        (torch.ones(4, dtype=torch.int64), r"is torch\.int64, not torch\.float32"),
+        (torch.ones(4, dtype=torch.complex64), r"is torch\.complex64, not torch\.float32"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(tensor, says):
+    with pytest.raises(RefusedModelError, match=says):
+        fit(TabularMLP(3, (4,)), state(**{"layers.0.bias": tensor}), "model.pt")
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+def test_a_state_dict_is_found_where_training_scripts_put_it(tmp_path, wrap):
+    torch.save(wrap(state()), tmp_path / "model.pt")
+    with PrivateCopy(tmp_path / "model.pt") as copy:
+        assert set(read_checkpoint(copy)) == set(state())
+
+
+@pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], {}, {"epoch": 3}, {1: torch.ones(3)}])
+def test_a_file_without_a_state_dict_says_so(tmp_path, content):
+    torch.save(content, tmp_path / "model.pt")
+    with PrivateCopy(tmp_path / "model.pt") as copy, pytest.raises(InputError, match="holds no state dict"):
+        read_checkpoint(copy)

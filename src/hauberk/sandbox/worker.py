@@ -31,6 +31,10 @@ class WorkerLostError(HauberkError):
     """A worker process ended without having been asked to."""
 
 
+class TimeLimitError(LimitError):
+    """A worker did not answer in time and was killed."""
+
+
 class Worker:
     """One worker process. Made by `Worker.start`; belongs to the event loop that it was started in.
 
@@ -99,7 +103,7 @@ class Worker:
             worker._send(msgspec.msgpack.encode(launch))
             worker.greeting = await worker.ask(setup, time_limit=time_limit)
         except BaseException:
-            worker.kill()
+            await worker.close()
             raise
         return worker
 
@@ -128,7 +132,8 @@ class Worker:
 
         Raises:
             InputError: The handler refused the question; the worker lives on.
-            LimitError: The time was over, or another limit was reached; the worker is gone.
+            TimeLimitError: The time was over; the worker is gone.
+            LimitError: Another limit was reached; the worker is gone.
             WorkerLostError: The worker died, or failed and was ended.
         """
         if self._answer is not None:
@@ -164,7 +169,7 @@ class Worker:
         self._transport.writelines((HEADER.pack(len(payload), Kind.DATA), payload))
 
     def _expire(self, time_limit: float) -> None:
-        self.kill(LimitError(f"no answer within the time limit of {time_limit:g} s"))
+        self.kill(TimeLimitError(f"no answer within the time limit of {time_limit:g} s"))
 
     def _receive(self, kind: int, payload: bytes) -> None:
         """One whole frame has come."""

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# ONNX Runtime (1.31) reports sessions and models to its maker and writes a device identifier into the home folder, unless
-# this is set before it is imported. It stands here because every room is imported after this file; who wants the reports
-# sets it to 0.
+# ONNX Runtime 1.31 reports sessions and models to its maker and writes a device identifier into the home folder, unless
+# this is set before it is imported. It stands here because every room is imported after this file; who wants to send
+# the reports sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _ROOMS = {

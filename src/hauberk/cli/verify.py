@@ -1,0 +1,80 @@
+"""`hauberk verify BUNDLE`: does every byte hold, who signed it, and what does the signer vouch for?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hauberk.cli import key_options
+from hauberk.cli.output import Output
+from hauberk.errors import TrustError
+
+if TYPE_CHECKING:
+    from hauberk.bundle import VerifiedBundle
+    from hauberk.trust import EncryptionKey, Passphrase, TrustPolicy
+
+_EPILOG = "exit codes: 0 verified, 1 not verified, 2 error (no such file, no signer to trust, an unusable key)"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = _EPILOG
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the .hbk file")
+    key_options.configure_opening(parser)
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Verify; with a key also decrypt and authenticate everything."""
+    from hauberk.trust import default_policy
+
+    policy = key_options.resolve_policy(options) or default_policy()
+    key = key_options.resolve_key(options)
+    try:
+        bundle, statement = _verify(options.bundle, policy, key)
+    except TrustError as error:
+        output.error(f"not verified: {error}")
+        output.document({"bundle": str(options.bundle), "verified": False, "reason": str(error)})
+        return 1
+    _show(options.bundle, bundle, statement, output, decrypted=key is not None)
+    return 0
+
+
+def _verify(
+    path: Path, policy: TrustPolicy, key: EncryptionKey | Passphrase | None
+) -> tuple[VerifiedBundle, dict[str, Any]]:
+    from hauberk.bundle import read_bundle
+
+    bundle = read_bundle(path, policy)
+    statement = bundle.public_evidence()
+    if key is not None:
+        bundle.unlock(key)
+        bundle.evidence(key)
+    return bundle, statement
+
+
+def _show(path: Path, bundle: VerifiedBundle, statement: dict[str, Any], output: Output, *, decrypted: bool) -> None:
+    manifest, predicate = bundle.manifest, statement.get("predicate", {})
+    output.text(f"verified    {path}: every byte is what the signer signed")
+    if decrypted:
+        output.text("decrypted   model, schema and evidence are authentic under this key")
+    output.text(f"signed by   {bundle.signer.fingerprint}")
+    output.text(f"detector    {manifest.name}, format {manifest.format}, mode {manifest.mode}")
+    output.text(f"needs       {manifest.needs.backend} {manifest.needs.version} or newer")
+    if "created" in predicate:
+        output.text(f"created     {predicate['created']}")
+    for outcome in predicate.get("requirements", ()):
+        output.text(f"{'met         ' if outcome['holds'] else 'MISSED      '}{outcome['requirement']}")
+    output.document(
+        {
+            "bundle": str(path),
+            "verified": True,
+            "decrypted": decrypted,
+            "signer": bundle.signer.fingerprint,
+            "name": manifest.name,
+            "format": manifest.format,
+            "mode": manifest.mode,
+            "needs": manifest.needs,
+            "statement": statement,
+        }
+    )

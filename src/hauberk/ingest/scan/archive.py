@@ -108,7 +108,7 @@ def _compare_with_torch(
             reader.get_record_offset(name) == offsets[name] and reader.get_record_size(name) == member.file_size
             for name, member in members.items()
         )
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # a message that quotes the file's bytes is no UTF-8
         raise RefusedModelError(f"{where}: refused: torch cannot read this archive: {_first_line(error)}") from error
     if not same:
         raise RefusedModelError(f"{where}: refused: two zip readers see different contents in it")

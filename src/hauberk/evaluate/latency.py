@@ -32,6 +32,7 @@ _UNTIMED = 3
 """Calls before the timed ones of a round: they bring a model's weights back into the cache."""
 
 Nanoseconds = NDArray[np.float64]
+Clock = Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def measure_latency(
     batch: int = 256,
     seconds: float = 2.0,
     seed: int = 0,
+    clock: Clock = time.perf_counter_ns,
     progress: Progress = SILENT,
 ) -> LatencyResult:
     """Time models against each other.
@@ -87,6 +89,7 @@ def measure_latency(
         batch: Records that `Runner.many` answers.
         seconds: Time to spend in all; at least 10 rounds are timed, however long they take.
         seed: Seed of the order of calls and of the bootstrap.
+        clock: Nanoseconds since whenever.
         progress: Who follows.
 
     Raises:
@@ -101,8 +104,8 @@ def measure_latency(
     entrants[None] = again or runners[baseline]
     generator = np.random.default_rng(seed)
     with _no_garbage_collection():
-        timer = _cost_of_timer()
-        timings = _time_rounds(entrants, seconds=seconds, timer=timer, generator=generator, progress=progress)
+        stopwatch = _Stopwatch(clock)
+        timings = _time_rounds(entrants, stopwatch, seconds=seconds, generator=generator, progress=progress)
     rounds = len(timings[None].one)
     weights = generator.multinomial(rounds, np.full(rounds, 1 / rounds), size=_RESAMPLES).astype(np.int32)
     figures = {name: _figures(timing, weights, batch) for name, timing in timings.items()}
@@ -116,7 +119,7 @@ def measure_latency(
         noise=max(noise["latency.p50"], noise["throughput"]),
         noise_by_metric=noise,
         rounds=rounds,
-        timer=timer * 1e-9,
+        timer=stopwatch.overhead * 1e-9,
     )
 
 
@@ -129,19 +132,19 @@ class _Timings(NamedTuple):
 
 def _time_rounds(
     entrants: Mapping[str | None, Runner],
+    stopwatch: _Stopwatch,
     *,
     seconds: float,
-    timer: float,
     generator: np.random.Generator,
     progress: Progress,
 ) -> dict[str | None, _Timings]:
     """Warm everything up, then time rounds until the time is spent."""
-    deadline = time.perf_counter() + seconds
+    deadline = stopwatch.clock() + seconds * 1e9
     share = 1e9 * seconds / (2 * len(entrants) * 4 * _LEAST_ROUNDS)
     counts = {
         name: (
-            _calls_for(share, _warm_up(runner.one), _MOST_CALLS),
-            _calls_for(share, _warm_up(runner.many), _MOST_BATCHES),
+            _calls_for(share, stopwatch.warm_up(runner.one), _MOST_CALLS),
+            _calls_for(share, stopwatch.warm_up(runner.many), _MOST_BATCHES),
         )
         for name, runner in entrants.items()
     }
@@ -149,52 +152,54 @@ def _time_rounds(
     many: dict[str | None, list[list[int]]] = {name: [] for name in entrants}
     names = list(entrants)
     with progress.task("timing") as task:
-        while len(one[None]) < _LEAST_ROUNDS or time.perf_counter() < deadline:
+        while len(one[None]) < _LEAST_ROUNDS or stopwatch.clock() < deadline:
             order = [names[index] for index in generator.permutation(len(names))]
             for name in order:
-                one[name].append(_time_calls(entrants[name].one, counts[name][0], untimed=_UNTIMED))
+                one[name].append(stopwatch.time_calls(entrants[name].one, counts[name][0], untimed=_UNTIMED))
             for name in order:
-                many[name].append(_time_calls(entrants[name].many, counts[name][1], untimed=0))
+                many[name].append(stopwatch.time_calls(entrants[name].many, counts[name][1], untimed=1))
             task.advance()
     return {
-        name: _Timings(*(np.maximum(np.array(calls) - timer, 1.0) for calls in (one[name], many[name])))
+        name: _Timings(*(np.maximum(np.array(calls) - stopwatch.overhead, 1.0) for calls in (one[name], many[name])))
         for name in entrants
     }
 
 
-def _warm_up(call: Callable[[], object]) -> float:
-    """Call for 20 ms and at least twice; the median time of a call in nanoseconds."""
-    taken: list[int] = []
-    started = time.perf_counter_ns()
-    while len(taken) < 2 or (time.perf_counter_ns() - started < 20_000_000 and len(taken) < 2000):
-        taken.extend(_time_calls(call, 1, untimed=0))
-    return float(np.median(taken))
-
-
 def _calls_for(share: float, nanoseconds: float, most: int) -> int:
+    """How many calls of that length fit into a share of a round."""
     return int(min(most, max(1, share // max(nanoseconds, 1.0))))
 
 
-def _time_calls(call: Callable[[], object], count: int, *, untimed: int) -> list[int]:
-    clock = time.perf_counter_ns
-    for _ in range(min(untimed, count)):
-        call()
-    taken = []
-    for _ in range(count):
-        started = clock()
-        call()
-        taken.append(clock() - started)
-    return taken
+class _Stopwatch:
+    """Times calls with one clock, and knows what reading it costs.
 
+    Attributes:
+        overhead: Nanoseconds between two readings with nothing in between, the median of 1,000.
+    """
 
-def _cost_of_timer() -> float:
-    """Nanoseconds between two readings of the clock with nothing in between."""
-    clock = time.perf_counter_ns
-    taken = []
-    for _ in range(1000):
-        started = clock()
-        taken.append(clock() - started)
-    return float(np.median(taken))
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.overhead = float(np.median([-(clock() - clock()) for _ in range(1000)]))
+
+    def time_calls(self, call: Callable[[], object], count: int, *, untimed: int) -> list[int]:
+        """Nanoseconds of each of `count` calls, after a few untimed ones (never more than the timed)."""
+        clock = self.clock
+        for _ in range(min(untimed, count)):
+            call()
+        taken = []
+        for _ in range(count):
+            started = clock()
+            call()
+            taken.append(clock() - started)
+        return taken
+
+    def warm_up(self, call: Callable[[], object]) -> float:
+        """Call for 20 ms and at least twice; the median time of a call in nanoseconds."""
+        taken: list[int] = []
+        started = self.clock()
+        while len(taken) < 2 or (self.clock() - started < 20_000_000 and len(taken) < 2000):
+            taken.extend(self.time_calls(call, 1, untimed=0))
+        return float(np.median(taken))
 
 
 class _Figure(NamedTuple):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact, StepRecord
 from hauberk.attacks import FeatureThreat
-from hauberk.evaluate.robustness import Budget
 from hauberk.errors import ContractError
+from hauberk.evaluate.robustness.protocol import Budget
 from hauberk.graph.decision import decision_graph
 from hauberk.graph.merge import CONTRACT as MERGE_CONTRACT
 from hauberk.graph.merge import merge, verify_merged

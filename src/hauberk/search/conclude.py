@@ -53,7 +53,7 @@ def conclude(
         classes=look.classes,
         attacks=dict(result.attacks),
         origin=subject.core.origin,
-        history=recommended.deployable.history,
+        history=look.deployable.history,
         seconds=seconds,
     )
 
@@ -108,7 +108,7 @@ def _judged(candidate: Candidate, result: SearchResult) -> tuple[Status, tuple[s
         return "recommended", (why, *against)
     if against:
         return ("baseline" if baseline else "refused"), tuple(against)
-    return ("baseline" if baseline else "accepted"), (_why_not(candidate, result),)
+    return ("baseline" if baseline else "accepted"), (_why_not(result),)
 
 
 def _why_recommended(candidate: Candidate, result: SearchResult) -> str:
@@ -119,7 +119,7 @@ def _why_recommended(candidate: Candidate, result: SearchResult) -> str:
     return f"fastest at one record, or smallest of the equally fast: {_against_baseline(candidate)}"
 
 
-def _why_not(candidate: Candidate, result: SearchResult) -> str:
+def _why_not(result: SearchResult) -> str:
     return f"holds, but {result.choice.recommended} is faster, or as fast and smaller"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hauberk.artifact import OnnxArtifact
 from hauberk.data import Splits
 from hauberk.evaluate.quality import ClassFigures, class_figures
 from hauberk.measurement import Measurement
@@ -29,6 +30,7 @@ class LastLook:
         outcomes: Every requirement, judged on test figures where they depend on data, else on those of the search.
         classes: Per-class figures of the recommended candidate.
         labels: Int64 [N], what the recommended candidate answered.
+        deployable: The recommended candidate's merged graph, verified against its three parts.
     """
 
     test: Mapping[str, Measurement]
@@ -36,6 +38,7 @@ class LastLook:
     outcomes: tuple[Outcome, ...]
     classes: tuple[ClassFigures, ...]
     labels: NDArray[np.int64]
+    deployable: OnnxArtifact
 
     @property
     def met(self) -> bool:
@@ -72,4 +75,5 @@ def look_once(
             labels, splits.test.labels, label.classes, benign=label.benign, seen=np.unique(splits.training.labels)
         ),
         labels=labels,
+        deployable=subject.deploy_verified(recommended.core, recommended.decision),
     )

@@ -15,7 +15,8 @@ from hauberk.errors import InputError
 from hauberk.evaluate.footprint import measure_footprint
 from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
 from hauberk.evaluate.quality import Answers, choose_threshold, detection_rate_measurement, measure_quality
-from hauberk.evaluate.robustness import AttackFigures, Defender, measure_robustness
+from hauberk.evaluate.robustness.figures import AttackFigures
+from hauberk.evaluate.robustness.protocol import Defender, measure_robustness
 from hauberk.graph.twin import Twin
 from hauberk.measurement import Measurement
 from hauberk.progress import Progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.attacks import FeatureThreat
 from hauberk.data import Dataset, Splits
 from hauberk.errors import ContractError, InputError
-from hauberk.evaluate.robustness import Budget
+from hauberk.evaluate.robustness.protocol import Budget
 from hauberk.graph.normalise import normalise
 from hauberk.graph.passes import optimise
 from hauberk.graph.passes.export import Export
@@ -47,13 +48,24 @@ class ModelSource:
     preprocessing: PreprocessingKind
 
 
+@dataclass(frozen=True)
+class Adversary:
+    """Whom the candidates have to stand: how far records can be moved (L-infinity), and at what expense."""
+
+    radius: float
+    budget: Budget
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.radius) and self.radius >= 0):
+            raise InputError(f"the adversary's radius is {self.radius}; it must be a finite number of at least 0")
+
+
 def prepare(
     source: ModelSource,
     splits: Splits,
+    adversary: Adversary,
     *,
     false_positive_rate: float,
-    radius: float,
-    budget: Budget,
     seed: int,
     progress: Progress = SILENT,
 ) -> Subject:
@@ -68,7 +80,7 @@ def prepare(
     schema = splits.training.schema
     kind, numeric = source.preprocessing, splits.training.coded.numeric
     space = FeatureSpace(schema, card.preprocessing if card else fit_preprocessing(schema, numeric, kind))
-    threat = FeatureThreat.from_space(space, radius)
+    threat = FeatureThreat.from_space(space, adversary.radius)
     training = labelled(space, splits.training)
     validation = labelled(space, splits.validation)
     context = Context(
@@ -92,7 +104,7 @@ def prepare(
         examples=splits.validation.coded,
         false_positive_rate=false_positive_rate,
         threat=threat,
-        budget=budget,
+        budget=adversary.budget,
         seed=seed,
     )
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
+from hauberk.artifact import OnnxArtifact
 from hauberk.compress import default_recipes
 from hauberk.errors import HauberkError
-from hauberk.evaluate.robustness import AttackFigures
+from hauberk.evaluate.robustness.figures import AttackFigures
 from hauberk.graph.verify import verify
 from hauberk.measurement import Measurement
 from hauberk.progress import SILENT, Progress
@@ -111,6 +112,8 @@ def _applied(subject: Subject, candidate: Candidate, context: Context) -> Candid
     """The candidate with what its recipe makes of the subject's core, or dropped where that did not work out."""
     try:
         core = candidate.recipe.apply(subject.core, context, verify)
+        if not isinstance(core, OnnxArtifact):
+            return candidate.drop("could not be made: the recipe leaves something other than a graph")
         made = replace(candidate, core=core, deployable=subject.deploy(core, subject.decision))
     except HauberkError as error:
         return candidate.drop(f"could not be made: {error}")

@@ -1,0 +1,133 @@
+"""From findings to a sealed bundle that carries its evidence, opened again and compared with what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hauberk.artifact import OnnxArtifact
+from hauberk.bundle import BundleContents, write_bundle
+from hauberk.errors import ContractError
+from hauberk.protect import DataSource, bill_of_materials, full_statement, public_statement
+from hauberk.runtime import open as open_bundle
+from hauberk.schema import Coded, RecordSchema
+from hauberk.search import Findings
+from hauberk.trust import EncryptionKey, Passphrase, SigningKey, TrustPolicy, default_keys, sign_statement
+
+
+@dataclass(frozen=True)
+class SealingKeys:
+    """What a bundle is encrypted and signed with."""
+
+    encryption: EncryptionKey | Passphrase
+    signing: SigningKey
+
+    @classmethod
+    def complete(cls, encryption: EncryptionKey | Passphrase | None, signing: SigningKey | None) -> SealingKeys:
+        """Fill in the default keys, made where there are none.
+
+        Raises:
+            InputError: The folder of the default keys is unusable.
+        """
+        if encryption is not None and signing is not None:
+            return cls(encryption, signing)
+        defaults = default_keys()
+        return cls(encryption or defaults.encryption, signing or defaults.signing)
+
+
+def seal(
+    path: Path, findings: Findings, deployable: OnnxArtifact, schema: RecordSchema, report: bytes, keys: SealingKeys
+) -> None:
+    """Write the bundle: the merged graph with its evidence, encrypted and signed.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    subjects = (("model.onnx", deployable.digest),)
+    contents = BundleContents(
+        name=findings.detector,
+        model=deployable.model,
+        schema=schema,
+        signature=deployable.signature,
+        threshold=findings.threshold.score,
+        public=public_statement(
+            subjects,
+            created=findings.created,
+            machine=findings.machine,
+            history=findings.history,
+            outcomes=findings.outcomes,
+            met=findings.met,
+        ),
+        evidence={
+            "statements.json": sign_statement(_full_statement(subjects, findings), keys.signing),
+            "measurements.json": _json(findings),
+            "report.html": report,
+            "bom.json": _json(_bill(findings, deployable)),
+        },
+    )
+    write_bundle(path, contents, encryption=keys.encryption, signing=keys.signing)
+
+
+def _full_statement(subjects: tuple[tuple[str, str], ...], findings: Findings) -> dict[str, Any]:
+    return full_statement(
+        subjects,
+        created=findings.created,
+        machine=findings.machine,
+        origin=findings.origin,
+        data=_data(findings),
+        history=findings.history,
+        measurements={**findings.candidate(findings.recommended).measurements, **findings.test},
+        outcomes=findings.outcomes,
+    )
+
+
+def _bill(findings: Findings, deployable: OnnxArtifact) -> dict[str, Any]:
+    return bill_of_materials(
+        findings.detector,
+        digest=deployable.digest,
+        created=findings.created,
+        origin=findings.origin,
+        signature=deployable.signature,
+        data=_data(findings),
+        measurements=findings.test,
+        threat=findings.threat,
+    )
+
+
+def _data(findings: Findings) -> DataSource:
+    data = findings.data
+    records = {"training": data.training, "validation": data.validation, "test": data.test}
+    return DataSource(name=data.name, digest=data.digest, records=records)
+
+
+def _json(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2)
+
+
+def open_and_compare(path: Path, keys: SealingKeys, records: Coded, labels: NDArray[np.int64]) -> None:
+    """Open the bundle as production does, and check that it answers what was measured.
+
+    Args:
+        path: The bundle.
+        keys: What it was sealed with.
+        records: The test records.
+        labels: Int64 [N], the labels that the test figures rest on.
+
+    Raises:
+        ContractError: It answers something else; the bundle is removed.
+    """
+    policy = TrustPolicy((keys.signing.public_key,))
+    with open_bundle(path, key=keys.encryption, trust=policy) as detector:
+        answered = detector.predict(records).labels
+    differing = np.flatnonzero(answered != labels)
+    if differing.size:
+        path.unlink()
+        raise ContractError(
+            f"{path}: the sealed detector labels {differing.size} of {len(labels)} test records differently than what"
+            f" was measured, first record {differing[0]}; the bundle was removed, please report this"
+        )

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.errors import InputError, RefusedModelError
-from hauberk.ingest import load_model
+from hauberk.ingest import find_card, load_model
 from hauberk.models import ModelCard, TabularMLP, write_card
 from hauberk.schema import Decision, NumericFeature, Preprocessing, RecordSchema, Scaling
 
@@ -98,6 +98,14 @@ def test_a_card_elsewhere_is_named(tmp_path, module):
     path = save(module, tmp_path / "a.pt")
     write_card(card_for(path), tmp_path / "b.json")
     assert load_model(path, card=tmp_path / "b.json").card is not None
+
+
+def test_where_a_card_is_looked_for(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    assert find_card(tmp_path / "a.pt") == tmp_path / "a.json"
+    assert find_card(tmp_path / "b.pt") is None
+    assert find_card(tmp_path) == tmp_path / "detector.json"
+    assert find_card(tmp_path / "a.pt", tmp_path / "other.json") == tmp_path / "other.json"
 
 
 def test_content_decides_not_the_name(tmp_path, module, arch):

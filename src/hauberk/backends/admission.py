@@ -22,7 +22,7 @@ from hauberk.errors import RefusedModelError
 
 _OWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _MOST_NODES = 100_000
-_DEEPEST_GRAPH = 32
+_DEEPEST_GRAPH = 16
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 

@@ -44,7 +44,7 @@ _DTYPES = {
     "tensor(string)": "str",
 }
 
-# What ONNX Runtime says when memory, capped or not, is exhausted.
+# What ONNX Runtime says when the arena, or the process, is at its limit.
 _OUT_OF_MEMORY = ("Available memory of", "Failed to allocate memory", "bad_alloc")
 
 # Between registering an arena and building the session that takes it, no other session may be built.
@@ -60,7 +60,7 @@ class Session:
 
     Raises:
         RefusedModelError: The model reaches outside its graph, is not valid, or ONNX Runtime cannot load it.
-        LimitError: Loading it needs more memory than `options.arena_limit`.
+        LimitError: Loading it needs more memory than the process may have.
     """
 
     def __init__(self, model: bytes, options: SessionOptions | None = None) -> None:

@@ -28,7 +28,8 @@ class SessionOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             times the processor time.
         graph_optimization: How much ONNX Runtime rewrites the graph when it loads it.
         memory_arena: Keep freed memory for the next run instead of returning it.
-        arena_limit: The most bytes that the arena of this session may hold, weights included; `None` is no limit.
+        arena_limit: The most bytes that the arena of this session may hold for what runs compute; weights, and what is
+            computed while the model is loaded, do not count. `None` is no limit.
         time_limit: Seconds that one run may take before it is stopped between two operators; `None` is no limit.
         log_severity: The least severity that ONNX Runtime writes to standard error. Its errors are raised in any case.
         validate: Check the model before and while it is loaded, strictly.

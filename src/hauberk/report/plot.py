@@ -18,7 +18,7 @@ from hauberk.report.view import LATENCY, ROBUST, CandidateView, View
 _CIVIDIS = ((0, 32, 77), (49, 68, 107), (102, 105, 112), (149, 143, 120), (202, 185, 105), (255, 234, 70))
 
 _LABEL_HEIGHT = 16
-_CHARACTER_WIDTH = 7.0
+_CHARACTER_WIDTH = 7.4
 _MARKER = 8
 _LONGEST_LABEL = 24
 
@@ -55,7 +55,7 @@ class Point:
         colour: Of its robust accuracy, as `#rrggbb`; empty where it was not attacked.
         label: Name or number, cut to fit.
         label_x, label_y: Where the label stands.
-        anchor: `start`, `middle` or `end`.
+        anchor: `start` or `end`.
         words: Everything about the point in one sentence, for the tooltip and for screen readers.
     """
 
@@ -162,9 +162,8 @@ def _latency_axis(measurements: Sequence[Measurement], frame: Frame) -> _Axis:
         def place_log(value: float) -> float:
             return start + (math.log10(max(value, low)) - first) / (last - first) * (stop - start)
 
-        values = [m * 10.0**e for e in range(math.floor(first), math.ceil(last) + 1) for m in (1, 2, 5)]
-        inside = [value for value in values if first <= math.log10(value) <= last]
-        return _Axis(place_log, _ticks(inside, place_log, lambda v: wording.figure(v, "s")), logarithmic=True)
+        values = _decimal_values(first, last, 14 if frame.names else 6)
+        return _Axis(place_log, _ticks(values, place_log, lambda v: wording.figure(v, "s")), logarithmic=True)
     pad = 0.08 * (high - low) or 0.1 * high or 1e-6
     first, last = max(0.0, low - pad), high + pad
 
@@ -190,6 +189,17 @@ def _quality_axis(measurements: Sequence[Measurement], frame: Frame) -> _Axis:
 
 def _ticks(values: Sequence[float], place: Callable[[float], float], words: Callable[[float], str]) -> tuple[Tick, ...]:
     return tuple(Tick(round(place(value), 1), words(value)) for value in values)
+
+
+def _decimal_values(first: float, last: float, most: int) -> list[float]:
+    """At most `most` round values whose decimal logarithms lie between `first` and `last`."""
+    decades = range(math.floor(first), math.ceil(last) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        values = [factor * 10.0**decade for decade in decades for factor in factors]
+        inside = [value for value in values if first <= math.log10(value) <= last]
+        if len(inside) <= most:
+            return inside
+    return inside[:: math.ceil(len(inside) / most)]
 
 
 def _round_values(low: float, high: float, count: int) -> list[float]:
@@ -243,40 +253,57 @@ class _Box:
 
 
 def _labelled(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:
-    """Put a label at every point, where it hides no marker and no other label if there is such a place."""
+    """Put a label at every point, where it hides no marker, no interval and no other label if there is such a place.
+
+    Where a name finds no place, the number stands for it; where that finds none either, the tooltip and the table do.
+    """
     taken = [_Box(p.x - _MARKER, p.y - _MARKER, p.x + _MARKER, p.y + _MARKER) for p in points]
+    whiskers = [_Box(p.x - 3, p.upper, p.x + 3, p.lower) for p in points]
     placed = []
     for point in points:
-        label = _label(point.candidate, frame)
-        width = len(label) * _CHARACTER_WIDTH
-        places = list(_places(point, width))
-        inside = [place for place in places if _inside(place[0], frame)] or places
-        free = [place for place in inside if not any(place[0].overlaps(box) for box in taken)]
-        box, anchor = (free or inside)[0]
-        taken.append(box)
-        x = {"start": box.left, "middle": (box.left + box.right) / 2, "end": box.right}[anchor]
-        placed.append(replace(point, label=label, label_x=round(x, 1), label_y=round(box.bottom - 4, 1), anchor=anchor))
+        label, box, anchor = _find_place(point, frame, taken, whiskers)
+        if box is not None:
+            taken.append(box)
+            x = box.left if anchor == "start" else box.right
+            point = replace(point, label=label, label_x=round(x, 1), label_y=round(box.bottom - 4, 1), anchor=anchor)
+        placed.append(point)
     return tuple(placed)
 
 
-def _label(candidate: CandidateView, frame: Frame) -> str:
-    if not frame.names:
-        return str(candidate.number)
-    name = f"{candidate.number} {candidate.found.name}"
-    return name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"
+def _find_place(
+    point: Point, frame: Frame, taken: Sequence[_Box], whiskers: Sequence[_Box]
+) -> tuple[str, _Box | None, str]:
+    for label in _labels(point.candidate, frame):
+        places = _places(point, len(label) * _CHARACTER_WIDTH)
+        readable = [
+            (box, anchor)
+            for box, anchor in places
+            if _inside(box, frame) and not any(box.overlaps(other) for other in taken)
+        ]
+        clear = [place for place in readable if not any(place[0].overlaps(other) for other in whiskers)]
+        if clear or readable:
+            box, anchor = (clear or readable)[0]
+            return label, box, anchor
+    return "", None, "start"
+
+
+def _labels(candidate: CandidateView, frame: Frame) -> tuple[str, ...]:
+    """What to write at a point, the most telling first."""
+    number = str(candidate.number)
+    name = f"{number} {candidate.found.name}"
+    short = name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"
+    return (short, number) if frame.names else (number,)
 
 
 def _places(point: Point, width: float) -> list[tuple[_Box, str]]:
-    """Boxes around a point, the best first: beside it, above, below, and farther away."""
-    gap, half = _MARKER + 5, _LABEL_HEIGHT / 2
+    """Boxes around a point, the best first: diagonally beside it, clear of its intervals, then farther away."""
+    gap, half = _MARKER + 4, _LABEL_HEIGHT / 2
     found = []
-    for shift in (0, -1, 1, -2, 2, -3, 3):
-        y = point.y + shift * (_LABEL_HEIGHT + 1)
-        found.append((_Box(point.x + gap, y - half, point.x + gap + width, y + half), "start"))
-        found.append((_Box(point.x - gap - width, y - half, point.x - gap, y + half), "end"))
-        if shift:
-            y += math.copysign(4, shift)
-            found.append((_Box(point.x - width / 2, y - half, point.x + width / 2, y + half), "middle"))
+    for distance in range(4):
+        shift = _MARKER + 8 + distance * _LABEL_HEIGHT
+        for y in (point.y - shift, point.y + shift):
+            found.append((_Box(point.x + gap, y - half, point.x + gap + width, y + half), "start"))
+            found.append((_Box(point.x - gap - width, y - half, point.x - gap, y + half), "end"))
     return found
 
 

@@ -14,10 +14,10 @@ from hauberk.report.plot import Frame, draw
 from hauberk.report.view import make_view
 from hauberk.search.findings import Findings
 
-WIDE = Frame(width=760, height=420, left=74, right=24, top=20, bottom=52, names=True)
+WIDE = Frame(width=1020, height=440, left=62, right=20, top=34, bottom=46, names=True)
 """The trade-off plot on a laptop."""
 
-NARROW = Frame(width=358, height=330, left=56, right=14, top=16, bottom=48, names=False)
+NARROW = Frame(width=340, height=320, left=50, right=14, top=34, bottom=46, names=False)
 """The same on a phone: numbers instead of names, so that text keeps its size."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +26,16 @@ class Cell:
     interval: str = ""
     comparison: str = ""
     note: str = ""
-    metric: str = ""
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the figures that a reader asks for first, and under which condition and on which data it was taken."""
+
+    cell: Cell
+    title: str
+    condition: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,17 @@ class AttackedView:
 
     candidate: CandidateView
     worst: Cell | None
+    worst_bar: Bar | None
     rows: tuple[AttackRow, ...]
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """What training one candidate cost, and in words what that means."""
+
+    candidate: CandidateView
+    time: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -119,7 +137,7 @@ class View:
 
     findings: Findings
     state: Literal["met", "missed", "free"]
-    tiles: tuple[Cell, ...]
+    tiles: tuple[Tile, ...]
     quality: str
     quality_title: str
     candidates: tuple[CandidateView, ...]
@@ -128,7 +146,7 @@ class View:
     classes: tuple[ClassRow, ...]
     confusion: Confusion
     attacked: tuple[AttackedView, ...]
-    training: tuple[tuple[CandidateView, Cell | None], ...]
+    training: tuple[TrainingRow, ...]
     steps: tuple[StepView, ...]
 
 
@@ -139,7 +157,6 @@ def make_view(findings: Findings) -> View:
     candidates = tuple(
         _candidate(findings, number, found, columns) for number, found in enumerate(findings.candidates, start=1)
     )
-    by_name = {candidate.found.name: candidate for candidate in candidates}
     return View(
         findings=findings,
         state="free" if not findings.outcomes else "met" if findings.met else "missed",
@@ -154,14 +171,8 @@ def make_view(findings: Findings) -> View:
         ),
         classes=_classes(findings),
         confusion=_confusion(findings),
-        attacked=tuple(
-            AttackedView(by_name[name], _optional(by_name[name].found.measurements, ROBUST), _attacks(attacks))
-            for name, attacks in findings.attacks.items()
-            if name in by_name
-        ),
-        training=tuple(
-            (candidate, _optional(candidate.found.measurements, "training_time")) for candidate in candidates
-        ),
+        attacked=_attacked(findings, candidates),
+        training=tuple(_training(candidate) for candidate in candidates),
         steps=steps(findings.history),
     )
 
@@ -209,13 +220,13 @@ def _candidate(findings: Findings, number: int, found: CandidateFindings, column
         cells=tuple(
             _cell(found.measurements[metric], metric)
             if metric in found.measurements
-            else Cell(wording.title(metric), "–", metric=metric)
+            else Cell(wording.title(metric), "–", measured=False)
             for metric in columns
         ),
     )
 
 
-def _tiles(findings: Findings, quality: str) -> tuple[Cell, ...]:
+def _tiles(findings: Findings, quality: str) -> tuple[Tile, ...]:
     """The figures that a reader asks for first: the test split's where it has them."""
     recommended = next((found for found in findings.candidates if found.name == findings.recommended), None)
     measured = {} if recommended is None else recommended.measurements
@@ -223,7 +234,9 @@ def _tiles(findings: Findings, quality: str) -> tuple[Cell, ...]:
     for metric in (LATENCY, "size", quality, ROBUST):
         source = findings.test if metric in findings.test else measured
         if metric in source:
-            tiles.append(_cell(source[metric], metric))
+            data = "test split" if source is findings.test else "validation data" if metric in (quality, ROBUST) else ""
+            condition = ", ".join(filter(None, (wording.condition(metric), data)))
+            tiles.append(Tile(_cell(source[metric], metric), wording.short_title(metric), condition))
     return tuple(tiles)
 
 
@@ -235,12 +248,16 @@ def _cell(measurement: Measurement, metric: str) -> Cell:
         interval=wording.interval(measurement),
         comparison=wording.against_baseline(measurement),
         note=measurement.note,
-        metric=metric,
     )
 
 
-def _optional(measurements: Mapping[str, Measurement], metric: str) -> Cell | None:
-    return _cell(measurements[metric], metric) if metric in measurements else None
+def _training(candidate: CandidateView) -> TrainingRow:
+    measurement = candidate.found.measurements.get("training_time")
+    if measurement is None:
+        return TrainingRow(candidate, "–", "not measured: out before training")
+    if measurement.value == 0:
+        return TrainingRow(candidate, "none", "made without training")
+    return TrainingRow(candidate, wording.duration(measurement.value), measurement.note)
 
 
 def _plain(measurement: Measurement | None) -> str:
@@ -276,6 +293,18 @@ def _confusion(findings: Findings) -> Confusion:
         benign_alert=sum(found.alerts for found in benign),
         benign_silent=sum(found.records - found.alerts for found in benign),
     )
+
+
+def _attacked(findings: Findings, candidates: tuple[CandidateView, ...]) -> tuple[AttackedView, ...]:
+    """The recommended candidate first, then the others in their order."""
+    views = []
+    for candidate in sorted(candidates, key=lambda candidate: not candidate.recommended):
+        attacks = findings.attacks.get(candidate.found.name)
+        worst = candidate.found.measurements.get(ROBUST)
+        if attacks:
+            cell = _cell(worst, ROBUST) if worst else None
+            views.append(AttackedView(candidate, cell, _bar(worst) if worst else None, _attacks(attacks)))
+    return tuple(views)
 
 
 def _attacks(attacks: tuple[AttackFigures, ...]) -> tuple[AttackRow, ...]:

@@ -31,10 +31,25 @@ def title(metric: str) -> str:
     return _TITLES.get(metric, metric)
 
 
+def short_title(metric: str) -> str:
+    """A metric's name without its condition."""
+    return "Detection rate" if false_positive_rate(metric) is not None else title(metric)
+
+
+def condition(metric: str) -> str:
+    """Under which condition a metric holds, or nothing."""
+    rate = false_positive_rate(metric)
+    if rate is not None:
+        return f"at {100 * rate:g} % false positives"
+    return {"latency.p50": "one record", "robust_accuracy": "worst case over all attacks"}.get(metric, "")
+
+
 def figure(value: float, unit: str) -> str:
     """A value with its unit."""
     if unit == "count":
         return f"{value:,.0f}"
+    if unit == "records/s" and value >= 1e4:
+        return f"{value / 1e6:.3g} M/s" if value >= 1e6 else f"{value / 1e3:.3g} k/s"
     return show(value, unit)
 
 
@@ -46,22 +61,29 @@ def interval(measurement: Measurement) -> str:
 
 
 def span(low: float, high: float, unit: str) -> str:
-    """Two ends of an interval."""
-    return f"{figure(low, unit)} to {figure(high, unit)}"
+    """Two ends of an interval; a unit that both have is said once."""
+    (low_number, _, low_unit), (high_number, _, high_unit) = (figure(end, unit).partition(" ") for end in (low, high))
+    if low_unit == high_unit:
+        return f"{low_number} – {high_number} {high_unit}".rstrip()
+    return f"{low_number} {low_unit} – {high_number} {high_unit}"
 
 
 def ratio(estimate: Estimate) -> str:
     """A ratio to the baseline, with its interval."""
-    return f"{estimate.value:.2f} × baseline ({estimate.low:.2f} to {estimate.high:.2f})"
+    words = f"{estimate.value:.2f} × baseline"
+    return words if estimate.low == estimate.high else f"{words} ({estimate.low:.2f} – {estimate.high:.2f})"
 
 
 def difference(estimate: Estimate, unit: str) -> str:
     """A difference from the baseline, with its interval; of rates in percentage points."""
     if unit == "fraction":
-        value, low, high = (f"{100 * number:+.2f}" for number in (estimate.value, estimate.low, estimate.high))
+        value, low, high = (_signed(f"{100 * number:+.2f}") for number in (estimate.value, estimate.low, estimate.high))
         return f"{value} pt ({low} to {high})"
-    sign = "+" if estimate.value >= 0 else "−"
-    return f"{sign}{figure(abs(estimate.value), unit)} ({span(estimate.low, estimate.high, unit)})"
+    return f"{_signed(figure(estimate.value, unit))} ({span(estimate.low, estimate.high, unit)})"
+
+
+def _signed(number: str) -> str:
+    return number.replace("-", "−")
 
 
 def against_baseline(measurement: Measurement) -> str:
@@ -98,4 +120,6 @@ def compact(value: object) -> str:
 
 def duration(seconds: float) -> str:
     """A time span, in minutes from two of them on."""
+    if seconds == 0:
+        return "none"
     return f"{seconds / 60:.1f} min" if seconds >= 120 else show(seconds, "s")

@@ -22,7 +22,7 @@ class Finding:
         output: Name of the output.
         before: The value that the first model gave.
         after: The value that the second one gave.
-        difference: Their distance; 0 where one of them is not finite, which `Tally.fault` then says in words.
+        difference: Their distance; 0 where one of them is not finite.
     """
 
     family: str
@@ -33,8 +33,15 @@ class Finding:
     difference: float
 
     def __str__(self) -> str:
-        where = f"{self.family}[{self.record}]"
-        return f"output {self.output!r} went from {self.before:.9g} to {self.after:.9g} on {where}"
+        text = f"output {self.output!r} went from {self.before:.9g} to {self.after:.9g} on {self.where}"
+        if not np.isfinite([self.before, self.after]).all():
+            return text
+        return f"{text}, a difference of {self.difference:.3g}"
+
+    @property
+    def where(self) -> str:
+        """Family and index of the record, as in `boundary[12]`."""
+        return f"{self.family}[{self.record}]"
 
 
 class Tally:

@@ -105,7 +105,7 @@ def verify_merged(
         compared=tally.compared,
         agreement=equal / count,
         max_difference=tally.worst.difference if tally.worst else 0.0,
-        worst_input=f"{worst.family}[{worst.record}]" if worst else "",
+        worst_input=worst.where if worst else "",
         reason=f"{tally.fault}, more than merging may change" if tally.fault else flipped,
     )
 

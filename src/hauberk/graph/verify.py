@@ -95,18 +95,18 @@ def _judge(tally: Tally, old: NDArray[np.float32], new: NDArray[np.float32], ben
         agreement = float(np.mean((decision.margin(old) >= 0) == (decision.margin(new) >= 0)))
     reason = ""
     if tally.fault is not None:
-        reason = f"{tally.fault}, a difference of {tally.fault.difference:.3g}; contract {_show(tally.contract)}"
+        reason = f"{tally.fault}; contract {_show(tally.contract)}"
     elif isinstance(tally.contract, Lossy):
         reason = _loss(tally.contract, agreement, old, new)
         if reason and tally.worst is not None:
-            reason += f"; worst: {tally.worst}, a difference of {tally.worst.difference:.3g}"
+            reason += f"; worst: {tally.worst}"
     worst = tally.fault or tally.worst
     return Verdict(
         holds=not reason,
         compared=tally.compared,
         agreement=agreement,
         max_difference=tally.worst.difference if tally.worst else 0.0,
-        worst_input=f"{worst.family}[{worst.record}]" if worst else "",
+        worst_input=worst.where if worst else "",
         reason=reason,
     )
 

@@ -123,6 +123,7 @@ def _prepared(artifact: OnnxArtifact) -> onnx.ModelProto:
         common.InlinePass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.RemoveUnusedNodesPass(),
+        common.TopologicalSortPass(),  # onnxruntime's converter to half precision appends its casts at the end
     )(model)
     flat = ir.serde.serialize_model(model)
     if len(flat.graph.input) != 1 or len(flat.graph.output) != 1:

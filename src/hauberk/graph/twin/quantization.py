@@ -1,10 +1,10 @@
 """Operators that round: quantization, integer products, casts.
 
-They compute what the runtime computes. Backwards, rounding is passed straight through. Saturation has the gradient of a
-clip, zero outside the range: where a Relu was folded into a quantizer, that is the Relu's gradient. The quantizer of the
-graph's own input is the exception and passes everything, because a zero there would blind an attack to every feature
-beyond the end of its calibrated range, and the blindness would be reported as robustness. Scales and zero points that
-are computed from the data count as constants.
+They compute what the runtime computes. Backwards, rounding is passed straight through, and saturation has the gradient
+of a clip, zero outside the range: where a Relu was folded into a quantizer, that is the Relu's gradient. The quantizer
+of the graph's own input is the exception and passes everything, because a zero there would blind an attack to every
+feature beyond the end of its calibrated range, and the blindness would be reported as robustness. Scales and zero
+points that are computed from the data count as constants.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -11,12 +13,14 @@ from hauberk.schema import BooleanFeature, CategoricalFeature, Label, NumericFea
 from hauberk.tensors import Signature, TensorSpec
 from hauberk.trust import EncryptionKey, SigningKey, TrustPolicy, sign_statement
 
-STATEMENT = {
-    "_type": "https://in-toto.io/Statement/v1",
-    "subject": [{"name": "model.onnx", "digest": {"sha256": "ab" * 32}}],
-    "predicateType": "https://example.org/test/v1",
-    "predicate": {"met": True},
-}
+
+def statement_about(model: bytes) -> dict[str, object]:
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "model.onnx", "digest": {"sha256": hashlib.sha256(model).hexdigest()}}],
+        "predicateType": "https://example.org/test/v1",
+        "predicate": {"met": True},
+    }
 
 
 def tiny_model() -> bytes:
@@ -59,14 +63,15 @@ def tiny_contents(signing: SigningKey) -> BundleContents:
         inputs=(TensorSpec("numeric", "float32", ("batch", 2)), TensorSpec("codes", "int64", ("batch", 1))),
         outputs=(TensorSpec("scores", "float32", ("batch",)), TensorSpec("labels", "int64", ("batch",))),
     )
+    model = tiny_model()
     return BundleContents(
         name="tiny",
-        model=tiny_model(),
+        model=model,
         schema=schema,
         signature=signature,
         threshold=0.5,
-        public=STATEMENT,
-        evidence={"statements.json": sign_statement(STATEMENT, signing), "report.html": b"<p>hello</p>"},
+        public=statement_about(model),
+        evidence={"statements.json": sign_statement(statement_about(model), signing), "report.html": b"<p>hello</p>"},
     )
 
 

@@ -212,14 +212,19 @@ def test_a_derivation_that_asks_for_too_much_is_refused_before_it_is_computed(co
         verified.unlock(Passphrase("a"))
 
 
-def test_public_evidence_must_be_signed_by_the_signer_of_the_bundle(bundle, contents, policy, signing):
-    members = members_of(bundle)
-    members["evidence/public.json"] = sign_statement(contents.public, SigningKey.generate())
+def with_public_evidence(bundle: bytes, envelope: bytes, signing: SigningKey) -> bytes:
+    """A bundle with other public evidence, described and signed as if it belonged there."""
+    members = {**members_of(bundle), "evidence/public.json": envelope}
     manifest = json.loads(members["manifest.json"])
     entry = next(entry for entry in manifest["members"] if entry["name"] == "evidence/public.json")
-    entry["sha256"] = hashlib.sha256(members["evidence/public.json"]).hexdigest()
+    entry.update(size=len(envelope), sha256=hashlib.sha256(envelope).hexdigest())
     members["manifest.json"] = msgspec.json.encode(manifest)
-    verified = decode_bundle(signed_again(members, signing), policy)
+    return signed_again(members, signing)
+
+
+def test_public_evidence_must_be_signed_by_the_signer_of_the_bundle(bundle, contents, policy, signing):
+    forged = with_public_evidence(bundle, sign_statement(contents.public, SigningKey.generate()), signing)
+    verified = decode_bundle(forged, policy)
     with pytest.raises(TrustError, match="not trusted"):
         verified.public_evidence()
 
@@ -230,6 +235,28 @@ def test_statements_that_are_not_signed_with_the_same_key_are_not_sealed(content
     evidence = {"statements.json": forged}
     with pytest.raises(InputError, match=r"sign it with hauberk\.trust\.sign_statement"):
         encode_bundle(with_fields(contents, evidence=evidence), encryption=key, signing=signing)
+
+
+def about_another_model(statement) -> dict:
+    return {**statement, "subject": [{"name": "model.onnx", "digest": {"sha256": "00" * 32}}]}
+
+
+@pytest.mark.parametrize("subject", [[], None, "x", [1], [{}], [{"digest": 1}], [{"digest": {"sha256": "00" * 32}}]])
+def test_evidence_that_speaks_of_another_model_is_not_sealed(contents, key, signing, subject):
+    changed = {**contents.public, "subject": subject}
+    with pytest.raises(InputError, match="speaks of another model"):
+        encode_bundle(with_fields(contents, public=changed), encryption=key, signing=signing)
+    evidence = {"statements.json": sign_statement(changed, signing)}
+    with pytest.raises(InputError, match="speaks of another model"):
+        encode_bundle(with_fields(contents, evidence=evidence), encryption=key, signing=signing)
+
+
+def test_an_audit_finds_evidence_that_speaks_of_another_model(bundle, contents, key, policy, signing):
+    """Signed by the bundle's own signer, who mixed up two models."""
+    assert decode_bundle(bundle, policy).audit(key).model == contents.model
+    forged = with_public_evidence(bundle, sign_statement(about_another_model(contents.public), signing), signing)
+    with pytest.raises(BundleError, match="speaks of another model"):
+        decode_bundle(forged, policy).audit(key)
 
 
 @pytest.mark.parametrize(

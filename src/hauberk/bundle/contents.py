@@ -24,21 +24,22 @@ class BundleContents:
         schema: The records that it takes.
         signature: Its inputs and outputs.
         threshold: The score from which on a record raises an alert; travels encrypted.
-        public: An in-toto Statement v1 that anyone may read; it is signed when the bundle is written.
+        public: An in-toto Statement v1 that anyone may read, the SHA-256 of `model` among its subjects; it is signed
+            when the bundle is written.
         evidence: Further evidence by file name, for holders of the key. `statements.json`, where it is there, must
-            come from `hauberk.trust.sign_statement` with the key that signs the bundle.
+            come from `hauberk.trust.sign_statement` with the key that signs the bundle, and speak of `model` too.
 
     Raises:
         InputError: A name is not admitted, the model is empty, or the threshold is not a number.
     """
 
     name: str
-    model: bytes
+    model: bytes = field(repr=False)
     schema: RecordSchema
     signature: Signature
     threshold: float
-    public: Mapping[str, Any]
-    evidence: Mapping[str, bytes] = field(default_factory=dict)
+    public: Mapping[str, Any] = field(repr=False)
+    evidence: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not is_detector_name(self.name):

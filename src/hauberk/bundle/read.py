@@ -13,6 +13,7 @@ import msgspec
 
 from hauberk.bundle.container import SIZE_LIMIT, unpack
 from hauberk.bundle.details import Details
+from hauberk.bundle.evidence import require_subject
 from hauberk.bundle.manifest import (
     FULL_EVIDENCE,
     MANIFEST,
@@ -94,6 +95,21 @@ class VerifiedBundle(msgspec.Struct, frozen=True):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError) as error:
             raise BundleError(f"{SCHEMA}: {error}") from error
         return OpenedBundle(self.manifest, model, details.schema, details.threshold)
+
+    def audit(self, key: EncryptionKey | Passphrase) -> OpenedBundle:
+        """Decrypt everything and check that the evidence, public and full, speaks of this very model.
+
+        Raises:
+            TrustError: The key is wrong, or a statement is not signed by the bundle's signer.
+            BundleError: A statement speaks of another model, or what was encrypted is not what a bundle holds.
+        """
+        opened = self.unlock(key)
+        require_subject(self.public_evidence(), opened.model, what=PUBLIC_EVIDENCE)
+        files = self.evidence(key)
+        if STATEMENTS in files:
+            statement = verify_statement(files[STATEMENTS], TrustPolicy((self.signer,)), what=STATEMENTS)
+            require_subject(statement, opened.model, what=STATEMENTS)
+        return opened
 
     def evidence(self, key: EncryptionKey | Passphrase) -> dict[str, bytes]:
         """Decrypt the full evidence.

@@ -10,6 +10,7 @@ import msgspec
 from hauberk.bundle.container import pack
 from hauberk.bundle.contents import BundleContents
 from hauberk.bundle.details import Details
+from hauberk.bundle.evidence import require_subject
 from hauberk.bundle.manifest import (
     FULL_EVIDENCE,
     MANIFEST,
@@ -23,10 +24,11 @@ from hauberk.bundle.manifest import (
     Encryption,
     Manifest,
     Member,
+    Needs,
 )
 from hauberk.bundle.needs import needs_of
 from hauberk.bundle.sealing import member_purpose, new_encryption
-from hauberk.errors import InputError, TrustError
+from hauberk.errors import BundleError, InputError, TrustError
 from hauberk.files import write_atomically
 from hauberk.trust import (
     EncryptionKey,
@@ -59,6 +61,7 @@ def write_bundle(
 
 def encode_bundle(contents: BundleContents, *, encryption: EncryptionKey | Passphrase, signing: SigningKey) -> bytes:
     """The bytes of a bundle; as `write_bundle`."""
+    needs = needs_of(contents.model)
     _check_statements(contents, signing)
     parameters, key = new_encryption(encryption)
     details = msgspec.json.encode(Details(contents.schema, contents.threshold))
@@ -69,7 +72,7 @@ def encode_bundle(contents: BundleContents, *, encryption: EncryptionKey | Passp
         FULL_EVIDENCE: seal(pack(contents.evidence), key, purpose=member_purpose(FULL_EVIDENCE)),
     }
     digests = {name: hashlib.sha256(member).hexdigest() for name, member in members.items()}
-    manifest = msgspec.json.encode(_manifest(contents, parameters, members, digests))
+    manifest = msgspec.json.encode(_manifest(contents, needs, parameters, members, digests))
     if len(manifest) > MANIFEST_LIMIT:
         raise InputError(f"manifest: longer than {MANIFEST_LIMIT} bytes; the model has too many inputs or outputs")
     members[MANIFEST] = manifest
@@ -79,7 +82,11 @@ def encode_bundle(contents: BundleContents, *, encryption: EncryptionKey | Passp
 
 
 def _manifest(
-    contents: BundleContents, encryption: Encryption, members: dict[str, bytes], digests: dict[str, str]
+    contents: BundleContents,
+    needs: Needs,
+    encryption: Encryption,
+    members: dict[str, bytes],
+    digests: dict[str, str],
 ) -> Manifest:
     return Manifest(
         format=1,
@@ -87,17 +94,22 @@ def _manifest(
         mode="plain",
         inputs=contents.signature.inputs,
         outputs=contents.signature.outputs,
-        needs=needs_of(contents.model),
+        needs=needs,
         encryption=encryption,
         members=tuple(Member(name, len(members[name]), digests[name]) for name in MEMBERS if name in members),
     )
 
 
 def _check_statements(contents: BundleContents, signing: SigningKey) -> None:
-    statements = contents.evidence.get(STATEMENTS)
-    if statements is None:
+    """What a reader with the key will check, the writer checks first."""
+    try:
+        require_subject(contents.public, contents.model, what=PUBLIC_EVIDENCE)
+    except BundleError as error:
+        raise InputError(str(error)) from error
+    if STATEMENTS not in contents.evidence:
         return
     try:
-        verify_statement(statements, TrustPolicy((signing.public_key,)), what=STATEMENTS)
+        statement = verify_statement(contents.evidence[STATEMENTS], TrustPolicy((signing.public_key,)), what=STATEMENTS)
+        require_subject(statement, contents.model, what=STATEMENTS)
     except TrustError as error:
         raise InputError(f"{error}; sign it with hauberk.trust.sign_statement and the bundle's signing key") from error

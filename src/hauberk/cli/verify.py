@@ -48,8 +48,7 @@ def _verify(
     bundle = read_bundle(path, policy)
     statement = bundle.public_evidence()
     if key is not None:
-        bundle.unlock(key)
-        bundle.evidence(key)
+        bundle.audit(key)
     return bundle, statement
 
 
@@ -57,7 +56,7 @@ def _show(path: Path, bundle: VerifiedBundle, statement: dict[str, Any], output:
     manifest, predicate = bundle.manifest, statement.get("predicate", {})
     output.text(f"verified    {path}: every byte is what the signer signed")
     if decrypted:
-        output.text("decrypted   model, schema and evidence are authentic under this key")
+        output.text("decrypted   model, schema and evidence are authentic under this key and belong together")
     output.text(f"signed by   {bundle.signer.fingerprint}")
     output.text(f"detector    {manifest.name}, format {manifest.format}, mode {manifest.mode}")
     output.text(f"needs       {manifest.needs.backend} {manifest.needs.version} or newer")

@@ -152,6 +152,17 @@ def test_on_a_linear_model_the_exact_worst_case_is_found(attack, seed):
 
 
 @every_attack
+@pytest.mark.filterwarnings("error")
+def test_records_are_read_and_never_written(attack):
+    features, targets, threat = scene(12)
+    features = np.asfortranarray(features)
+    before = features.copy()
+    features.flags.writeable = False
+    attack.run(WhiteBox(network(12), Decision()), features, targets, threat=threat)
+    assert (features == before).all()
+
+
+@every_attack
 def test_the_empty_batch_is_attacked(attack):
     features, targets, threat = scene(8)
     found = attack.run(WhiteBox(network(8), Decision()), features[:0], targets[:0], threat=threat)

@@ -41,7 +41,7 @@ class WhiteBox:
     def margin(self, features: Features) -> NDArray[np.float32]:
         """Log-odds of attack, float32 [N], of features float32 [N, D]."""
         with torch.no_grad():
-            margins: NDArray[np.float32] = self.differentiable_margin(torch.from_numpy(features)).numpy()
+            margins: NDArray[np.float32] = self.differentiable_margin(_tensor(features)).numpy()
         return margins
 
     def differentiable_margin(self, features: torch.Tensor) -> torch.Tensor:
@@ -156,15 +156,14 @@ class GradientAttack(Attack[WhiteBox]):
         limits = threat.limits(features)
         side = torch.from_numpy(np.where(targets == 1, np.float32(1), np.float32(-1)))
         everything = Batch(torch.from_numpy(limits[0]), torch.from_numpy(limits[1]), side)
-        worst = Worst(torch.from_numpy(features), side, float(np.float32(model.threshold)))
+        records = _tensor(features)
+        worst = Worst(records, side, float(np.float32(model.threshold)))
         for rows in _batches(torch.arange(len(features)), self.batch_size):
             with torch.no_grad():
-                records = torch.from_numpy(features)[rows]
-                worst.see(rows, records, model.differentiable_margin(records))
-        for start in self._starts(features, *limits, generator):
+                worst.see(rows, records[rows], model.differentiable_margin(records[rows]))
+        for start in map(_tensor, self._starts(features, *limits, generator)):
             for rows in _batches(self._wanted(worst), self.batch_size):
-                points = torch.from_numpy(start)[rows]
-                self._follow(model, rows, points, everything.take(rows), worst, threat.radius)
+                self._follow(model, rows, start[rows], everything.take(rows), worst, threat.radius)
         # Every point is inside already; this makes columns that did not move identical, the sign of a zero included.
         adversarial = threat.project(worst.points.numpy(), features)
         return adversarial, worst.margins.numpy(), worst.queries.numpy()
@@ -191,3 +190,8 @@ class GradientAttack(Attack[WhiteBox]):
 def _batches(rows: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def _tensor(features: Features) -> torch.Tensor:
+    """The same numbers as a tensor; without a copy, unless they are read-only or scattered, which torch dislikes."""
+    return torch.from_numpy(np.require(features, requirements=["C", "W"]))

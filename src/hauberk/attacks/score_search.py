@@ -3,8 +3,9 @@
 Square Attack (Andriushchenko et al., ECCV 2020, arXiv:1912.00049) made for tables. Columns of a table have no
 neighbours, so that groups of columns drawn at random take the place of squares. As there, every mutable column sits on
 an end of its range, a proposal moves some of them to the other end, the number of them falls on a fixed schedule, and
-a proposal is kept where it is not worse. Flipping instead of redrawing the sign was measured to need about a third
-fewer queries on a table of 118 columns, because no query is spent on a proposal that changes nothing.
+a proposal is kept where it is not worse. Flipping replaces redrawing the sign, because no query is spent on a proposal
+that changes nothing: on NSL-KDD (118 columns, radius 0.05) 59.8 % of records stood after 100 queries instead of
+67.8 %, and 32.6 % instead of 34.4 % after 500.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import InputError
 
 _HALVINGS = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)
-"""Shares of the budget after which the share of flipped columns halves: section 4.1 and appendix of the paper."""
+"""Shares of the budget after which the share of flipped columns halves: the paper's schedule, scaled to the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)

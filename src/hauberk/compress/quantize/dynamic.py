@@ -50,7 +50,8 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
         """Return the graph with its linear layers in int8.
 
         Raises:
-            InputError: Not a core, already quantized, or without linear layers of constant float32 weights.
+            InputError: Not a core, already quantized, without linear layers of constant float32 weights, or ONNX
+                Runtime's quantizer cannot handle the graph.
         """
         core = read_core(artifact, self.name)
         core.require_linear_layers()
@@ -74,7 +75,7 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
                     weight_type=QuantType.QInt8,
                     extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
                 )
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
                 raise InputError(f"{self.name}: ONNX Runtime's quantizer fails: {one_line(error)}") from error
             return onnx.load_model(path)
 

@@ -90,10 +90,10 @@ def observe_ranges(
         records: Float32 [N, D], N at least 1.
 
     Returns:
-        By name, in sorted order.
+        By name.
     """
     source = model.graph.input[0].name
-    inner = sorted(set(names) - {source})
+    inner = sorted(names - {source})
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     del watched.graph.output[:]

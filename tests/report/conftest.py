@@ -295,7 +295,7 @@ def spread():
         "int8-convolutions",
         "ConvInteger has no fast kernel",
         "refused",
-        ("slower",),
+        "slower",
         measured(135e-3, 11_000_000, 0.93, 0.5),
     )
     return structs.replace(findings, candidates=(*findings.candidates, slow))
@@ -373,6 +373,6 @@ def any_findings(request):
     return SAMPLES[request.param]()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sample():
     return lambda name: SAMPLES[name]()

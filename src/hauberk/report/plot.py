@@ -262,11 +262,12 @@ def _labelled(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:
     placed = []
     for point in points:
         label, box, anchor = _find_place(point, frame, taken, whiskers)
-        if box is not None:
-            taken.append(box)
-            x = box.left if anchor == "start" else box.right
-            point = replace(point, label=label, label_x=round(x, 1), label_y=round(box.bottom - 4, 1), anchor=anchor)
-        placed.append(point)
+        if box is None:
+            placed.append(point)
+            continue
+        taken.append(box)
+        x = box.left if anchor == "start" else box.right
+        placed.append(replace(point, label=label, label_x=round(x, 1), label_y=round(box.bottom - 4, 1), anchor=anchor))
     return tuple(placed)
 
 

@@ -79,7 +79,8 @@ def difference(estimate: Estimate, unit: str) -> str:
     if unit == "fraction":
         value, low, high = (_signed(f"{100 * number:+.2f}") for number in (estimate.value, estimate.low, estimate.high))
         return f"{value} pt ({low} to {high})"
-    return f"{_signed(figure(estimate.value, unit))} ({span(estimate.low, estimate.high, unit)})"
+    value, low, high = (_signed(figure(number, unit)) for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
 
 
 def _signed(number: str) -> str:

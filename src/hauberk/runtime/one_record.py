@@ -44,7 +44,7 @@ class OneRecord:
     def is_plainly_valid(self) -> bool:
         """Whether the record is surely valid; False means that a slower look must decide."""
         # The sum of squares is not finite if a number is not, or if it overflows.
-        if not math.isfinite(self._numbers.dot(self._numbers)):
+        if not math.isfinite(np.vdot(self._numbers, self._numbers)):
             return False
         codes: list[int] = self._codes.tolist()
         return not codes or (min(codes) >= 0 and all(map(le, codes, self._highest_codes)))

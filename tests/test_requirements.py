@@ -87,6 +87,13 @@ def test_the_baseline_meets_every_requirement_that_allows_no_change():
     assert not parse_requirement("accuracy >= baseline + 1pt").judge(accuracy(0.5, low=0.4, high=0.6)).holds
 
 
+def test_nothing_is_relative_to_a_baseline_of_zero():
+    measured = accuracy(0.5, low=0.4, high=0.6, difference=Estimate(0.5, 0.4, 0.6))
+    outcome = parse_requirement("accuracy >= 90% of baseline").judge(measured)
+    assert not outcome.holds
+    assert "baseline is 0" in outcome.reason
+
+
 def test_an_upper_bound_uses_the_upper_end():
     measured = {"latency.p99": Measurement("latency.p99", 49e-6, "s", 100, 47e-6, 51e-6)}
     assert not parse_requirement("latency.p99 <= 50us").judge(measured).holds

@@ -83,6 +83,10 @@ class Requirement(msgspec.Struct, frozen=True):
         measurement = measured.get(self.metric)
         if measurement is None:
             return Outcome(self.text, holds=False, reason=f"{self.metric} was not measured")
+        if self.relative == "ratio" and measurement.ratio is None and measurement.difference is not None:
+            return Outcome(
+                self.text, holds=False, reason=f"{self.metric} of the baseline is 0; nothing is relative to it"
+            )
         unfavourable, bound = self._compare(measurement)
         holds = unfavourable <= bound if self.operator == "<=" else unfavourable >= bound
         what = {None: self.metric, "difference": f"{self.metric} minus baseline", "ratio": f"{self.metric} / baseline"}

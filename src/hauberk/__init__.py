@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hauberk.errors import HauberkError as HauberkError
-    from hauberk.harden import harden as harden
+    from hauberk.hardening import harden as harden
     from hauberk.runtime import Detector as Detector
     from hauberk.runtime import Prediction as Prediction
     from hauberk.runtime import open as open  # noqa: A004
@@ -25,7 +25,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _ROOMS = {
     "HauberkError": "hauberk.errors",
-    "harden": "hauberk.harden",
+    "harden": "hauberk.hardening",
     "Detector": "hauberk.runtime",
     "Prediction": "hauberk.runtime",
     "open": "hauberk.runtime",

@@ -28,6 +28,12 @@ from hauberk.trust import EncryptionKey, Passphrase, SigningKey
 
 DEFAULT_FALSE_POSITIVE_RATE = 0.01
 DEFAULT_RADIUS = 0.05
+BUDGETS = {
+    "quick": Budget(records=200, steps=10, restarts=1, queries=100),
+    "standard": Budget(),
+    "full": Budget(records=5000, steps=100, restarts=5, queries=5000),
+}
+"""How much the adversary may spend, by name."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ def harden(
     false_positive_rate: float | None = None,
     radius: float = DEFAULT_RADIUS,
     budget: Budget | None = None,
+    timing: float = 1.5,
     seed: int | None = None,
     name: str | None = None,
     encryption: EncryptionKey | Passphrase | None = None,
@@ -79,6 +86,7 @@ def harden(
             `detection_rate@fpr=…` requirement, else 0.01.
         radius: How far an adversary can move a feature, L-infinity, in feature space.
         budget: How much the adversary may spend.
+        timing: Seconds of timing for each candidate; more narrows the intervals of latencies.
         seed: Seed of the split and of all training; by default that of the model card, so that records which the
             detector was tested on stay unseen.
         name: Name of the detector; by default the stem of `out`.
@@ -107,7 +115,7 @@ def harden(
     splits = load_splits(data, label=label, benign=benign, drop=drop, schema=schema, seed=seed)
     source = ModelSource(Path(model), known, card_path, arch, preprocessing)
     adversary = Adversary(radius, budget or Budget())
-    subject = prepare(source, splits, adversary, false_positive_rate=rate, seed=seed, progress=progress)
+    subject = prepare(source, splits, adversary, false_positive_rate=rate, timing=timing, seed=seed, progress=progress)
 
     result = search(subject, wanted, progress=progress)
     look = look_once(subject, result, splits, wanted, progress=progress)
@@ -118,7 +126,7 @@ def harden(
     rendered = render(findings).encode()
     seal(bundle, findings, look.deployable, subject.space.schema, rendered, keys)
     write_atomically(page, rendered)
-    open_and_compare(bundle, keys, splits.test.coded, look.labels)
+    open_and_compare(bundle, keys, splits.test.coded, result.recommended.decision, look.margins)
     return Hardened(findings, bundle, page)
 
 

@@ -15,9 +15,12 @@ from hauberk.bundle import BundleContents, write_bundle
 from hauberk.errors import ContractError
 from hauberk.protect import DataSource, bill_of_materials, full_statement, public_statement
 from hauberk.runtime import open as open_bundle
-from hauberk.schema import Coded, RecordSchema
+from hauberk.schema import Coded, Decision, RecordSchema, sigmoid
 from hauberk.search import Findings
 from hauberk.trust import EncryptionKey, Passphrase, SigningKey, TrustPolicy, default_keys, sign_statement
+
+_TOLERANCE = 1e-3
+"""On scores: the whole graph rounds in other places than its parts, and scaling may magnify that."""
 
 
 @dataclass(frozen=True)
@@ -109,25 +112,32 @@ def _json(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2)
 
 
-def open_and_compare(path: Path, keys: SealingKeys, records: Coded, labels: NDArray[np.int64]) -> None:
+def open_and_compare(
+    path: Path, keys: SealingKeys, records: Coded, decision: Decision, margins: NDArray[np.float32]
+) -> None:
     """Open the bundle as production does, and check that it answers what was measured.
 
     Args:
         path: The bundle.
         keys: What it was sealed with.
         records: The test records.
-        labels: Int64 [N], the labels that the test figures rest on.
+        decision: How margins become scores and labels.
+        margins: Float32 [N], the log-odds that the test figures rest on.
 
     Raises:
         ContractError: It answers something else; the bundle is removed.
     """
     policy = TrustPolicy((keys.signing.public_key,))
     with open_bundle(path, key=keys.encryption, trust=policy) as detector:
-        answered = detector.predict(records).labels
-    differing = np.flatnonzero(answered != labels)
-    if differing.size:
+        answered = detector.predict(records)
+    expected = sigmoid(margins)
+    differing = np.abs(answered.scores - expected) > _TOLERANCE
+    # Rounding may move a record across the threshold, but only one that lies on it.
+    labels = margins >= np.float32(decision.threshold)
+    differing |= ((answered.labels == 1) != labels) & (np.abs(expected - decision.score_threshold) > _TOLERANCE)
+    if differing.any():
         path.unlink()
         raise ContractError(
-            f"{path}: the sealed detector labels {differing.size} of {len(labels)} test records differently than what"
-            f" was measured, first record {differing[0]}; the bundle was removed, please report this"
+            f"{path}: the sealed detector answers {differing.sum()} of {len(margins)} test records differently than"
+            f" what was measured, first record {differing.argmax()}; the bundle was removed, please report this"
         )

@@ -37,11 +37,18 @@ def scene(seed: int = 0, records: int = 2000) -> tuple[Answers, Answers, np.ndar
 
 
 @given(margins_with_ties, targets_of_both_kinds, rates)
-def test_the_threshold_is_the_smallest_float32_that_keeps_the_rate(margins, targets, rate):
+def test_the_threshold_raises_as_many_alerts_as_the_rate_allows(margins, targets, rate):
     threshold = np.float32(choose_threshold(margins, targets, rate))
     benign = margins[targets == 0]
     assert (benign >= threshold).mean() <= rate
-    assert (benign >= np.nextafter(threshold, np.float32(-np.inf))).mean() > rate
+    assert (benign >= benign[benign < threshold].max()).mean() > rate
+
+
+def test_the_threshold_lies_midway_between_two_records():
+    margins = np.array([0, 1, 2, 4, 8, 9], np.float32)
+    targets = np.array([0, 0, 0, 0, 1, 1])
+    assert choose_threshold(margins, targets, 0.25) == 3.0
+    assert choose_threshold(margins, targets, 0.20) == 6.0
 
 
 @given(margins_with_ties, targets_of_both_kinds, rates)

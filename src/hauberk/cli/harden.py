@@ -44,6 +44,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--radius", type=float, default=0.05, help="adversary's reach in feature space, L-infinity (default: 0.05)"
     )
+    parser.add_argument(
+        "--budget", choices=("quick", "standard", "full"), default="standard", help="what the adversary may spend"
+    )
+    parser.add_argument(
+        "--preprocessing",
+        choices=("none", "minmax", "log-minmax", "standard"),
+        default="none",
+        help="what a model without a card expects its numbers to have gone through (default: none)",
+    )
     parser.add_argument("--seed", type=int, help="seed of splits and training (default: the model card's, else 0)")
     parser.add_argument("--name", help="name of the detector in the bundle (default: the bundle's file name)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.hbk", help="the bundle to write")
@@ -53,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Harden, print the table of candidates, and say in the exit code whether the requirements hold."""
-    from hauberk.harden import harden
+    from hauberk.hardening import BUDGETS, harden
 
     keys = key_options.resolve_sealing(options, output)
     with output.progress() as progress:
@@ -68,6 +77,8 @@ def run(options: argparse.Namespace, output: Output) -> int:
             requirements=options.require,
             false_positive_rate=_false_positive_rate(options),
             radius=options.radius,
+            budget=BUDGETS[options.budget],
+            preprocessing=options.preprocessing,
             seed=options.seed,
             name=options.name,
             out=options.out,

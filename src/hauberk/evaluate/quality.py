@@ -94,7 +94,10 @@ def check_margins(margins: NDArray[np.float32]) -> None:
 
 
 def choose_threshold(margins: NDArray[np.float32], targets: NDArray[np.int64], false_positive_rate: float) -> float:
-    """The smallest threshold whose false-positive rate on these records is at most the wanted one.
+    """A threshold whose false-positive rate on these records is the largest that is at most the wanted one.
+
+    It lies midway between the highest margin that must not raise an alert and the next one above it, so that rounding
+    elsewhere (another batch size, the merged graph) does not move records across it.
 
     Args:
         margins: Float32 [N], of validation records.
@@ -116,14 +119,16 @@ def choose_threshold(margins: NDArray[np.float32], targets: NDArray[np.int64], f
         raise InputError("choosing a threshold needs benign records, and the validation split has none")
     # The small surplus forgives products such as 0.29 * 100, which floats put just below the whole number.
     allowed = math.floor(false_positive_rate * benign.size + 1e-9)
-    # Equal margins raise an alert together, so the threshold lies just above the first one that may not.
-    threshold = np.nextafter(benign[allowed], np.float32(np.inf))
-    if not np.isfinite(threshold):
+    # Equal margins raise an alert together, so the threshold lies above the first one that may not.
+    quiet = benign[allowed]
+    if not np.isfinite(np.nextafter(quiet, np.float32(np.inf))):
         raise InputError(
             f"no threshold keeps the false-positive rate at {false_positive_rate:g}:"
             f" the model answers infinity to {int(np.isposinf(benign).sum())} benign records"
         )
-    return float(threshold)
+    above = margins[(margins > quiet) & np.isfinite(margins)]
+    midway = np.float32((float(quiet) + float(above.min())) / 2) if above.size else quiet
+    return float(max(midway, np.nextafter(quiet, np.float32(np.inf))))
 
 
 def alert_budget(alerts_per_day: float, records_per_day: float) -> float:

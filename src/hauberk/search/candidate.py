@@ -38,6 +38,7 @@ class Subject:
         false_positive_rate: Where the alarm threshold lies, as a fraction of benign validation records.
         threat: How far an adversary can move a record.
         budget: How much the adversary may spend.
+        timing: Seconds of timing for each candidate.
         seed: Seed of everything random.
     """
 
@@ -50,6 +51,7 @@ class Subject:
     false_positive_rate: float
     threat: FeatureThreat
     budget: Budget
+    timing: float
     seed: int
 
     def deploy(self, core: OnnxArtifact, decision: Decision) -> OnnxArtifact:

@@ -29,7 +29,7 @@ class LastLook:
         baseline: The same of the baseline.
         outcomes: Every requirement, judged on test figures where they depend on data, else on those of the search.
         classes: Per-class figures of the recommended candidate.
-        labels: Int64 [N], what the recommended candidate answered.
+        margins: Float32 [N], what the recommended candidate answered.
         deployable: The recommended candidate's merged graph, verified against its three parts.
     """
 
@@ -37,7 +37,7 @@ class LastLook:
     baseline: Mapping[str, Measurement]
     outcomes: tuple[Outcome, ...]
     classes: tuple[ClassFigures, ...]
-    labels: NDArray[np.int64]
+    margins: NDArray[np.float32]
     deployable: OnnxArtifact
 
     @property
@@ -74,6 +74,6 @@ def look_once(
         classes=class_figures(
             labels, splits.test.labels, label.classes, benign=label.benign, seen=np.unique(splits.training.labels)
         ),
-        labels=labels,
+        margins=margins,
         deployable=subject.deploy_verified(recommended.core, recommended.decision),
     )

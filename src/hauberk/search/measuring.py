@@ -24,7 +24,6 @@ from hauberk.recipe import LabelledFeatures
 from hauberk.search.candidate import Candidate, Subject
 
 _BATCH = 256
-_SECONDS_A_CANDIDATE = 1.5
 _CHUNK = 4096
 """Records in one run of a core; bounds the memory that activations take."""
 
@@ -109,7 +108,7 @@ def latency(subject: Subject, candidates: Sequence[Candidate], progress: Progres
             baseline=baseline.name,
             again=runner(baseline),
             batch=_BATCH,
-            seconds=_SECONDS_A_CANDIDATE * (len(candidates) + 1),
+            seconds=subject.timing * (len(candidates) + 1),
             seed=subject.seed,
             progress=progress,
         )

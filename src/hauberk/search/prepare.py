@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hauberk.artifact import OnnxArtifact, TorchArtifact
+from hauberk.artifact import OnnxArtifact, StepRecord, TorchArtifact
 from hauberk.attacks import FeatureThreat
 from hauberk.data import Dataset, Splits
 from hauberk.errors import ContractError, InputError
@@ -66,6 +67,7 @@ def prepare(
     adversary: Adversary,
     *,
     false_positive_rate: float,
+    timing: float,
     seed: int,
     progress: Progress = SILENT,
 ) -> Subject:
@@ -105,6 +107,7 @@ def prepare(
         false_positive_rate=false_positive_rate,
         threat=threat,
         budget=adversary.budget,
+        timing=timing,
         seed=seed,
     )
 
@@ -121,11 +124,29 @@ def _sample(training: LabelledFeatures, seed: int) -> np.ndarray[tuple[int, int]
 
 def _core(artifact: TorchArtifact | OnnxArtifact, context: Context) -> OnnxArtifact:
     """The optimised float32 core graph: the baseline of everything."""
-    graph = _exported(artifact, context) if isinstance(artifact, TorchArtifact) else normalise(artifact)
+    graph = _exported(artifact, context) if isinstance(artifact, TorchArtifact) else _normalised(artifact)
     core = optimise().apply(graph, context, verify)
     if not isinstance(core, OnnxArtifact):
         raise ContractError("optimising a graph made something else of it")
     return core
+
+
+def _normalised(artifact: OnnxArtifact) -> OnnxArtifact:
+    """The user's graph under our names and opset; `normalise` itself compares the two."""
+    started = time.perf_counter()
+    graph = normalise(artifact)
+    return graph.with_record(
+        StepRecord(
+            step="normalise",
+            parameters={},
+            contract=None,
+            before=artifact.digest,
+            after=graph.digest,
+            kept=True,
+            verdict=None,
+            seconds=time.perf_counter() - started,
+        )
+    )
 
 
 def _exported(artifact: TorchArtifact, context: Context) -> OnnxArtifact:

@@ -37,9 +37,8 @@ def format_of(name: str) -> Format:
     Raises:
         InputError: It ends in none that is known.
     """
-    suffix = name.lower().removesuffix(".gz").rpartition(".")[2]
     for form in FORMATS:
-        if suffix == form:
+        if name.lower().removesuffix(".gz").endswith(f".{form}"):
             return form
     raise InputError(f"{name}: unknown kind of file; known are .{', .'.join(FORMATS)}, or say which with --format")
 

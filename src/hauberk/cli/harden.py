@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,8 +110,10 @@ def _false_positive_rate(options: argparse.Namespace) -> float | None:
 
 
 def _show(findings: Findings, output: Output) -> None:
-    columns = ("candidate", "p50", "p99", "batch of 256", "size", "detection", "robust", "verdict")
-    output.table(columns, [_row(candidate) for candidate in findings.candidates])
+    detection = next(name for name in findings.test if name.startswith("detection_rate@"))
+    metrics = ("latency.p50", "latency.p99", "throughput", "size", detection, "robust_accuracy")
+    rows = [_row(candidate, metrics) for candidate in findings.candidates]
+    output.table(("candidate", *metrics, "verdict"), rows)
     output.text()
     for candidate in findings.candidates:
         for reason in candidate.reasons:
@@ -120,11 +123,9 @@ def _show(findings: Findings, output: Output) -> None:
         output.text(f"  {'met   ' if outcome.holds else 'MISSED'}  {outcome.requirement}: {outcome.reason}")
 
 
-def _row(candidate: CandidateFindings) -> tuple[str, ...]:
+def _row(candidate: CandidateFindings, metrics: Sequence[str]) -> tuple[str, ...]:
     from hauberk.requirements import show
 
-    detection = next((name for name in candidate.measurements if name.startswith("detection_rate@")), "")
-    names = ("latency.p50", "latency.p99", "throughput", "size", detection, "robust_accuracy")
-    figures = (candidate.measurements.get(name) for name in names)
+    figures = (candidate.measurements.get(name) for name in metrics)
     cells = ("-" if figure is None else show(figure.value, figure.unit) for figure in figures)
     return (candidate.name, *cells, candidate.status)

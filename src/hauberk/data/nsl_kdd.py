@@ -62,7 +62,7 @@ NSL_KDD = KnownDataSet(
         "Tavallaee, M., Bagheri, E., Lu, W., and Ghorbani, A. (2009). A Detailed Analysis of the KDD CUP 99 Data Set. "
         "IEEE Symposium on Computational Intelligence for Security and Defense Applications (CISDA)."
     ),
-    licence="free for research, with citation; not distributed with Hauberk",
+    licence="the publisher's own terms; not distributed with Hauberk",
     files=(
         SourceFile(
             "KDDTrain+_20Percent.txt", "7ea86479faab5ca2190b7f18b4982fb058ce5bf2b46e0e1017d0d9ef90f9c16e", 25192

@@ -17,6 +17,7 @@ from hauberk.report.view import LATENCY, ROBUST, CandidateView, View
 # "Optimizing colormaps with consideration for color vision deficiency", PLOS ONE 13(7), 2018.
 _CIVIDIS = ((0, 32, 77), (49, 68, 107), (102, 105, 112), (149, 143, 120), (202, 185, 105), (255, 234, 70))
 
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _LABEL_HEIGHT = 16
 _CHARACTER_WIDTH = 7.4
 _MARKER = 8
@@ -160,10 +161,11 @@ def _latency_axis(measurements: Sequence[Measurement], frame: Frame) -> _Axis:
         first, last = math.log10(low) - 0.08, math.log10(high) + 0.08
 
         def place_log(value: float) -> float:
-            return start + (math.log10(max(value, low)) - first) / (last - first) * (stop - start)
+            return start + (math.log10(value) - first) / (last - first) * (stop - start)
 
         values = _decimal_values(first, last, 14 if frame.names else 6)
-        return _Axis(place_log, _ticks(values, place_log, lambda v: wording.figure(v, "s")), logarithmic=True)
+        ticks = tuple(Tick(round(place_log(value), 1), wording.figure(value, "s")) for value in values)
+        return _Axis(place_log, ticks, logarithmic=True)
     pad = 0.08 * (high - low) or 0.1 * high or 1e-6
     first, last = max(0.0, low - pad), high + pad
 
@@ -171,7 +173,8 @@ def _latency_axis(measurements: Sequence[Measurement], frame: Frame) -> _Axis:
         return start + (value - first) / (last - first) * (stop - start)
 
     count = 6 if frame.names else 4
-    return _Axis(place, _ticks(_round_values(first, last, count), place, lambda v: wording.figure(v, "s")))
+    scale, unit = next(((factor, name) for factor, name in _SECONDS if last >= factor), _SECONDS[-1])
+    return _Axis(place, _ticks(_round_values(first, last, count), place, scale, unit))
 
 
 def _quality_axis(measurements: Sequence[Measurement], frame: Frame) -> _Axis:
@@ -184,11 +187,14 @@ def _quality_axis(measurements: Sequence[Measurement], frame: Frame) -> _Axis:
     def place(value: float) -> float:
         return start + (value - first) / (last - first) * (stop - start)
 
-    return _Axis(place, _ticks(_round_values(first, last, 5), place, lambda v: f"{100 * v:.4g} %"))
+    return _Axis(place, _ticks(_round_values(first, last, 5), place, 0.01, "%"))
 
 
-def _ticks(values: Sequence[float], place: Callable[[float], float], words: Callable[[float], str]) -> tuple[Tick, ...]:
-    return tuple(Tick(round(place(value), 1), words(value)) for value in values)
+def _ticks(values: Sequence[float], place: Callable[[float], float], scale: float, unit: str) -> tuple[Tick, ...]:
+    """Ticks in one unit, with as many decimals as it takes to tell neighbours apart."""
+    step = (values[1] - values[0]) / scale if len(values) > 1 else 1.0
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return tuple(Tick(round(place(value), 1), f"{value / scale:.{decimals}f} {unit}") for value in values)
 
 
 def _decimal_values(first: float, last: float, most: int) -> list[float]:

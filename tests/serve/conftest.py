@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import signal
@@ -10,12 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper
 
@@ -40,13 +46,20 @@ TRAP_SCHEMA = RecordSchema(
 )
 
 
-def expected_scores(numeric: np.ndarray, codes: np.ndarray) -> np.ndarray:
+@pytest.fixture(scope="session")
+def expected_scores() -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """What the plain model computes."""
+    return _expected_scores
+
+
+def _expected_scores(numeric: np.ndarray, codes: np.ndarray) -> np.ndarray:
     margin = numeric.astype(np.float64) @ np.array(WEIGHTS) + codes.sum(axis=1)
     return 1 / (1 + np.exp(-margin))
 
 
-def _serialised(nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int, int]], constants: dict[str, np.ndarray]) -> bytes:
+def _serialised(
+    nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int, int]], constants: dict[str, np.ndarray]
+) -> bytes:
     graph = helper.make_graph(
         nodes,
         "detector",
@@ -179,7 +192,7 @@ def _write(path: Path, keys: Keys, name: str, model: bytes, schema: RecordSchema
         threshold=0.5,
         public={
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [],
+            "subject": [{"name": "model.onnx", "digest": {"sha256": hashlib.sha256(model).hexdigest()}}],
             "predicateType": "https://example.org/test",
             "predicate": {},
         },
@@ -215,19 +228,39 @@ class RunningServer:
         self.process.send_signal(number)
         return self.process.wait(limit)
 
+    def infer(self, model: str, **columns: float | str) -> tuple[int, dict[str, Any]]:
+        """Score one record: status and document."""
+        item = {"name": "records", "shape": [1], "datatype": "BYTES", "data": [json.dumps(columns)]}
+        body = json.dumps({"inputs": [item]}).encode()
+        request = urllib.request.Request(f"{self.address}/v2/models/{model}/infer", body, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def trap(self, **wanted: float) -> tuple[int, dict[str, Any]]:
+        """Have the trap model take what is wanted."""
+        return self.infer("trap", **{"memory": 0, "rounds": 0, "size": 0} | wanted)
+
     def workers(self) -> list[int]:
         """Process numbers of the live workers."""
-        import psutil
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):  # it may be gone by now
+                if "hauberk.sandbox.child" in child.cmdline():
+                    found.append(child.pid)
+        return found
 
-        children = psutil.Process(self.process.pid).children()
-        return [child.pid for child in children if "hauberk.sandbox.child" in child.cmdline()]
 
-
-StartServer = Callable[..., RunningServer]
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., contextlib.AbstractContextManager[RunningServer]]:
+    """`with serving(arguments) as server:` runs a server for the block."""
+    return _serving
 
 
 @contextlib.contextmanager
-def running(arguments: list[str], environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
+def _serving(arguments: list[str], environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
     """Start `hauberk serve --port 0` and wait until it says that it listens."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hauberk", "serve", "--port", "0", *arguments],
@@ -266,11 +299,17 @@ def running(arguments: list[str], environment: dict[str, str] | None = None) -> 
 @pytest.fixture(scope="module")
 def plain(keys: Keys, plain_bundle: Path) -> Iterator[RunningServer]:
     """The plain model on two workers."""
-    with running([str(plain_bundle), *keys.options, "--max-batch", "1000", "--max-body", "1M"]) as server:
+    with _serving([str(plain_bundle), *keys.options, "--max-batch", "1000", "--max-body", "1M"]) as server:
         yield server
 
 
-def eventually(condition: Callable[[], bool], limit: float = 20) -> bool:
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., bool]:
+    """`eventually(condition)` waits until the condition is true."""
+    return _eventually
+
+
+def _eventually(condition: Callable[[], bool], limit: float = 20) -> bool:
     """Whether a condition becomes true in time."""
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:

@@ -1,0 +1,130 @@
+"""A model that blows up takes down its own worker, its own request, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+WORKERS = 3
+
+
+@pytest.fixture(scope="module")
+def server(serving: Any, keys: Any, plain_bundle: Path, trap_bundle: Path) -> Iterator[Any]:
+    """Both models in one server; a request may take one second."""
+    arguments = ["--time-limit", "1", "--workers", str(WORKERS), "--memory-limit", "1G"]
+    with serving([str(plain_bundle), str(trap_bundle), *keys.options, *arguments]) as server:
+        yield server
+
+
+def test_the_traps_are_harmless_when_nothing_is_asked_of_them(server: Any, eventually: Any) -> None:
+    assert server.trap()[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "says"),
+    [
+        ({"memory": 1000}, 503, "more memory than a worker may have"),
+        ({"rounds": 100_000}, 504, "no answer within the time limit of 1 s"),
+        ({"size": 9000}, 504, "no answer within the time limit of 1 s"),
+    ],
+    ids=["a memory bomb", "a loop without end", "one long operation"],
+)
+def test_others_do_not_notice(server: Any, eventually: Any, wanted: dict[str, float], status: int, says: str) -> None:
+    """Good requests, to both models, go on all the while and every single one is answered."""
+    stop = threading.Event()
+    statuses: dict[str, list[int]] = {"plain": [], "trap": []}
+
+    def keep_asking(model: str) -> None:
+        while not stop.is_set():
+            if model == "trap":
+                statuses[model].append(server.trap()[0])
+            else:
+                statuses[model].append(server.infer("plain", rate=0.5, protocol="tcp", packets=1)[0])
+
+    others = [threading.Thread(target=keep_asking, args=(model,)) for model in statuses]
+    for thread in others:
+        thread.start()
+    try:
+        outcome, document = server.trap(**wanted)
+        assert eventually(lambda: len(server.workers()) == 2 * WORKERS)
+    finally:
+        stop.set()
+        for thread in others:
+            thread.join()
+    assert outcome == status
+    assert says in document["error"]
+    for answered in statuses.values():
+        assert set(answered) == {200}
+
+
+def test_an_error_tells_the_client_nothing_of_the_inside(server: Any, eventually: Any) -> None:
+    _, document = server.trap(memory=1000)
+    assert document == {"error": "the request needs more memory than a worker may have"}
+
+
+def test_the_operator_is_told_the_reason(server: Any, eventually: Any) -> None:
+    before = len(server.errors)
+    server.trap(memory=1000)
+    assert eventually(lambda: any("needs more memory than allowed" in line for line in server.errors[before:]))
+
+
+def test_replacements_are_counted(server: Any, eventually: Any) -> None:
+    def restarts() -> float:
+        with urllib.request.urlopen(f"{server.address}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return sum(
+            float(line.split()[1]) for line in lines if line.startswith('hauberk_worker_restarts_total{model="trap"}')
+        )
+
+    before = restarts()
+    server.trap(memory=1000)
+    assert eventually(lambda: restarts() == before + 1)
+
+
+def test_a_worker_killed_from_outside_is_replaced(server: Any, eventually: Any) -> None:
+    assert eventually(lambda: len(server.workers()) == 2 * WORKERS)
+    victim = server.workers()[0]
+    os.kill(victim, 9)
+    assert eventually(lambda: victim not in server.workers() and len(server.workers()) == 2 * WORKERS)
+
+
+def test_a_replacement_serves_the_same_file_although_its_name_is_gone(
+    serving: Any, eventually: Any, keys: Any, plain_bundle: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.hbk"
+    copy.write_bytes(plain_bundle.read_bytes())
+    with serving([str(copy), *keys.options, "--workers", "1"]) as server:
+        copy.unlink()
+        victim = server.workers()[0]
+        os.kill(victim, 9)
+        assert eventually(lambda: bool(server.workers()) and victim not in server.workers())
+        assert server.infer("plain", rate=0.5, protocol="tcp", packets=1)[0] == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into a worker")
+def test_no_key_is_in_arguments_or_environment(serving: Any, eventually: Any, keys: Any, plain_bundle: Path) -> None:
+    secret = keys.encryption.to_text().decode().strip()
+    options = ["--key-env", "TEST_KEY", "--trust", str(keys.folder / "test.pub")]
+    with serving([str(plain_bundle), *options], {"TEST_KEY": secret}) as server:
+        for pid in server.workers():
+            shown = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
+            assert secret.encode() not in shown
+            assert b"TEST_KEY" not in shown
+        assert not any(secret in line for line in server.errors)
+
+
+def test_workers_live_under_their_limits(server: Any, eventually: Any) -> None:
+    assert eventually(lambda: len(server.workers()) == 2 * WORKERS)
+    for pid in server.workers():
+        worker = psutil.Process(pid)
+        assert worker.rlimit(psutil.RLIMIT_DATA) == (1 << 30, 1 << 30)
+        assert worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        assert worker.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+        assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()

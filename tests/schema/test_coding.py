@@ -272,6 +272,11 @@ def test_numbers_whose_squares_overflow_are_still_finite():
         (make_coded(numeric=[(0.0, 0.0, math.nan)]), "record 0, column 'land': nan"),
         (make_coded(codes=[(4,)]), r"record 0, column 'protocol': code 4 is out of range; give 0 \(unknown\) to 3"),
         (make_coded(codes=[(-1,)]), "code -1 is out of range"),
+        (
+            make_coded(numeric=[(0.5, 3.0, 1.0)] * 99, codes=[(0,)] * 98 + [(-1,)]),
+            "record 98, .*code -1 is out of range",
+        ),
+        (make_coded(numeric=[(0.5, 3.0, 1.0)] * 99, codes=[(3,)] * 98 + [(4,)]), "record 98, .*code 4 is out of range"),
     ],
 )
 def test_coded_records_that_do_not_fit_are_refused(coded, complaint):

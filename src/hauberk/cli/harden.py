@@ -99,7 +99,9 @@ def _false_positive_rate(options: argparse.Namespace) -> float | None:
     if options.alerts_per_day is not None:
         if not options.records_per_day:
             raise InputError("--alerts-per-day: say among how many benign records with --records-per-day")
-        return float(options.alerts_per_day / options.records_per_day)
+        from hauberk.evaluate.quality import alert_budget
+
+        return alert_budget(options.alerts_per_day, options.records_per_day)
     if options.false_positive_rate is None:
         return None
     text = options.false_positive_rate.strip()

@@ -19,6 +19,7 @@ from msgspec import structs
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress import default_recipes
 from hauberk.errors import HauberkError
+from hauberk.evaluate.footprint import size_measurement
 from hauberk.evaluate.robustness.figures import AttackFigures
 from hauberk.graph.verify import verify
 from hauberk.measurement import Measurement
@@ -208,4 +209,6 @@ def _decided(subject: Subject, candidate: Candidate, rates: Sequence[float], bas
     deployable = subject.deploy(candidate.core, decision)
     decided = replace(candidate, decision=decision, thresholds=thresholds, deployable=deployable)
     figures = measuring.quality(subject, decided, baseline, subject.validation)
-    return decided.measured(*figures.values())
+    # Trained weights and a threshold may take a few bytes more or less than what was timed.
+    size = size_measurement(deployable.model, baseline.deployable.model if baseline else None)
+    return decided.measured(*figures.values(), size)

@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import pty
+import select
+import signal
 import sys
 from pathlib import Path
 
@@ -71,12 +73,15 @@ def test_an_unusable_key_makes_no_others(home):
 
 
 def at_a_terminal(*words: str, answers: tuple[str, ...]) -> tuple[int, str]:
-    """Run a command at a real terminal, answer its questions, and return exit code and everything that was seen."""
+    """Run Python at a real terminal, answer its questions, and return exit code and everything that was seen."""
     process, terminal = pty.fork()
     if process == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "hauberk", *words])
-    seen, pending = b"", list(answers)
+        os.execv(sys.executable, [sys.executable, *words])
+    seen, since_answer, pending = b"", b"", list(answers)
     while True:
+        if not select.select([terminal], [], [], 30)[0]:
+            os.kill(process, signal.SIGKILL)  # it waits for something that nobody will type
+            break
         try:
             piece = os.read(terminal, 1024)
         except OSError:
@@ -84,18 +89,44 @@ def at_a_terminal(*words: str, answers: tuple[str, ...]) -> tuple[int, str]:
         if not piece:
             break
         seen += piece
-        if pending and seen.rstrip().endswith(b":"):
+        since_answer += piece
+        if pending and since_answer.endswith(b": "):
             os.write(terminal, pending.pop(0).encode() + b"\n")
-            seen += b"\n"
+            since_answer = b""
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), seen.decode()
 
 
 def test_a_passphrase_is_asked_for_without_showing_it():
     passphrase = json.loads((FIXTURES / "expected.json").read_text())["passphrase"]
-    words = ["verify", str(FIXTURES / "argon2id.hbk"), "--signer", str(FIXTURES / "signer.pub"), "--passphrase"]
+    words = [
+        "-m",
+        "hauberk",
+        "verify",
+        str(FIXTURES / "argon2id.hbk"),
+        "--signer",
+        str(FIXTURES / "signer.pub"),
+        "--passphrase",
+    ]
     code, seen = at_a_terminal(*words, answers=(passphrase,))
     assert (code, passphrase in seen) == (0, False)
     assert "authentic under this key" in seen
     code, seen = at_a_terminal(*words, answers=("guess",))
     assert (code, "guess" in seen) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("answers", "seen_then"), [(("one two", "one two"), "sealed"), (("one two", "one too"), "the two differ")]
+)
+def test_a_new_passphrase_is_asked_for_twice(home, signing_file, answers, seen_then):
+    code = (
+        "import argparse, sys\nfrom hauberk.cli import key_options\nfrom hauberk.cli.output import Output\n"
+        "from hauberk.errors import InputError\nfrom hauberk.trust import Passphrase\n"
+        "parser = argparse.ArgumentParser()\nkey_options.configure_sealing(parser)\n"
+        "try:\n keys = key_options.resolve_sealing(parser.parse_args(), Output(json=False))\n"
+        " print('sealed' if keys.encryption == Passphrase('one two') else 'other')\n"
+        "except InputError as error: print(error)\n"
+    )
+    _, seen = at_a_terminal("-c", code, "--passphrase", "--signing-key", str(signing_file), answers=answers)
+    assert seen_then in seen
+    assert "one t" not in seen

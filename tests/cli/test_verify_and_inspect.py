@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from hauberk.bundle import BundleContents, read_bundle, write_bundle
 from hauberk.cli import main
-from hauberk.trust import SigningKey, default_keys
+from hauberk.measurement import this_machine
+from hauberk.protect import public_statement
+from hauberk.requirements import Outcome
+from hauberk.trust import EncryptionKey, SigningKey, TrustPolicy, default_keys, public_key_from_file
 
 FIXTURES = Path(__file__).parents[1] / "bundle" / "fixtures" / "format-1"
 BUNDLE = str(FIXTURES / "key.hbk")
@@ -69,6 +74,38 @@ def test_one_of_several_trusted_signers_is_enough(home, tmp_path):
 def test_ones_own_signature_is_trusted_and_no_other(home, capsys):
     default_keys()
     assert main(["verify", BUNDLE]) == 1
+
+
+@pytest.fixture
+def vouched(home, tmp_path) -> str:
+    """A bundle with real public evidence, sealed with one's own keys: one requirement is met, one missed."""
+    keys = default_keys()
+    opened = read_bundle(FIXTURES / "key.hbk", TrustPolicy((public_key_from_file(FIXTURES / "signer.pub"),))).unlock(
+        EncryptionKey(bytes.fromhex(EXPECTED["key"]))
+    )
+    statement = public_statement(
+        (("model.onnx", hashlib.sha256(opened.model).hexdigest()),),
+        created="2026-11-21T09:00:00Z",
+        machine=this_machine(),
+        history=(),
+        outcomes=(Outcome("size <= 1MB", holds=True, reason="-"), Outcome("auroc >= 99%", holds=False, reason="-")),
+        met=False,
+    )
+    contents = BundleContents("tiny", opened.model, opened.schema, opened.manifest.signature, 0.5, statement)
+    write_bundle(tmp_path / "vouched.hbk", contents, encryption=keys.encryption, signing=keys.signing)
+    return str(tmp_path / "vouched.hbk")
+
+
+def test_it_says_what_the_signer_vouches_for(vouched, capsys):
+    assert main(["verify", vouched]) == 0
+    shown = capsys.readouterr().out
+    for line in ("2026-11-21T09:00:00Z", "hauberk 0.", "  met       size <= 1MB", "  MISSED    auroc >= 99%"):
+        assert line in shown
+
+
+def test_evidence_of_an_unknown_kind_is_said_to_be_so(home, capsys):
+    assert main(["verify", BUNDLE, *SIGNER]) == 0
+    assert "not known here: https://example.org/test/v1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from hauberk.errors import InputError
@@ -58,6 +60,17 @@ def test_an_empty_passphrase_is_refused(monkeypatch):
     monkeypatch.setenv("HAUBERK_TEST_KEY", "")
     with pytest.raises(InputError, match="empty"):
         passphrase_from_environment("HAUBERK_TEST_KEY")
+
+
+def test_a_passphrase_that_is_not_utf_8_is_taken_as_the_bytes_that_it_is(monkeypatch):
+    monkeypatch.setitem(os.environb, b"HAUBERK_TEST_KEY", b"caf\xe9")
+    assert passphrase_from_environment("HAUBERK_TEST_KEY") == Passphrase(b"caf\xe9")
+
+
+def test_what_is_no_text_is_no_passphrase():
+    with pytest.raises(InputError, match="no text") as caught:
+        Passphrase("secret\ud800")
+    assert caught.value.__context__ is None
 
 
 def test_a_passphrase_is_the_same_however_it_is_typed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 
@@ -139,6 +140,13 @@ def test_other_encodings_are_not_canonical():
 def test_whatever_the_bytes_verification_says_no(data):
     assert not KEY.public_key.verify(data, b"data")
     is_canonical(data)
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(base64.b64encode))
+def test_whatever_a_public_key_file_holds_the_answer_is_an_error_of_ours(data):
+    for text in (data, b"-----BEGIN PUBLIC KEY-----\n" + data + b"\n-----END PUBLIC KEY-----\n"):
+        with pytest.raises(InputError):
+            PublicKey.from_pem(text)
 
 
 def test_a_policy_trusts_whom_it_names():

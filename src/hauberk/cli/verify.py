@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from hauberk.cli import key_options
 from hauberk.cli.output import Output
 from hauberk.errors import TrustError
@@ -13,6 +15,21 @@ from hauberk.errors import TrustError
 if TYPE_CHECKING:
     from hauberk.bundle import VerifiedBundle
     from hauberk.trust import EncryptionKey, Passphrase, TrustPolicy
+
+
+class _Kept(msgspec.Struct):
+    requirement: str
+    holds: bool
+
+
+class _Vouched(msgspec.Struct):
+    """What is shown of the public evidence (docs/reference/evidence.md); fields of later versions are passed over."""
+
+    created: str
+    versions: dict[str, str]
+    met: bool
+    requirements: tuple[_Kept, ...]
+
 
 _EPILOG = "exit codes: 0 verified, 1 not verified, 2 error (no such file, no signer to trust, an unusable key)"
 
@@ -53,17 +70,14 @@ def _verify(
 
 
 def _show(path: Path, bundle: VerifiedBundle, statement: dict[str, Any], output: Output, *, decrypted: bool) -> None:
-    manifest, predicate = bundle.manifest, statement.get("predicate", {})
+    manifest = bundle.manifest
     output.text(f"verified    {path}: every byte is what the signer signed")
     if decrypted:
         output.text("decrypted   model, schema and evidence are authentic under this key and belong together")
     output.text(f"signed by   {bundle.signer.fingerprint}")
     output.text(f"detector    {manifest.name}, format {manifest.format}, mode {manifest.mode}")
     output.text(f"needs       {manifest.needs.backend} {manifest.needs.version} or newer")
-    if "created" in predicate:
-        output.text(f"created     {predicate['created']}")
-    for outcome in predicate.get("requirements", ()):
-        output.text(f"{'met         ' if outcome['holds'] else 'MISSED      '}{outcome['requirement']}")
+    _show_evidence(statement, output)
     output.document(
         {
             "bundle": str(path),
@@ -77,3 +91,18 @@ def _show(path: Path, bundle: VerifiedBundle, statement: dict[str, Any], output:
             "statement": statement,
         }
     )
+
+
+def _show_evidence(statement: dict[str, Any], output: Output) -> None:
+    """What the signer vouches for."""
+    try:
+        vouched = msgspec.convert(statement.get("predicate"), _Vouched)
+    except msgspec.ValidationError:
+        output.text(f"evidence    of a kind that is not known here: {statement.get('predicateType')}")
+        return
+    output.text(f"created     {vouched.created}")
+    output.text(f"made with   {', '.join(f'{name} {version}' for name, version in vouched.versions.items())}")
+    if vouched.requirements:
+        output.text(f"vouches     {'for every requirement' if vouched.met else 'for some requirements only'}:")
+    for kept in vouched.requirements:
+        output.text(f"  {'met   ' if kept.holds else 'MISSED'}    {kept.requirement}")

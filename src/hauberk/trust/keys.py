@@ -58,13 +58,14 @@ class Passphrase(Secret):
     """A passphrase, normalised to Unicode NFC and encoded as UTF-8, so that every keyboard types the same bytes.
 
     Raises:
-        InputError: It is empty.
+        InputError: It is empty, or no text.
     """
 
     __slots__ = ()
 
     def __init__(self, text: str | bytes) -> None:
-        super().__init__(text if isinstance(text, bytes) else unicodedata.normalize("NFC", text).encode())
+        super().__init__(text if isinstance(text, bytes) else _encode(text))
+        del text  # an error must not carry it along
         if not self._value:
             raise InputError("passphrase: it is empty; give one of several words")
 
@@ -88,7 +89,7 @@ def key_from_environment(name: str) -> EncryptionKey:
         InputError: The variable is not set or holds something else.
     """
     _require(name)
-    key = _parse(os.environb[name.encode()])
+    key = _parse(os.environb[os.fsencode(name)])
     if key is None:
         raise InputError(f"environment variable {name}: expected 64 hexadecimal digits")
     return key
@@ -102,6 +103,16 @@ def passphrase_from_environment(name: str) -> Passphrase:
     """
     _require(name)
     return Passphrase(os.environ[name])
+
+
+def _encode(text: str) -> bytes:
+    try:
+        # Bytes of the environment that are no UTF-8 arrive as surrogates and leave as the bytes that they were.
+        return unicodedata.normalize("NFC", text).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        pass  # raised outside, because the error holds the whole text
+    del text
+    raise InputError("passphrase: it holds characters that are no text")
 
 
 def _require(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -90,6 +91,15 @@ def test_a_folder_that_others_may_write_is_refused(home):
     home.chmod(0o777)
     for read in (default_keys, default_policy, default_encryption_key):
         with pytest.raises(InputError, match="mode 0777 lets others replace the keys"):
+            read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away needs root")
+def test_a_folder_of_another_user_is_refused(home):
+    default_keys()
+    os.chown(home, 65534, 65534)
+    for read in (default_keys, default_policy, default_encryption_key):
+        with pytest.raises(InputError, match="belongs to another user"):
             read()
 
 

@@ -134,7 +134,10 @@ def _existing(name: str, what: str, option: str) -> Path:
 
 def _refuse_open(folder: Path) -> None:
     """Whoever can write to the folder can put a key of theirs where ours is trusted."""
-    mode = stat.S_IMODE(folder.stat().st_mode)
+    status = folder.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise InputError(f"{folder}: it belongs to another user, who could replace the keys; use a folder of your own")
     if mode & 0o022:
         raise InputError(
             f"{folder}: mode {mode:04o} lets others replace the keys; keys need a folder of their own (chmod 700)"

@@ -75,11 +75,6 @@ def unseal(sealed: bytes | memoryview, key: EncryptionKey, *, purpose: bytes) ->
     return b"".join(pieces)
 
 
-def sealed_size(size: int) -> int:
-    """How many bytes `seal` makes of `size` clear bytes."""
-    return _HEADER + size + _TAG * _chunks(size, CHUNK)
-
-
 def _chunks(size: int, step: int) -> int:
     """Nothing is still one chunk, the last."""
     return max(1, -(-size // step))

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hauberk.bundle.manifest import is_detector_name
 from hauberk.data import load_splits
 from hauberk.errors import InputError
 from hauberk.evaluate.robustness.protocol import Budget
@@ -104,6 +105,7 @@ def harden(
     """
     started = time.perf_counter()
     bundle, page = _outputs(Path(out), report)
+    detector = _name(name or bundle.stem)
     wanted = [parse_requirement(text) for text in requirements]
     rate = _threshold_rate(false_positive_rate, wanted)
 
@@ -120,7 +122,7 @@ def harden(
     result = search(subject, wanted, progress=progress)
     look = look_once(subject, result, splits, wanted, progress=progress)
     seconds = time.perf_counter() - started
-    findings = conclude(subject, result, look, splits, detector=name or bundle.stem, seconds=seconds)
+    findings = conclude(subject, result, look, splits, detector=detector, seconds=seconds)
 
     keys = SealingKeys.complete(encryption, signing)
     rendered = render(findings).encode()
@@ -138,6 +140,15 @@ def _outputs(bundle: Path, report: str | Path | None) -> tuple[Path, Path]:
     for path in (bundle, page):
         require_writable(path)
     return bundle, page
+
+
+def _name(name: str) -> str:
+    if not is_detector_name(name):
+        raise InputError(
+            f"detector name {name!r}: use up to 64 letters, digits, '.', '_' and '-', the first a letter or a digit;"
+            " --name gives another than that of the bundle"
+        )
+    return name
 
 
 def _threshold_rate(asked: float | None, requirements: Sequence[Requirement]) -> float:

@@ -149,6 +149,7 @@ def test_an_output_that_is_a_folder(capsys, tmp_path, detector):
         ("--false-positive-rate", "150%", "between 0 and 100 %"),
         ("--alerts-per-day", "5", "--records-per-day"),
         ("--radius", "-1", "radius"),
+        ("--name", "two words", "letters, digits"),
     ],
 )
 def test_bad_options_are_found_before_the_work_begins(capsys, tmp_path, detector, option, value, says):

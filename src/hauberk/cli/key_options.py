@@ -15,7 +15,6 @@ A command that reads bundles (`verify`, `inspect`, `predict`, `serve`):
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +22,8 @@ from hauberk.cli.output import Output
 from hauberk.errors import InputError
 
 if TYPE_CHECKING:
-    from hauberk.trust import EncryptionKey, Passphrase, SigningKey, TrustPolicy
-
-
-@dataclass(frozen=True)
-class SealingKeys:
-    """What a bundle is made with."""
-
-    encryption: EncryptionKey | Passphrase
-    signing: SigningKey
+    from hauberk.sealing import SealingKeys
+    from hauberk.trust import EncryptionKey, Passphrase, TrustPolicy
 
 
 def configure_opening(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +86,7 @@ def resolve_sealing(options: argparse.Namespace, output: Output) -> SealingKeys:
     Raises:
         InputError: A key is unusable, or the folder for default keys is.
     """
+    from hauberk.sealing import SealingKeys
     from hauberk.trust import default_keys, signing_key_from_file
 
     encryption = _ask_twice() if options.passphrase else resolve_key(options)

@@ -100,8 +100,12 @@ def plain_model() -> bytes:
     return _serialised(nodes, {"numeric": (TensorProto.FLOAT, 3), "codes": (TensorProto.INT64, 1)}, constants)
 
 
-def trap_model() -> bytes:
-    """A model that wants what the record says: `memory` million floats, `rounds` of a loop, one product of `size`."""
+def trap_model(always: int = 0) -> bytes:
+    """A model that wants what the record says: `memory` million floats, `rounds` of a loop, one product of `size`.
+
+    Args:
+        always: Floats that it wants whatever the record says.
+    """
     body = helper.make_graph(
         [helper.make_node("Add", ["state", "one"], ["next"]), helper.make_node("Identity", ["go"], ["on"])],
         "body",
@@ -122,7 +126,8 @@ def trap_model() -> bytes:
         helper.make_node("Split", ["wanted", "ones"], ["memory", "rounds", "size"], axis=0),
     ]
     memory = [
-        helper.make_node("Mul", ["memory", "million"], ["floats"]),
+        helper.make_node("Mul", ["memory", "million"], ["asked"]),
+        helper.make_node("Add", ["asked", "always"], ["floats"]),
         helper.make_node("ConstantOfShape", ["floats"], ["taken"]),
         helper.make_node("ReduceSum", ["taken"], ["by_memory"], keepdims=0),
     ]
@@ -147,6 +152,7 @@ def trap_model() -> bytes:
     constants = {
         "ones": np.array([1, 1, 1]),
         "million": np.array([1_000_000]),
+        "always": np.array([always]),
         "true": np.array(True),
         "zero": np.array(0, np.float32),
         "last": np.array([1]),
@@ -211,6 +217,12 @@ def trap_bundle(keys: Keys) -> Path:
     return _write(keys.folder / "trap.hbk", keys, "trap", trap_model(), TRAP_SCHEMA)
 
 
+@pytest.fixture(scope="session")
+def greedy_bundle(keys: Keys) -> Path:
+    """A model that wants 4 GB for any record."""
+    return _write(keys.folder / "greedy.hbk", keys, "greedy", trap_model(always=10**9), TRAP_SCHEMA)
+
+
 @dataclass
 class RunningServer:
     """A `hauberk serve` process that answers at `address`."""
@@ -242,6 +254,14 @@ class RunningServer:
     def trap(self, **wanted: float) -> tuple[int, dict[str, Any]]:
         """Have the trap model take what is wanted."""
         return self.infer("trap", **{"memory": 0, "rounds": 0, "size": 0} | wanted)
+
+    def figure(self, name: str, model: str, **labels: str) -> float:
+        """One sample of the metrics."""
+        pairs = ",".join(f'{key}="{value}"' for key, value in ({"model": model} | labels).items())
+        with urllib.request.urlopen(f"{self.address}/metrics", timeout=60) as response:
+            found = re.search(rf"^{re.escape(f'{name}{{{pairs}}}')} (\S+)$", response.read().decode(), re.MULTILINE)
+        assert found, name
+        return float(found[1])
 
     def workers(self) -> list[int]:
         """Process numbers of the live workers."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ def server(serving: Any, keys: Any, plain_bundle: Path, trap_bundle: Path) -> It
         yield server
 
 
-def test_the_traps_are_harmless_when_nothing_is_asked_of_them(server: Any, eventually: Any) -> None:
+def test_the_traps_are_harmless_when_nothing_is_asked_of_them(server: Any) -> None:
     assert server.trap()[0] == 200
 
 
@@ -32,7 +31,7 @@ def test_the_traps_are_harmless_when_nothing_is_asked_of_them(server: Any, event
     [
         ({"memory": 1000}, 503, "more memory than a worker may have"),
         ({"rounds": 100_000}, 504, "no answer within the time limit of 1 s"),
-        ({"size": 9000}, 504, "no answer within the time limit of 1 s"),
+        ({"size": 7000}, 504, "no answer within the time limit of 1 s"),
     ],
     ids=["a memory bomb", "a loop without end", "one long operation"],
 )
@@ -64,7 +63,7 @@ def test_others_do_not_notice(server: Any, eventually: Any, wanted: dict[str, fl
         assert set(answered) == {200}
 
 
-def test_an_error_tells_the_client_nothing_of_the_inside(server: Any, eventually: Any) -> None:
+def test_an_error_tells_the_client_nothing_of_the_inside(server: Any) -> None:
     _, document = server.trap(memory=1000)
     assert document == {"error": "the request needs more memory than a worker may have"}
 
@@ -76,16 +75,9 @@ def test_the_operator_is_told_the_reason(server: Any, eventually: Any) -> None:
 
 
 def test_replacements_are_counted(server: Any, eventually: Any) -> None:
-    def restarts() -> float:
-        with urllib.request.urlopen(f"{server.address}/metrics") as response:
-            lines = response.read().decode().splitlines()
-        return sum(
-            float(line.split()[1]) for line in lines if line.startswith('hauberk_worker_restarts_total{model="trap"}')
-        )
-
-    before = restarts()
+    before = server.figure("hauberk_worker_restarts_total", "trap")
     server.trap(memory=1000)
-    assert eventually(lambda: restarts() == before + 1)
+    assert eventually(lambda: server.figure("hauberk_worker_restarts_total", "trap") == before + 1)
 
 
 def test_a_worker_killed_from_outside_is_replaced(server: Any, eventually: Any) -> None:
@@ -109,7 +101,7 @@ def test_a_replacement_serves_the_same_file_although_its_name_is_gone(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into a worker")
-def test_no_key_is_in_arguments_or_environment(serving: Any, eventually: Any, keys: Any, plain_bundle: Path) -> None:
+def test_no_key_is_in_arguments_or_environment(serving: Any, keys: Any, plain_bundle: Path) -> None:
     secret = keys.encryption.to_text().decode().strip()
     options = ["--key-env", "TEST_KEY", "--trust", str(keys.folder / "test.pub")]
     with serving([str(plain_bundle), *options], {"TEST_KEY": secret}) as server:

@@ -298,22 +298,20 @@ def test_whatever_is_posted_gets_a_well_formed_refusal(plain: Any, body: bytes, 
 
 
 def test_metrics_follow_what_happens(plain: Any) -> None:
-    def figure(name: str) -> float:
-        text = ask(plain, "GET", "/metrics")[2].decode()
-        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-        assert found, name
-        return float(found[1])
+    def counted() -> list[float]:
+        outcomes = [plain.figure("hauberk_requests_total", "plain", outcome=name) for name in ("answered", "invalid")]
+        return [*outcomes, plain.figure("hauberk_request_duration_seconds_count", "plain")]
 
-    names = [f'hauberk_requests_total{{model="plain",outcome="{outcome}"}}' for outcome in ("answered", "invalid")]
-    names.append('hauberk_request_duration_seconds_count{model="plain"}')
-    before = [figure(name) for name in names]
-    request = {"inputs": [{"name": "records", "shape": [1], "datatype": "BYTES", "data": [json.dumps(RECORDS[0])]}]}
-    ask(plain, "POST", INFER, json.dumps(request).encode())
-    ask(plain, "POST", INFER, b"{}")
-    assert [figure(name) for name in names] == [before[0] + 1, before[1] + 1, before[2] + 2]
-    assert figure('hauberk_workers{model="plain"}') == 2
-    assert figure('hauberk_worker_memory_bytes{model="plain"}') > 50e6
-    assert figure('hauberk_requests_in_flight{model="plain"}') == 0
+    before = counted()
+    plain.infer("plain", rate=0.5, protocol="tcp", packets=1)
+    plain.infer("plain", rate=0.5)
+    assert counted() == [before[0] + 1, before[1] + 1, before[2] + 2]
+
+
+def test_metrics_tell_of_the_workers(plain: Any) -> None:
+    assert plain.figure("hauberk_workers", "plain") == 2
+    assert plain.figure("hauberk_worker_memory_bytes", "plain") > 50e6
+    assert plain.figure("hauberk_requests_in_flight", "plain") == 0
 
 
 def test_nothing_of_this_went_wrong_inside(plain: Any) -> None:

@@ -7,6 +7,7 @@ question at a time. Where an answer takes too long the process is killed, becaus
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -80,24 +81,23 @@ class Worker:
             WorkerLostError: The process died.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-m", "hauberk.sandbox.child", str(theirs.fileno())]
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(), *descriptors),
-                    env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _ONE_THREAD,
-                    start_new_session=True,  # signals from a terminal are for the starter
-                )
-            except BaseException:
-                ours.close()
-                raise
-        worker = cls(process)
-        worker._transport, _ = await asyncio.get_running_loop().create_connection(
-            lambda: _Connection(longest_answer, worker._receive, worker._disconnected), sock=ours
-        )
+        command = [sys.executable, "-P", "-m", "hauberk.sandbox.child", str(theirs.fileno())]
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *descriptors),
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _ONE_THREAD,
+                start_new_session=True,  # signals from a terminal are for the starter
+            )
+            undo.callback(process.kill)
+            worker = cls(process)
+            worker._transport, _ = await asyncio.get_running_loop().create_connection(
+                lambda: _Connection(longest_answer, worker._receive, worker._disconnected), sock=ours
+            )
+            undo.pop_all()
         launch = Launch(target=target, limits=limits, parent=os.getpid())
         try:
             worker._send(msgspec.msgpack.encode(launch))
@@ -161,9 +161,16 @@ class Worker:
             self._process.kill()
 
     async def close(self) -> None:
-        """End the process and wait until it is gone."""
+        """End the process and wait until it is gone, whoever cancels the waiting: it takes milliseconds."""
         self.kill()
-        await asyncio.shield(self.ended)
+        cancelled: asyncio.CancelledError | None = None
+        while not self.ended.done():
+            try:
+                await asyncio.shield(self.ended)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def _send(self, payload: bytes) -> None:
         self._transport.writelines((HEADER.pack(len(payload), Kind.DATA), payload))

@@ -58,4 +58,4 @@ class ServeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
             if not (math.isfinite(value) and least <= value <= most):
-                raise InputError(f"serve option {name} is {value:g}; give {least:g} to {most:g}")
+                raise InputError(f"serve option {name} is {value}; give {least} to {most}")

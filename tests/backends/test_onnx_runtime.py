@@ -312,6 +312,12 @@ class TestSilence:
         assert list(run_python.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["enable_model_validation", "enable_memory_arena", "max_mem"])
+def test_what_articles_name_does_not_exist(name):
+    with pytest.raises(AttributeError):
+        setattr(onnxruntime.SessionOptions(), name, 1)
+
+
 class TestValidation:
     """What is refused, and that it is `validate` which refuses it."""
 
@@ -344,6 +350,9 @@ class TestValidation:
         assert "RefusedModelError: the model brings settings" in refused.stderr
 
     @LINUX
+    @pytest.mark.skipif(
+        tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 31), reason="older versions may ignore the key"
+    )
     def test_constants_that_blow_up_when_folded(self, graphs, resident):
         def grown(options: SessionOptions) -> float:
             before = resident()
@@ -365,12 +374,26 @@ class TestValidation:
         with pytest.raises(RefusedModelError, match="model_path"):
             Session(model, self.lenient)
 
-    def test_an_unreleased_operator_set(self):
+    def unreleased(self) -> bytes:
         x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
         graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "graph", [x], [y])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 99)], ir_version=9)
+        return model.SerializeToString()
+
+    def test_an_unreleased_operator_set(self):
         with pytest.raises(RefusedModelError, match=r"[oO]pset"):
-            Session(model.SerializeToString())
+            Session(self.unreleased())
+
+    @pytest.mark.parametrize("value", ["0", "1"])
+    def test_the_session_key_for_that_has_no_effect(self, value):
+        """Why we do not set it: with either value the model is refused all the same."""
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 4
+        settings.add_session_config_entry("session.allow_released_opsets_only", value)
+        with pytest.raises(Exception, match=r"[oO]pset"):
+            onnxruntime.InferenceSession(
+                self.unreleased(), settings, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
 
     @pytest.mark.parametrize("model", [b"", b"garbage", b"\x08\x09" * 1000])
     @pytest.mark.parametrize("validate", [True, False])

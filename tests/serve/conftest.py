@@ -280,10 +280,12 @@ def serving() -> Callable[..., contextlib.AbstractContextManager[RunningServer]]
 
 
 @contextlib.contextmanager
-def _serving(arguments: list[str], environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
-    """Start `hauberk serve --port 0` and wait until it says that it listens."""
+def _serving(
+    arguments: list[str], environment: dict[str, str] | None = None, program: list[str] | None = None
+) -> Iterator[RunningServer]:
+    """Start `hauberk serve --port 0`, or another program, and wait until it says that it listens."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "hauberk", "serve", "--port", "0", *arguments],
+        [sys.executable, *(program or ["-m", "hauberk", "serve", "--port", "0"]), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -241,7 +241,7 @@ class _Connection(asyncio.Protocol):
 def resident_memory(pid: int) -> int:
     """Resident memory of a process in bytes; 0 where the system does not tell."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -27,9 +27,6 @@ from hauberk.serve.metrics import ModelMetrics, Outcome, WorkerFigures
 from hauberk.serve.pool import OverloadedError, WorkerPool
 from hauberk.serve.protocol import ModelMetadata
 
-_BODY_SECONDS = 30.0
-"""Seconds in which a whole request body must have come."""
-
 _DRAINED = 4
 """A body this many times too long is still received, because a client that is cut off never reads the refusal."""
 
@@ -102,10 +99,12 @@ class App:
     Args:
         endpoints: One a model.
         most_bytes: The longest request body.
+        body_limit: Seconds in which a whole request body must have come.
     """
 
-    def __init__(self, endpoints: tuple[Endpoint, ...], *, most_bytes: int) -> None:
+    def __init__(self, endpoints: tuple[Endpoint, ...], *, most_bytes: int, body_limit: float) -> None:
         self._endpoints = endpoints
+        self._body_limit = body_limit
         self._most_bytes = most_bytes
         self._gets: dict[str, Callable[[], _Reply]] = {
             "/v2": self._server,
@@ -187,13 +186,13 @@ class App:
             raise _RefusedError(415, "compressed requests are not accepted; send the body as it is", Outcome.INVALID)
         declared = scope.headers.get("content-length")
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            async with asyncio.timeout(self._body_limit):
                 # The HTTP layer holds a client to the length that it declares.
                 if declared is not None and int(declared) <= self._most_bytes:
                     return await connection()
                 return await self._body_of_unknown_length(connection)
         except TimeoutError:
-            message = f"the body did not come within {_BODY_SECONDS:g} s"
+            message = f"the body did not come within {self._body_limit:g} s"
             raise _RefusedError(408, message, Outcome.INVALID, _CLOSE) from None
         except ProtocolClosed:
             raise _RefusedError(400, "the body ended before its time", Outcome.INVALID, _CLOSE) from None

@@ -21,6 +21,7 @@ class ServeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         memory_limit: Private memory of one worker in bytes, interpreter and libraries (about 80 MB) included.
         time_limit: Seconds that one request may take a worker, and also that it may wait for one.
         start_limit: Seconds until a worker must have opened its bundle and answered a first, made-up record.
+        body_limit: Seconds in which a whole request body must have come.
         most_records: Records in one request.
         most_bytes: Bytes in one request body.
         queue: Requests a model that wait for a worker; further ones are turned away at once.
@@ -37,6 +38,7 @@ class ServeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     memory_limit: int = GIBIBYTE
     time_limit: float = 10.0
     start_limit: float = 60.0
+    body_limit: float = 30.0
     most_records: int = 4096
     most_bytes: int = 16 * MEBIBYTE
     queue: int = 256
@@ -50,6 +52,7 @@ class ServeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             "memory_limit": (128 * MEBIBYTE, 1 << 50),
             "time_limit": (0.01, 3600),
             "start_limit": (0.1, 3600),
+            "body_limit": (0.01, 3600),
             "most_records": (1, 1 << 24),
             "most_bytes": (1024, 1 << 30),
             "queue": (0, 1 << 20),

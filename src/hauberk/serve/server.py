@@ -109,7 +109,8 @@ async def _serve(
             return
         endpoints = starting.result()
         address, port = _claim_port(stack, options.host, options.port)
-        server = _make_server(App(tuple(endpoints), most_bytes=options.most_bytes), address, port)
+        app = App(tuple(endpoints), most_bytes=options.most_bytes, body_limit=options.body_limit)
+        server = _make_server(app, address, port)
         serving = loop.create_task(server.serve())
         await _until_listening(serving, address, port)
         shown = f"[{address}]" if ":" in address else address

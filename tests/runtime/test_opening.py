@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
 import hauberk
@@ -115,3 +117,19 @@ def test_every_refusal_is_one_line(toy, tmp_path):
         with pytest.raises(HauberkError) as raised:
             hauberk.open(tmp_path / name, key=toy.key, trust=toy.policy)
         assert "\n" not in str(raised.value)
+
+
+def test_neither_the_file_nor_the_clear_model_is_kept(toy, tmp_path):
+    model = onnx.load_from_string(contents_of(toy).model)
+    model.doc_string = "x" * 20_000_000
+    path = sealed(toy, tmp_path / "large.hbk", model=model.SerializeToString())
+    del model
+    tracemalloc.start()
+    try:
+        with hauberk.open(path, key=toy.key, trust=toy.policy):
+            kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
+    # The encrypted file, the decrypted model and one more copy of it while it is put together; not a fourth.
+    assert peak < 70_000_000

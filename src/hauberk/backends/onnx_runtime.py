@@ -245,8 +245,8 @@ def _build(model: bytes, settings: onnxruntime.SessionOptions) -> onnxruntime.In
         session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         if _is_out_of_memory(error):
-            raise LimitError(f"loading the model needs more memory than allowed: {_first_line(error)}") from error
-        raise RefusedModelError(f"ONNX Runtime does not load the model: {_first_line(error)}") from error
+            raise LimitError(f"loading the model needs more memory than allowed: {_one_line(error)}") from error
+        raise RefusedModelError(f"ONNX Runtime does not load the model: {_one_line(error)}") from error
     # It would hold the serialised model, in the clear, for as long as it lives.
     session._model_bytes = None  # noqa: SLF001
     return session
@@ -254,15 +254,15 @@ def _build(model: bytes, settings: onnxruntime.SessionOptions) -> onnxruntime.In
 
 def _translated(error: Exception) -> HauberkError:
     if _is_out_of_memory(error):
-        return LimitError(f"the model was stopped: it needs more memory than allowed: {_first_line(error)}")
-    return InputError(f"ONNX Runtime cannot run the model on this input: {_first_line(error)}")
+        return LimitError(f"the model was stopped: it needs more memory than allowed: {_one_line(error)}")
+    return InputError(f"ONNX Runtime cannot run the model on this input: {_one_line(error)}")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
-def _first_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -119,22 +120,28 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_an_unwritable_folder_is_one_clear_error(tmp_path):
-    """As an ordinary user: root may write everywhere."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
+def as_an_ordinary_user(path: Path) -> str:
+    """What writing a file says to someone who is not root: root may write everywhere."""
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom hauberk.files import write_atomically\n"
         "from hauberk.errors import InputError\n"
         "if os.geteuid() == 0: os.seteuid(65534)\n"
         "try: write_atomically(Path(sys.argv[1]), b'x')\nexcept InputError as error: print(error)\n"
     )
-    folder.chmod(0o555)
-    for parent in folder.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o011)
-    done = subprocess.run([sys.executable, "-c", code, folder / "a"], capture_output=True, text=True, check=True)
-    assert "is not writable; choose another" in done.stdout
-    assert entries(folder) == []
+    return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_an_unwritable_folder_is_one_clear_error(mode):
+    """Outside pytest's own folders, which nobody else may enter."""
+    with tempfile.TemporaryDirectory() as outside:
+        Path(outside).chmod(0o755)
+        folder = Path(outside, "folder")
+        folder.mkdir()
+        folder.chmod(mode)
+        assert "is not writable; choose another" in as_an_ordinary_user(folder / "a")
+        folder.chmod(0o755)
+        assert entries(folder) == []
 
 
 def test_write_once_never_replaces(tmp_path):

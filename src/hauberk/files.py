@@ -26,9 +26,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int | None = None) -> Non
     Raises:
         InputError: The folder is missing or not writable, the disk is full, or `path` is something other than a file.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise InputError(f"{path}: cannot write: this is not a regular file; name a file")
+    target = _file_to_write(path)
     temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
     try:
         _write_new(temporary, data, mode)
@@ -137,6 +135,24 @@ def read_bounded(path: Path, limit: int, *, private: bool = False) -> bytes:
     return b"".join(pieces)
 
 
+def _file_to_write(path: Path) -> Path:
+    """The file that writing `path` would make or replace.
+
+    Raises:
+        InputError: Something other than a file is there, or this user may not even look.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        is_other = not stat.S_ISREG(target.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return target
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {_reason(error, target)}") from error
+    if is_other:
+        raise InputError(f"{path}: cannot write: this is not a regular file; name a file")
+    return target
+
+
 def _write_new(path: Path, data: bytes | memoryview, mode: int | None) -> None:
     """Create `path`, which must not exist, with its final permissions, and bring `data` to the disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -175,9 +191,7 @@ def require_writable(path: Path) -> None:
     Raises:
         InputError: The folder of `path` is missing or not writable, or `path` is something other than a file.
     """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise InputError(f"{path}: cannot write: this is not a regular file; name a file")
+    target = _file_to_write(path)
     if not target.parent.is_dir():
         raise InputError(f"{path}: cannot write: the folder {target.parent} does not exist; make it first")
     if not os.access(target.parent, os.W_OK | os.X_OK):

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from onnx import TensorProto, helper
 from hauberk.bundle import BundleContents, write_bundle
 from hauberk.schema import CategoricalFeature, IntegerFeature, NumericFeature, RecordSchema
 from hauberk.tensors import Signature, TensorSpec
-from hauberk.trust import EncryptionKey, SigningKey
+from hauberk.trust import EncryptionKey, Passphrase, SigningKey
 
 WEIGHTS = (0.5, -1.0, 2.0)
 
@@ -166,7 +166,7 @@ def trap_model(always: int = 0) -> bytes:
 class Keys:
     """What the bundles of these tests are made with, and the files that `hauberk serve` reads."""
 
-    encryption: EncryptionKey
+    encryption: EncryptionKey | Passphrase
     signing: SigningKey
     folder: Path
 
@@ -178,8 +178,9 @@ class Keys:
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     folder = tmp_path_factory.mktemp("keys")
-    keys = Keys(EncryptionKey.generate(), SigningKey.generate(), folder)
-    (folder / "test.key").write_bytes(keys.encryption.to_text())
+    key = EncryptionKey.generate()
+    keys = Keys(key, SigningKey.generate(), folder)
+    (folder / "test.key").write_bytes(key.to_text())
     (folder / "test.key").chmod(0o600)
     (folder / "test.pub").write_bytes(keys.signing.public_key.pem)
     return keys
@@ -215,6 +216,13 @@ def plain_bundle(keys: Keys) -> Path:
 @pytest.fixture(scope="session")
 def trap_bundle(keys: Keys) -> Path:
     return _write(keys.folder / "trap.hbk", keys, "trap", trap_model(), TRAP_SCHEMA)
+
+
+@pytest.fixture(scope="session")
+def passphrase_bundle(keys: Keys) -> Path:
+    """The plain model, sealed with the passphrase "correct horse"."""
+    sealed = replace(keys, encryption=Passphrase("correct horse"))
+    return _write(keys.folder / "passphrase.hbk", sealed, "plain", plain_model(), SCHEMA)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,23 @@ def test_a_worker_killed_from_outside_is_replaced(server: Any, eventually: Any) 
     victim = server.workers()[0]
     os.kill(victim, 9)
     assert eventually(lambda: victim not in server.workers() and len(server.workers()) == 2 * WORKERS)
+
+
+def test_a_server_without_a_worker_is_live_but_not_ready(
+    serving: Any, eventually: Any, keys: Any, plain_bundle: Path
+) -> None:
+    def status(path: str) -> int:
+        try:
+            with urllib.request.urlopen(f"{server.address}{path}", timeout=60) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with serving([str(plain_bundle), *keys.options, "--workers", "1"]) as server:
+        os.kill(server.workers()[0], 9)
+        assert eventually(lambda: status("/v2/health/ready") == 503)
+        assert status("/v2/health/live") == 200
+        assert eventually(lambda: status("/v2/models/plain/ready") == status("/v2/health/ready") == 200)
 
 
 def test_a_replacement_serves_the_same_file_although_its_name_is_gone(

@@ -101,6 +101,7 @@ async def _serve(
     stop, hurry = _watch_signals()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
+        address, port = _claim_port(stack, options.host, options.port)
         starting = loop.create_task(_start_workers(stack, bundles, key, trust, options))
         await _first_of(starting, stop.wait())
         if not starting.done():
@@ -108,7 +109,6 @@ async def _serve(
             await asyncio.wait({starting})
             return
         endpoints = starting.result()
-        address, port = _claim_port(stack, options.host, options.port)
         app = App(tuple(endpoints), most_bytes=options.most_bytes, body_limit=options.body_limit)
         server = _make_server(app, address, port)
         serving = loop.create_task(server.serve())
@@ -202,6 +202,7 @@ def _make_server(app: App, address: str, port: int) -> Server:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MILLISECONDS, max_buffer_size=_HEADER_BYTES),
         websockets=False,
+        backlog=_MOST_AT_ONCE,
         backpressure=_MOST_AT_ONCE,
         log_enabled=False,
     )

@@ -1,4 +1,4 @@
-"""What `hauberk serve` refuses before it listens: one line on standard error, exit code 2, nothing left running."""
+"""`hauberk serve` as a command: what it takes, and what it refuses in one line, with exit code 2, before it listens."""
 
 from __future__ import annotations
 
@@ -104,4 +104,10 @@ def test_the_default_keys_serve_what_they_sealed(keys: Any, plain_bundle: Path, 
     (tmp_path / "encryption.key").chmod(0o600)
     tmp_path.chmod(0o700)
     with serving([str(plain_bundle)], {"HAUBERK_HOME": str(tmp_path)}) as server:
+        assert server.infer("plain", rate=0.5, protocol="tcp", packets=1)[0] == 200
+
+
+def test_a_passphrase_opens_as_well(keys: Any, passphrase_bundle: Path, serving: Any) -> None:
+    options = ["--passphrase-env", "TEST_PASSPHRASE", "--trust", str(keys.folder / "test.pub")]
+    with serving([str(passphrase_bundle), *options], {"TEST_PASSPHRASE": "correct horse"}) as server:
         assert server.infer("plain", rate=0.5, protocol="tcp", packets=1)[0] == 200

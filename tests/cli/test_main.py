@@ -42,8 +42,11 @@ def test_an_unknown_command_is_bad_usage():
     assert "invalid choice: 'melt'" in shown.stderr
 
 
-def test_a_missing_file_is_one_line_and_exit_code_2(capsys, tmp_path):
-    assert main(["inspect", str(tmp_path / "nowhere.hbk")]) == 2
+@pytest.mark.parametrize("command", ["inspect", "verify", "predict"])
+def test_a_missing_file_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, command):
+    """Also on a machine without keys: the file comes first."""
+    monkeypatch.setenv("HAUBERK_HOME", str(tmp_path / "no-keys"))
+    assert main([command, str(tmp_path / "nowhere.hbk")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "nowhere.hbk" in error

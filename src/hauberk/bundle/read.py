@@ -32,7 +32,16 @@ from hauberk.bundle.sealing import bundle_key, member_purpose
 from hauberk.errors import BundleError, SchemaError, TrustError
 from hauberk.files import read_bounded
 from hauberk.schema import RecordSchema
-from hauberk.trust import EncryptionKey, Passphrase, PublicKey, TrustPolicy, unseal, verify_files, verify_statement
+from hauberk.trust import (
+    EncryptionKey,
+    Passphrase,
+    PublicKey,
+    TrustPolicy,
+    default_policy,
+    unseal,
+    verify_files,
+    verify_statement,
+)
 from hauberk.trust.canonical_json import decode_canonical
 
 
@@ -128,19 +137,20 @@ class VerifiedBundle(msgspec.Struct, frozen=True):
         return {name: bytes(content) for name, content in files.items()}
 
 
-def read_bundle(path: Path, policy: TrustPolicy) -> VerifiedBundle:
+def read_bundle(path: Path, policy: TrustPolicy | None = None) -> VerifiedBundle:
     """Read a bundle and verify all of it.
 
     Args:
         path: The file.
-        policy: Whose signature counts.
+        policy: Whose signature counts; that of your own default key where it is `None`.
 
     Raises:
-        InputError: There is no such file, it cannot be read, or it is larger than any bundle.
+        InputError: There is no such file, it cannot be read, it is larger than any bundle, or there is no default key.
         BundleError: It is not a bundle, not in canonical form, or not complete.
         TrustError: It is not signed by a trusted signer, or not what was signed.
     """
-    return decode_bundle(read_bounded(path, SIZE_LIMIT), policy, where=str(path))
+    data = read_bounded(path, SIZE_LIMIT)
+    return decode_bundle(data, default_policy() if policy is None else policy, where=str(path))
 
 
 def decode_bundle(data: bytes, policy: TrustPolicy, *, where: str = "bundle") -> VerifiedBundle:

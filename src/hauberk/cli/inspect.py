@@ -38,9 +38,8 @@ def run(options: argparse.Namespace, output: Output) -> int:
     """Show the bundle and write the folders that are asked for."""
     from hauberk.bundle import read_bundle
     from hauberk.files import write_folder
-    from hauberk.trust import default_policy
 
-    bundle = read_bundle(options.bundle, key_options.resolve_policy(options) or default_policy())
+    bundle = read_bundle(options.bundle, key_options.resolve_policy(options))
     key = _key(bundle, options)
     if options.evidence and key is None:
         raise InputError("--evidence: the evidence is encrypted; give the key with --key FILE")

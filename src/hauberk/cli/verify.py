@@ -43,9 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Verify; with a key also decrypt and authenticate everything."""
-    from hauberk.trust import default_policy
-
-    policy = key_options.resolve_policy(options) or default_policy()
+    policy = key_options.resolve_policy(options)
     key = key_options.resolve_key(options)
     try:
         bundle, statement = _verify(options.bundle, policy, key)
@@ -58,7 +56,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
 
 def _verify(
-    path: Path, policy: TrustPolicy, key: EncryptionKey | Passphrase | None
+    path: Path, policy: TrustPolicy | None, key: EncryptionKey | Passphrase | None
 ) -> tuple[VerifiedBundle, dict[str, Any]]:
     from hauberk.bundle import read_bundle
 

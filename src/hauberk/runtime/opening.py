@@ -11,7 +11,7 @@ from hauberk.backends import Session, SessionOptions
 from hauberk.bundle import Manifest, OpenedBundle, read_bundle
 from hauberk.errors import HauberkError, InputError
 from hauberk.runtime.detector import Detector
-from hauberk.trust import EncryptionKey, Passphrase, TrustPolicy, default_encryption_key, default_policy
+from hauberk.trust import EncryptionKey, Passphrase, TrustPolicy, default_encryption_key
 
 
 def open(  # noqa: A001 - `hauberk.open` is what users type
@@ -46,7 +46,7 @@ def open(  # noqa: A001 - `hauberk.open` is what users type
 
 def _unlock(path: Path, key: EncryptionKey | Passphrase | None, trust: TrustPolicy | None) -> OpenedBundle:
     """The decrypted bundle; the encrypted one is dropped on return, before the model is loaded a second time."""
-    verified = read_bundle(path, default_policy() if trust is None else trust)
+    verified = read_bundle(path, trust)
     return verified.unlock(default_encryption_key() if key is None else key)
 
 

@@ -113,8 +113,8 @@ def test_a_dead_worker_is_replaced_and_counted() -> None:
     async def body(pool: WorkerPool) -> set[bytes]:
         with pytest.raises(WorkerLostError):
             await pool.ask(b"die")
-        await until(lambda: len(pool.memory()) == 2)
-        return set(await asyncio.gather(pool.ask(b"0.2"), pool.ask(b"0.2")))
+        await until(lambda: bool(restarts) and pool.ready and len(pool.memory()) == 2)
+        return set(await asyncio.gather(pool.ask(b"0.5"), pool.ask(b"0.5")))
 
     assert len(with_pool(body, restarts=restarts)) == 2
     assert len(restarts) == 1

@@ -127,8 +127,8 @@ def harden(
     keys = SealingKeys.complete(encryption, signing)
     rendered = render(findings).encode()
     seal(bundle, findings, look.deployable, subject.space.schema, rendered, keys)
-    write_atomically(page, rendered)
     open_and_compare(bundle, keys, splits.test.coded, result.recommended.decision, look.margins)
+    write_atomically(page, rendered)
     return Hardened(findings, bundle, page)
 
 

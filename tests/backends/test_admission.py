@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from hauberk.backends import admission
 from hauberk.backends.admission import admit
 from hauberk.errors import RefusedModelError
 
@@ -49,6 +50,8 @@ class TestExternalData:
         function = helper.make_function(
             "f", "F", [], ["c"], [constant(helper.make_attribute("value", tensor))], [helper.make_opsetid("", 18)]
         )
+        default = helper.make_function("f", "F", [], [], [], [helper.make_opsetid("", 18)])
+        default.attribute_proto.append(helper.make_attribute("value", tensor))
         return {
             "initializer": lambda model: model.graph.initializer.append(tensor),
             "sparse initializer": lambda model: model.graph.sparse_initializer.append(sparse),
@@ -61,6 +64,7 @@ class TestExternalData:
             ),
             "subgraph": lambda model: model.graph.node.append(nested(holding, 3)),
             "function": lambda model: model.functions.append(function),
+            "default of a function": lambda model: model.functions.append(default),
         }
 
     @pytest.mark.parametrize(
@@ -73,6 +77,7 @@ class TestExternalData:
             "sparse attribute",
             "subgraph",
             "function",
+            "default of a function",
         ],
     )
     def test_is_refused(self, graphs, place):
@@ -90,6 +95,7 @@ class TestExternalData:
             "sparse attribute",
             "subgraph",
             "function",
+            "default of a function",
         ],
     )
     def test_the_same_tensor_with_its_data_is_admitted(self, place):
@@ -104,6 +110,26 @@ class TestExternalData:
         assert len(initializer) < 128
         with pytest.raises(RefusedModelError, match="'w' lies in another file"):
             admit(b"\x3a" + bytes([len(initializer)]) + initializer)
+
+    def test_a_field_number_with_too_many_bits_does_not_hide_it(self):
+        # Tags with 2**32 added: ONNX Runtime's reader drops those bits and sees external_data and data_location.
+        hidden = b"\xea\x80\x80\x80\x10\x00" + b"\xf0\x80\x80\x80\x10\x01"
+        tensor = TensorProto(name="w", data_type=FLOAT, dims=[4]).SerializeToString() + hidden
+        initializer = b"\x2a" + bytes([len(tensor)]) + tensor
+        with pytest.raises(RefusedModelError, match="field number"):
+            admit(b"\x3a" + bytes([len(initializer)]) + initializer)
+
+    def test_a_tensor_that_says_so_often_is_read_once(self, monkeypatch):
+        reads = []
+        fields = admission.fields
+        monkeypatch.setattr(admission, "fields", lambda message: reads.append(1) or fields(message))
+        monkeypatch.setattr(admission, "text", lambda *_: reads.append(1) or "")
+        tensor = TensorProto(name="w")
+        for _ in range(50):
+            tensor.external_data.add()
+        found = admission._Findings()
+        admission._read_tensor(memoryview(tensor.SerializeToString()), found)
+        assert (found.external, len(reads)) == (["w"], 1)
 
     def test_a_second_graph_does_not_hide_it(self, graphs):
         # Protobuf merges a message that occurs twice.
@@ -134,6 +160,25 @@ class TestOperators:
             model.graph.node.append(helper.make_node("F", ["x"], ["z"], domain="mine"))
 
         admit(model_with(change))
+
+    def test_those_in_the_defaults_of_a_function_are_refused_too(self):
+        def change(model):
+            model.functions.append(helper.make_function("mine", "F", [], [], [], [helper.make_opsetid("", 18)]))
+            inner = helper.make_graph([helper.make_node("Evil", ["x"], ["z"], domain="elsewhere")], "inner", [], [])
+            model.functions[0].attribute_proto.append(helper.make_attribute("body", inner))
+
+        with pytest.raises(RefusedModelError, match="'Evil' of domain 'elsewhere'"):
+            admit(model_with(change))
+
+    def test_a_long_name_is_shown_in_part(self):
+        node = helper.make_node("E" * 100_000, ["x"], ["z"], domain="d" * 100_000)
+        with pytest.raises(RefusedModelError) as refusal:
+            admit(model_with(lambda model: model.graph.node.append(node)))
+        assert len(str(refusal.value)) < 300
+
+    def test_graphs_for_training_are_refused(self):
+        with pytest.raises(RefusedModelError, match="training"):
+            admit(model_with(lambda model: model.training_info.add()))
 
     def test_settings_for_the_runtime_are_refused(self, graphs):
         with pytest.raises(RefusedModelError, match="ort_config"):

@@ -1,13 +1,14 @@
 """What a model must not ask for, found by reading the file before ONNX Runtime does.
 
-The field floor has no `onnx` package, and needs little of it: this walks the protobuf wire format, never copies a
+The field floor has no `onnx` package, and needs little of it: this walks the fields of the message, never copies a
 tensor, and looks for the few things that reach outside the graph or blow up while it is loaded:
 
 1. tensors whose data lie in another file (ONNX Runtime would open it);
 2. operators from a domain that is neither ONNX's nor ONNX Runtime's own, nor defined in the model;
 3. settings for the runtime in the model's metadata (`ort_config`, which ONNX Runtime obeys where an environment
    variable says so);
-4. local functions that expand into more nodes than a detector has, or into themselves.
+4. local functions that expand into more nodes than a detector has, or into themselves;
+5. graphs for training, which no detector needs.
 
 Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). A field that occurs
 where protobuf would ignore it is looked at all the same; nothing that protobuf would read is skipped.
@@ -15,16 +16,15 @@ where protobuf would ignore it is looked at all the same; nothing that protobuf 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hauberk.errors import RefusedModelError
+from hauberk.protobuf import fields, messages, text
 
 _OWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _MOST_NODES = 100_000
 _DEEPEST_GRAPH = 16
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_SHOWN = 80  # characters of a name, in messages
 
 _Operator = tuple[str, str]  # domain, type
 
@@ -46,30 +46,39 @@ def admit(model: bytes) -> None:
     Raises:
         RefusedModelError: It does; or the bytes are no such message.
     """
-    body, functions = _Findings(), dict[_Operator, _Findings]()
-    graphs = 0
-    for number, value in _messages(memoryview(model)):
-        if number == 7:
-            graphs += 1
-            _read_graph(value, body, depth=0)
-        elif number == 14 and _text(value, 1) == "ort_config":
-            raise RefusedModelError("the model brings settings for its runtime (metadata 'ort_config'); remove them")
-        elif number == 25:
-            name = (_text(value, 10), _text(value, 1))
-            _read_nodes(value, 7, functions.setdefault(name, _Findings()), depth=0)
-    if graphs == 0:
-        raise RefusedModelError("the model has no graph; give a serialised ONNX model")
+    body, functions = _read_model(memoryview(model))
     for used in (body, *functions.values()):
         if used.external:
             raise RefusedModelError(
-                f"tensor {used.external[0]!r} lies in another file; save the model with its weights inside"
+                f"tensor {used.external[0][:_SHOWN]!r} lies in another file; save the model with its weights inside"
             )
         for domain, kind in used.operators:
             if domain not in _OWN_DOMAINS and (domain, kind) not in functions:
                 raise RefusedModelError(
-                    f"operator {kind!r} of domain {domain!r} needs a library, which is not loaded; use standard ones"
+                    f"operator {kind[:_SHOWN]!r} of domain {domain[:_SHOWN]!r} needs a library, which is not loaded;"
+                    " use standard ones"
                 )
     _count(body, functions, {}, ())
+
+
+def _read_model(model: memoryview) -> tuple[_Findings, dict[_Operator, _Findings]]:
+    """What the graph uses, and what each local function does."""
+    body, functions = _Findings(), dict[_Operator, _Findings]()
+    graphs = 0
+    for number, value in messages(model):
+        if number == 7:
+            graphs += 1
+            _read_graph(value, body, depth=0)
+        elif number == 14 and text(value, 1) == "ort_config":
+            raise RefusedModelError("the model brings settings for its runtime (metadata 'ort_config'); remove them")
+        elif number == 20:
+            raise RefusedModelError("the model brings graphs for its training; save it without training_info")
+        elif number == 25:
+            name = (text(value, 10), text(value, 1))
+            _read_function(value, functions.setdefault(name, _Findings()))
+    if graphs == 0:
+        raise RefusedModelError("the model has no graph; give a serialised ONNX model")
+    return body, functions
 
 
 def _count(
@@ -79,7 +88,9 @@ def _count(
     total = 0
     for operator, times in used.operators.items():
         if operator in inside or len(inside) > _DEEPEST_GRAPH:
-            raise RefusedModelError(f"local function {operator[1]!r} uses itself, or nests too deeply; expand it first")
+            raise RefusedModelError(
+                f"local function {operator[1][:_SHOWN]!r} uses itself, or nests too deeply; expand it first"
+            )
         if operator in functions and operator not in known:
             known[operator] = _count(functions[operator], functions, known, (*inside, operator))
         total += times * known.get(operator, 1)
@@ -92,26 +103,33 @@ def _read_graph(graph: memoryview, found: _Findings, depth: int) -> None:
     if depth > _DEEPEST_GRAPH:
         raise RefusedModelError(f"graphs are nested more than {_DEEPEST_GRAPH} deep; flatten the model")
     _read_nodes(graph, 1, found, depth)
-    for number, value in _messages(graph):
+    for number, value in messages(graph):
         if number == 5:
             _read_tensor(value, found)
         elif number == 15:
             _read_sparse_tensor(value, found)
 
 
+def _read_function(function: memoryview, found: _Findings) -> None:
+    _read_nodes(function, 7, found, depth=0)
+    for number, value in messages(function):
+        if number == 11:  # what an attribute is where a call leaves it out
+            _read_attribute(value, found, depth=0)
+
+
 def _read_nodes(message: memoryview, number_of_nodes: int, found: _Findings, depth: int) -> None:
-    for number, node in _messages(message):
+    for number, node in messages(message):
         if number != number_of_nodes:
             continue
-        operator = _text(node, 7), _text(node, 4)
+        operator = text(node, 7), text(node, 4)
         found.operators[operator] = found.operators.get(operator, 0) + 1
-        for part, attribute in _messages(node):
+        for part, attribute in messages(node):
             if part == 5:
                 _read_attribute(attribute, found, depth)
 
 
 def _read_attribute(attribute: memoryview, found: _Findings, depth: int) -> None:
-    for number, value in _messages(attribute):
+    for number, value in messages(attribute):
         if number in {5, 10}:
             _read_tensor(value, found)
         elif number in {6, 11}:
@@ -121,59 +139,18 @@ def _read_attribute(attribute: memoryview, found: _Findings, depth: int) -> None
 
 
 def _read_sparse_tensor(tensor: memoryview, found: _Findings) -> None:
-    for number, value in _messages(tensor):
+    for number, value in messages(tensor):
         if number in {1, 2}:
             _read_tensor(value, found)
 
 
 def _read_tensor(tensor: memoryview, found: _Findings) -> None:
-    for number, value in _fields(tensor):
+    name, external = memoryview(b""), False
+    for number, value in fields(tensor):
+        if number == 8 and isinstance(value, memoryview):
+            name = value
         # An enumeration is read as 32 bits of the number that is written.
-        if number == 13 or (number == 14 and isinstance(value, int) and value & 0xFFFFFFFF == 1):
-            found.external.append(_text(tensor, 8))
-
-
-def _text(message: memoryview, wanted: int) -> str:
-    """A string field, "" where it is absent; the last one where it is there more often."""
-    text = ""
-    for number, value in _messages(message):
-        if number == wanted:
-            text = str(value, "utf-8", "replace")
-    return text
-
-
-def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a message that have a length: messages, strings and bytes."""
-    return ((number, value) for number, value in _fields(message) if isinstance(value, memoryview))
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Number and value of each field of a message (https://protobuf.dev/programming-guides/encoding/)."""
-    at, end = 0, len(message)
-    while at < end:
-        tag, at = _varint(message, at)
-        kind = tag & 7
-        if kind == _VARINT:
-            number, at = _varint(message, at)
-            yield tag >> 3, number
-            continue
-        if kind == _BYTES:
-            length, at = _varint(message, at)
-        elif kind in {_FIXED64, _FIXED32}:
-            length = 8 if kind == _FIXED64 else 4
-        else:
-            raise RefusedModelError(f"not an ONNX model: wire type {kind} at byte {at} of a message")
-        if length > end - at:
-            raise RefusedModelError(f"not an ONNX model, or cut short: a field of {length} bytes, {end - at} are left")
-        if kind == _BYTES:
-            yield tag >> 3, message[at : at + length]
-        at += length
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift, byte in enumerate(message[at : at + 10]):
-        value |= (byte & 0x7F) << 7 * shift
-        if byte < 0x80:
-            return value, at + shift + 1
-    raise RefusedModelError(f"not an ONNX model, or cut short: a number without an end at byte {at} of a message")
+        elif number == 13 or (number == 14 and isinstance(value, int) and value & 0xFFFFFFFF == 1):
+            external = True
+    if external:
+        found.external.append(str(name, "utf-8", "replace"))

@@ -68,6 +68,7 @@ def test_requirements_that_can_be_met_are_met(hardened):
 def test_the_test_split_is_that_of_the_training(hardened, splits):
     data = hardened.findings.data
     assert (data.seed, data.test, data.digest) == (3, len(splits.test), splits.digest)
+    assert data.unseen
 
 
 def test_reported_quality_is_what_the_sealed_bundle_answers(hardened, splits, answers):
@@ -243,6 +244,7 @@ def test_an_onnx_file_without_a_card(tmp_path, splits):
     expected = metrics.roc_auc_score(splits.test.targets, model.decision_function(splits.test.coded.numeric))
     assert hardened.findings.test_baseline["auroc"].value == pytest.approx(expected, abs=1e-3)
     assert [record.step for record in hardened.findings.history[:2]] == ["admit", "normalise"]
+    assert not hardened.findings.data.unseen  # nobody recorded what it was trained on
 
 
 def test_an_unwritable_output_is_found_before_the_work(tmp_path, detector):

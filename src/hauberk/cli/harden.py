@@ -121,6 +121,8 @@ def _show(findings: Findings, output: Output) -> None:
         for reason in candidate.reasons:
             output.text(f"{candidate.name}: {reason}")
     output.text(f"\n{findings.verdict}")
+    if not findings.data.unseen:
+        output.text("caution: nothing shows that the detector was not trained on these test records")
     for outcome in findings.outcomes:
         output.text(f"  {'met   ' if outcome.holds else 'MISSED'}  {outcome.requirement}: {outcome.reason}")
 

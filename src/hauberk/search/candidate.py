@@ -39,6 +39,7 @@ class Subject:
         threat: How far an adversary can move a record.
         budget: How much the adversary may spend.
         timing: Seconds of timing for each candidate.
+        unseen: Whether the detector is known not to have been trained on the test records.
         seed: Seed of everything random.
     """
 
@@ -52,6 +53,7 @@ class Subject:
     threat: FeatureThreat
     budget: Budget
     timing: float
+    unseen: bool
     seed: int
 
     def deploy(self, core: OnnxArtifact, decision: Decision) -> OnnxArtifact:

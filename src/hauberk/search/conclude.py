@@ -34,7 +34,7 @@ def conclude(
         detector=detector,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=this_machine(),
-        data=_data(splits),
+        data=_data(subject, splits),
         threat=subject.threat.describe(),
         threshold=ThresholdFindings(
             score=decision.score_threshold,
@@ -58,7 +58,7 @@ def conclude(
     )
 
 
-def _data(splits: Splits) -> DataFindings:
+def _data(subject: Subject, splits: Splits) -> DataFindings:
     return DataFindings(
         name=splits.name,
         digest=splits.digest,
@@ -66,6 +66,7 @@ def _data(splits: Splits) -> DataFindings:
         validation=len(splits.validation),
         test=len(splits.test),
         seed=splits.seed,
+        unseen=subject.unseen,
     )
 
 

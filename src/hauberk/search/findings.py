@@ -38,7 +38,11 @@ class CandidateFindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class DataFindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The data that figures were taken on: sizes in records, the digest of the source (SHA-256, hex)."""
+    """The data that figures were taken on: sizes in records, the digest of the source (SHA-256, hex).
+
+    `unseen` says whether the model card shows that the detector was not trained on the test records: the same data,
+    split with the same seed. Where it is False, figures may be too good.
+    """
 
     name: str
     digest: str
@@ -46,6 +50,7 @@ class DataFindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validation: int
     test: int
     seed: int
+    unseen: bool
 
 
 class ThresholdFindings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

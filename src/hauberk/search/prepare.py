@@ -108,8 +108,15 @@ def prepare(
         threat=threat,
         budget=adversary.budget,
         timing=timing,
+        unseen=_unseen(card, splits),
         seed=seed,
     )
+
+
+def _unseen(card: ModelCard | None, splits: Splits) -> bool:
+    """Whether the card shows that the detector was trained on other records than those of the test split."""
+    training = card.training if card else None
+    return training is not None and (training.data_digest, training.split_seed) == (splits.digest, splits.seed)
 
 
 def labelled(space: FeatureSpace, dataset: Dataset) -> LabelledFeatures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zipfile
 
@@ -155,3 +156,46 @@ def test_overlapping_members_are_refused(tmp_path):
     target = content.index(header_and_data)
     forged = content[: last + 42] + target.to_bytes(4, "little") + content[last + 46 :]
     assert "contradicts itself" in refusal(tmp_path, forged)
+
+
+def directory(entries: int, *, comment: bytes = b"") -> bytes:
+    """An archive that is little but a directory, of empty members of the shortest name."""
+    entry = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, 20, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 0, 0, len(entry) * entries, 4, len(comment))
+    return b"PK\x03\x04" + entry * entries + end + comment
+
+
+def test_a_directory_that_would_exhaust_memory_is_refused_unread(tmp_path, monkeypatch):
+    content = directory((16 << 20) // 47 + 1)
+    monkeypatch.delattr(zipfile, "ZipFile")
+    assert "a zip directory of 16777261 bytes" in refusal(tmp_path, content)
+
+
+def test_the_large_form_of_a_directory_is_bounded_too(tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    torch.save({"a": torch.ones(3)}, buffer)
+    content = bytearray(buffer.getvalue())
+    at = content.rindex(b"PK\x06\x06")  # torch.save always writes it
+    content[at + 40 : at + 48] = struct.pack("<Q", 1 << 40)
+    monkeypatch.delattr(zipfile, "ZipFile")
+    assert "a zip directory of 1099511627776 bytes" in refusal(tmp_path, bytes(content))
+
+
+def test_an_end_that_could_be_looked_for_in_two_places_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    torch.save({"a": torch.ones(3)}, buffer)
+    content = bytearray(buffer.getvalue())
+    at = content.rindex(b"PK\x06\x07")
+    content[at + 8 : at + 16] = struct.pack("<Q", 4)
+    assert "contradicts itself about where it ends" in refusal(tmp_path, bytes(content))
+
+
+def test_a_comment_is_refused(tmp_path):
+    members = zipped(list(saved().items()))
+    assert "something follows it" in refusal(tmp_path, members[:-2] + b"\x01\x00x")
+
+
+def test_the_digits_of_a_storage_are_those_of_ascii(tmp_path):
+    assert "which torch.save never writes" in refusal(
+        tmp_path, zipped([*saved().items(), ("archive/data/\u0663", b"")])
+    )

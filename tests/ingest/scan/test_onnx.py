@@ -82,6 +82,34 @@ def test_external_data_in_a_function_is_refused():
     assert "weights of 'hidden'" in refusal(model)
 
 
+def with_default(default: onnx.AttributeProto) -> onnx.ModelProto:
+    """A model whose function has a default for an attribute."""
+    take = helper.make_node("Constant", [], ["c"])
+    take.attribute.append(onnx.AttributeProto(name="value", type=default.type, ref_attr_name=default.name))
+    body = [take, helper.make_node("MatMul", ["x", "c"], ["y"])]
+    function = helper.make_function("own", "Twist", ["x"], ["y"], body, [helper.make_opsetid("", 20)])
+    function.attribute_proto.append(default)
+    nodes = [helper.make_node("Twist", ["features"], ["logits"], domain="own")]
+    return linear(nodes=nodes, functions=[function], opsets=[helper.make_opsetid("own", 1)])
+
+
+def test_external_data_in_the_defaults_of_a_function_is_refused():
+    inline = numpy_helper.from_array(np.ones((3, 2), np.float32), "hidden")
+    assert scan_onnx(with_default(helper.make_attribute("value", inline)).SerializeToString(), "model.onnx")
+    assert "weights of 'hidden'" in refusal(with_default(helper.make_attribute("value", external(inline))))
+
+
+def test_a_foreign_operator_in_the_defaults_of_a_function_is_named():
+    inner = helper.make_graph([helper.make_node("Backdoor", [], ["z"], domain="com.evil")], "inner", [], [])
+    assert "operator 'Backdoor'" in refusal(with_default(helper.make_attribute("value", inner)))
+
+
+def test_graphs_for_training_are_refused():
+    model = linear()
+    model.training_info.add().initialization.initializer.append(external(numpy_helper.from_array(np.ones(3), "t")))
+    assert "training" in refusal(model)
+
+
 def test_a_function_of_the_model_itself_is_accepted():
     body = [helper.make_node("MatMul", ["x", "w"], ["y"])]
     function = helper.make_function("own", "Twist", ["x", "w"], ["y"], body, [helper.make_opsetid("", 20)])

@@ -51,6 +51,7 @@ def test_what_the_library_writes_is_accepted(tmp_path, dtype):
         (file({"a": entry(0, 8), "b": entry(12, 20)}, bytes(20)), "'b' is empty, overlaps"),
         (file({"a": entry(0, 8), "b": entry(8, 8, (0,))}, bytes(8)), "'b' is empty"),
         (file({"a": entry(0, 8, (-1, -2))}, bytes(8)), "'a' is empty"),
+        (file({"a": entry(0, 4, (1,) * 65)}, bytes(4)), "'a' has 65 dimensions"),
         (file({"a": entry(0, 8)}, bytes(9)), "9 bytes of tensors, the header has 8"),
         (file({"a": entry(0, 8)}, bytes(4)), "4 bytes of tensors, the header has 8"),
     ],

@@ -22,9 +22,15 @@ from hauberk.ingest.private import PrivateCopy
 from hauberk.ingest.scan.pickle import MAX_PICKLE_BYTES, scan_pickle
 
 _MAX_MEMBERS = 100_000
+_MAX_DIRECTORY = (
+    16 << 20
+)  # bytes; `zipfile` makes objects of all of it, ten times as large, before anyone can count them
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, …, length of name, length of extra field
+_END = struct.Struct("<4s8xL4x2s")  # signature, …, size of the directory, …, length of the comment
+_END64_LOCATOR = struct.Struct("<4s4xQ4x")  # signature, …, place of the following one
+_END64 = struct.Struct("<4s36xQ8x")  # signature, …, size of the directory, …
 _MEMBERS = re.compile(
-    r"data\.pkl|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data/\d{1,9}"
+    r"data\.pkl|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id|data/[0-9]{1,9}"
 )
 
 
@@ -36,6 +42,7 @@ def scan_archive(copy: PrivateCopy) -> None:
             for more than tensors; the message names what.
     """
     where = str(copy.source)
+    _refuse_long_directory(copy, where)
     members = _members(copy, where)
     offsets = _offsets(copy, members, where)
     pickle = members["data.pkl"]
@@ -50,6 +57,22 @@ def scan_archive(copy: PrivateCopy) -> None:
                 f"{where}: refused: tensor storage {key[:20]!r} is not there, or shorter than claimed"
             )
     _compare_with_torch(copy, members, offsets, content, where)
+
+
+def _refuse_long_directory(copy: PrivateCopy, where: str) -> None:
+    """Refuse a directory that would exhaust memory, and an end that two readers might look for in two places."""
+    length = _END64.size + _END64_LOCATOR.size + _END.size  # of the three records that may end an archive
+    tail = copy.read(max(0, copy.size - length), min(length, copy.size)).rjust(length, b"\0")
+    signature, size, comment = _END.unpack_from(tail, length - _END.size)
+    if signature != b"PK\x05\x06" or comment != b"\0\0":
+        raise RefusedModelError(f"{where}: damaged zip archive: it is cut, or something follows it")
+    locator, place = _END64_LOCATOR.unpack_from(tail, _END64.size)
+    if locator == b"PK\x06\x07":  # torch always writes this larger form, too
+        signature, size = _END64.unpack_from(tail)
+        if signature != b"PK\x06\x06" or place != copy.size - length:
+            raise RefusedModelError(f"{where}: refused: the zip archive contradicts itself about where it ends")
+    if size > _MAX_DIRECTORY:
+        raise RefusedModelError(f"{where}: refused: a zip directory of {size} bytes, which no state dict needs")
 
 
 def _members(copy: PrivateCopy, where: str) -> dict[str, zipfile.ZipInfo]:
@@ -104,10 +127,11 @@ def _compare_with_torch(
     """Refuse an archive that torch's own reader sees differently."""
     try:
         reader: Any = torch._C.PyTorchFileReader(copy.path)  # noqa: SLF001 - torch.load's reader has no public name
-        same = reader.get_record("data.pkl") == pickle and all(
+        same = all(
             reader.get_record_offset(name) == offsets[name] and reader.get_record_size(name) == member.file_size
             for name, member in members.items()
         )
+        same = same and reader.get_record("data.pkl") == pickle  # allocates what the reader believes the size to be
     except (RuntimeError, UnicodeDecodeError) as error:  # a message that quotes the file's bytes is no UTF-8
         raise RefusedModelError(f"{where}: refused: torch cannot read this archive: {_first_line(error)}") from error
     if not same:

@@ -34,12 +34,14 @@ def scan_onnx(model: bytes, where: str) -> onnx.ModelProto:
         raise RefusedModelError(f"{where}: not an ONNX model: {error}") from error
     if not proto.graph.node:
         raise RefusedModelError(f"{where}: not an ONNX model, or one without operators")
-    graphs = [proto.graph, *_subgraphs(proto.graph.node)]
-    for function in proto.functions:
-        graphs.extend(_subgraphs(function.node))
-    nodes = [node for graph in graphs for node in graph.node]
-    nodes += [node for function in proto.functions for node in function.node]
-    _refuse_external_data(graphs, nodes, where)
+    if proto.training_info:
+        raise RefusedModelError(f"{where}: refused: it brings graphs for its training; save it without training_info")
+    # The defaults of a function's attributes lie beside its nodes.
+    defaults = [attribute for function in proto.functions for attribute in function.attribute_proto]
+    roots = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+    graphs = [proto.graph, *_subgraphs([*_attributes(roots), *defaults])]
+    nodes = [*roots, *(node for graph in graphs[1:] for node in graph.node)]
+    _refuse_external_data(graphs, [*_attributes(nodes), *defaults], where)
     _refuse_foreign_operators(proto, nodes, where)
     try:
         onnx.checker.check_model(proto, full_check=True)
@@ -48,26 +50,28 @@ def scan_onnx(model: bytes, where: str) -> onnx.ModelProto:
     return proto
 
 
-def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    """The graphs inside nodes (If, Loop, Scan), at any depth."""
-    for node in nodes:
-        for attribute in node.attribute:
-            for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-                yield graph
-                yield from _subgraphs(graph.node)
+def _attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.AttributeProto]:
+    return (attribute for node in nodes for attribute in node.attribute)
 
 
-def _refuse_external_data(graphs: list[onnx.GraphProto], nodes: list[onnx.NodeProto], where: str) -> None:
+def _subgraphs(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.GraphProto]:
+    """The graphs inside attributes (of If, Loop, Scan), at any depth."""
+    for attribute in attributes:
+        for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+            yield graph
+            yield from _subgraphs(_attributes(graph.node))
+
+
+def _refuse_external_data(graphs: list[onnx.GraphProto], attributes: Iterable[onnx.AttributeProto], where: str) -> None:
     tensors: list[onnx.TensorProto] = []
     for graph in graphs:
         tensors.extend(graph.initializer)
         for sparse in graph.sparse_initializer:
             tensors += [sparse.values, sparse.indices]
-    for node in nodes:
-        for attribute in node.attribute:
-            sparses = [attribute.sparse_tensor, *attribute.sparse_tensors]
-            tensors += [attribute.t, *attribute.tensors]
-            tensors += [tensor for sparse in sparses for tensor in (sparse.values, sparse.indices)]
+    for attribute in attributes:
+        sparses = [attribute.sparse_tensor, *attribute.sparse_tensors]
+        tensors += [attribute.t, *attribute.tensors]
+        tensors += [tensor for sparse in sparses for tensor in (sparse.values, sparse.indices)]
     for tensor in tensors:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise RefusedModelError(

@@ -14,6 +14,7 @@ from hauberk.errors import RefusedModelError
 from hauberk.ingest.private import PrivateCopy
 
 _MAX_HEADER = 16 << 20
+_MAX_DIMENSIONS = 64  # as torch; the product of a million sizes would take an hour
 
 _BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16,
@@ -50,6 +51,8 @@ def scan_safetensors(copy: PrivateCopy) -> None:
         start, stop = entry.data_offsets
         if entry.dtype not in _BITS:
             raise RefusedModelError(f"{where}: refused: tensor {name[:80]!r} has dtype {entry.dtype[:20]!r}")
+        if len(entry.shape) > _MAX_DIMENSIONS:
+            raise RefusedModelError(f"{where}: refused: tensor {name[:80]!r} has {len(entry.shape)} dimensions")
         size = math.prod(entry.shape) * _BITS[entry.dtype] // 8
         if start != end or stop - start != size or min(entry.shape, default=1) < 1:
             raise RefusedModelError(f"{where}: damaged: tensor {name[:80]!r} is empty, overlaps, or has a wrong size")

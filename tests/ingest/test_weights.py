@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from hauberk.errors import InputError, RefusedModelError
 from hauberk.ingest.private import PrivateCopy
+from hauberk.ingest.scan import scan_archive
 from hauberk.ingest.weights import fit, read_checkpoint
 from hauberk.models import TabularMLP
 
@@ -96,3 +101,46 @@ def test_a_file_without_a_state_dict_says_so(tmp_path, content):
     torch.save(content, tmp_path / "model.pt")
     with PrivateCopy(tmp_path / "model.pt") as copy, pytest.raises(InputError, match="holds no state dict"):
         read_checkpoint(copy)
+
+
+def archive(path: Path, pickle: bytes) -> Path:
+    """What torch.save writes, with another pickle in it."""
+    buffer = io.BytesIO()
+    torch.save(state(), buffer)
+    with zipfile.ZipFile(buffer) as honest, zipfile.ZipFile(path, "w") as made:
+        for name in honest.namelist():
+            made.writestr(name, pickle if name.endswith("data.pkl") else honest.read(name))
+    return path
+
+
+ORDERED_DICT = b"ccollections\nOrderedDict\n"
+
+
+def word(text: str) -> bytes:
+    return b"X" + len(text).to_bytes(4, "little") + text.encode()
+
+
+def test_a_dictionary_whose_methods_are_hidden_does_not_pass_for_a_state_dict(tmp_path):
+    # {"weight": 7}, given an attribute `items` that would make it look empty to a caller of items().
+    content = b"\x80\x02" + ORDERED_DICT + b")R(" + word("weight") + b"K\x07u}" + word("items") + ORDERED_DICT + b"sb."
+    with PrivateCopy(archive(tmp_path / "model.pt", content)) as copy:
+        scan_archive(copy)
+        with pytest.raises(InputError, match="holds no state dict"):
+            read_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02ctorch._utils\n_rebuild_parameter\nK\x01K\x02K\x03\x87R.",  # no tensor in it
+        b"\x80\x02ctorch\ndevice\n" + word("nowhere") + b"\x85R.",
+        b"\x80\x02}]K\x01s.",  # a list as a key
+        b"\x80\x02" + ORDERED_DICT + b")RK\x01a.",
+    ],
+)
+def test_tensors_rebuilt_from_nonsense_are_refused_without_advice_to_try_harder(tmp_path, content):
+    with PrivateCopy(archive(tmp_path / "model.pt", content)) as copy:
+        scan_archive(copy)
+        with pytest.raises(RefusedModelError, match=r"refused by torch\.load") as refusal:
+            read_checkpoint(copy)
+    assert "weights_only` set to `False`" not in str(refusal.value)

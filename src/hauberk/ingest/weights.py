@@ -15,6 +15,7 @@ from hauberk.ingest.private import PrivateCopy
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _SHOWN = 3
+_SHOWN_CHARACTERS = 300
 
 
 def read_safetensors(copy: PrivateCopy) -> dict[str, Tensor]:
@@ -42,21 +43,24 @@ def read_checkpoint(copy: PrivateCopy) -> dict[str, Tensor]:
     """
     try:
         content = torch.load(copy.path, weights_only=True, mmap=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
-        first_line = str(error).partition("\n")[0]
+    except Exception as error:  # what rebuilding a tensor from odd arguments raises has no common base
+        # Torch wraps its reason into the advice to load without the restriction.
+        reason = str(error.__context__ if isinstance(error, pickle.UnpicklingError) and error.__context__ else error)
+        first_line = reason.partition("\n")[0][:_SHOWN_CHARACTERS]
         raise RefusedModelError(f"{copy.source}: refused by torch.load(weights_only=True): {first_line}") from error
-    inner = [content.get(name) for name in _WRAPPERS] if isinstance(content, Mapping) else []
+    inner = [dict.get(content, name) for name in _WRAPPERS] if isinstance(content, dict) else []
     for candidate in (content, *inner):
         if _is_state_dict(candidate):
-            return dict(candidate)
+            return dict(dict.items(candidate))
     raise InputError(f"{copy.source}: holds no state dict; save it with torch.save(model.state_dict(), PATH)")
 
 
-def _is_state_dict(content: object) -> TypeGuard[Mapping[str, Tensor]]:
+def _is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:
+    # A pickle can give an ordered dictionary attributes that hide its methods, so those of the class are asked.
     return (
-        isinstance(content, Mapping)
+        isinstance(content, dict)
         and len(content) > 0
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in dict.items(content))
     )
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from hauberk.bundle import BundleContents, read_bundle, write_bundle
+from hauberk.bundle.container import pack
+from hauberk.bundle.manifest import MEMBERS, SIGNATURE
 from hauberk.cli import main
 from hauberk.measurement import this_machine
 from hauberk.protect import public_statement
@@ -58,6 +60,16 @@ def test_a_changed_bundle_is_not(home, capsys, tmp_path):
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "not verified" in captured.err
+
+
+def test_a_refused_bundle_cannot_drive_the_terminal(home, capsys, tmp_path):
+    members = dict.fromkeys(MEMBERS, b"")
+    members[SIGNATURE] = rb'{"\u001b[1A\u001b[2K\u009bGverified \u202e":1}'  # one line up, and write over it
+    (tmp_path / "evil.hbk").write_bytes(pack(members))
+    assert main(["verify", str(tmp_path / "evil.hbk"), *SIGNER]) == 1
+    error = capsys.readouterr().err.removesuffix("\n")
+    assert error.isprintable()
+    assert r"unknown field `\x1b[1A\x1b[2K\x9bGverified \u202e`" in error
 
 
 def test_a_stranger_is_not(home, capsys, tmp_path):

@@ -29,7 +29,7 @@ class Output:
     def text(self, line: str = "") -> None:
         """Print a line for people; nothing in JSON mode."""
         if not self.json:
-            sys.stdout.write(f"{line}\n")
+            sys.stdout.write(f"{_harmless(line)}\n")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print left-aligned columns for people, wide enough for their longest cell; nothing in JSON mode."""
@@ -45,7 +45,7 @@ class Output:
 
     def note(self, line: str) -> None:
         """Print a line on standard error."""
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{_harmless(line)}\n")
 
     def error(self, message: str) -> None:
         """Print an error on standard error, as one line."""
@@ -70,6 +70,15 @@ class Output:
         )
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
             yield _RichProgress(bars)
+
+
+def _harmless(text: str) -> str:
+    """Text in which nothing drives the terminal: names in it may come from a file that was just refused."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 class _RichProgress:

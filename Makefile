@@ -8,7 +8,7 @@ DOCS_STAMP := $(VENV)/.docs-ready
 # NSL-KDD is not part of the repository; where a copy lies beside it, tests and benchmarks use it.
 export HAUBERK_DATA ?= $(wildcard $(abspath ../shared/data))
 
-.PHONY: demo test lint types arrows unit docs clean
+.PHONY: demo test lint types arrows unit docs bench clean
 
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
@@ -27,6 +27,12 @@ arrows: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+# On an otherwise idle machine; results belong in docs/benchmarks/ with date and machine.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/serving.py
 
 docs: $(DOCS_STAMP)
 	$(BIN)/mkdocs build --strict

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hauberk.errors import InputError
-from hauberk.trust import configuration_folder, default_encryption_key, default_keys, default_policy
+from hauberk.trust import configuration_folder, default_encryption_key, default_keys, default_policy, defaults
 from hauberk.trust.signing import SigningKey
 
 
@@ -101,6 +101,45 @@ def test_a_folder_of_another_user_is_refused(home):
     for read in (default_keys, default_policy, default_encryption_key):
         with pytest.raises(InputError, match="belongs to another user"):
             read()
+
+
+def test_a_public_key_that_others_may_write_is_refused(home):
+    default_keys()
+    home.chmod(0o755)  # others may look, and reach the file by its name
+    (home / "signing.pub").chmod(0o666)
+    for read in (default_keys, default_policy):
+        with pytest.raises(InputError, match=r"signing\.pub: mode 0666 lets others replace the keys"):
+            read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file away needs root")
+def test_a_key_that_another_user_planted_is_refused(home):
+    """As when the folder was open once: its owner can still change the file."""
+    default_keys()
+    os.chown(home / "signing.pub", 65534, 65534)
+    for read in (default_keys, default_policy):
+        with pytest.raises(InputError, match=r"signing\.pub: it belongs to another user"):
+            read()
+    os.chown(home / "encryption.key", 65534, 65534)
+    with pytest.raises(InputError, match=r"encryption\.key: it belongs to another user"):
+        default_encryption_key()
+
+
+def test_a_link_to_the_folder_is_followed_once(home, tmp_path, monkeypatch):
+    """Whoever owns the link cannot point it at a folder of theirs between the check and the reading."""
+    ours, link = default_keys(), tmp_path / "link"
+    theirs = default_keys(tmp_path / "theirs")
+    link.symlink_to(home)
+    monkeypatch.setenv("HAUBERK_HOME", str(link))
+    check = defaults._refuse_open
+
+    def check_and_swap(path):
+        check(path)
+        link.unlink(missing_ok=True)
+        link.symlink_to(theirs.folder)
+
+    monkeypatch.setattr(defaults, "_refuse_open", check_and_swap)
+    assert default_policy() == ours.policy
 
 
 def test_a_key_that_others_may_read_is_refused(home):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hauberk.errors import InputError, TrustError
-from hauberk.trust import SigningKey, TrustPolicy, sign_statement, verify_statement
+from hauberk.trust import SigningKey, TrustPolicy, sign_files, sign_statement, verify_statement
 from hauberk.trust.dsse import authenticated_bytes
 
 KEY = SigningKey.generate()
@@ -81,6 +81,23 @@ def test_a_statement_needs_subject_and_predicate_type():
     for key in ("subject", "predicateType"):
         with pytest.raises(InputError, match="expected an in-toto statement"):
             sign_statement({name: value for name, value in STATEMENT.items() if name != key}, KEY)
+
+
+def test_a_statement_does_not_pass_for_a_signature_over_files():
+    """Evidence may come from elsewhere; were it signed, its envelope could be put into a `signature.json`."""
+    digests = {"model.enc": "00" * 32}
+    files = msgspec.json.decode(sign_files(digests, KEY, name="model", signature_name="signature.json"))
+    statement = msgspec.json.decode(base64.b64decode(files["dsseEnvelope"]["payload"]))
+    with pytest.raises(InputError, match="signature over files"):
+        sign_statement(statement, KEY)
+
+
+def test_a_signature_over_files_does_not_pass_for_a_statement():
+    files = msgspec.json.decode(sign_files({"model.enc": "00" * 32}, KEY, name="m", signature_name="signature.json"))
+    envelope = files["dsseEnvelope"]
+    envelope["signatures"][0]["keyid"] = KEY.public_key.fingerprint  # not part of what is signed
+    with pytest.raises(TrustError, match="expected an in-toto statement"):
+        verify_statement(msgspec.json.encode(envelope), POLICY)
 
 
 def test_deep_nesting_is_an_error_of_ours():

@@ -70,9 +70,10 @@ def default_keys(folder: Path | None = None) -> DefaultKeys:
         folder: Instead of `configuration_folder()`.
 
     Raises:
-        InputError: The folder cannot be made or written, others may write to it, or a key in it is unusable.
+        InputError: The folder cannot be made or written, others may replace it or a key in it, or a key is unusable.
     """
-    folder = configuration_folder() if folder is None else folder
+    # Links are followed once: whoever owns one could point it elsewhere after the folder was checked.
+    folder = Path(os.path.realpath(configuration_folder() if folder is None else folder))
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -88,6 +89,8 @@ def default_keys(folder: Path | None = None) -> DefaultKeys:
     signing = signing_key_from_file(folder / SIGNING_KEY)
     if not (folder / PUBLIC_KEY).exists():
         made += _make(folder / PUBLIC_KEY, signing.public_key.pem, mode=0o644)
+    for name in (ENCRYPTION_KEY, SIGNING_KEY, PUBLIC_KEY):
+        _refuse_open(folder / name)
     if public_key_from_file(folder / PUBLIC_KEY) != signing.public_key:
         raise InputError(
             f"{folder / PUBLIC_KEY}: this is not the public half of {SIGNING_KEY}; delete the one that is wrong"
@@ -123,24 +126,26 @@ def default_public_key() -> PublicKey:
 
 
 def _existing(name: str, what: str, option: str) -> Path:
-    path = configuration_folder() / name
+    path = Path(os.path.realpath(configuration_folder())) / name
     if not path.exists():
         raise InputError(
             f"no {what} is given and {path} does not exist; give {option} or make keys with 'hauberk keys new'"
         )
     _refuse_open(path.parent)
+    _refuse_open(path)
     return path
 
 
-def _refuse_open(folder: Path) -> None:
-    """Whoever can write to the folder can put a key of theirs where ours is trusted."""
-    status = folder.stat()
+def _refuse_open(path: Path) -> None:
+    """Whoever can write to the folder, or to a file in it, can put a key of theirs where ours is trusted."""
+    status = path.stat()
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid not in {os.geteuid(), 0}:
-        raise InputError(f"{folder}: it belongs to another user, who could replace the keys; use a folder of your own")
+        raise InputError(f"{path}: it belongs to another user, who could replace the keys; use a folder of your own")
     if mode & 0o022:
         raise InputError(
-            f"{folder}: mode {mode:04o} lets others replace the keys; keys need a folder of their own (chmod 700)"
+            f"{path}: mode {mode:04o} lets others replace the keys; keys need a folder of their own (chmod 700)"
+            " and files that nobody else may write (chmod go-w)"
         )
 
 

@@ -14,6 +14,9 @@ from hauberk.trust.signing import PublicKey, SigningKey, is_canonical
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+FILES_PREDICATE: Final = "https://model_signing/signature/v1.0"
+"""What signatures over files say; a statement that said it could be put in the place of one."""
+
 STATEMENT_LIMIT = 32 << 20
 """The longest envelope, in bytes, that is read."""
 
@@ -77,10 +80,15 @@ def sign_statement(statement: Mapping[str, Any], key: SigningKey) -> bytes:
         The envelope as JSON; `keyid` is the fingerprint of the public key.
 
     Raises:
-        InputError: It is not a Statement v1, or longer than `STATEMENT_LIMIT` once signed.
+        InputError: It is not a Statement v1, would pass for a signature over files, or is longer than
+            `STATEMENT_LIMIT` once signed.
     """
     if statement.get("_type") != STATEMENT_TYPE or not {"subject", "predicateType"} <= statement.keys():
         raise InputError(f"statement: expected an in-toto statement of type {STATEMENT_TYPE}")
+    if statement["predicateType"] == FILES_PREDICATE:
+        raise InputError(
+            f"statement: {FILES_PREDICATE} is a signature over files; 'hauberk.trust.sign_files' makes one"
+        )
     payload = msgspec.json.encode(statement)
     text = msgspec.json.encode(enclose(payload, key, key_identifier=key.public_key.fingerprint))
     if len(text) > STATEMENT_LIMIT:
@@ -92,12 +100,12 @@ def verify_statement(text: bytes | memoryview, policy: TrustPolicy, *, what: str
     """Check an envelope that `sign_statement` made and return its statement.
 
     Raises:
-        TrustError: Not canonical, not by a trusted signer, or not an in-toto Statement v1.
+        TrustError: Not canonical, not by a trusted signer, not an in-toto Statement v1, or a signature over files.
     """
     envelope = decode_canonical(text, Envelope, limit=STATEMENT_LIMIT, what=what)
     identifier = envelope.signatures[0].keyid if envelope.signatures else ""
     payload = open_envelope(envelope, policy.signer(identifier))
     statement = decode(payload, dict[str, Any], limit=STATEMENT_LIMIT, what=what)
-    if statement.get("_type") != STATEMENT_TYPE:
+    if statement.get("_type") != STATEMENT_TYPE or statement.get("predicateType") == FILES_PREDICATE:
         raise TrustError(f"{what}: expected an in-toto statement of type {STATEMENT_TYPE}")
     return statement

@@ -15,11 +15,10 @@ import msgspec
 
 from hauberk.errors import TrustError
 from hauberk.trust.canonical_json import decode, decode_canonical
-from hauberk.trust.dsse import STATEMENT_TYPE, Envelope, enclose, open_envelope
+from hauberk.trust.dsse import FILES_PREDICATE, STATEMENT_TYPE, Envelope, enclose, open_envelope
 from hauberk.trust.policy import TrustPolicy
 from hauberk.trust.signing import PublicKey, SigningKey
 
-PREDICATE_TYPE: Final = "https://model_signing/signature/v1.0"
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIGNATURE_LIMIT = 1 << 18
 """The longest signature file, in bytes, that is read."""
@@ -149,7 +148,7 @@ def _statement(
     return _Statement(
         STATEMENT_TYPE,
         (_Subject(name, _Digest(root)),),
-        PREDICATE_TYPE,
+        FILES_PREDICATE,
         _Predicate(
             tuple(_Resource(name, "sha256", digests[name]) for name in names),
             _Serialization(allow_symlinks=symlinks, hash_type="sha256", ignore_paths=ignored, method="files"),

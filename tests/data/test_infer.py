@@ -61,6 +61,11 @@ def test_text_that_is_no_category_is_refused_by_name(values, complaint):
         infer({"a": texts(values)})
 
 
+def test_numbers_as_text_are_an_identifier_where_there_are_too_many():
+    with pytest.raises(InputError, match="'a' has 30 different texts in 30 records"):
+        infer({"a": texts([f"{number}" for number in range(30)])})
+
+
 _columns = st.integers(1, 30).flatmap(
     lambda count: st.fixed_dictionaries(
         {

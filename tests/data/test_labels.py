@@ -102,3 +102,8 @@ def test_a_class_that_the_label_does_not_list_is_named():
     assert encode_labels(label, texts("1", "0"), "a.csv").tolist() == [1, 0]
     with pytest.raises(InputError, match="the class '2'"):
         encode_labels(label, texts("1", "2"), "a.csv")
+
+
+def test_classes_that_only_look_like_numbers_are_ordered_as_text():
+    label = make_label("label", texts("--5", "normal", "10", "-", "9" * 5000, "-2"), None, "a.csv")
+    assert label.classes == ("-2", "10", "-", "--5", "9" * 5000, "normal")

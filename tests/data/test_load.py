@@ -282,3 +282,14 @@ def test_the_wheel_holds_the_bundled_data(tmp_path):
     subprocess.run([sys.executable, "-c", build], cwd=Path(__file__).parents[2], check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {"hauberk/data/bundled/spambase.csv.gz", "hauberk/data/bundled/ATTRIBUTION.md"} <= set(names)
+
+
+def test_a_negative_seed_is_refused(tmp_path):
+    with pytest.raises(InputError, match="seed of a split is -1"):
+        load_splits(write(tmp_path, flows()), seed=-1)
+
+
+def test_what_no_schema_can_hold_is_refused_with_the_file_that_holds_it(tmp_path):
+    frame = flows().with_columns(rate=pl.col("rate") * 1e40)
+    with pytest.raises(SchemaError, match=r"flows.csv: schema: feature 'rate'"):
+        load_splits(write(tmp_path, frame))

@@ -90,6 +90,8 @@ def test_npz_holds_features_labels_and_perhaps_names():
         ("a.csv", b"a,b\n\xff\xfe,2\n", "cannot be read as text separated by ','"),
         ("a.csv.gz", gzip.compress(b"a,b\n1,2\n" * 99)[:-20], "cannot be read|columns|no records"),
         ("a.csv", b"a,a \n1,2\n", "two columns are called 'a'"),
+        ("a.csv", b"a,b,a\n1,2,3\n", "two columns are called 'a'"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16"), "is UTF-16"),
         ("a.parquet", b"PAR1 not really", "cannot be read as Parquet"),
         ("a.parquet", parquet(pl.DataFrame({"when": [[1, 2]]})), "column 'when' holds List"),
         ("a.npz", b"PK\x03\x04 not really", "cannot be read as NPZ"),
@@ -129,3 +131,18 @@ def test_an_empty_file_is_refused(tmp_path):
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot read the data"):
         read_bytes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("Infinity", np.inf), ("-Infinity", -np.inf), ("inf", np.inf), ("nan", np.nan), ("NaN", np.nan), (" 1.5", 1.5)],
+)
+def test_a_column_of_numbers_is_one_in_every_spelling(text, number):
+    """CIC-IDS2017 writes Infinity, `numpy.savetxt` writes nan; neither makes a column of numbers one of text."""
+    column = parse_table(f"a,b\n1,2\n{text},3\n".encode(), Path("a.csv"))["a"]
+    np.testing.assert_array_equal(column, [1.0, number])
+
+
+def test_a_word_keeps_a_column_text():
+    column = parse_table(b"a,b\n1,2\nnan,3\nnone,4\n", Path("a.csv"))["a"]
+    assert column.tolist() == ["1", "nan", "none"]

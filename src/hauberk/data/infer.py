@@ -72,7 +72,7 @@ def _categories(name: str, column: NDArray[Any], where: str) -> tuple[str, ...]:
     if len(counts) <= FEW_CATEGORIES or len(counts) <= min(MOST_CATEGORIES, len(column) // 2):
         return tuple(sorted(counts))
     words = [text for text in counts.elements() if not _is_number(text)]
-    if len(words) * 2 < len(column):
+    if words and len(words) * 2 < len(column):
         raise InputError(
             f"{where}: column {name!r} holds numbers and {len(words)} texts such as {words[0]!r}; "
             "make them empty or numbers, or drop the column"

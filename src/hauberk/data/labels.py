@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -28,6 +29,8 @@ LABEL_NAMES = (
 
 BENIGN_NAMES = ("normal", "benign", "legitimate", "ham", "clean", "good", "negative", "no", "false", "0")
 """Class names, lower case, that are taken for "nothing is wrong" where the caller names none."""
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}")
 
 
 def find_label(table: Table, asked: str | None) -> str:
@@ -119,7 +122,7 @@ def encode_labels(label: Label, texts: NDArray[Any], where: str) -> NDArray[np.i
 
 
 def _order(text: str) -> tuple[int, int, str]:
-    return (0, int(text), "") if text.lstrip("-").isdecimal() else (1, 0, text)
+    return (0, int(text), "") if _WHOLE_NUMBER.fullmatch(text) else (1, 0, text)
 
 
 def _listed(names: Collection[str]) -> str:

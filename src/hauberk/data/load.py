@@ -71,9 +71,11 @@ def load_splits(
 
     Raises:
         InputError: The source cannot be read or has the wrong digest, has too few records or classes, or has missing
-            or infinite values, or text that is no category.
+            or infinite values, or text that is no category; or the seed is negative.
         SchemaError: Records do not fit the schema that was given.
     """
+    if seed < 0:
+        raise InputError(f"the seed of a split is {seed}; a whole number from 0 on is needed")
     if schema is not None and schema.label is not None:
         label = label or schema.label.name
         benign = benign or schema.label.benign
@@ -88,7 +90,7 @@ def load_splits(
     features = found.table.without({found.label})
     if schema is None:
         _require_plain(features)
-        schema = infer_schema(features.take(rows[0]), made, mutable=found.mutable, booleans=found.booleans)
+        schema = _inferred(found, features.take(rows[0]), made)
     else:
         schema = RecordSchema(features=schema.features, label=made)
     coder = Coder(schema)
@@ -174,6 +176,13 @@ def _label(found: _Source, texts: NDArray[Any], schema: RecordSchema | None) -> 
         return Label(schema.label.name, schema.label.classes, found.benign or schema.label.benign)
     made = make_label(found.label, texts, found.benign, found.table.where)
     return Label(made.name, found.classes, made.benign) if found.classes else made
+
+
+def _inferred(found: _Source, training: Table, label: Label) -> RecordSchema:
+    try:
+        return infer_schema(training, label, mutable=found.mutable, booleans=found.booleans)
+    except SchemaError as error:
+        raise SchemaError(f"{training.where}: {error}") from error
 
 
 def _test_file(found: _Source, table: Table, label: Label, coder: Coder) -> Dataset:

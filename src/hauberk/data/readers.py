@@ -6,6 +6,7 @@ NaN or None. What a column means (ranges, categories) is decided later, from tra
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import zipfile
@@ -82,10 +83,12 @@ def parse_delimited(
         columns: Names of the columns of a file without a header.
 
     Raises:
-        InputError: Not UTF-8, lines of different lengths, or damaged compression.
+        InputError: Not UTF-8, lines of different lengths, two columns of one name, or damaged compression.
     """
     import polars as pl  # noqa: PLC0415 - the reader's weight is for those who read
 
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # its zero bytes would pass for text
+        raise InputError(f"{where}: is UTF-16; save it as UTF-8")
     try:
         frame = pl.read_csv(
             content,
@@ -100,7 +103,25 @@ def parse_delimited(
         raise InputError(f"{where}: cannot be read as text separated by {separator!r}: {_brief(error)}") from error
     if columns is not None and frame.width != len(columns):
         raise InputError(f"{where}: has {frame.width} columns; {len(columns)} are right")
-    return _from_polars(frame, where)
+    for name in frame.columns:
+        original, renamed, number = name.rpartition("_duplicated_")
+        if renamed and number.isdecimal() and original in frame.columns:  # polars renames in silence
+            raise InputError(f"{where}: two columns are called {original!r}; names must differ")
+    return _from_polars(frame.with_columns(_as_numbers(series) for series in frame.get_columns()), where)
+
+
+def _as_numbers(series: pl.Series) -> pl.Series:
+    """A text column as real numbers, where all of it is, some of it in a spelling that polars does not know.
+
+    Published flow tables write `Infinity`, numpy writes `nan`, and some leave a space after the comma.
+    """
+    import polars as pl  # noqa: PLC0415
+
+    if series.dtype != pl.String:
+        return series
+    known = {"nan": "NaN", "infinity": "inf", "+infinity": "inf", "-infinity": "-inf"}
+    numbers = series.str.strip_chars().str.to_lowercase().replace(known).cast(pl.Float64, strict=False)
+    return numbers if numbers.null_count() == series.null_count() else series
 
 
 def _readers() -> dict[str, Callable[[bytes, str], Table]]:

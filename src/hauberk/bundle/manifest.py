@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -54,13 +54,13 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         backend: The inference engine.
-        version: Its lowest version.
+        version: Its lowest version, major and minor.
         ir_version: Version of the ONNX format.
         opsets: Version of each operator set by its domain; `ai.onnx` is the standard one.
     """
 
     backend: Literal["onnxruntime"]
-    version: str
+    version: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,4}\.[0-9]{1,4}\Z")]
     ir_version: int
     opsets: dict[str, int]
 

@@ -44,6 +44,9 @@ def test_reads(text, metric, operator, relative, value):
         ("latency.p99 <= 50MB", "unit 'MB' does not fit"),
         ("accuracy >= baseline - 1", "percentage points"),
         ("accuracy >= high", "cannot read 'high'"),
+        ("agreement >= baseline - 1pt", "agreement with the baseline already; give agreement an absolute bound"),
+        ("training_time <= baseline + 1min", "takes no training"),
+        ("training_time <= 50% of baseline", "takes no training"),
         ("detection_rate@fpr=0% >= 1%", "between 0 and 100 %"),
         ("detection_rate@fpr=150% >= 1%", "between 0 and 100 %"),
         ("", "expected METRIC <= VALUE"),
@@ -105,7 +108,12 @@ def test_what_was_not_measured_is_missed():
     assert outcome.reason == "size was not measured"
 
 
-@given(st.floats(0.0001, 0.9999))
+def test_a_rate_in_per_cent_is_the_float_that_a_division_gives():
+    """7 * 0.01 is another number, and another number would get a threshold and a figure of its own."""
+    assert false_positive_rate("detection_rate@fpr=7%") == 7 / 100
+
+
+@given(st.floats(1e-12, 0.9999))
 def test_detection_rate_names_round_trip(rate):
     name = detection_rate(rate)
     assert false_positive_rate(name) == pytest.approx(rate, rel=1e-5)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -37,6 +38,12 @@ METRICS: dict[str, Kind] = {
     "robust_accuracy": "rate",
 }
 """What can be required, and in which kind of unit; `detection_rate@fpr=…` comes on top, with any rate."""
+
+_ABSOLUTE_ONLY = {
+    "agreement": "it is agreement with the baseline already",
+    "training_time": "making the baseline takes no training",
+}
+"""Metrics that nothing is relative to, and why: such a requirement would compare nothing with nothing."""
 
 _UNITS: dict[Kind, dict[str, float]] = {
     "time": {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0},
@@ -117,21 +124,23 @@ class Requirement(msgspec.Struct, frozen=True):
 
 
 def detection_rate(false_positive_rate: float) -> str:
-    """The metric name of the detection rate at a false-positive rate given as a fraction."""
-    return f"detection_rate@fpr={100 * false_positive_rate:g}%"
+    """The metric name of the detection rate at a false-positive rate given as a fraction, to six digits."""
+    percent = Decimal(f"{100 * false_positive_rate:.6g}")  # as a decimal, because it writes no exponents
+    return f"detection_rate@fpr={percent:f}%"
 
 
 def false_positive_rate(metric: str) -> float | None:
     """The rate that a `detection_rate@fpr=…` metric names, as a fraction; `None` for any other metric."""
     match = _DETECTION_RATE.fullmatch(metric)
-    return None if match is None else float(match[1]) * (0.01 if match[2] else 1.0)
+    return None if match is None else float(match[1]) / (100 if match[2] else 1)
 
 
 def parse_requirement(text: str) -> Requirement:
     """Read one requirement.
 
     Raises:
-        InputError: Not of the form `metric op value`, an unknown metric, or a unit that the metric does not have.
+        InputError: Not of the form `metric op value`, an unknown metric, a unit that the metric does not have, or a
+            bound relative to a baseline that the metric does not have.
     """
     match = _EXPRESSION.fullmatch(text)
     if match is None:
@@ -141,6 +150,8 @@ def parse_requirement(text: str) -> Requirement:
     metric, kind = _metric(match["metric"], text)
     operator: Literal["<=", ">="] = "<=" if match["operator"] == "<=" else ">="
     bound = match["bound"]
+    if metric in _ABSOLUTE_ONLY and "baseline" in bound:
+        raise InputError(f"requirement {text!r}: {_ABSOLUTE_ONLY[metric]}; give {metric} an absolute bound")
     if share := _SHARE.fullmatch(bound):
         return Requirement(metric, operator, "ratio", float(share[1]) / 100, text.strip())
     if relative := _RELATIVE.fullmatch(bound):

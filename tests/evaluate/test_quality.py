@@ -65,6 +65,11 @@ def test_whole_numbers_of_alerts_are_not_lost_to_rounding():
     assert (margins[:100] >= np.float32(threshold)).sum() == 29
 
 
+def test_a_rate_that_rounds_to_every_record_spares_the_lowest():
+    margins, targets = np.array([1, 2, 3], np.float32), np.zeros(3, np.int64)
+    assert choose_threshold(margins, targets, 1 - 1e-12) == 1.5
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, float("nan")])
 def test_a_rate_that_is_none_is_refused(rate):
     with pytest.raises(InputError, match="between 0 and 1"):

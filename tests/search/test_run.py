@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hauberk.artifact import OnnxArtifact, StepRecord, Verdict
+from hauberk.graph.passes import StripMetadata
 from hauberk.measurement import Estimate, Measurement
 from hauberk.recipe import Recipe
 from hauberk.requirements import parse_requirement
@@ -62,8 +63,18 @@ def test_who_lost_quality_is_not_attacked():
 def test_an_undone_step_is_told_in_one_sentence(kept, undone):
     verdict = Verdict(kept, 10, 1.0, 0.0, "real[3]", "" if kept else "NaN on real[3]")
     record = StepRecord("quantize", {}, "exact", "a", "b", kept, verdict, 0.1)
-    made = Candidate(Recipe("x"), GRAPH.with_record(record), Decision(), GRAPH)
+    made = Candidate(Recipe("x", (StripMetadata(),)), GRAPH.with_record(record), Decision(), GRAPH)
     assert made.undone == undone
+
+
+def test_what_was_undone_before_the_search_speaks_against_nobody():
+    """A clean-up that broke its contract leaves the graph as it was; the candidates are made of that."""
+    broken = Verdict(False, 10, 1.0, 1.0, "boundary[0]", "output went from 1 to 2")
+    kept = Verdict(True, 10, 1.0, 0.0, "real[0]")
+    cleaned = GRAPH.with_record(StepRecord("clean-up", {}, "close", "a", "a", False, broken, 0.1))
+    assert Candidate(Recipe("float32"), cleaned, Decision(), GRAPH).undone == ()
+    made = cleaned.with_record(StepRecord("quantize", {}, "exact", "a", "b", True, kept, 0.1))
+    assert Candidate(Recipe("x", (StripMetadata(),)), made, Decision(), GRAPH).undone == ()
 
 
 def test_newer_measurements_replace_older_ones():

@@ -118,7 +118,7 @@ def choose_threshold(margins: NDArray[np.float32], targets: NDArray[np.int64], f
     if not benign.size:
         raise InputError("choosing a threshold needs benign records, and the validation split has none")
     # The small surplus forgives products such as 0.29 * 100, which floats put just below the whole number.
-    allowed = math.floor(false_positive_rate * benign.size + 1e-9)
+    allowed = min(math.floor(false_positive_rate * benign.size + 1e-9), benign.size - 1)
     # Equal margins raise an alert together, so the threshold lies above the first one that may not.
     quiet = benign[allowed]
     if not np.isfinite(np.nextafter(quiet, np.float32(np.inf))):

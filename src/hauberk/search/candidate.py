@@ -118,10 +118,15 @@ class Candidate:
 
     @property
     def undone(self) -> tuple[str, ...]:
-        """One sentence for every step that broke its contract and was undone."""
+        """One sentence for every step of the recipe that broke its contract and was undone.
+
+        What was undone before, while the baseline was cleaned up, is part of every candidate's history and speaks
+        against none of them.
+        """
+        history = self.core.history
         return tuple(
             f"step {record.step} was undone: {record.verdict.reason}"
-            for record in self.core.history
+            for record in history[len(history) - len(self.recipe.steps) :]
             if not record.kept and record.verdict is not None
         )
 

@@ -12,6 +12,7 @@ import pytest
 
 import hauberk
 from hauberk.errors import InputError, SchemaError
+from hauberk.runtime import records as reading
 from hauberk.runtime.records import format_of, predict_stream
 
 
@@ -145,6 +146,17 @@ class TestRefusals:
             predict(detector, content, form)
         assert str(raised.value).startswith("flows: ")
         assert "\n" not in str(raised.value)
+
+    @pytest.mark.parametrize("form", ["csv", "jsonl"])
+    def test_a_line_that_does_not_end_is_not_held(self, detector, form):
+        bomb = gzip.compress(b"a" * (40 << 20))
+        with pytest.raises(InputError, match="flows: a line of more than 16777216 characters"):
+            predict(detector, bomb, form)
+
+    def test_json_that_does_not_end_is_not_held(self, detector, monkeypatch):
+        monkeypatch.setattr(reading, "_LONGEST_JSON", 1000)
+        with pytest.raises(InputError, match="flows: more than 1000 bytes of JSON; give JSON Lines"):
+            predict(detector, gzip.compress(b"[" + b" " * 1000 + b"]"), "json")
 
     @pytest.mark.parametrize("row", [0, 5000, 8191, 8192])
     def test_records_are_counted_through_the_file(self, detector, toy, row):

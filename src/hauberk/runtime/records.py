@@ -28,6 +28,10 @@ FORMATS: tuple[Format, ...] = ("csv", "tsv", "json", "jsonl")
 _BATCH = 4096
 """Records held as Python objects at a time; they take a hundred times the memory of their tensors."""
 
+_LONGEST_JSON = 1 << 30
+_LONGEST_LINE = 1 << 24
+"""Bytes and characters that are held as text: a megabyte of gzip can be a gigabyte of it."""
+
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -96,14 +100,23 @@ def _records(stream: io.BufferedReader, form: Format, schema: RecordSchema) -> I
     is_zipped = stream.peek(2)[:2] == b"\x1f\x8b"
     clear: io.BufferedReader | gzip.GzipFile = gzip.GzipFile(fileobj=stream) if is_zipped else stream
     if form == "json":
-        return _json_records(clear.read())
-    lines = io.TextIOWrapper(clear, encoding="utf-8-sig", newline="")
+        return _json_records(clear.read(_LONGEST_JSON + 1))
+    lines = _bounded_lines(io.TextIOWrapper(clear, encoding="utf-8-sig", newline=""))
     if form == "jsonl":
         return _json_lines(lines)
     return _delimited(lines, "," if form == "csv" else "\t", schema)
 
 
+def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            raise InputError(f"a line of more than {_LONGEST_LINE} characters; give one record a line")
+        yield line
+
+
 def _json_records(content: bytes) -> Iterator[Any]:
+    if len(content) > _LONGEST_JSON:
+        raise InputError(f"more than {_LONGEST_JSON} bytes of JSON; give JSON Lines, which are read bit by bit")
     try:
         decoded = msgspec.json.decode(content)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -17,6 +17,7 @@ from hauberk.protect import DataSource, bill_of_materials, full_statement, publi
 from hauberk.runtime import open as open_bundle
 from hauberk.schema import Coded, Decision, RecordSchema, sigmoid
 from hauberk.search import Findings
+from hauberk.search.measuring import BATCH
 from hauberk.trust import EncryptionKey, Passphrase, SigningKey, TrustPolicy, default_keys, sign_statement
 
 _TOLERANCE = 1e-3
@@ -129,12 +130,16 @@ def open_and_compare(
     """
     policy = TrustPolicy((keys.signing.public_key,))
     with open_bundle(path, key=keys.encryption, trust=policy) as detector:
-        answered = detector.predict(records)
+        parts = [slice(first, first + BATCH) for first in range(0, len(margins), BATCH)]
+        answers = [detector.predict(Coded(records.numeric[part], records.codes[part])) for part in parts]
+    scores = np.concatenate([answer.scores for answer in answers])
+    alerts = np.concatenate([answer.labels for answer in answers]) == 1
     expected = sigmoid(margins)
-    differing = np.abs(answered.scores - expected) > _TOLERANCE
+    differing = np.abs(scores - expected) > _TOLERANCE
     # Rounding may move a record across the threshold, but only one that lies on it.
-    labels = margins >= np.float32(decision.threshold)
-    differing |= ((answered.labels == 1) != labels) & (np.abs(expected - decision.score_threshold) > _TOLERANCE)
+    differing |= (alerts != (margins >= np.float32(decision.threshold))) & (
+        np.abs(expected - decision.score_threshold) > _TOLERANCE
+    )
     if differing.any():
         path.unlink()
         raise ContractError(

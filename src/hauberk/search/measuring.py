@@ -23,9 +23,9 @@ from hauberk.progress import Progress
 from hauberk.recipe import LabelledFeatures
 from hauberk.search.candidate import Candidate, Subject
 
-_BATCH = 256
-_CHUNK = 4096
-"""Records in one run of a core; bounds the memory that activations take."""
+BATCH = 256
+"""Records that a core answers at once, for its qualities as for its throughput. Whoever asks again has to ask for as
+many: dynamic INT8 scales its activations by the batch, so that an answer depends on the other records in it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Robustness:
 def margins(candidate: Candidate, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log-odds of attack, float32 [N], that the candidate's core answers to features float32 [N, D]."""
     with Session(candidate.core.model) as session:
-        chunks = [session.predict(features[first : first + _CHUNK]) for first in range(0, len(features), _CHUNK)]
+        chunks = [session.predict(features[first : first + BATCH]) for first in range(0, len(features), BATCH)]
     return candidate.decision.margin(np.concatenate(chunks))
 
 
@@ -100,14 +100,14 @@ def latency(subject: Subject, candidates: Sequence[Candidate], progress: Progres
 
         def runner(candidate: Candidate) -> Runner:
             session = stack.enter_context(Session(candidate.deployable.model))
-            return Runner(one=_call(session, subject, 1), many=_call(session, subject, _BATCH))
+            return Runner(one=_call(session, subject, 1), many=_call(session, subject, BATCH))
 
         baseline = candidates[0]
         return measure_latency(
             {candidate.name: runner(candidate) for candidate in candidates},
             baseline=baseline.name,
             again=runner(baseline),
-            batch=_BATCH,
+            batch=BATCH,
             seconds=subject.timing * (len(candidates) + 1),
             seed=subject.seed,
             progress=progress,

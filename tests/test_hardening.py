@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
@@ -17,7 +18,9 @@ from hauberk.cli import main
 from hauberk.data import load_splits
 from hauberk.errors import InputError
 from hauberk.evaluate.robustness.protocol import Budget
+from hauberk.models import read_card
 from hauberk.search import Findings
+from hauberk.search.prepare import _unseen
 from hauberk.train import TrainingOptions, save_detector, train_detector
 from hauberk.trust import EncryptionKey, SigningKey, TrustPolicy
 
@@ -245,6 +248,20 @@ def test_an_onnx_file_without_a_card(tmp_path, splits):
     assert hardened.findings.test_baseline["auroc"].value == pytest.approx(expected, abs=1e-3)
     assert [record.step for record in hardened.findings.history[:2]] == ["admit", "normalise"]
     assert not hardened.findings.data.unseen  # nobody recorded what it was trained on
+
+
+def test_a_benign_class_that_is_an_attack_to_the_detector_is_refused(tmp_path, detector):
+    with pytest.raises(InputError, match="trained with 'ham' as the benign class, not 'spam'"):
+        hauberk.harden(detector, data="spambase", benign="spam", out=tmp_path / "x.hbk")
+    assert not list(tmp_path.iterdir())
+
+
+def test_records_split_by_another_label_are_not_known_to_be_unseen(detector, splits):
+    card = read_card(detector / "detector.json")
+    assert _unseen(card, splits)
+    label = msgspec.structs.replace(splits.test.label, name="verdict")
+    test = replace(splits.test, schema=msgspec.structs.replace(splits.test.schema, label=label))
+    assert not _unseen(card, replace(splits, test=test))
 
 
 def test_an_unwritable_output_is_found_before_the_work(tmp_path, detector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -43,6 +44,25 @@ class Measurement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     difference: Estimate | None = None
     ratio: Estimate | None = None
     note: str = ""
+
+
+NORMAL_95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution: half of 5 % lies above it."""
+
+
+def wilson(successes: int, samples: int) -> Estimate:
+    """A rate with its Wilson score interval, which behaves at 0 and 1 and for few samples.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927). No samples give
+    the rate 0 in [0, 1]: nothing is known.
+    """
+    if samples == 0:
+        return Estimate(value=0.0, low=0.0, high=1.0)
+    rate = successes / samples
+    z2 = NORMAL_95**2
+    centre = (rate + z2 / (2 * samples)) / (1 + z2 / samples)
+    half = NORMAL_95 / (1 + z2 / samples) * math.sqrt(rate * (1 - rate) / samples + z2 / (4 * samples**2))
+    return Estimate(value=rate, low=max(0.0, min(rate, centre - half)), high=min(1.0, max(rate, centre + half)))
 
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -148,6 +148,7 @@ def test_an_output_that_is_a_folder(capsys, tmp_path, detector):
         ("--false-positive-rate", "often", "not a rate"),
         ("--false-positive-rate", "150%", "between 0 and 100 %"),
         ("--alerts-per-day", "5", "--records-per-day"),
+        ("--records-per-day", "5", "give both"),
         ("--radius", "-1", "radius"),
         ("--name", "two words", "letters, digits"),
     ],

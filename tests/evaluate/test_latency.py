@@ -209,9 +209,10 @@ def test_an_unknown_baseline_is_refused():
         measure_latency({"a": Machine().model(1, 1)}, baseline="b")
 
 
-def test_no_time_is_refused():
-    with pytest.raises(InputError, match="above 0"):
-        measure_latency({"a": Machine().model(1, 1)}, baseline="a", seconds=0)
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(seconds):
+    with pytest.raises(InputError, match="above 0 and finite"):
+        measure_latency({"a": Machine().model(1, 1)}, baseline="a", seconds=seconds)
 
 
 @given(

@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 from hauberk.data import load_splits
 from hauberk.errors import InputError
 from hauberk.models import read_card
-from hauberk.train import TrainedDetector, TrainingOptions, save_detector, train_detector
+from hauberk.train import TrainedDetector, TrainingOptions, prepare_folder, save_detector, train_detector
 from hauberk.train.loop import train
 
 QUICK = TrainingOptions(epochs=3)
@@ -120,6 +120,12 @@ def test_a_file_in_the_place_of_the_folder_is_an_input_error(tmp_path, quick):
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="exists and is not a folder"):
         save_detector(quick, tmp_path / "taken")
+
+
+def test_a_folder_in_the_place_of_the_card_is_found_before_the_training(tmp_path):
+    (tmp_path / "detector.json").mkdir()
+    with pytest.raises(InputError, match=r"detector\.json: cannot write"):
+        prepare_folder(tmp_path)
 
 
 def test_training_does_not_look_at_the_test_split(splits, quick):

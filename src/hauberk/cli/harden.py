@@ -96,9 +96,9 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
 def _false_positive_rate(options: argparse.Namespace) -> float | None:
     """The rate that the options ask for, as a fraction; `None` where they leave it open."""
+    if (options.alerts_per_day is None) != (options.records_per_day is None):
+        raise InputError("--alerts-per-day N --records-per-day M: how many false alarms among how many; give both")
     if options.alerts_per_day is not None:
-        if not options.records_per_day:
-            raise InputError("--alerts-per-day: say among how many benign records with --records-per-day")
         from hauberk.evaluate.quality import alert_budget
 
         return alert_budget(options.alerts_per_day, options.records_per_day)

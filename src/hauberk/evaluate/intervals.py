@@ -1,4 +1,7 @@
-"""Confidence intervals, all at 95 %: Wilson for rates, DeLong for areas under the curve, bootstraps for pairs."""
+"""Confidence intervals, all at 95 %: DeLong for areas under the curve, bootstraps for pairs.
+
+That for rates, Wilson's, stands in `hauberk.measurement`, because training needs it too.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.measurement import Estimate
-
-NORMAL_95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution: half of 5 % lies above it."""
-
-
-def wilson(successes: int, samples: int) -> Estimate:
-    """A rate with its Wilson score interval, which behaves at 0 and 1 and for few samples.
-
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927). No samples give
-    the rate 0 in [0, 1]: nothing is known.
-    """
-    if samples == 0:
-        return Estimate(value=0.0, low=0.0, high=1.0)
-    rate = successes / samples
-    z2 = NORMAL_95**2
-    centre = (rate + z2 / (2 * samples)) / (1 + z2 / samples)
-    half = NORMAL_95 / (1 + z2 / samples) * math.sqrt(rate * (1 - rate) / samples + z2 / (4 * samples**2))
-    return Estimate(value=rate, low=max(0.0, min(rate, centre - half)), high=min(1.0, max(rate, centre + half)))
+from hauberk.measurement import NORMAL_95, Estimate, wilson
 
 
 class PairedRates(NamedTuple):

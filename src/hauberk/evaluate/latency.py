@@ -8,6 +8,7 @@ two show is noise. Pin the threads of every model before timing it: unpinned thr
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,12 +94,12 @@ def measure_latency(
         progress: Who follows.
 
     Raises:
-        InputError: The baseline is not among the models, or the time or the batch is not above 0.
+        InputError: The baseline is not among the models, or the time or the batch is not a number above 0.
     """
     if baseline not in runners:
         raise InputError(f"latency: the baseline {baseline!r} is not among the models: {', '.join(runners)}")
-    if seconds <= 0 or batch < 1:
-        raise InputError(f"latency: seconds and batch must be above 0, not {seconds} and {batch}")
+    if not 0 < seconds < math.inf or batch < 1:
+        raise InputError(f"latency: seconds and batch must be above 0 and finite, not {seconds} and {batch}")
     # The baseline's second run is kept under None, which no model can be called.
     entrants: dict[str | None, Runner] = dict(runners.items())
     entrants[None] = again or runners[baseline]

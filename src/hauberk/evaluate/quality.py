@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hauberk.errors import ContractError, InputError
-from hauberk.evaluate.intervals import PairedRates, delong, paired_areas, paired_rates, roc_curve_area, wilson
-from hauberk.measurement import Estimate, Measurement
+from hauberk.evaluate.intervals import PairedRates, delong, paired_areas, paired_rates, roc_curve_area
+from hauberk.measurement import Estimate, Measurement, wilson
 from hauberk.requirements import detection_rate
 
 

@@ -16,8 +16,8 @@ from hauberk.progress import SILENT, Progress
 from hauberk.requirements import Outcome, Requirement
 from hauberk.search import measuring
 from hauberk.search.candidate import Candidate, Subject
-from hauberk.search.prepare import labelled
 from hauberk.search.run import SearchResult
+from hauberk.train import labelled
 
 
 @dataclass(frozen=True)

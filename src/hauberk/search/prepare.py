@@ -11,7 +11,7 @@ import numpy as np
 
 from hauberk.artifact import OnnxArtifact, StepRecord, TorchArtifact
 from hauberk.attacks import FeatureThreat
-from hauberk.data import Dataset, Splits
+from hauberk.data import Splits
 from hauberk.errors import ContractError, InputError
 from hauberk.evaluate.robustness.protocol import Budget
 from hauberk.graph.normalise import normalise
@@ -22,9 +22,9 @@ from hauberk.ingest import load_model
 from hauberk.models import ModelCard
 from hauberk.progress import SILENT, Progress
 from hauberk.recipe import Context, LabelledFeatures, Recipe
-from hauberk.schema import Decision, FeatureSpace
+from hauberk.schema import Decision, FeatureSpace, Label
 from hauberk.search.candidate import Subject
-from hauberk.train import PreprocessingKind, fit_preprocessing
+from hauberk.train import PreprocessingKind, fit_preprocessing, labelled
 
 _CALIBRATION_RECORDS = 2000
 """More changes neither calibration nor what verification finds, and both take longer."""
@@ -79,6 +79,7 @@ def prepare(
         ContractError: The exported graph does not answer what the module answers.
     """
     card = source.card
+    _require_same_meaning(card, splits.training.label)
     schema = splits.training.schema
     kind, numeric = source.preprocessing, splits.training.coded.numeric
     space = FeatureSpace(schema, card.preprocessing if card else fit_preprocessing(schema, numeric, kind))
@@ -113,15 +114,25 @@ def prepare(
     )
 
 
+def _require_same_meaning(card: ModelCard | None, label: Label) -> None:
+    """Refuse data whose benign class is an attack to the detector: every figure would be upside down."""
+    trained = card.schema.label if card else None
+    if trained is not None and trained.benign != label.benign and trained.benign in label.classes:
+        raise InputError(
+            f"the detector was trained with {trained.benign!r} as the benign class, not {label.benign!r};"
+            " leave --benign away, or train another detector"
+        )
+
+
 def _unseen(card: ModelCard | None, splits: Splits) -> bool:
-    """Whether the card shows that the detector was trained on other records than those of the test split."""
+    """Whether the card shows that the detector was trained on other records than those of the test split.
+
+    The split is by label, so that another label column splits the same records in another way.
+    """
     training = card.training if card else None
-    return training is not None and (training.data_digest, training.split_seed) == (splits.digest, splits.seed)
-
-
-def labelled(space: FeatureSpace, dataset: Dataset) -> LabelledFeatures:
-    """A data set in feature space."""
-    return LabelledFeatures(space.transform(dataset.coded.numeric, dataset.coded.codes), dataset.targets)
+    if card is None or training is None or card.schema.label != splits.test.label:
+        return False
+    return (training.data_digest, training.split_seed) == (splits.digest, splits.seed)
 
 
 def _sample(training: LabelledFeatures, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

@@ -4,7 +4,7 @@ from hauberk.train.detector import TrainedDetector, prepare_folder, save_detecto
 from hauberk.train.loop import Epoch, TrainingResult, train
 from hauberk.train.objective import Objective, balanced_weights, cross_entropy
 from hauberk.train.options import TrainingOptions
-from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing
+from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled
 
 __all__ = [
     "Epoch",
@@ -16,6 +16,7 @@ __all__ = [
     "balanced_weights",
     "cross_entropy",
     "fit_preprocessing",
+    "labelled",
     "prepare_folder",
     "save_detector",
     "train",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +12,19 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from hauberk.data.dataset import Dataset
 from hauberk.data.splits import Splits
 from hauberk.errors import InputError
-from hauberk.files import write_atomically
-from hauberk.measurement import Measurement
+from hauberk.files import require_writable, write_atomically
+from hauberk.measurement import Measurement, wilson
 from hauberk.models import ModelCard, TrainingRecord, build, write_card
 from hauberk.progress import SILENT, Progress
-from hauberk.recipe import LabelledFeatures
 from hauberk.schema import Decision, FeatureSpace
 from hauberk.train.loop import TrainingResult, train
 from hauberk.train.options import TrainingOptions
-from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing
+from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled
 
 WEIGHTS_FILE = "detector.safetensors"
 CARD_FILE = "detector.json"
-
-_NORMAL_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ def train_detector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         module = build("tabular-mlp", parameters)
-    training, validation = _features(space, splits.training), _features(space, splits.validation)
+    training, validation = labelled(space, splits.training), labelled(space, splits.validation)
     result = train(module, training, validation, options, progress=progress)
     record = TrainingRecord(
         data=splits.name,
@@ -118,19 +113,14 @@ def prepare_folder(folder: Path) -> None:
     Raises:
         InputError: It cannot be made or written.
     """
-    probe = folder / f".{CARD_FILE}.probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
     except FileExistsError as error:
         raise InputError(f"{folder}: exists and is not a folder; name another one") from error
     except OSError as error:
         raise InputError(f"{folder}: cannot write here: {error.strerror}") from error
-
-
-def _features(space: FeatureSpace, dataset: Dataset) -> LabelledFeatures:
-    return LabelledFeatures(space.transform(dataset.coded.numeric, dataset.coded.codes), dataset.targets)
+    for name in (WEIGHTS_FILE, CARD_FILE):
+        require_writable(folder / name)
 
 
 def _weights(module: nn.Module) -> bytes:
@@ -139,18 +129,11 @@ def _weights(module: nn.Module) -> bytes:
 
 
 def _figures(result: TrainingResult, records: int) -> dict[str, Measurement]:
-    accuracy = result.best.validation_accuracy
-    low, high = _wilson(accuracy, records)
+    accuracy = wilson(round(result.best.validation_accuracy * records), records)
     note = "validation split, at a score of 0.5; training stopped by this split"
     return {
-        "accuracy": Measurement("accuracy", accuracy, "fraction", records, low, high, note=note),
+        "accuracy": Measurement(
+            "accuracy", accuracy.value, "fraction", records, accuracy.low, accuracy.high, note=note
+        ),
         "training_time": Measurement("training_time", result.seconds, "s", 1),
     }
-
-
-def _wilson(rate: float, samples: int) -> tuple[float, float]:
-    """Wilson's score interval of a rate at 95 % (Wilson, 1927, JASA 22:209)."""
-    square = _NORMAL_95**2
-    centre = (rate + square / (2 * samples)) / (1 + square / samples)
-    half = _NORMAL_95 / (1 + square / samples) * math.sqrt(rate * (1 - rate) / samples + square / (4 * samples**2))
-    return max(0.0, centre - half), min(1.0, centre + half)

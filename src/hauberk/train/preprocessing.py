@@ -1,4 +1,4 @@
-"""Preprocessing fitted to the training records."""
+"""Preprocessing fitted to the training records, and data sets that have gone through it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from hauberk.data.dataset import Dataset
 from hauberk.errors import InputError
-from hauberk.schema import BooleanFeature, NumberFeature, Preprocessing, RecordSchema, Scaling
+from hauberk.recipe import LabelledFeatures
+from hauberk.schema import BooleanFeature, FeatureSpace, NumberFeature, Preprocessing, RecordSchema, Scaling
 
 PreprocessingKind = Literal["log-minmax", "minmax", "standard", "none"]
 
@@ -38,6 +40,11 @@ def fit_preprocessing(
     return Preprocessing(
         tuple(_fit(feature, column, kind) for feature, column in zip(schema.numbers, columns, strict=True))
     )
+
+
+def labelled(space: FeatureSpace, dataset: Dataset) -> LabelledFeatures:
+    """A data set in feature space, with its targets."""
+    return LabelledFeatures(space.transform(dataset.coded.numeric, dataset.coded.codes), dataset.targets)
 
 
 def _fit(feature: NumberFeature, column: NDArray[np.float64], kind: PreprocessingKind) -> Scaling:

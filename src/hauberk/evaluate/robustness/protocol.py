@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from hauberk.artifact import Predictor
 from hauberk.attacks import FGSM, PGD, Attack, FeatureThreat, ScoredModel, ScoreSearch, WhiteBox, classified_right
 from hauberk.errors import InputError
-from hauberk.evaluate.intervals import wilson
 from hauberk.evaluate.quality import check_margins, rate_measurement
 from hauberk.evaluate.robustness.figures import AttackFigures, Knowledge, RobustnessResult, Verdict
+from hauberk.measurement import wilson
 from hauberk.progress import SILENT, Progress, Task
 from hauberk.recipe import LabelledFeatures
 from hauberk.schema import Decision

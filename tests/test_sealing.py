@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from hauberk.artifact import TorchArtifact
+from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.bundle import BundleContents, write_bundle
 from hauberk.compress import QuantizeDynamic
 from hauberk.errors import ContractError
@@ -53,10 +57,7 @@ def candidate(records):
     return Candidate(Recipe("int8-dynamic"), quantized, Decision(), merged)
 
 
-@pytest.fixture
-def bundle(candidate, tmp_path):
-    path = tmp_path / "detector.hbk"
-    deployable = candidate.deployable
+def written(path: Path, deployable: OnnxArtifact) -> Path:
     contents = BundleContents(
         name="detector",
         model=deployable.model,
@@ -75,6 +76,11 @@ def bundle(candidate, tmp_path):
     return path
 
 
+@pytest.fixture
+def bundle(candidate, tmp_path):
+    return written(tmp_path / "detector.hbk", candidate.deployable)
+
+
 def test_answers_that_depend_on_the_batch_are_compared_in_the_same_batches(bundle, candidate, records):
     open_and_compare(bundle, KEYS, records, candidate.decision, margins(candidate, records.numeric))
     assert bundle.is_file()
@@ -88,3 +94,16 @@ def test_a_bundle_that_answers_something_else_is_removed(bundle, candidate, reco
     ):
         open_and_compare(bundle, KEYS, records, candidate.decision, measured)
     assert not bundle.exists()
+
+
+def test_a_bundle_that_answers_no_number_is_removed(candidate, records, tmp_path):
+    """NaN is neither near to nor far from anything, and raises no alert."""
+    model = onnx.load_from_string(candidate.deployable.model)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    last_sum = [node for node in model.graph.node if node.op_type == "Add" and set(node.input) & weights.keys()][-1]
+    bias = weights[next(name for name in last_sum.input if name in weights)]
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full_like(onnx.numpy_helper.to_array(bias), np.nan), bias.name))
+    path = written(tmp_path / "nan.hbk", replace(candidate.deployable, model=model.SerializeToString()))
+    with pytest.raises(ContractError, match="3000 of 3000 test records"):
+        open_and_compare(path, KEYS, records, candidate.decision, np.full(3000, -9.0, dtype=np.float32))
+    assert not path.exists()

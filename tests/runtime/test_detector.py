@@ -11,11 +11,15 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 import hauberk
-from hauberk.backends import SessionOptions
+from hauberk.backends import Session, SessionOptions
 from hauberk.errors import HauberkError, SchemaError
+from hauberk.schema import NumericFeature, RecordSchema
 from hauberk.schema.coding import Coded
+
+AXIS = np.array([1])
 
 
 def opened(toy, **options) -> hauberk.Detector:
@@ -123,6 +127,30 @@ class TestRefusals:
         coded = toy.coded(1)
         coded.numeric[0, 0] = 3e38
         assert np.isfinite(detector.predict(coded).scores).all()
+
+    def test_numbers_that_leave_the_model_without_an_answer_raise_an_alert(self, detector):
+        """Otherwise whoever may choose the numbers could pass unseen: NaN reaches no threshold."""
+        nodes = [
+            helper.make_node("Mul", ["numeric", "ten"], ["large"]),
+            helper.make_node("ReduceSum", ["large", "axis"], ["margin"], keepdims=0),
+            helper.make_node("Sigmoid", ["margin"], ["scores"]),
+            helper.make_node("Greater", ["margin", "ten"], ["is_attack"]),
+            helper.make_node("Cast", ["is_attack"], ["labels"], to=TensorProto.INT64),
+        ]
+        value = helper.make_tensor_value_info
+        weights = [numpy_helper.from_array(np.array(10, np.float32), "ten"), numpy_helper.from_array(AXIS, "axis")]
+        outputs = [value("scores", TensorProto.FLOAT, ["n"]), value("labels", TensorProto.INT64, ["n"])]
+        graph = helper.make_graph(nodes, "sum", [value("numeric", TensorProto.FLOAT, ["n", 2])], outputs, weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        session = Session(model.SerializeToString())
+        schema = RecordSchema(tuple(NumericFeature(name=name, low=0, high=1) for name in "ab"))
+        numeric = np.array([[0, 0], [3e38, -3e38], [1, 2]], dtype=np.float32)
+        assert np.isnan(session.run({"numeric": numeric})[0]).tolist() == [False, True, False]
+        with hauberk.Detector(detector.manifest, schema, 0.5, session) as summing:
+            scores, labels = summing.predict(Coded(numeric, np.empty((3, 0), dtype=np.int64)))
+            assert (scores[:2].tolist(), labels.tolist()) == ([0.5, 1], [0, 1, 1])
+            alone = summing.predict({"a": 3e38, "b": -3e38})
+            assert (alone.scores.tolist(), alone.labels.tolist()) == ([1], [1])
 
     @settings(max_examples=200, deadline=None)
     @given(data=st.data())

@@ -25,6 +25,9 @@ _MOST_AT_ONCE = 1024
 class Prediction(NamedTuple):
     """What a detector answers.
 
+    Numbers so large that the model's arithmetic overflows may leave it without an answer (NaN). Such a record raises an
+    alert, with the score 1: otherwise whoever may choose the numbers could pass unseen.
+
     Attributes:
         scores: Float32 [N], in [0, 1]: how likely each record is an attack, in the model's opinion.
         labels: Int64 [N]: 1 where the score reaches the threshold, an alert; 0 elsewhere.
@@ -120,6 +123,8 @@ class Detector:
             part = slice(first, first + _MOST_AT_ONCE)
             feeds = {name: getattr(coded, name)[part] for name in names}
             scores[part], labels[part] = self._session.run(feeds)
+        unanswered = np.isnan(scores)
+        scores[unanswered] = labels[unanswered] = 1
         return Prediction(scores, labels)
 
     def close(self) -> None:

@@ -59,4 +59,7 @@ class OneRecord:
             LimitError: The run took too long or needed more memory than allowed.
         """
         self._batch.run()
-        return self._scores.copy(), self._labels.copy()
+        scores, labels = self._scores.copy(), self._labels.copy()
+        if math.isnan(scores.item()):
+            scores[0] = labels[0] = 1  # as in Prediction
+        return scores, labels

@@ -264,6 +264,26 @@ def test_records_split_by_another_label_are_not_known_to_be_unseen(detector, spl
     assert not _unseen(card, replace(splits, test=test))
 
 
+@pytest.mark.parametrize("name", ["detector.safetensors", "detector.json"])
+def test_the_model_and_its_card_are_not_written_over(detector, name):
+    before = (detector / name).read_bytes()
+    for outputs in (
+        {"out": detector / name},
+        {"out": detector / "x.hbk", "report": detector / ".." / "detector" / name},
+    ):
+        with pytest.raises(InputError, match="made of this file"):
+            hauberk.harden(detector, data="spambase", name="x", **outputs)
+    assert (detector / name).read_bytes() == before
+
+
+def test_the_records_are_not_written_over(detector, tmp_path):
+    records = tmp_path / "records.csv"
+    records.write_text("a,label\n")
+    with pytest.raises(InputError, match="made of this file"):
+        hauberk.harden(detector, data=records, out=tmp_path / "x.hbk", report=records)
+    assert records.read_text() == "a,label\n"
+
+
 def test_an_unwritable_output_is_found_before_the_work(tmp_path, detector):
     with pytest.raises(InputError, match="does not exist"):
         hauberk.harden(detector, data="spambase", out=tmp_path / "nowhere" / "x.hbk")

@@ -24,7 +24,7 @@ from hauberk.requirements import Requirement, parse_requirement
 from hauberk.requirements import false_positive_rate as rate_of_metric
 from hauberk.sealing import SealingKeys, open_and_compare, seal
 from hauberk.search import Adversary, Findings, ModelSource, conclude, look_once, prepare, search
-from hauberk.train import PreprocessingKind
+from hauberk.train import WEIGHTS_FILE, PreprocessingKind
 from hauberk.trust import EncryptionKey, Passphrase, SigningKey
 
 DEFAULT_FALSE_POSITIVE_RATE = 0.01
@@ -111,6 +111,8 @@ def harden(
 
     card_path = find_card(Path(model), Path(card) if card else None)
     known = read_card(card_path) if card_path else None
+    own_code = Path(arch.rpartition(":")[0]) if arch else None
+    _require_apart((bundle, page), (Path(model), Path(model, WEIGHTS_FILE), card_path, Path(data), own_code))
     if seed is None:
         seed = known.training.split_seed if known and known.training else 0
     schema = known.schema if known else None
@@ -135,11 +137,19 @@ def harden(
 def _outputs(bundle: Path, report: str | Path | None) -> tuple[Path, Path]:
     """Where bundle and report go; both can be written, as far as one can tell beforehand."""
     page = Path(report) if report is not None else bundle.with_suffix(".report.html")
-    if page == bundle:
+    if page.resolve() == bundle.resolve():
         raise InputError(f"{page}: bundle and report have the same name; give two")
     for path in (bundle, page):
         require_writable(path)
     return bundle, page
+
+
+def _require_apart(outputs: Collection[Path], inputs: Collection[Path | None]) -> None:
+    """Refuse to write over what the detector is made of."""
+    taken = {path.resolve() for path in inputs if path is not None}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise InputError(f"{path}: the detector is made of this file; write to another")
 
 
 def _name(name: str) -> str:

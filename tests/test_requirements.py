@@ -44,6 +44,7 @@ def test_reads(text, metric, operator, relative, value):
         ("latency.p99 <= 50MB", "unit 'MB' does not fit"),
         ("accuracy >= baseline - 1", "percentage points"),
         ("accuracy >= high", "cannot read 'high'"),
+        ("latency.p99 <= 1e999us", "cannot read '1e999us'"),
         ("agreement >= baseline - 1pt", "agreement with the baseline already; give agreement an absolute bound"),
         ("training_time <= baseline + 1min", "takes no training"),
         ("training_time <= 50% of baseline", "takes no training"),

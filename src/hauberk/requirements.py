@@ -53,7 +53,7 @@ _UNITS: dict[Kind, dict[str, float]] = {
 }
 
 _DETECTION_RATE = re.compile(r"detection_rate@fpr=(\d+(?:\.\d+)?)(%?)")
-_NUMBER = r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+_NUMBER = r"(\d+(?:\.\d+)?(?:[eE][+-]?\d{1,2})?)"
 _EXPRESSION = re.compile(r"\s*(?P<metric>[\w.@=%]+?)\s*(?P<operator><=|>=)\s*(?P<bound>.+?)\s*")
 _RELATIVE = re.compile(rf"baseline\s*(?:(?P<sign>[+-])\s*{_NUMBER}\s*(?P<unit>[^\s\d]*))?")
 _SHARE = re.compile(rf"{_NUMBER}\s*%\s+of\s+baseline")

@@ -284,9 +284,10 @@ def test_the_wheel_holds_the_bundled_data(tmp_path):
     assert {"hauberk/data/bundled/spambase.csv.gz", "hauberk/data/bundled/ATTRIBUTION.md"} <= set(names)
 
 
-def test_a_negative_seed_is_refused(tmp_path):
-    with pytest.raises(InputError, match="seed of a split is -1"):
-        load_splits(write(tmp_path, flows()), seed=-1)
+@pytest.mark.parametrize("seed", [-1, 1 << 63])
+def test_a_seed_that_is_none_is_refused(tmp_path, seed):
+    with pytest.raises(InputError, match=f"seed of a split is {seed}"):
+        load_splits(write(tmp_path, flows()), seed=seed)
 
 
 def test_what_no_schema_can_hold_is_refused_with_the_file_that_holds_it(tmp_path):

@@ -21,6 +21,8 @@ from hauberk.train.options import torch_device
         ("learning_rate", float("nan")),
         ("weight_decay", -0.1),
         ("seed", -1),
+        ("threads", 100_000),
+        ("batch_size", 1 << 63),
     ],
 )
 def test_a_value_out_of_range_is_named(name, value):

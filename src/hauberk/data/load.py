@@ -71,11 +71,11 @@ def load_splits(
 
     Raises:
         InputError: The source cannot be read or has the wrong digest, has too few records or classes, or has missing
-            or infinite values, or text that is no category; or the seed is negative.
+            or infinite values, or text that is no category; or the seed is not one that torch takes, too.
         SchemaError: Records do not fit the schema that was given.
     """
-    if seed < 0:
-        raise InputError(f"the seed of a split is {seed}; a whole number from 0 on is needed")
+    if not 0 <= seed < 1 << 63:
+        raise InputError(f"the seed of a split is {seed}; a whole number from 0 to 2**63 - 1 is needed")
     if schema is not None and schema.label is not None:
         label = label or schema.label.name
         benign = benign or schema.label.benign

@@ -9,6 +9,9 @@ import torch
 
 from hauberk.errors import InputError
 
+_MOST = (1 << 63) - 1  # torch counts in 64 bits
+_MOST_THREADS = 1024  # asked for a hundred thousand, OpenMP ends the process without a word
+
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -17,14 +20,15 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     Attributes:
         epochs: The most epochs to run, at least 1.
-        batch_size: Records a step of the optimiser, at least 1.
+        batch_size: Records a step of the optimiser, at least 1; all of them where there are fewer.
         learning_rate: Of AdamW, above 0.
         weight_decay: Of AdamW, at least 0.
         patience: Epochs without a lower validation loss after which training stops, at least 1.
         class_weights: Weigh both classes alike, however rare one is.
         benign: Index of the benign logit.
         seed: Seed of the order of batches and of everything random in the module.
-        threads: Threads that torch may use; on the CPU the same seed and threads give the same weights bit for bit.
+        threads: Threads that torch may use, at most 1,024; on the CPU the same seed and threads give the same weights
+            bit for bit.
         device: "cpu", "cuda" or "cuda:N".
         precision: "bfloat16" runs matrix products in bfloat16 (autocast); weights stay float32.
 
@@ -46,13 +50,14 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "threads"):
-            if getattr(self, name) < 1:
-                raise InputError(f"training option {name} is {getattr(self, name)}; at least 1 is needed")
+            most = _MOST_THREADS if name == "threads" else _MOST
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"training option {name} is {getattr(self, name)}; 1 to {most} is right")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"training option learning_rate is {self.learning_rate}; a number above 0 is needed")
         if not 0 <= self.weight_decay < float("inf"):
             raise InputError(f"training option weight_decay is {self.weight_decay}; a number from 0 is needed")
-        if not 0 <= self.seed < 1 << 63:
+        if not 0 <= self.seed <= _MOST:
             raise InputError(f"training option seed is {self.seed}; a whole number from 0 to 2**63 - 1 is needed")
 
 

@@ -142,17 +142,22 @@ def _sample(training: LabelledFeatures, seed: int) -> np.ndarray[tuple[int, int]
 
 def _core(artifact: TorchArtifact | OnnxArtifact, context: Context) -> OnnxArtifact:
     """The optimised float32 core graph: the baseline of everything."""
-    graph = _exported(artifact, context) if isinstance(artifact, TorchArtifact) else _normalised(artifact)
-    core = optimise().apply(graph, context, verify)
+    graph = _exported(artifact, context) if isinstance(artifact, TorchArtifact) else artifact
+    core = optimise().apply(_normalised(graph), context, verify)
     if not isinstance(core, OnnxArtifact):
         raise ContractError("optimising a graph made something else of it")
     return core
 
 
 def _normalised(artifact: OnnxArtifact) -> OnnxArtifact:
-    """The user's graph under our names and opset; `normalise` itself compares the two."""
+    """The user's graph under our names and opset, compared by `normalise` itself, and without a softmax at its end.
+
+    An exported module has names and opset already, but may end in a softmax or sigmoid like any other graph.
+    """
     started = time.perf_counter()
     graph = normalise(artifact)
+    if graph.model == artifact.model:
+        return artifact
     return graph.with_record(
         StepRecord(
             step="normalise",

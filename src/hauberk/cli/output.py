@@ -53,7 +53,7 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Bars on standard error while the block runs; silent where `rich` is missing or nobody watches."""
+        """Bars on standard error while the block runs; silent where that is no terminal."""
         if not sys.stderr.isatty():
             yield SILENT
             return

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+from sklearn.metrics import accuracy_score, recall_score
 
 from hauberk.errors import ContractError, InputError
 from hauberk.evaluate.quality import (
@@ -15,7 +15,6 @@ from hauberk.evaluate.quality import (
     alert_budget,
     choose_threshold,
     class_figures,
-    confusion,
     detection_rate_measurement,
     measure_quality,
 )
@@ -177,13 +176,6 @@ def test_a_detection_rate_says_what_it_costs_in_false_alerts():
 def test_targets_that_do_not_fit_are_refused(targets, message):
     with pytest.raises(InputError, match=message):
         measure_quality(scene()[0], targets, false_positive_rate=0.01)
-
-
-def test_confusion_counts_are_those_of_scikit_learn():
-    answers, _, targets = scene()
-    counted = confusion(answers.labels, targets)
-    (true_negatives, false_positives), (false_negatives, true_positives) = confusion_matrix(targets, answers.labels)
-    assert counted == (true_positives, false_positives, true_negatives, false_negatives)
 
 
 def test_classes_are_handled_right_when_attacks_alert_and_benign_records_do_not():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logit, logsumexp
 
-from hauberk.schema import Decision, logit, sigmoid
+from hauberk.schema import Decision, sigmoid
 
 LOGITS = np.random.default_rng(1).normal(scale=20, size=(50, 5)).astype(np.float32)
 
@@ -29,5 +29,5 @@ def test_sigmoid_does_not_overflow():
 
 
 @pytest.mark.parametrize("score", [0.001, 0.5, 0.93])
-def test_logit_inverts_the_score(score):
-    assert Decision(threshold=logit(score)).score_threshold == pytest.approx(score)
+def test_the_threshold_is_the_log_odds_of_its_score(score):
+    assert Decision(threshold=float(logit(score))).score_threshold == pytest.approx(score)

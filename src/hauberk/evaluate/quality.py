@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -40,15 +39,6 @@ class ClassFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alerts: int
     rate: Measurement
     seen: bool
-
-
-class Confusion(NamedTuple):
-    """Counts of records by target and label."""
-
-    true_positives: int
-    false_positives: int
-    true_negatives: int
-    false_negatives: int
 
 
 @dataclass(frozen=True)
@@ -230,17 +220,6 @@ def rate_measurement(
     rate = wilson(int(counted.sum()), len(counted))
     paired = None if reference is None else paired_rates(counted, reference, seed=seed)
     return _fraction(name, rate, len(counted), paired, note)
-
-
-def confusion(labels: NDArray[np.int64], targets: NDArray[np.int64]) -> Confusion:
-    """Count records by target and label, both int64 [N] with 1 for attack."""
-    counts = np.bincount(2 * targets + labels, minlength=4)
-    return Confusion(
-        true_positives=int(counts[3]),
-        false_positives=int(counts[1]),
-        true_negatives=int(counts[0]),
-        false_negatives=int(counts[2]),
-    )
 
 
 def class_figures(

@@ -1,7 +1,7 @@
 """What a record is and how it becomes numbers."""
 
 from hauberk.schema.coding import Coded, Coder
-from hauberk.schema.decision import Decision, logit, sigmoid
+from hauberk.schema.decision import Decision, sigmoid
 from hauberk.schema.feature_space import FeatureSpace, Preprocessing, Scaling
 from hauberk.schema.file import decode_schema, encode_schema, read_schema, write_schema
 from hauberk.schema.record import (
@@ -34,7 +34,6 @@ __all__ = [
     "Scaling",
     "decode_schema",
     "encode_schema",
-    "logit",
     "read_schema",
     "sigmoid",
     "write_schema",

@@ -7,8 +7,6 @@ the threshold. The threshold is kept on the margin because float32 scores satura
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +48,3 @@ def sigmoid(margin: NDArray[np.floating]) -> NDArray[np.floating]:
     """Score in [0, 1] of a margin, without overflow."""
     score: NDArray[np.floating] = 0.5 * (np.tanh(0.5 * margin) + 1.0)
     return score
-
-
-def logit(score: float) -> float:
-    """Margin of a score in (0, 1): the inverse of `sigmoid`."""
-    return math.log(score) - math.log1p(-score)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hauberk.errors import InputError
-from hauberk.files import read_bounded, write_atomically, write_folder, write_once
+from hauberk.errors import ContractError, InputError
+from hauberk.files import draft, read_bounded, write_atomically, write_folder, write_once
 
 
 def entries(folder: Path) -> list[str]:
@@ -73,8 +73,8 @@ def test_a_missing_folder_is_named(tmp_path):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from hauberk.errors import InputError
-from hauberk.files import write_atomically, write_folder, write_once
+from hauberk.errors import ContractError, InputError
+from hauberk.files import draft, write_atomically, write_folder, write_once
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 try:
@@ -224,3 +224,28 @@ def test_a_private_file_must_be_private(tmp_path):
             read_bounded(tmp_path / "a", 10, private=True)
     (tmp_path / "a").chmod(0o400)
     assert read_bounded(tmp_path / "a", 10, private=True) == b"secret"
+
+
+def test_a_draft_takes_its_name_when_all_went_well(tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with draft(path) as unproven:
+        write_atomically(unproven, b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert entries(tmp_path) == ["out"]
+
+
+def fail_with_a_draft(path: Path) -> None:
+    with draft(path) as unproven:
+        write_atomically(unproven, b"new")
+        raise ContractError("it answers something else")
+
+
+def test_a_draft_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with pytest.raises(ContractError):
+        fail_with_a_draft(path)
+    assert path.read_bytes() == b"old"
+    assert entries(tmp_path) == ["out"]

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hauberk.errors import InputError
@@ -34,6 +34,29 @@ def write_atomically(path: Path, data: bytes, *, mode: int | None = None) -> Non
         _settle(target.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot write: {_reason(error, target)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its name when the block ends well, and is removed when it does not.
+
+    For what has to be looked at before it may replace what `path` held. The block writes with `write_atomically`.
+
+    Raises:
+        InputError: `path` is something other than a file, or the folder does not let the draft take its name.
+    """
+    target = _file_to_write(path)
+    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
+    try:
+        yield temporary
+        try:
+            temporary.replace(target)
+            _settle(target.parent)
+        except OSError as error:
+            raise InputError(f"{path}: cannot write: {_reason(error, target)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -15,7 +15,7 @@ from hauberk.bundle.manifest import is_detector_name
 from hauberk.data import load_splits
 from hauberk.errors import InputError
 from hauberk.evaluate.robustness.protocol import Budget
-from hauberk.files import require_writable, write_atomically
+from hauberk.files import draft, require_writable, write_atomically
 from hauberk.ingest import find_card
 from hauberk.models import read_card
 from hauberk.progress import SILENT, Progress
@@ -128,8 +128,9 @@ def harden(
 
     keys = SealingKeys.complete(encryption, signing)
     rendered = render(findings).encode()
-    seal(bundle, findings, look.deployable, subject.space.schema, rendered, keys)
-    open_and_compare(bundle, keys, splits.test.coded, result.recommended.decision, look.margins)
+    with draft(bundle) as unproven:
+        seal(unproven, findings, look.deployable, subject.space.schema, rendered, keys)
+        open_and_compare(unproven, keys, splits.test.coded, result.recommended.decision, look.margins)
     write_atomically(page, rendered)
     return Hardened(findings, bundle, page)
 

@@ -126,7 +126,7 @@ def open_and_compare(
         margins: Float32 [N], the log-odds that the test figures rest on.
 
     Raises:
-        ContractError: It answers something else; the bundle is removed.
+        ContractError: It answers something else.
     """
     policy = TrustPolicy((keys.signing.public_key,))
     with open_bundle(path, key=keys.encryption, trust=policy) as detector:
@@ -141,8 +141,7 @@ def open_and_compare(
         np.abs(expected - decision.score_threshold) > _TOLERANCE
     )
     if differing.any():
-        path.unlink()
         raise ContractError(
-            f"{path}: the sealed detector answers {differing.sum()} of {len(margins)} test records differently than"
-            f" what was measured, first record {differing.argmax()}; the bundle was removed, please report this"
+            f"the sealed detector answers {differing.sum()} of {len(margins)} test records differently than what was"
+            f" measured, first record {differing.argmax()}; no bundle was written, please report this"
         )

@@ -26,17 +26,11 @@ def write_atomically(path: Path, data: bytes, *, mode: int | None = None) -> Non
     Raises:
         InputError: The folder is missing or not writable, the disk is full, or `path` is something other than a file.
     """
-    target = _file_to_write(path)
-    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
-    try:
-        _write_new(temporary, data, mode)
-        temporary.replace(target)
-        _settle(target.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot write: {_reason(error, target)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with draft(path) as temporary:
+        try:
+            _write_new(temporary, data, mode)
+        except OSError as error:
+            raise InputError(f"{path}: cannot write: {_reason(error, temporary)}") from error
 
 
 @contextlib.contextmanager

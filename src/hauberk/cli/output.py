@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
@@ -29,7 +29,7 @@ class Output:
     def text(self, line: str = "") -> None:
         """Print a line for people; nothing in JSON mode."""
         if not self.json:
-            sys.stdout.write(f"{_harmless(line)}\n")
+            _write_line(sys.stdout, line)
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print left-aligned columns for people, wide enough for their longest cell; nothing in JSON mode."""
@@ -45,7 +45,7 @@ class Output:
 
     def note(self, line: str) -> None:
         """Print a line on standard error."""
-        sys.stderr.write(f"{_harmless(line)}\n")
+        _write_line(sys.stderr, line)
 
     def error(self, message: str) -> None:
         """Print an error on standard error, as one line."""
@@ -79,6 +79,12 @@ def _harmless(text: str) -> str:
     return "".join(
         each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
     )
+
+
+def _write_line(stream: TextIO, line: str) -> None:
+    """Write a line; what the terminal's encoding lacks (µ, say) is escaped and not an error."""
+    encoding = stream.encoding or "utf-8"
+    stream.write(_harmless(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 class _RichProgress:

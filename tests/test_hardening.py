@@ -284,6 +284,24 @@ def test_the_records_are_not_written_over(detector, tmp_path):
     assert records.read_text() == "a,label\n"
 
 
+def test_a_graph_that_cannot_be_attacked_white_box_is_refused_by_its_operator(tmp_path):
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Celu", ["h"], ["y"], name="odd")],
+        "odd",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 57])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(np.ones((57, 2), np.float32), "w")],
+    )
+    file = tmp_path / "odd.onnx"
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    file.write_bytes(proto.SerializeToString())
+    with pytest.raises(InputError, match="Celu"):
+        hauberk.harden(file, data="spambase", out=tmp_path / "odd.hbk", encryption=ENCRYPTION, signing=SIGNING)
+    assert not (tmp_path / "odd.hbk").exists()
+
+
 def test_an_unwritable_output_is_found_before_the_work(tmp_path, detector):
     with pytest.raises(InputError, match="does not exist"):
         hauberk.harden(detector, data="spambase", out=tmp_path / "nowhere" / "x.hbk")

@@ -17,14 +17,14 @@ from hauberk.errors import InputError
 from hauberk.evaluate.robustness.protocol import Budget
 from hauberk.files import draft, require_writable, write_atomically
 from hauberk.ingest import find_card
-from hauberk.models import read_card
+from hauberk.models import WEIGHTS_FILE, read_card
 from hauberk.progress import SILENT, Progress
 from hauberk.report import render
 from hauberk.requirements import Requirement, parse_requirement
 from hauberk.requirements import false_positive_rate as rate_of_metric
 from hauberk.sealing import SealingKeys, open_and_compare, seal
 from hauberk.search import Adversary, Findings, ModelSource, conclude, look_once, prepare, search
-from hauberk.train import WEIGHTS_FILE, PreprocessingKind
+from hauberk.train import PreprocessingKind
 from hauberk.trust import EncryptionKey, Passphrase, SigningKey
 
 DEFAULT_FALSE_POSITIVE_RATE = 0.01

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from hauberk.cli import main
@@ -82,7 +83,11 @@ def test_an_interrupt_leaves_130_and_no_file(tmp_path):
     while not (tmp_path / "detector").exists():  # made just before the training begins
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(0.3)
+    work = psutil.Process(process.pid)
+    begun = work.cpu_times().user
+    while work.cpu_times().user < begun + 1:  # well inside the training, however busy the machine is
+        assert process.poll() is None
+        time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130

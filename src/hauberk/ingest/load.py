@@ -23,10 +23,7 @@ from hauberk.ingest.scan.onnx import MAX_ONNX_BYTES
 from hauberk.ingest.scan.pickle import MAX_PICKLE_BYTES
 from hauberk.ingest.signature import onnx_signature, torch_signature
 from hauberk.ingest.weights import fit, read_checkpoint, read_safetensors
-from hauberk.models import ModelCard, build, read_card
-
-FOLDER_CARD = "detector.json"
-FOLDER_WEIGHTS = "detector.safetensors"
+from hauberk.models import CARD_FILE, WEIGHTS_FILE, ModelCard, build, read_card
 
 _LEGACY_PICKLES = 5  # what torch before 1.6 wrote behind one another
 
@@ -67,7 +64,7 @@ def load_model(
     started = time.perf_counter()
     card = find_card(path, card)
     if path.is_dir():
-        path /= FOLDER_WEIGHTS
+        path /= WEIGHTS_FILE
     known = read_card(card) if card else None
     with PrivateCopy(path) as copy:
         if known and known.weights_sha256 != copy.sha256:
@@ -183,6 +180,6 @@ def find_card(path: Path, card: Path | None = None) -> Path | None:
     if card is not None:
         return card
     if path.is_dir():
-        return path / FOLDER_CARD
+        return path / CARD_FILE
     beside = path.with_suffix(".json")
     return beside if beside.is_file() else None

@@ -17,6 +17,10 @@ from hauberk.files import read_bounded, write_atomically
 from hauberk.measurement import Measurement
 from hauberk.schema import Decision, FeatureSpace, Preprocessing, RecordSchema
 
+CARD_FILE = "detector.json"
+WEIGHTS_FILE = "detector.safetensors"
+"""The two files of a folder that `hauberk train` wrote."""
+
 _MAX_BYTES = 64 << 20  # a schema with a hundred thousand categories stays far below
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hauberk.artifact import OnnxArtifact
 from hauberk.backends import Session
 from hauberk.errors import InputError
 from hauberk.evaluate.footprint import measure_footprint
@@ -141,7 +142,7 @@ def robustness(
             candidate.name: Defender(
                 predictor=stack.enter_context(Session(candidate.core.model)),
                 decision=candidate.decision,
-                twin=_twin(candidate, required=candidate is candidates[0]),
+                twin=_twin_where_possible(candidate, records.features[:1]),
             )
             for candidate in candidates
         }
@@ -161,11 +162,20 @@ def robustness(
     )
 
 
-def _twin(candidate: Candidate, *, required: bool) -> torch.nn.Module | None:
-    """The candidate's differentiable twin; `None` where its graph has an operator that the twin lacks."""
+def twin(core: OnnxArtifact, example: NDArray[np.float32]) -> torch.nn.Module:
+    """The differentiable twin of a core, tried out on features float32 [N, D].
+
+    Raises:
+        InputError: The graph has an operator, or uses one in a way, that the twin lacks.
+    """
+    made = Twin(core).eval()
+    with torch.no_grad():
+        made(torch.from_numpy(example))
+    return made
+
+
+def _twin_where_possible(candidate: Candidate, example: NDArray[np.float32]) -> torch.nn.Module | None:
     try:
-        return Twin(candidate.core).eval()
+        return twin(candidate.core, example)
     except InputError:
-        if required:
-            raise
         return None

@@ -24,6 +24,7 @@ from hauberk.progress import SILENT, Progress
 from hauberk.recipe import Context, LabelledFeatures, Recipe
 from hauberk.schema import Decision, FeatureSpace, Label
 from hauberk.search.candidate import Subject
+from hauberk.search.measuring import twin
 from hauberk.train import PreprocessingKind, fit_preprocessing, labelled
 
 _CALIBRATION_RECORDS = 2000
@@ -98,6 +99,7 @@ def prepare(
     with progress.task("admitting and exporting"):
         loaded = load_model(source.path, card=source.card_path, arch=source.arch, inputs=space.width)
         core = _core(loaded.artifact, context)
+    twin(core, context.calibration[:1])  # what cannot be attacked white-box is refused before hours of work, not after
     return Subject(
         core=core,
         space=space,

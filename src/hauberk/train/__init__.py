@@ -1,13 +1,12 @@
 """Training: the loop, preprocessing fitted to data, and the reference detector."""
 
-from hauberk.train.detector import WEIGHTS_FILE, TrainedDetector, prepare_folder, save_detector, train_detector
+from hauberk.train.detector import TrainedDetector, prepare_folder, save_detector, train_detector
 from hauberk.train.loop import Epoch, TrainingResult, train
 from hauberk.train.objective import Objective, balanced_weights, cross_entropy
 from hauberk.train.options import TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled
 
 __all__ = [
-    "WEIGHTS_FILE",
     "Epoch",
     "Objective",
     "PreprocessingKind",

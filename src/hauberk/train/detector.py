@@ -16,15 +16,12 @@ from hauberk.data.splits import Splits
 from hauberk.errors import InputError
 from hauberk.files import require_writable, write_atomically
 from hauberk.measurement import Measurement, wilson
-from hauberk.models import ModelCard, TrainingRecord, build, write_card
+from hauberk.models import CARD_FILE, WEIGHTS_FILE, ModelCard, TrainingRecord, build, write_card
 from hauberk.progress import SILENT, Progress
 from hauberk.schema import Decision, FeatureSpace
 from hauberk.train.loop import TrainingResult, train
 from hauberk.train.options import TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled
-
-WEIGHTS_FILE = "detector.safetensors"
-CARD_FILE = "detector.json"
 
 
 @dataclass(frozen=True)

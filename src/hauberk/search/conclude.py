@@ -76,14 +76,21 @@ def _verdict(result: SearchResult, look: LastLook) -> str:
     what = f"{recommended.name} is recommended: {show(latency.value, 's')} a record"
     if latency.ratio is not None and latency.ratio.value < 1:
         what += f", {1 / latency.ratio.value:.2f} times as fast as the optimised float32 graph"
+    sentences = [what, _about_requirements(result, look)]
+    if look.lost:
+        sentences.append(f"On the test split it loses what no requirement speaks of: {'; '.join(look.lost)}")
+    return " ".join(f"{sentence}." for sentence in sentences)
+
+
+def _about_requirements(result: SearchResult, look: LastLook) -> str:
     if not look.outcomes:
-        return f"{what}. No requirement was made."
+        return "No requirement was made"
     missed = [outcome.requirement for outcome in look.outcomes if not outcome.holds]
     if missed:
-        return f"{what}. It misses {len(missed)} of {len(look.outcomes)} requirements: {'; '.join(missed)}."
+        return f"It misses {len(missed)} of {len(look.outcomes)} requirements: {'; '.join(missed)}"
     if not result.choice.met:
-        return f"{what}. It misses a requirement on validation data, though not on the test split."
-    return f"{what}. Every requirement holds on the test split."
+        return "It misses a requirement on validation data, though not on the test split"
+    return "Every requirement holds on the test split"
 
 
 def _candidate(candidate: Candidate, result: SearchResult) -> CandidateFindings:

@@ -16,6 +16,7 @@ from hauberk.progress import SILENT, Progress
 from hauberk.requirements import Outcome, Requirement
 from hauberk.search import measuring
 from hauberk.search.candidate import Candidate, Subject
+from hauberk.search.choose import lost_quality
 from hauberk.search.run import SearchResult
 from hauberk.train import labelled
 
@@ -28,6 +29,8 @@ class LastLook:
         test: Measurements of the recommended candidate, by metric name.
         baseline: The same of the baseline.
         outcomes: Every requirement, judged on test figures where they depend on data, else on those of the search.
+        lost: A sentence for every quality that the recommended candidate lost here, against the baseline and beyond the
+            95 % bound, while no requirement speaks of it. Nothing is chosen again for it, but it is told.
         classes: Per-class figures of the recommended candidate.
         margins: Float32 [N], what the recommended candidate answered.
         deployable: The recommended candidate's merged graph, verified against its three parts.
@@ -36,6 +39,7 @@ class LastLook:
     test: Mapping[str, Measurement]
     baseline: Mapping[str, Measurement]
     outcomes: tuple[Outcome, ...]
+    lost: tuple[str, ...]
     classes: tuple[ClassFigures, ...]
     margins: NDArray[np.float32]
     deployable: OnnxArtifact
@@ -71,6 +75,7 @@ def look_once(
         test=test,
         baseline=test_baseline,
         outcomes=tuple(requirement.judge({**recommended.measurements, **test}) for requirement in requirements),
+        lost=lost_quality(test, requirements),
         classes=class_figures(
             labels, splits.test.labels, label.classes, benign=label.benign, seen=np.unique(splits.training.labels)
         ),

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -37,6 +37,8 @@ def with_values(findings, values):
 
 @settings(deadline=None)
 @given(values=st.lists(_values, min_size=1, max_size=8))
+@example(values=[(9.5, 0.0, 2.220446049250313e-16, None)])  # an interval as narrow as float64 can tell
+@example(values=[(2.329230678540979, 0.0, 2.220446049250313e-16, None)])
 @pytest.mark.parametrize("frame", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_everything_lies_inside_the_frame_and_better_is_up_and_left(sample, frame, values):
     plot = draw(make_view(with_values(sample("usual"), values)), frame)

@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -47,10 +47,19 @@ class Lossy(msgspec.Struct, frozen=True, tag="lossy", tag_field="contract"):
 
 Contract = Exact | Close | Lossy
 
+Task = Literal["detection", "classification"]
+"""What logits are for: "detection" tells attack (1) from benign (0) by the sign of the margin; "classification" names
+one of K classes by the largest logit."""
+
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Records in feature space with their targets: features float32 [N, D]; targets int64 [N], 0 benign, 1 attack."""
+    """Records in feature space with their targets.
+
+    Attributes:
+        features: Float32 [N, *shape]: records [N, D], windows [N, T, D], images [N, C, H, W].
+        targets: Int64 [N]; 0 benign and 1 attack, or the class 0..K-1 where the task is classification.
+    """
 
     features: NDArray[np.float32]
     targets: NDArray[np.int64]
@@ -64,11 +73,13 @@ class Context:
     """What steps may use besides the artifact.
 
     Attributes:
-        calibration: Float32 [N, D], training records for calibrating and for verifying.
-        bounds: Float32 [D] twice, the range of each column that the schema admits.
+        calibration: Float32 [N, *shape], training records for calibrating and for verifying.
+        bounds: Float32 [*shape] twice, the range of each feature that the schema admits.
         training: Records to train on; `None` where there are none.
         validation: Records to stop training by.
         benign: Index of the benign logit.
+        threshold: On the margin; where it lies decides which records count as alarms when decisions are compared.
+        task: What the logits are for.
         seed: Seed of everything random in a step.
         threads: Threads that a step may use.
         trained: False asks for the step's result with untrained weights of the final shape, for timing only.
@@ -80,6 +91,8 @@ class Context:
     training: LabelledFeatures | None = None
     validation: LabelledFeatures | None = None
     benign: int = 0
+    threshold: float = 0.0
+    task: Task = "detection"
     seed: int = 0
     threads: int = 1
     trained: bool = True

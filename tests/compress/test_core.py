@@ -57,7 +57,7 @@ def test_a_product_of_two_activations_is_no_linear_layer(as_core):
     ("dtype", "shape", "message"),
     [
         ("float64", ("batch", 20), "float64"),
-        ("float32", ("batch", 4, 5), r"\[batch, 4, 5\]"),
+        ("float32", ("batch",), r"\[batch\]"),
         ("float32", ("batch", "columns"), r"\[batch, columns\]"),
     ],
 )

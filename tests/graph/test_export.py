@@ -15,6 +15,7 @@ from torch import nn
 from hauberk.artifact import TorchArtifact
 from hauberk.errors import InputError
 from hauberk.graph.export import export
+from hauberk.graph.model import run, session
 from hauberk.tensors import Signature, TensorSpec
 
 
@@ -111,11 +112,30 @@ def test_a_module_in_training_mode_is_refused(torch_artifact):
     [
         (),
         (TensorSpec("x", "float64", ("batch", 3)),),
-        (TensorSpec("x", "float32", ("batch", 3, 3)),),
+        (TensorSpec("x", "float32", ("batch",)),),
+        (TensorSpec("x", "float32", ("batch", 3, "time")),),
         (TensorSpec("x", "float32", ("batch", "width")),),
     ],
 )
-def test_only_one_float32_table_is_taken(inputs):
+def test_only_one_float32_input_of_fixed_shape_is_taken(inputs):
     signature = Signature(inputs=inputs, outputs=(TensorSpec("y", "float32", ("batch", 2)),))
-    with pytest.raises(InputError, match=r"only one float32 input \[batch, D\] can be exported"):
+    with pytest.raises(InputError, match=r"expected one float32 \[batch, …\] with every other size a number"):
         export(TorchArtifact(nn.Linear(3, 2).eval(), signature, "0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (4, 3)),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2)), (3, 8, 8)),
+    ],
+    ids=["windows", "images"],
+)
+def test_records_may_have_any_number_of_dimensions(module, shape):
+    signature = Signature((TensorSpec("x", "float32", ("batch", *shape)),), (TensorSpec("y", "float32", ("batch", 2)),))
+    core = export(TorchArtifact(module.eval(), signature, "0" * 64))
+    assert core.signature.inputs == (TensorSpec("features", "float32", ("batch", *shape)),)
+    features = np.random.default_rng(0).random((3, *shape), dtype=np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(features)).numpy()
+    np.testing.assert_allclose(run(session(core.model), {"features": features})[0], expected, rtol=1e-4, atol=1e-5)

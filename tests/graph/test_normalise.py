@@ -105,7 +105,7 @@ def test_sigmoids_on_two_outputs_are_left_alone(graph_artifact, operators):
         ),
         ("(float[N,4] x, float[N,4] z) => (float[N,4] y) { y = Add(x, z) }", "inputs are x float32.*z float32"),
         ("(double[N,4] x) => (double[N,4] y) { y = Neg(x) }", "x float64.*expected one float32"),
-        ("(float[N,4,4] x) => (float[N,4,4] y) { y = Neg(x) }", "expected one float32"),
+        ("(float[N,4,4] x) => (float[N,4,4] y) { y = Neg(x) }", "output is y float32"),
         ("(float[N,D] x) => (float[N,D] y) { y = Neg(x) }", "no fixed width"),
         ("(float[N,4] x) => (int64[N,4] y) { y = Cast<to = 7>(x) }", "output is y int64"),
         ("(float[N,4] x) => (float y) { y = ReduceSum<keepdims=0>(x) }", r"output is y float32 \[\] for 2 records"),

@@ -17,7 +17,7 @@ CONTEXT = Context(calibration=REAL, bounds=(LOW, HIGH))
 
 
 def by_name(context=CONTEXT, *, extremes=True):
-    return {family.name: family.records for family in families(context, 3, extremes=extremes)}
+    return {family.name: family.records for family in families(context, (3,), extremes=extremes)}
 
 
 def test_real_records_are_bounded_and_spread_over_the_whole_set():
@@ -39,7 +39,20 @@ def test_the_boundary_has_both_corners_and_both_ends_of_every_column_that_moves(
 
 def test_the_boundary_is_bounded_for_wide_records():
     wide = Context(calibration=np.zeros((2, 1000), np.float32), bounds=(np.zeros(1000, "f"), np.ones(1000, "f")))
-    assert len(families(wide, 1000, extremes=False)[1].records) == 2 + 2 * 128
+    assert len(families(wide, (1000,), extremes=False)[1].records) == 2 + 2 * 128
+
+
+def test_images_are_tried_too_only_fewer():
+    shape = (3, 224, 224)
+    images = Context(
+        calibration=np.zeros((150, *shape), np.float32), bounds=(np.zeros(shape, "f"), np.ones(shape, "f"))
+    )
+    tried = {family.name: family.records for family in families(images, shape, extremes=True)}
+    assert {records.shape[1:] for records in tried.values()} == {shape}
+    assert 16 <= len(tried["real"]) < 150
+    assert all(records.size <= 1 << 25 for records in tried.values())
+    assert (tried["boundary"][2] == 0).all()
+    assert (tried["boundary"][3] == 1).sum() == 1
 
 
 def test_random_records_lie_within_the_bounds_and_repeat():
@@ -70,4 +83,4 @@ def test_extremes_are_there_only_when_asked_for():
 )
 def test_records_that_do_not_fit_are_refused(context):
     with pytest.raises(InputError, match="verification: "):
-        families(context, 3, extremes=False)
+        families(context, (3,), extremes=False)

@@ -15,7 +15,7 @@ from torch import nn
 from hauberk.artifact import Artifact, Verdict
 from hauberk.errors import InputError
 from hauberk.graph.model import parse, signature_of
-from hauberk.graph.verify import verify
+from hauberk.graph.verify import decisions, verify
 from hauberk.recipe import Close, Context, Contract, Exact, Lossy, Recipe, Step
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,{width}] features) => (float[batch,{outputs}] logits)'
@@ -214,5 +214,19 @@ def test_a_verdict_with_infinities_still_travels_as_json(graph_artifact, context
 
 
 def test_records_of_another_width_are_an_error_not_a_verdict(core, context_of):
-    with pytest.raises(InputError, match="expected at least one with 119 columns"):
+    with pytest.raises(InputError, match=r"expected at least one of shape \[119\]"):
         verify(core, core, Exact(), context_of(57))
+
+
+def test_a_threshold_moves_what_counts_as_the_same_decision():
+    logits = np.array([[0.0, 1.0], [0.0, 3.0]], np.float32)
+    context = Context(calibration=np.zeros((2, 2), np.float32), bounds=(np.zeros(2, "f"), np.ones(2, "f")))
+    assert decisions(logits, context).tolist() == [1, 1]
+    assert decisions(logits, dataclasses.replace(context, threshold=2.0)).tolist() == [0, 1]
+
+
+def test_classification_decides_by_the_largest_logit():
+    logits = np.array([[0.0, 1.0, 3.0], [0.0, -1.0, -3.0], [1.0, 2.0, 0.0]], np.float32)
+    zeros = np.zeros(2, np.float32)
+    context = Context(calibration=np.zeros((2, 2), np.float32), bounds=(zeros, zeros), task="classification")
+    assert decisions(logits, context).tolist() == [2, 0, 1]

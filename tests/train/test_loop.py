@@ -212,3 +212,16 @@ def test_cuda_trains_and_hands_the_module_back_on_the_cpu(precision):
     result = train(module, records(300, 0, noise=0.1), records(100, 1, noise=0.1), options)
     assert result.best.validation_accuracy > 0.95
     assert {parameter.device.type for parameter in module.parameters()} == {"cpu"}
+
+
+def test_images_of_several_classes_are_learned_by_their_largest_logit():
+    random = np.random.default_rng(0)
+    targets = np.arange(120) % 3
+    images = 0.3 * random.standard_normal((120, 1, 4, 4))
+    images[np.arange(120), 0, targets, targets] += 3
+    split = LabelledFeatures(images.astype(np.float32), targets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    options = TrainingOptions(epochs=20, batch_size=16, learning_rate=0.01, task="classification")
+    assert train(module, split, split, options).best.validation_accuracy == 1

@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from hauberk.errors import InputError
 from hauberk.schema import Decision
 from hauberk.train import balanced_weights, cross_entropy
-from hauberk.train.objective import margin
+from hauberk.train.objective import class_balanced_weights, margin, softmax_cross_entropy
 
 TARGETS = hnp.arrays(np.int64, st.integers(2, 200), elements=st.integers(0, 1)).filter(lambda t: 0 < t.sum() < len(t))
 
@@ -62,3 +62,23 @@ def test_the_margin_is_that_of_the_decision(logits, benign):
     benign %= logits.shape[1]
     expected = Decision(outputs=logits.shape[1], benign=benign).margin(logits)
     np.testing.assert_allclose(margin(torch.tensor(logits), benign).numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+@given(hnp.arrays(np.int64, st.integers(6, 200), elements=st.integers(0, 2)).filter(lambda t: len(set(t)) == 3))
+def test_class_weights_are_those_of_scikit_learn(targets):
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=targets)
+    np.testing.assert_allclose(class_balanced_weights(targets, 3), expected)
+
+
+@pytest.mark.parametrize(("targets", "says"), [([0, 1, 3], "has 3 logits"), ([0, 2, 2], "class 1 has no training")])
+def test_classes_that_do_not_fit_the_logits_are_refused(targets, says):
+    with pytest.raises(InputError, match=says):
+        class_balanced_weights(np.array(targets, np.int64), 3)
+
+
+def test_softmax_cross_entropy_is_the_closed_form():
+    logits, targets, weights = np.array([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]]), np.array([1, 0]), np.array([2.0, 1.0, 1.0])
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[[0, 1], targets]
+    expected = (weights[targets] * losses).sum() / weights[targets].sum()
+    tensors = torch.tensor(logits), torch.tensor(targets), torch.tensor(weights)
+    assert float(softmax_cross_entropy(*tensors)) == pytest.approx(expected, rel=1e-6)

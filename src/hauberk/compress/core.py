@@ -1,7 +1,8 @@
 """What every compression step does before and after its own work: read the core, check the records, hand back a core.
 
-The core of a detector is a graph with one input "features" float32 [batch, D] and one output "logits" float32
-[batch, K]. A step keeps that signature whatever it does inside.
+The core of a detector is a graph with one input "features" float32 [batch, *shape] (records [batch, D], windows
+[batch, T, D], images [batch, C, H, W]) and one output "logits" float32 [batch, K]. A step keeps that
+signature whatever it does inside.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedN
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.errors import InputError
 from hauberk.graph.check import check_model
-from hauberk.graph.model import parse
+from hauberk.graph.model import describe, parse, record_shape
 from hauberk.graph.passes.strip_metadata import strip
 from hauberk.recipe import Context
 
@@ -73,9 +74,9 @@ class Core:
     model: onnx.ModelProto
 
     @property
-    def width(self) -> int:
-        """D, the number of features that the core takes."""
-        return int(self.artifact.signature.inputs[0].shape[1])
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one record that the core takes: (D,), (T, D) or (C, H, W)."""
+        return record_shape(self.artifact.signature, self.step)
 
     @property
     def outputs(self) -> int:
@@ -124,7 +125,7 @@ class Core:
         return layers
 
     def calibration(self, context: Context) -> NDArray[np.float32]:
-        """The calibration records, float32 [N, D], known to fit the core.
+        """The calibration records, float32 [N, *shape], known to fit the core.
 
         Raises:
             InputError: Wrong shape or dtype, fewer than `FEWEST_RECORDS` records, or values that are not finite.
@@ -141,21 +142,20 @@ class Core:
         """Check that records fit the core; `kind` names them in messages ("calibration", "training", …).
 
         Raises:
-            InputError: Not float32 [N, D], or values that are not finite.
+            InputError: Not float32 [N, *shape], or values that are not finite.
         """
-        if features.dtype != np.float32 or features.ndim != 2:
-            shape = list(features.shape)
+        if features.dtype != np.float32 or features.ndim != 1 + len(self.shape):
+            sizes = ", ".join(["records", *(["features"] if len(self.shape) == 1 else map(str, self.shape))])
             raise InputError(
-                f"{self.step}: {kind} records are {features.dtype} {shape}, not float32 [records, features]"
+                f"{self.step}: {kind} records are {features.dtype} {list(features.shape)}, not float32 [{sizes}]"
             )
-        if features.shape[1] != self.width:
-            raise InputError(
-                f"{self.step}: {kind} records have {features.shape[1]} features, the model takes {self.width}"
-            )
-        broken = np.argwhere(~np.isfinite(features))
-        if len(broken):
-            row, column = broken[0]
-            raise InputError(f"{self.step}: {kind} record {row} holds {features[row, column]} in feature {column}")
+        if features.shape[1:] != self.shape:
+            got, needed = ("×".join(map(str, shape)) for shape in (features.shape[1:], self.shape))
+            raise InputError(f"{self.step}: {kind} records have {got} features, the model takes {needed}")
+        if not np.isfinite(features).all():
+            row, *place = np.argwhere(~np.isfinite(features))[0]
+            where = ", ".join(map(str, place))
+            raise InputError(f"{self.step}: {kind} record {row} holds {features[row, *place]} in feature {where}")
 
     def finished(self, model: onnx.ModelProto) -> OnnxArtifact:
         """Seal the step's result: dead parts and all metadata dropped, checked, under the signature it came with.
@@ -174,7 +174,7 @@ def read_core(artifact: Artifact, step: str) -> Core:
     """Take the core into hand for the step of that name.
 
     Raises:
-        InputError: Not an ONNX graph with one float32 input [batch, D] and one float32 output [batch, K].
+        InputError: Not an ONNX graph with one float32 input [batch, *shape] and one float32 output [batch, K].
     """
     if not isinstance(artifact, OnnxArtifact):
         raise InputError(f"{step}: works on an exported graph, got a torch module; export it first")
@@ -182,10 +182,10 @@ def read_core(artifact: Artifact, step: str) -> Core:
     if len(artifact.signature.inputs) != 1 or len(artifact.signature.outputs) != 1:
         names = ", ".join(tensor.name for tensor in ends)
         raise InputError(f"{step}: needs a core with one input and one output, got {names}; compress before merging")
-    for tensor in ends:
-        if tensor.dtype != "float32" or len(tensor.shape) != 2 or isinstance(tensor.shape[1], str):
-            shape = ", ".join(str(size) for size in tensor.shape)
-            raise InputError(f"{step}: {tensor.name!r} is {tensor.dtype} [{shape}], not float32 [batch, columns]")
+    record_shape(artifact.signature, step)
+    logits = artifact.signature.outputs[0]
+    if logits.dtype != "float32" or len(logits.shape) != 2 or isinstance(logits.shape[1], str):
+        raise InputError(f"{step}: {describe(logits)} is not float32 [batch, logits]")
     model = ir.from_proto(parse(artifact.model))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     return Core(step=step, artifact=artifact, model=ir.to_proto(model))

@@ -1,4 +1,4 @@
-"""A torch module becomes a core graph: `features` float32 [batch, D] in, `logits` float32 [batch, K] out."""
+"""A torch module becomes a core graph: `features` float32 [batch, *shape] in, `logits` float32 [batch, K] out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.errors import InputError
-from hauberk.graph.model import BATCH, OPSET, SIZE_LIMIT, one_line, signature_of
+from hauberk.graph.model import BATCH, OPSET, SIZE_LIMIT, one_line, record_shape, signature_of
 from hauberk.graph.normalise import as_core, normalise
 
 __all__ = ["export", "normalise"]
@@ -25,15 +25,15 @@ def export(artifact: TorchArtifact) -> OnnxArtifact:
     """Turn a torch module into a core graph, weights inline, batch dimension free, opset and IR version pinned.
 
     Args:
-        artifact: A module in evaluation mode with one float32 input [N, D] and one output [N, K] or, for a single
+        artifact: A module in evaluation mode with one float32 input [N, *shape] and one output [N, K] or, for a single
             logit, [N].
 
     Returns:
         The core graph, checked, with the origin and the history of `artifact`.
 
     Raises:
-        InputError: The module is in training mode, does not take float32 [N, D], has more weights than fit inline, or
-            does something that the exporter cannot express.
+        InputError: The module is in training mode, does not take float32 [N, *shape], has more weights than fit
+            inline, or does something that the exporter cannot express.
     """
     module = artifact.module
     what = type(module).__name__
@@ -42,7 +42,7 @@ def export(artifact: TorchArtifact) -> OnnxArtifact:
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size >= SIZE_LIMIT:
         raise InputError(f"{what}: {size / 1e9:.1f} GB of weights; above 2 GB export is not supported yet")
-    example = torch.zeros(2, _width(artifact))
+    example = torch.zeros(2, *record_shape(artifact.signature, what))
     _try(module, example, what)
     proto = _exported(module, example, what)
     core = OnnxArtifact(proto.SerializeToString(), signature_of(proto), artifact.origin, artifact.history)
@@ -50,17 +50,6 @@ def export(artifact: TorchArtifact) -> OnnxArtifact:
         return as_core(core)
     except InputError as error:
         raise InputError(f"{what}: the exported graph is no detector's core: {error}") from error
-
-
-def _width(artifact: TorchArtifact) -> int:
-    """D, from the artifact's signature."""
-    inputs = artifact.signature.inputs
-    if len(inputs) == 1 and inputs[0].dtype == "float32" and len(inputs[0].shape) == 2:
-        width = inputs[0].shape[1]
-        if isinstance(width, int) and width > 0:
-            return width
-    described = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in inputs) or "none"
-    raise InputError(f"module with inputs {described}: only one float32 input [batch, D] can be exported")
 
 
 def _try(module: nn.Module, example: torch.Tensor, what: str) -> None:

@@ -65,6 +65,32 @@ def artifact(model: bytes) -> OnnxArtifact:
     return OnnxArtifact(model=model, signature=signature_of(parse(model)), origin=hashlib.sha256(model).hexdigest())
 
 
+def record_shape(signature: Signature, what: str) -> tuple[int, ...]:
+    """The shape of one record of a core: (D,), (T, D) or (C, H, W).
+
+    Args:
+        signature: One input, float32 [batch, *shape] with every size but the batch fixed.
+        what: Who asks, for the message.
+
+    Raises:
+        InputError: Another number of inputs, another dtype, or a size that is left open.
+    """
+    inputs = signature.inputs
+    if len(inputs) == 1 and inputs[0].dtype == "float32" and len(inputs[0].shape) >= 2:
+        shape = tuple(size for size in inputs[0].shape[1:] if isinstance(size, int) and size > 0)
+        if len(shape) == len(inputs[0].shape) - 1:
+            return shape
+    shown = ", ".join(map(describe, inputs)) or "none"
+    raise InputError(
+        f"{what}: inputs are {shown}; expected one float32 [batch, …] with every other size a number above 0"
+    )
+
+
+def describe(spec: TensorSpec) -> str:
+    """A tensor as messages show it: `'features' float32 [batch, 41]`."""
+    return f"{spec.name!r} {spec.dtype} [{', '.join(map(str, spec.shape))}]"
+
+
 def onnx_only(artifact: Artifact, step: str) -> OnnxArtifact:
     """The artifact, if it is a graph.
 

@@ -40,10 +40,11 @@ _BATCHES = (1, 2, 257)
 
 
 def normalise(artifact: OnnxArtifact) -> OnnxArtifact:
-    """Turn a user's ONNX model into a core graph: `features` float32 [batch, D] to `logits` float32 [batch, K].
+    """Turn a user's ONNX model into a core graph: `features` float32 [batch, *shape] to `logits` float32 [batch, K].
 
     Args:
-        artifact: One float32 input with two dimensions, the second one fixed; one float output [N, K] or [N].
+        artifact: One float32 input with two dimensions or more, all but the first fixed; one float output
+            [N, K] or [N].
 
     Returns:
         The core graph, checked, with the origin and the history of `artifact`.
@@ -64,7 +65,7 @@ def as_core(artifact: OnnxArtifact, *, take_off_link: bool = False) -> OnnxArtif
     proto = _at_pinned_version(proto, source)
     output = _output_of(proto, source)
     proto = _reshaped(proto, output, take_off_link=take_off_link)
-    _free_batch(proto, width=int(source.shape[1]), logits=1 if output.ndim == 1 else output.shape[1])
+    _free_batch(proto, shape=_record(source), logits=1 if output.ndim == 1 else output.shape[1])
     model = proto.SerializeToString()
     check_model(model)
     return replace(artifact, model=model, signature=signature_of(proto))
@@ -87,7 +88,7 @@ def _drop_initializers_from_inputs(proto: onnx.ModelProto) -> None:
 
 
 def _check_input(proto: onnx.ModelProto) -> TensorSpec:
-    """The one input, float32 with two dimensions and a fixed width; and that there is one output."""
+    """The one input, float32 [batch, *shape] with a fixed shape; and that there is one output."""
     names = [value.name for value in proto.graph.output]
     if len(names) != 1:
         raise InputError(
@@ -96,9 +97,9 @@ def _check_input(proto: onnx.ModelProto) -> TensorSpec:
         )
     inputs = [spec_of(value) for value in proto.graph.input]
     described = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in inputs) or "none"
-    if len(inputs) != 1 or inputs[0].dtype != "float32" or len(inputs[0].shape) != 2:
-        raise InputError(f"ONNX model: inputs are {described}; expected one float32 [batch, D]")
-    if not isinstance(inputs[0].shape[1], int) or inputs[0].shape[1] < 1:
+    if len(inputs) != 1 or inputs[0].dtype != "float32" or len(inputs[0].shape) < 2:
+        raise InputError(f"ONNX model: inputs are {described}; expected one float32 [batch, D] or [batch, …]")
+    if any(isinstance(size, str) or size < 1 for size in inputs[0].shape[1:]):
         raise InputError(
             f"ONNX model: input {described} has no fixed width; expected float32 [batch, D] with D a number"
         )
@@ -107,9 +108,14 @@ def _check_input(proto: onnx.ModelProto) -> TensorSpec:
 
 def _sample(source: TensorSpec) -> dict[str, NDArray[np.generic]]:
     """Random records in [0, 1), as many as a fixed batch dimension asks for."""
-    batch, width = source.shape
+    batch = source.shape[0]
     records = batch if isinstance(batch, int) else 2
-    return {source.name: np.random.default_rng(0).random((records, int(width)), dtype=np.float32)}
+    return {source.name: np.random.default_rng(0).random((records, *_record(source)), dtype=np.float32)}
+
+
+def _record(source: TensorSpec) -> tuple[int, ...]:
+    """The shape of one record of a checked input."""
+    return tuple(int(size) for size in source.shape[1:])
 
 
 def _at_pinned_version(proto: onnx.ModelProto, source: TensorSpec) -> onnx.ModelProto:
@@ -201,20 +207,20 @@ def _values(graph: ir.Graph) -> Iterator[ir.Value]:
                 yield from attribute.as_graph().initializers.values()
 
 
-def _free_batch(proto: onnx.ModelProto, *, width: int, logits: int) -> None:
+def _free_batch(proto: onnx.ModelProto, *, shape: tuple[int, ...], logits: int) -> None:
     """Declare the batch free and see that it is: no operator may insist on one number of records."""
     graph = proto.graph
     del graph.value_info[:]  # intermediate shapes may hold the fixed batch; they are inferred again where needed
-    graph.input[0].CopyFrom(value_info(TensorSpec("features", "float32", (BATCH, width))))
+    graph.input[0].CopyFrom(value_info(TensorSpec("features", "float32", (BATCH, *shape))))
     graph.output[0].CopyFrom(value_info(TensorSpec("logits", "float32", (BATCH, logits))))
     runner = session(proto.SerializeToString())
     for records in _BATCHES:
         try:
-            shape = run(runner, {"features": np.zeros((records, width), dtype=np.float32)})[0].shape
+            answer = run(runner, {"features": np.zeros((records, *shape), dtype=np.float32)})[0].shape
         except InputError as error:
             raise InputError(f"ONNX model: no free batch dimension; a batch of {records} fails: {error}") from error
-        if shape != (records, logits):
+        if answer != (records, logits):
             raise InputError(
-                f"ONNX model: no free batch dimension; a batch of {records} gives an output of shape {list(shape)},"
+                f"ONNX model: no free batch dimension; a batch of {records} gives an output of shape {list(answer)},"
                 f" expected {[records, logits]}"
             )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hauberk.artifact import Artifact, OnnxArtifact, Verdict
 from hauberk.errors import InputError
 from hauberk.graph.compare import Outputs, Tally
-from hauberk.graph.model import one_line, parse, run, session, signature_of
+from hauberk.graph.model import describe, one_line, parse, record_shape, run, session, signature_of
 from hauberk.graph.records import Family, families
 from hauberk.recipe import Context, Contract, Exact, Lossy
 from hauberk.schema.decision import Decision
@@ -41,10 +41,10 @@ def verify(before: Artifact, after: Artifact, contract: Contract, context: Conte
     """Compare an artifact before and after a step; satisfies `hauberk.recipe.Verifier`.
 
     Args:
-        before: The step's input, with one input float32 [batch, D] and one output [batch, K].
+        before: The step's input, with one input float32 [batch, *shape] and one output [batch, K].
         after: The step's output.
         contract: What the step promised.
-        context: Real records and bounds; `benign` tells which logit decides.
+        context: Real records and bounds; `task`, `benign` and `threshold` tell how logits decide.
 
     Returns:
         The verdict. A result that no longer loads or runs is a broken contract, not an error.
@@ -52,14 +52,14 @@ def verify(before: Artifact, after: Artifact, contract: Contract, context: Conte
     Raises:
         InputError: `before` does not run, or the context's records do not fit it.
     """
-    tried = families(context, _width(before.signature), extremes=isinstance(contract, Exact))
+    tried = families(context, record_shape(before.signature, "verification"), extremes=isinstance(contract, Exact))
     tally = Tally(contract)
     try:
         _check_signature(before.signature, after)
         real = _compare(before, after, tried, tally)
     except _Broken as broken:
         return Verdict(False, tally.compared, 0.0, 0.0, "", str(broken))  # noqa: FBT003 - a struct's first field
-    return _judge(tally, *real, context.benign)
+    return _judge(tally, *real, context)
 
 
 def _compare(
@@ -88,11 +88,9 @@ def _compare(
     return np.concatenate(olds).astype(np.float32), np.concatenate(news).astype(np.float32)
 
 
-def _judge(tally: Tally, old: NDArray[np.float32], new: NDArray[np.float32], benign: int) -> Verdict:
+def _judge(tally: Tally, old: NDArray[np.float32], new: NDArray[np.float32], context: Context) -> Verdict:
     """The verdict on everything that was compared; `old` and `new` are logits [N, K] of the real records."""
-    decision = Decision(outputs=old.shape[1], benign=benign)
-    with np.errstate(invalid="ignore", over="ignore"):
-        agreement = float(np.mean((decision.margin(old) >= 0) == (decision.margin(new) >= 0)))
+    agreement = float(np.mean(decisions(old, context) == decisions(new, context)))
     reason = ""
     if tally.fault is not None:
         reason = f"{tally.fault}; contract {_show(tally.contract)}"
@@ -109,6 +107,17 @@ def _judge(tally: Tally, old: NDArray[np.float32], new: NDArray[np.float32], ben
         worst_input=worst.where if worst else "",
         reason=reason,
     )
+
+
+def decisions(logits: NDArray[np.float32], context: Context) -> NDArray[np.int64]:
+    """What logits [N, K] decide, int64 [N]: 0 or 1 (alarm) in detection, the class in classification."""
+    if context.task == "classification":
+        classes: NDArray[np.int64] = logits.argmax(axis=1)
+        return classes
+    decision = Decision(outputs=logits.shape[1], benign=context.benign)
+    with np.errstate(invalid="ignore", over="ignore"):
+        alarms: NDArray[np.int64] = (decision.margin(logits) >= context.threshold).astype(np.int64)
+    return alarms
 
 
 def _loss(contract: Lossy, agreement: float, old: NDArray[np.float32], new: NDArray[np.float32]) -> str:
@@ -134,16 +143,6 @@ def _show(contract: Contract) -> str:
     fields = {name: getattr(contract, name) for name in contract.__struct_fields__}
     shown = ", ".join(f"{name}={value:g}" for name, value in fields.items() if value is not None)
     return f"{contract.__struct_config__.tag}({shown})" if shown else str(contract.__struct_config__.tag)
-
-
-def _width(signature: Signature) -> int:
-    """D, for models that verification can feed."""
-    if len(signature.inputs) == 1 and len(signature.inputs[0].shape) == 2:
-        width = signature.inputs[0].shape[1]
-        if signature.inputs[0].dtype == "float32" and isinstance(width, int):
-            return width
-    shown = ", ".join(_describe(spec) for spec in signature.inputs)
-    raise InputError(f"verification: inputs are {shown}; only one float32 input [batch, D] can be verified")
 
 
 def _runner(artifact: Artifact) -> Runner:
@@ -182,17 +181,13 @@ def _check_signature(expected: Signature, after: Artifact) -> None:
             ("outputs", expected.outputs, signature.outputs),
         ):
             if list(map(_fixed, wanted)) != list(map(_fixed, got)):
-                was, now = (", ".join(map(_describe, specs)) or "none" for specs in (wanted, got))
+                was, now = (", ".join(map(describe, specs)) or "none" for specs in (wanted, got))
                 raise _Broken(f"{kind} were {was} and became {now}")
 
 
 def _fixed(spec: TensorSpec) -> tuple[str, str, tuple[int | None, ...]]:
     """What must not change: the names that free dimensions happen to have may."""
     return spec.name, spec.dtype, tuple(size if isinstance(size, int) else None for size in spec.shape)
-
-
-def _describe(spec: TensorSpec) -> str:
-    return f"{spec.name!r} {spec.dtype} [{', '.join(map(str, spec.shape))}]"
 
 
 def _check_layout(names: tuple[str, ...], old: Outputs, new: Outputs, where: str) -> None:

@@ -14,10 +14,18 @@ from torch import Tensor, nn
 from hauberk.errors import InputError
 from hauberk.progress import SILENT, Progress
 from hauberk.recipe import LabelledFeatures
-from hauberk.train.objective import Objective, balanced_weights, cross_entropy, margin
+from hauberk.train.objective import (
+    Objective,
+    balanced_weights,
+    class_balanced_weights,
+    cross_entropy,
+    margin,
+    softmax_cross_entropy,
+)
 from hauberk.train.options import TrainingOptions, torch_device
 
-_EVALUATION_BATCH = 65_536
+_EVALUATION_VALUES = 1 << 23
+"""Numbers that are evaluated at once: 65,536 records of 128 features, or 55 images of 3×224×224."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +75,8 @@ def train(
     afterwards, also when the training is interrupted.
 
     Args:
-        module: Maps features float32 [N, D] to logits [N, K].
-        training: Records to learn from; both classes occur.
+        module: Maps features float32 [N, *shape] to logits [N, K].
+        training: Records to learn from; every class occurs.
         validation: Records to stop by.
         options: How to train.
         objective: What to minimise; by default the class-weighted cross-entropy.
@@ -128,8 +136,8 @@ class _Run:
         self.module = module.to(device)
         self.features, self.targets = _tensors(training, device)
         self.validation = _tensors(validation, device)
-        pair = balanced_weights(training.targets) if options.class_weights else (1.0, 1.0)
-        self.weights = torch.tensor(pair, dtype=torch.float32, device=device)
+        weights = _class_weights(module, self.features, training, options)
+        self.weights = torch.tensor(weights, dtype=torch.float32, device=device)
         self.options = options
         self.objective = objective or self._default_objective
         self.optimiser = torch.optim.AdamW(
@@ -138,7 +146,17 @@ class _Run:
         self.order = torch.Generator().manual_seed(options.seed)
 
     def _default_objective(self, module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:  # noqa: ARG002
-        return cross_entropy(module(features).float(), targets, self.weights, self.options.benign)
+        return self._cross_entropy(module(features).float(), targets)
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.options.task == "classification":
+            return softmax_cross_entropy(logits, targets, self.weights)
+        return cross_entropy(logits, targets, self.weights, self.options.benign)
+
+    def _decisions(self, logits: Tensor) -> Tensor:
+        if self.options.task == "classification":
+            return logits.argmax(dim=1)
+        return (margin(logits, self.options.benign) >= 0).to(torch.int64)
 
     def epoch(self, number: int) -> Epoch:
         """Go once over the training records, then look at the validation records."""
@@ -165,18 +183,30 @@ class _Run:
         return float(total) / len(order)
 
     def _evaluate(self) -> tuple[float, float]:
-        """Validation loss and accuracy at a margin of 0."""
+        """Validation loss, and accuracy at a margin of 0 or by the largest logit."""
         self.module.eval()
         features, targets = self.validation
+        batch = max(1, _EVALUATION_VALUES // max(1, features[0].numel()))
         with torch.inference_mode(), self._autocast():
-            logits = torch.cat([self.module(batch).float() for batch in torch.split(features, _EVALUATION_BATCH)])
-        loss = cross_entropy(logits, targets, self.weights, self.options.benign)
-        hits = (margin(logits, self.options.benign) >= 0) == targets.bool()
-        return float(loss), float(hits.float().mean())
+            logits = torch.cat([self.module(batch).float() for batch in torch.split(features, batch)])
+        hits = self._decisions(logits) == targets
+        return float(self._cross_entropy(logits, targets)), float(hits.float().mean())
 
     def _autocast(self) -> torch.autocast:
         bfloat16 = self.options.precision == "bfloat16"
         return torch.autocast(self.features.device.type, dtype=torch.bfloat16, enabled=bfloat16)
+
+
+def _class_weights(
+    module: nn.Module, features: Tensor, training: LabelledFeatures, options: TrainingOptions
+) -> tuple[float, ...]:
+    """One weight a class: all alike in their sum, or all 1."""
+    if options.task == "detection":
+        return balanced_weights(training.targets) if options.class_weights else (1.0, 1.0)
+    with torch.inference_mode():
+        classes = int(module.eval()(features[:1]).shape[1])
+    weights = class_balanced_weights(training.targets, classes)
+    return weights if options.class_weights else (1.0,) * classes
 
 
 def _tensors(records: LabelledFeatures, device: torch.device) -> tuple[Tensor, Tensor]:

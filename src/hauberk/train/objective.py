@@ -35,6 +35,37 @@ def balanced_weights(targets: NDArray[np.int64]) -> tuple[float, float]:
     return records / (2 * (records - attacks)), records / (2 * attacks)
 
 
+def class_balanced_weights(targets: NDArray[np.int64], classes: int) -> tuple[float, ...]:
+    """Weights that make all classes count alike, `N / (K * N_class)`.
+
+    Args:
+        targets: Int64 [N], classes 0..K-1.
+        classes: K.
+
+    Raises:
+        InputError: A class does not occur, or one occurs that the model has no logit for.
+    """
+    if targets.min() < 0 or targets.max() >= classes:
+        raise InputError(
+            f"the training records have classes {targets.min()} to {targets.max()}; the model has {classes} logits"
+        )
+    counts = np.bincount(targets, minlength=classes)
+    if not counts.all():
+        raise InputError(f"class {int(counts.argmin())} has no training record; every class needs some")
+    return tuple(float(len(targets) / (classes * count)) for count in counts)
+
+
+def softmax_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted softmax cross-entropy over K classes, in nats, averaged over the sum of weights.
+
+    Args:
+        logits: [N, K].
+        targets: Int64 [N], 0..K-1.
+        weights: [K].
+    """
+    return nn.functional.cross_entropy(logits, targets, weight=weights.to(logits.dtype))
+
+
 def margin(logits: Tensor, benign: int) -> Tensor:
     """Log-odds of attack [N] of logits [N, K], as `hauberk.schema.Decision.margin` defines them."""
     if logits.shape[1] == 1:

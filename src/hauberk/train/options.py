@@ -8,6 +8,7 @@ import msgspec
 import torch
 
 from hauberk.errors import InputError
+from hauberk.recipe import Task
 
 _MOST = (1 << 63) - 1  # torch counts in 64 bits
 _MOST_THREADS = 1024  # asked for a hundred thousand, OpenMP ends the process without a word
@@ -24,8 +25,9 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         learning_rate: Of AdamW, above 0.
         weight_decay: Of AdamW, at least 0.
         patience: Epochs without a lower validation loss after which training stops, at least 1.
-        class_weights: Weigh both classes alike, however rare one is.
+        class_weights: Weigh all classes alike, however rare one is.
         benign: Index of the benign logit.
+        task: What the logits are for; see `hauberk.recipe.Task`.
         seed: Seed of the order of batches and of everything random in the module.
         threads: Threads that torch may use, at most 1,024; on the CPU the same seed and threads give the same weights
             bit for bit.
@@ -43,6 +45,7 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     patience: int = 10
     class_weights: bool = True
     benign: int = 0
+    task: Task = "detection"
     seed: int = 0
     threads: int = 1
     device: str = "cpu"

@@ -71,7 +71,7 @@ class Distill(Step, frozen=True, kw_only=True, tag="distill"):
         core = read_core(artifact, self.name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
-            student = TabularMLP(core.width, self.widths, core.outputs).eval()
+            student = TabularMLP(_width(core), self.widths, core.outputs).eval()
         if context.trained:
             self._train(student, core, context)
         source = core.artifact
@@ -100,6 +100,13 @@ class Distill(Step, frozen=True, kw_only=True, tag="distill"):
             threads=context.threads,
         )
         train(student, training, validation, options, objective=objective, progress=context.progress)
+
+
+def _width(core: Core) -> int:
+    """D; the student takes records with columns and nothing else."""
+    if len(core.shape) != 1:
+        raise InputError(f"{core.step}: the model takes {list(core.shape)} a record; a TabularMLP takes [D]")
+    return core.shape[0]
 
 
 def distillation(teacher: Tensor, *, temperature: float, alpha: float, weights: Tensor, benign: int = 0) -> Objective:

@@ -76,7 +76,7 @@ CASES: dict[str, tuple[str, str]] = {
     "Cast to double": (CLOSE, f"h = Cast<to=11>(features) e = Exp(h) {Y} Cast<to=1>(e)"),
     "Cast to int64": (EQUAL, f"h = Cast<to=7>(features) {Y} Cast<to=1>(h)"),
     "Cast to bool": (EQUAL, f"h = Cast<to=9>(features) {Y} Cast<to=1>(h)"),
-    "Cast of integers": (EQUAL, f"h = Cast<to=6>(i_pick) f = Cast<to=1>(h) {Y} MatMul(features, w)"),
+    "Cast of integers": (EQUAL, f"h = Cast<to=6>(i_pick) {Y} Cast<to=1>(h)"),
     "Clip": (CLOSE, f"{Y} Clip(features, minus, two)"),
     "Clip above": (CLOSE, f'{Y} Clip(features, "", two)'),
     "Clip nothing": (CLOSE, f"{Y} Clip(features)"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,8 @@ class _Call(NamedTuple):
     node: Node
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    spent: tuple[str, ...]
+    """Tensors that nobody needs after this call; a long graph must not keep every one of them alive."""
 
 
 class Twin(nn.Module):
@@ -61,34 +64,94 @@ class Twin(nn.Module):
     Args:
         artifact: One float input and one output; the core of a detector, quantized or not.
 
+    Attributes:
+        on_tensor: Functions by the name of a tensor in the graph, whether input, weight or result of a node. Each is
+            given its tensor as soon as there is one and returns what the graph goes on with, of the same shape: fake
+            quantization, masks, statistics. Empty at first. Functions that are modules are not submodules of the twin.
+
     Raises:
         InputError: The graph has other inputs or outputs, is older than opset 13, or has an operator that the twin does
             not know; the message names operator and node.
     """
 
+    on_tensor: dict[str, Callable[[Tensor], Tensor]]
+
     def __init__(self, artifact: OnnxArtifact) -> None:
         super().__init__()
+        self._artifact = artifact
+        self.on_tensor = {}
         proto = _prepared(artifact)
         self._input, self._output = proto.graph.input[0].name, proto.graph.output[0].name
-        types = _types(proto)
-        self._calls = tuple(_call(node, types, self._input) for node in proto.graph.node)
+        self._calls = _calls(proto)
         self._names: dict[str, str] = {}
         constants = _constants_of_layers(proto.graph)
         for tensor in proto.graph.initializer:
             self._hold(tensor.name, numpy_helper.to_array(tensor), weight=tensor.name not in constants)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits float32 [N, K] of features float32 [N, D]."""
+        """Logits float32 [N, K] of features float32 [N, *shape]."""
+        return self._run(features, (self._output,))[self._output]
+
+    def capture(self, features: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Tensors of the graph on the way from features to logits, with gradients.
+
+        Args:
+            features: Float32 [N, *shape].
+            names: Names of tensors in the graph: its input, weights, results of nodes, the output ("logits") itself.
+
+        Returns:
+            By name, as they are after the function that `on_tensor` has for them.
+
+        Raises:
+            InputError: The graph has no tensor of that name.
+        """
+        wanted = tuple(names)
+        known = {self._input, *self._names}.union(*(call.outputs for call in self._calls))
+        for name in wanted:
+            if not name or name not in known:
+                raise InputError(f"twin: the graph has no tensor {name!r}")
+        return self._run(features, wanted)
+
+    def to_artifact(self) -> OnnxArtifact:
+        """The graph with the present values of parameters and buffers; signature, origin and history stay.
+
+        Names and element types are those of the original: what the file holds in half precision is rounded to it again.
+        Untouched tensors keep their bytes.
+
+        Raises:
+            InputError: A parameter was given another shape.
+        """
+        proto = _prepared(self._artifact)
+        for tensor in proto.graph.initializer:
+            original = numpy_helper.to_array(tensor)
+            held = self.tensor(tensor.name).detach().cpu()
+            if tuple(held.shape) != original.shape:
+                got, needed = list(held.shape), list(original.shape)
+                raise InputError(f"twin: {tensor.name!r} is now of shape {got}; the graph has {needed}")
+            if not torch.equal(held, _to_torch(original)):
+                tensor.CopyFrom(numpy_helper.from_array(held.numpy().astype(original.dtype), tensor.name))
+        return replace(self._artifact, model=proto.SerializeToString(deterministic=True))
+
+    def _run(self, features: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+        """Run every node; keep the tensors that are wanted."""
         values: dict[str, Tensor | None] = {"": None, self._input: features}
         values.update({name: getattr(self, held) for name, held in self._names.items()})
-        for function, node, inputs, outputs in self._calls:
+        hooks = self.on_tensor
+        for name in hooks.keys() & values.keys():
+            values[name] = _hooked(hooks[name], values[name])
+        kept = {name: values[name] for name in wanted if name in values}
+        for function, node, inputs, outputs, spent in self._calls:
             result = function(node, *(values[name] for name in inputs))
             results = result if isinstance(result, tuple) else (result,)
-            values.update(zip(outputs, results, strict=False))  # optional outputs that nobody asked for
-        logits = values[self._output]
-        if logits is None:
-            raise InputError(f"twin: the graph computes no {self._output!r}")
-        return logits
+            if len(results) < len(outputs):
+                raise node.unsupported(f"the output {outputs[len(results)]!r}")
+            for name, value in zip(outputs, results, strict=False):  # optional outputs that nobody asked for
+                values[name] = _hooked(hooks[name], value) if name in hooks else value
+                if name in wanted:
+                    kept[name] = values[name]
+            for name in spent:
+                values.pop(name, None)
+        return {name: value for name, value in kept.items() if value is not None}
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer that holds the tensor of that name in the graph.
@@ -143,7 +206,26 @@ def _types(proto: onnx.ModelProto) -> dict[str, int]:
     return declared | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
-def _call(proto: onnx.NodeProto, types: dict[str, int], graph_input: str) -> _Call:
+def _hooked(function: Callable[[Tensor], Tensor], value: Tensor | None) -> Tensor | None:
+    """What a function of `on_tensor` makes of a tensor that is there."""
+    return None if value is None else function(value)
+
+
+def _calls(proto: onnx.ModelProto) -> tuple[_Call, ...]:
+    """The nodes in order, each with the tensors that it is the last to use."""
+    types = _types(proto)
+    graph = proto.graph
+    last = {name: number for number, node in enumerate(graph.node) for name in (*node.output, *node.input)}
+    spent: dict[int, list[str]] = {}
+    for name, number in last.items():
+        if name:
+            spent.setdefault(number, []).append(name)
+    return tuple(
+        _call(node, types, graph.input[0].name, tuple(spent.get(number, ()))) for number, node in enumerate(graph.node)
+    )
+
+
+def _call(proto: onnx.NodeProto, types: dict[str, int], graph_input: str, spent: tuple[str, ...]) -> _Call:
     """A node with the function that runs it."""
     operator = proto.op_type if proto.domain in _STANDARD else f"{proto.domain}:{proto.op_type}"
     name = proto.name or (proto.output[0] if proto.output else "")
@@ -157,7 +239,10 @@ def _call(proto: onnx.NodeProto, types: dict[str, int], graph_input: str) -> _Ca
         output_types=tuple(types.get(tensor, 0) for tensor in proto.output),
         on_input=bool(proto.input) and proto.input[0] == graph_input,
     )
-    return _Call(OPERATORS[operator], node, tuple(proto.input), tuple(proto.output))
+    outputs = list(proto.output)
+    while outputs and not outputs[-1]:
+        outputs.pop()
+    return _Call(OPERATORS[operator], node, tuple(proto.input), tuple(outputs), spent)
 
 
 def _attribute(proto: onnx.AttributeProto) -> Any:

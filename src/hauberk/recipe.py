@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.artifact import Artifact, StepRecord, Verdict
+from hauberk.artifact import Artifact, Predictor, StepRecord, Verdict
 from hauberk.errors import InputError
 from hauberk.progress import SILENT, Progress
 
@@ -80,6 +80,8 @@ class Context:
         benign: Index of the benign logit.
         threshold: On the margin; where it lies decides which records count as alarms when decisions are compared.
         task: What the logits are for.
+        teacher: Who teaches in steps that learn from a teacher's answers; `None` for the graph that a step was given.
+        mutable: Bool [*shape], the features that an adversary can move; `None` for all of them.
         seed: Seed of everything random in a step.
         threads: Threads that a step may use.
         trained: False asks for the step's result with untrained weights of the final shape, for timing only.
@@ -93,6 +95,8 @@ class Context:
     benign: int = 0
     threshold: float = 0.0
     task: Task = "detection"
+    teacher: Predictor | None = None
+    mutable: NDArray[np.bool_] | None = None
     seed: int = 0
     threads: int = 1
     trained: bool = True

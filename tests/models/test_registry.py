@@ -15,7 +15,9 @@ def test_the_reference_detector_has_a_name():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"unknown architecture 'resnet'; known are tabular-mlp, .*--arch"):
+    with pytest.raises(
+        InputError, match=r"unknown architecture 'resnet'; known are autoencoder, .*tabular-mlp, .*--arch"
+    ):
         build("resnet", {})
 
 

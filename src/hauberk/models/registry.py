@@ -9,10 +9,29 @@ from typing import Any
 from torch import nn
 
 from hauberk.errors import InputError
+from hauberk.models.autoencoder import Autoencoder
+from hauberk.models.residual_cnn import ResidualCNN
+from hauberk.models.resnet import resnet18, resnet50
 from hauberk.models.tabular import TabularMLP
+from hauberk.models.window_cnn import WindowCNN
+from hauberk.models.window_recurrent import WindowGRU, WindowLSTM
+from hauberk.models.window_transformer import WindowTransformer
 
-ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"tabular-mlp": TabularMLP})
-"""Names of reference architectures, as model cards use them."""
+ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
+    {
+        "tabular-mlp": TabularMLP,
+        "autoencoder": Autoencoder,
+        "window-cnn": WindowCNN,
+        "window-lstm": WindowLSTM,
+        "window-gru": WindowGRU,
+        "window-transformer": WindowTransformer,
+        "residual-cnn": ResidualCNN,
+        "resnet18": resnet18,
+        "resnet50": resnet50,
+    }
+)
+"""Names of reference architectures, as model cards use them. What each builds has a `record_shape`, the shape of one
+record that it reads: (D,), (T, D) or (C, H, W)."""
 
 
 def build(architecture: str, parameters: Mapping[str, Any]) -> nn.Module:

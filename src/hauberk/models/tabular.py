@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 from hauberk.errors import InputError
-
-MAX_LAYERS = 64
-MAX_WIDTH = 1 << 20
+from hauberk.models.sizes import MAX_LAYERS, MAX_WIDTH
 
 
 class TabularMLP(nn.Module):
@@ -30,6 +28,7 @@ class TabularMLP(nn.Module):
         super().__init__()
         sizes = [inputs, *widths, outputs]
         _check(sizes)
+        self.record_shape = (inputs,)
         layers: list[nn.Module] = []
         for width, following in itertools.pairwise(sizes):
             layers += [nn.Linear(width, following), nn.ReLU()]

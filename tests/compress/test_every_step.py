@@ -12,6 +12,8 @@ from onnx import helper
 
 from hauberk.artifact import TorchArtifact
 from hauberk.compress import STEPS, Distill, HalfPrecision, QuantizeDynamic, QuantizeStatic
+from hauberk.compress.distill import Network
+from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
 from hauberk.recipe import Lossy, Recipe
 from hauberk.tensors import Signature, TensorSpec
@@ -22,7 +24,7 @@ EXAMPLES = (
     QuantizeStatic(),
     QuantizeStatic(reduced_range=True),
     HalfPrecision(),
-    Distill(widths=(4,), epochs=2),
+    Distill(student=Network("tabular-mlp", {"widths": [4]}), tuning=Tuning(epochs=2)),
 )
 ON_FLOAT_ONLY = tuple(step for step in EXAMPLES if not isinstance(step, Distill))
 

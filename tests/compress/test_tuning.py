@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from hauberk.compress.tuning import Tuning, answers, tune
+from hauberk.compress.tuning import Tuning, answers, distillation, tune
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.recipe import Context, LabelledFeatures
+from hauberk.train import cross_entropy
 
 QUICK = Tuning(epochs=3, batch_size=32, learning_rate=1e-2)
 
@@ -188,3 +189,79 @@ def test_answers_in_chunks_are_those_of_one_run(core):
     session = onnxruntime.InferenceSession(core.model, providers=["CPUExecutionProvider"])
     expected = session.run(None, {"features": features})[0]
     np.testing.assert_allclose(answers(core, features), expected, rtol=1e-5, atol=1e-6)
+
+
+T, ALPHA = 3.0, 0.6
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def loss_of(student: np.ndarray, teacher: np.ndarray, targets: np.ndarray, weights=(1.0, 1.0), **changes) -> float:
+    weighed = torch.tensor(weights, dtype=torch.float64)
+    objective = distillation(
+        torch.tensor(teacher),
+        hard=lambda logits, targets: cross_entropy(logits, targets, weighed),
+        **{"temperature": T, "alpha": ALPHA, **changes},
+    )
+    indices = torch.arange(len(student))
+    return float(objective(torch.nn.Identity(), torch.tensor(student), torch.tensor(targets), indices))
+
+
+@pytest.fixture
+def logits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(7)
+    student, teacher = generator.normal(size=(2, 50, 2)) * 3
+    return student, teacher, generator.integers(0, 2, size=50)
+
+
+def test_loss_is_the_closed_form(logits):
+    student, teacher, targets = logits
+    p, q = softmax(teacher / T), softmax(student / T)
+    soft = (p * np.log(p / q)).sum(axis=1).mean()
+    weight = np.array([0.7, 1.6])[targets]
+    hard = -(weight * np.log(softmax(student)[np.arange(50), targets])).sum() / weight.sum()
+    expected = ALPHA * T**2 * soft + (1 - ALPHA) * hard
+    assert loss_of(student, teacher, targets, weights=(0.7, 1.6)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_student_that_answers_like_the_teacher_has_no_soft_loss(logits):
+    student, _, targets = logits
+    assert loss_of(student, student + 5.0, targets, alpha=1.0) == pytest.approx(0, abs=1e-12)
+
+
+def test_teacher_is_looked_up_by_index(logits):
+    student, teacher, targets = logits
+    objective = distillation(torch.tensor(teacher), temperature=T, alpha=1.0, hard=no_loss)
+    picked = torch.tensor([4, 2])
+    loss = objective(torch.nn.Identity(), torch.tensor(student)[picked], torch.tensor(targets)[picked], picked)
+    assert float(loss) == pytest.approx(loss_of(student[[4, 2]], teacher[[4, 2]], targets[[4, 2]], alpha=1.0))
+
+
+def test_a_single_logit_counts_as_log_odds(logits):
+    student, teacher, targets = logits
+    odds = [values[:, 1:] - values[:, :1] for values in (student, teacher)]
+    assert loss_of(*odds, targets) == pytest.approx(loss_of(student, teacher, targets), rel=1e-9)
+
+
+def test_gradient_scale_does_not_depend_on_temperature(logits):
+    """At high temperature the soft gradient tends to (s - t) / K for centred logits (Hinton et al. 2015, eq. 4)."""
+    student, teacher, targets = (torch.tensor(values) for values in logits)
+    student = (student - student.mean(dim=1, keepdim=True)).requires_grad_()
+    teacher = teacher - teacher.mean(dim=1, keepdim=True)
+    objective = distillation(teacher, temperature=1e4, alpha=1.0, hard=no_loss)
+    objective(torch.nn.Identity(), student, targets, torch.arange(50)).backward()
+    expected = (student - teacher).detach() / 2 / 50
+    torch.testing.assert_close(student.grad, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_different_numbers_of_logits_are_compared_by_their_margins(logits):
+    student, teacher, targets = logits
+    odds = teacher[:, 1:] - teacher[:, :1]
+    assert loss_of(student, odds, targets) == pytest.approx(loss_of(student, teacher, targets), rel=1e-9)
+
+
+def no_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hauberk.artifact import Artifact
 from hauberk.compress.core import read_core
-from hauberk.compress.distill import Distill
+from hauberk.compress.distill import Distill, Network
 from hauberk.compress.precision import HalfPrecision
 from hauberk.compress.quantize import QuantizeDynamic, QuantizeStatic
 from hauberk.recipe import Recipe
@@ -57,4 +57,4 @@ def narrower(widths: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 def _distilled(widths: tuple[int, ...]) -> Recipe:
     shape = "-".join(str(width) for width in widths)
     summary = f"a network of {shape} hidden units that learned the detector's answers"
-    return Recipe(f"distilled-{shape}", (Distill(widths=widths),), summary)
+    return Recipe(f"distilled-{shape}", (Distill(student=Network("tabular-mlp", {"widths": list(widths)})),), summary)

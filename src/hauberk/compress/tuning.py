@@ -8,6 +8,7 @@ or on both. Soft targets are those of Hinton, Vinyals and Dean 2015, "Distilling
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -19,9 +20,9 @@ from torch.nn import functional
 from hauberk.artifact import OnnxArtifact
 from hauberk.errors import InputError
 from hauberk.graph.model import run, session
-from hauberk.recipe import Context, LabelledFeatures, Task
+from hauberk.recipe import Context, LabelledFeatures
 from hauberk.train import Objective, TrainingOptions, TrainingResult, cross_entropy, train
-from hauberk.train.objective import balanced_weights, class_balanced_weights, softmax_cross_entropy
+from hauberk.train.objective import balanced_weights, class_balanced_weights, margin, softmax_cross_entropy
 
 _MOST_RECORDS = 8192  # in one run of a graph …
 _MOST_VALUES = 1 << 22  # … and numbers in them: 27 images of 3×224×224
@@ -147,6 +148,35 @@ def soft_targets(context: Context, tuning: Tuning, teacher: NDArray[np.float32],
     Raises:
         InputError: There are no training records, the answers do not fit them, or a class has no record.
     """
+    return distillation(
+        checked(teacher, context, step),
+        temperature=tuning.temperature,
+        alpha=tuning.alpha,
+        hard=hard_loss(context, class_weights(context, teacher.shape[1], step)),
+        benign=context.benign,
+    )
+
+
+def teachers_answers(artifact: OnnxArtifact, context: Context, step: str) -> NDArray[np.float32]:
+    """What is taught: the logits float32 [N, K] that the teacher gives to the training records, in their order.
+
+    The teacher is `context.teacher`, or the graph itself where there is none.
+
+    Raises:
+        InputError: There are no training records, or the teacher cannot answer them.
+    """
+    training, _ = records(context, step)
+    if context.teacher is None:
+        return answers(artifact, training.features)
+    return context.teacher.predict(training.features)
+
+
+def checked(teacher: NDArray[np.float32], context: Context, step: str) -> Tensor:
+    """A teacher's answers to the training records as a tensor [N, K].
+
+    Raises:
+        InputError: They are of another shape, or not finite.
+    """
     training, _ = records(context, step)
     if teacher.ndim != 2 or len(teacher) != len(training):
         raise InputError(
@@ -156,14 +186,7 @@ def soft_targets(context: Context, tuning: Tuning, teacher: NDArray[np.float32],
     if not np.isfinite(teacher).all():
         row = int(np.argwhere(~np.isfinite(teacher))[0][0])
         raise InputError(f"{step}: the teacher's answer to training record {row} is not finite")
-    return distillation(
-        torch.from_numpy(teacher),
-        temperature=tuning.temperature,
-        alpha=tuning.alpha,
-        weights=class_weights(context, teacher.shape[1], step),
-        benign=context.benign,
-        task=context.task,
-    )
+    return torch.tensor(teacher, dtype=torch.float32)
 
 
 def class_weights(context: Context, outputs: int, step: str) -> Tensor:
@@ -181,45 +204,55 @@ def class_weights(context: Context, outputs: int, step: str) -> Tensor:
         raise InputError(f"{step}: {error}") from error
 
 
+def hard_loss(context: Context, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """`H(y, s)`: the cross-entropy that training minimises otherwise, of logits [B, K] and targets int64 [B], in nats.
+
+    Args:
+        context: What the logits are for, and which one is benign.
+        weights: As `class_weights` gives them.
+    """
+    if context.task == "classification":
+        return lambda logits, targets: softmax_cross_entropy(logits, targets, weights)
+    return lambda logits, targets: cross_entropy(logits, targets, weights, context.benign)
+
+
 def distillation(
-    teacher: Tensor, *, temperature: float, alpha: float, weights: Tensor, benign: int = 0, task: Task = "detection"
+    teacher: Tensor, *, temperature: float, alpha: float, hard: Callable[[Tensor, Tensor], Tensor], benign: int = 0
 ) -> Objective:
     """The objective `alpha * T² * KL(softmax(t / T) || softmax(s / T)) + (1 - alpha) * H(y, s)`, in nats a record.
 
     `t` and `s` are the logits of teacher and student, `H` the class-weighted cross-entropy that training minimises
-    otherwise. T² keeps the two gradients in proportion when T changes (section 2 of the paper). A single logit, the
-    log-odds of attack, counts as the pair [0, logit].
+    otherwise. T² keeps the two gradients in proportion when T changes (section 2 of the paper).
 
     Args:
         teacher: The teacher's logits [N, K] for all training records, looked up by index.
         temperature: T.
         alpha: Weight of the teacher.
-        weights: [2] of benign and attack records in `H`, or [K] of the classes in classification.
+        hard: `H`, see `hard_loss`.
         benign: Index of the benign logit.
-        task: What the logits are for.
     """
 
     def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
         logits = module(features)
-        soft = divergence(logits, teacher[indices], temperature)
-        if task == "classification":
-            hard = softmax_cross_entropy(logits, targets, weights)
-        else:
-            hard = cross_entropy(logits, targets, weights, benign)
-        return alpha * temperature**2 * soft + (1 - alpha) * hard
+        soft = divergence(logits, teacher[indices], temperature, benign)
+        return alpha * temperature**2 * soft + (1 - alpha) * hard(logits, targets)
 
     return objective
 
 
-def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """`KL(softmax(t / T) || softmax(s / T))` in nats, the mean over records; logits are [B, K]."""
+def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, benign: int = 0) -> Tensor:
+    """`KL(softmax(t / T) || softmax(s / T))` in nats, the mean over records, of logits [B, K].
+
+    A single logit, the log-odds of attack, counts as the pair [0, logit]. Where teacher and student have different
+    numbers of logits, both are reduced to that.
+    """
+    if student.shape[1] != teacher.shape[1]:
+        student, teacher = (margin(logits, benign)[:, None] for logits in (student, teacher))
+    if student.shape[1] == 1:
+        student, teacher = (functional.pad(logits, (1, 0)) for logits in (student, teacher))
     return functional.kl_div(
-        functional.log_softmax(_at_least_two(student) / temperature, dim=1),
-        functional.log_softmax(_at_least_two(teacher) / temperature, dim=1),
+        functional.log_softmax(student / temperature, dim=1),
+        functional.log_softmax(teacher / temperature, dim=1),
         log_target=True,
         reduction="batchmean",
     )
-
-
-def _at_least_two(logits: Tensor) -> Tensor:
-    return logits if logits.shape[1] > 1 else functional.pad(logits, (1, 0))

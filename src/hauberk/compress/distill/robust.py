@@ -1,0 +1,132 @@
+"""Robust distillation: the student gives the teacher's answers where an adversary has moved the records, too.
+
+After Goldblum, Fowl, Feizi and Goldstein 2020, "Adversarially Robust Distillation" (arXiv:1905.09747), equation 2: the
+student's answer to an attacked record is drawn to the teacher's answer to the untouched one. The teacher is asked once
+and needs no gradients, so that it may be anything.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hauberk.attacks import PGD, FeatureThreat, WhiteBox
+from hauberk.compress.tuning import Tuning, class_weights, divergence, hard_loss
+from hauberk.errors import InputError
+from hauberk.recipe import Context
+from hauberk.schema import Decision
+from hauberk.train import Objective
+
+
+class Robust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How records are attacked while the student learns: projected gradient descent through the student as it is.
+
+    Attributes:
+        radius: How far a feature may be moved, L-infinity, in feature space; within the context's bounds and only
+            where `Context.mutable` allows.
+        steps: Gradient steps of each attack, from a random start. Training takes about this many times as long.
+    """
+
+    radius: float = 0.05
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.radius < math.inf:
+            raise InputError(f"robust: radius is {self.radius}; a number above 0 is needed")
+        if self.steps < 1:
+            raise InputError(f"robust: steps is {self.steps}; a whole number of at least 1 is needed")
+
+
+def robust_distillation(
+    context: Context, tuning: Tuning, robust: Robust, teacher: Tensor, outputs: int, *, step: str
+) -> Objective:
+    """The objective `alpha * T² * KL(softmax(t(x) / T) || softmax(s(x') / T)) + (1 - alpha) * H(y, s(x))`.
+
+    `x'` is the record attacked, `s` and `t` are the logits of student and teacher, `H` is the class-weighted
+    cross-entropy.
+
+    Args:
+        context: Bounds, task, seed and what is mutable.
+        tuning: alpha and T.
+        robust: The attack.
+        teacher: Float32 [N, K], the teacher's logits of the training records.
+        outputs: K of the student.
+        step: Who asks, for messages.
+    """
+    adversary = _Adversary(context, robust, outputs)
+    hard = hard_loss(context, class_weights(context, outputs, step))
+
+    def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+        attacked = adversary.attack(module, features, targets)
+        soft = divergence(module(attacked), teacher[indices], tuning.temperature)
+        loss = tuning.alpha * tuning.temperature**2 * soft
+        if tuning.alpha < 1:
+            loss = loss + (1 - tuning.alpha) * hard(module(features), targets)
+        return loss
+
+    return objective
+
+
+class _Adversary:
+    """Attacks batches of records of any shape through the module in training."""
+
+    def __init__(self, context: Context, robust: Robust, outputs: int) -> None:
+        low, high = context.bounds
+        mutable = np.ones(low.shape, dtype=np.bool_) if context.mutable is None else context.mutable
+        self._threat = FeatureThreat(robust.radius, low.ravel(), high.ravel(), mutable.ravel())
+        self._attack = PGD(steps=robust.steps, random_start=True, early_stopping=False, batch_size=1 << 31)
+        self._decision = Decision(outputs=outputs, benign=context.benign)
+        self._classes = context.task == "classification"
+        self._seeds = np.random.default_rng(context.seed)
+
+    def attack(self, module: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
+        """The records as an adversary who knows the module would move them, of the same shape."""
+        was_training = module.training
+        module.eval()
+        view: nn.Module = _OfRows(module, features.shape[1:])
+        decision, wanted = self._decision, targets
+        if self._classes:
+            view, decision, wanted = _RightOrWrong(view, targets), Decision(outputs=2), torch.zeros_like(targets)
+        found = self._attack.run(
+            WhiteBox(view, decision),
+            features.flatten(1).numpy(),
+            wanted.numpy(),
+            threat=self._threat,
+            seed=int(self._seeds.integers(1 << 31)),
+        )
+        module.train(was_training)
+        return torch.from_numpy(found.adversarial).view_as(features)
+
+
+class _OfRows(nn.Module):
+    """A module on records [N, *shape] as one on rows [N, D], which is what attacks move."""
+
+    def __init__(self, module: nn.Module, shape: torch.Size) -> None:
+        super().__init__()
+        self._module, self._shape = module, shape
+
+    def forward(self, rows: Tensor) -> Tensor:
+        logits: Tensor = self._module(rows.reshape(-1, *self._shape))
+        return logits
+
+
+class _RightOrWrong(nn.Module):
+    """A classifier of K classes as a pair of logits: the right class, and the sum of all others.
+
+    Holds the targets of one batch and answers that whole batch only: an attack without early stopping asks for no
+    other.
+    """
+
+    def __init__(self, module: nn.Module, targets: Tensor) -> None:
+        super().__init__()
+        self._module, self._targets = module, targets
+
+    def forward(self, rows: Tensor) -> Tensor:
+        logits = self._module(rows)
+        right = nn.functional.one_hot(self._targets, logits.shape[1]).bool()
+        others = logits.masked_fill(right, -math.inf).logsumexp(dim=1)
+        return torch.stack([logits[right], others], dim=1)

@@ -40,6 +40,29 @@ class Graphs:
         )
 
     @staticmethod
+    def identities(layers: int, width: int) -> bytes:
+        """x [n, width] times the identity, as often as there are layers: work of any size, in many operators."""
+        return serialized(
+            [helper.make_node("MatMul", [f"t{i}", "w"], [f"t{i + 1}"]) for i in range(layers)],
+            [value("t0", FLOAT, ["n", width])],
+            [value(f"t{layers}", FLOAT, ["n", width])],
+            {"w": np.eye(width, dtype=np.float32)},
+        )
+
+    @staticmethod
+    def packed_weights(codes: np.ndarray, scale: np.ndarray) -> bytes:
+        """x [n, inputs] times int8 codes [inputs, outputs] with one scale an output; activations are float32."""
+        return serialized(
+            [
+                helper.make_node("DequantizeLinear", ["codes", "scale"], ["weight"], axis=1),
+                helper.make_node("MatMul", ["x", "weight"], ["y"]),
+            ],
+            [value("x", FLOAT, ["n", codes.shape[0]])],
+            [value("y", FLOAT, ["n", codes.shape[1]])],
+            {"codes": codes, "scale": scale},
+        )
+
+    @staticmethod
     def two_outputs() -> bytes:
         """numeric [N, 2], codes [N, 1] -> scores [N], labels [N]: the sum of numbers plus the code, and its sign."""
         nodes = [

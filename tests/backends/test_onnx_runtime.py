@@ -15,8 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from hauberk.backends import Session, SessionOptions
-from hauberk.errors import HauberkError, InputError, LimitError, RefusedModelError
-from hauberk.tensors import Signature, TensorSpec
+from hauberk.errors import InputError, LimitError, RefusedModelError
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 MEGABYTE = 1 << 20
@@ -38,93 +37,26 @@ def zeros(session: Session, megabytes: int) -> None:
     session.run({"shape": np.array([megabytes * 250_000])})
 
 
-class TestAnswers:
-    def test_signature_is_that_of_the_graph(self, graphs):
-        with Session(graphs.two_outputs()) as session:
-            assert session.signature == Signature(
-                inputs=(TensorSpec("numeric", "float32", ("batch", 2)), TensorSpec("codes", "int64", ("batch", 1))),
-                outputs=(TensorSpec("scores", "float32", ("batch",)), TensorSpec("labels", "int64", ("batch",))),
-            )
-
-    def test_run_computes_the_graph(self, graphs):
-        with Session(graphs.two_outputs()) as session:
-            numeric = np.array([[1, 2], [-9, 3]], dtype=np.float32)
-            scores, labels = session.run({"numeric": numeric, "codes": np.array([[4], [5]])})
-        assert scores.tolist() == [7.0, -1.0]
-        assert labels.tolist() == [1, 0]
-
-    def test_predict_is_the_only_output(self, graphs):
-        features = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
-        weight = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-        with Session(graphs.linear()) as session:
-            np.testing.assert_allclose(session.predict(features), features @ weight, rtol=1e-5, atol=1e-6)
-
-    def test_predict_refuses_a_graph_with_two_outputs(self, graphs):
-        with Session(graphs.two_outputs()) as session, pytest.raises(InputError, match="one input and one output"):
-            session.predict(np.zeros((1, 2), np.float32))
-
-    def test_results_are_fresh_memory(self, graphs):
-        with Session(graphs.linear()) as session:
-            first = session.predict(np.ones((1, 4), np.float32))
-            kept = first.copy()
-            session.predict(np.zeros((1, 4), np.float32))
-            np.testing.assert_array_equal(first, kept)
-
-    def test_no_records_give_no_answers(self, graphs):
-        with Session(graphs.linear()) as session:
-            assert session.predict(np.zeros((0, 4), np.float32)).shape == (0, 3)
-
-    def test_eight_threads_get_what_one_gets(self, graphs):
-        inputs = np.random.default_rng(2).normal(size=(400, 1, 4)).astype(np.float32)
-        with Session(graphs.linear()) as session:
-            alone = [session.predict(row) for row in inputs]
-            with ThreadPoolExecutor(8) as pool:
-                together = list(pool.map(session.predict, inputs))
-        np.testing.assert_array_equal(together, alone)
-
-    @pytest.mark.parametrize(
-        ("feeds", "says"),
-        [
-            ({"features": np.zeros((1, 4))}, "data type"),
-            ({"features": np.zeros((1, 5), np.float32)}, "dimensions"),
-            ({}, "missing"),
-            ({"features": np.zeros((1, 4), np.float32), "more": np.zeros(1)}, "more"),
-        ],
-    )
-    def test_a_wrong_input_is_one_line(self, graphs, capfd, feeds, says):
-        with Session(graphs.linear()) as session, pytest.raises(InputError, match=says) as raised:
-            session.run(feeds)
-        assert "\n" not in str(raised.value)
-        assert capfd.readouterr() == ("", "")
-
-    def test_a_closed_session_says_so(self, graphs):
-        session = Session(graphs.linear())
-        session.close()
-        session.close()
-        with pytest.raises(HauberkError, match="closed"):
-            session.predict(np.zeros((1, 4), np.float32))
-
-
 class TestFixedBatch:
-    def test_computes_what_run_computes(self, graphs):
-        numeric = np.random.default_rng(3).normal(size=(6, 2)).astype(np.float32)
-        codes = np.arange(6).reshape(6, 1)
-        with Session(graphs.two_outputs()) as session:
-            expected = session.run({"numeric": numeric, "codes": codes})
-            batch = session.fixed_batch(6)
-            batch.inputs["numeric"][...], batch.inputs["codes"][...] = numeric, codes
-            batch.run()
-        np.testing.assert_array_equal(batch.outputs["scores"], expected[0])
-        np.testing.assert_array_equal(batch.outputs["labels"], expected[1])
-
     def test_is_under_the_time_limit(self, graphs):
         options = SessionOptions(time_limit=0.1)
         with Session(graphs.endless_loop(), options) as session, pytest.raises(LimitError, match=r"0\.1 s"):
             session.fixed_batch(1).run()
 
-    def test_refuses_a_shape_that_is_not_fixed(self, graphs):
-        with Session(graphs.bomb()) as session, pytest.raises(InputError, match="fixed batch"):
-            session.fixed_batch(3)
+
+class TestProvider:
+    def test_the_processor_computes_by_default(self, graphs):
+        with Session(graphs.linear()) as session:
+            assert session._session.get_providers() == ["CPUExecutionProvider"]
+
+    @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+    def test_one_that_is_absent_is_refused(self, graphs, provider):
+        if {"cuda": "CUDA", "tensorrt": "Tensorrt"}[
+            provider
+        ] + "ExecutionProvider" in onnxruntime.get_available_providers():
+            pytest.skip("this ONNX Runtime has it")
+        with pytest.raises(InputError, match=f"'{provider}', but this ONNX Runtime has only .*onnxruntime-gpu"):
+            Session(graphs.linear(), SessionOptions(provider=provider))
 
 
 @LINUX

@@ -1,7 +1,8 @@
 """ONNX Runtime as sessions with limits.
 
 Only settings with a proven effect are used (docs/reference/runtime-hardening.md). What is never used: profiling, an
-optimised-model path, operator libraries, execution providers other than the processor, settings from the model.
+optimised-model path, operator libraries, settings from the model. It computes on the processor unless the options name
+another provider, and never falls back from one to another in silence.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from hauberk.backends.admission import admit
+from hauberk.backends.interface import buffer, single_input
 from hauberk.backends.options import SessionOptions
 from hauberk.backends.watchdog import Watch
 from hauberk.errors import HauberkError, InputError, LimitError, RefusedModelError
@@ -28,6 +30,12 @@ _OPTIMIZATION = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 _SEVERITY = {"verbose": 0, "info": 1, "warning": 2, "error": 3, "fatal": 4}
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 _STRICT = {
     "session.load_model_format": "ONNX",
@@ -59,6 +67,7 @@ class Session:
         options: Threads, limits, strictness.
 
     Raises:
+        InputError: This ONNX Runtime, or this machine, lacks the provider that the options name.
         RefusedModelError: The model reaches outside its graph, is not valid, or ONNX Runtime cannot load it.
         LimitError: Loading it needs more memory than the process may have.
     """
@@ -101,16 +110,14 @@ class Session:
         return results
 
     def predict(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map features float32 [N, D] to logits float32 [N, K], for a graph with one input and one output.
+        """Map features float32 [N, *shape] to logits float32 [N, K], for a graph with one input and one output.
 
         Raises:
             InputError: The graph has more inputs or outputs, or the batch does not fit.
             LimitError: The run took too long or needed more memory than allowed.
             HauberkError: The session is closed.
         """
-        if len(self.signature.inputs) != 1 or len(self.signature.outputs) != 1:
-            raise InputError("predict needs a graph with one input and one output; use run")
-        logits: NDArray[np.float32] = self.run({self.signature.inputs[0].name: batch})[0]
+        logits: NDArray[np.float32] = self.run({single_input(self.signature): batch})[0]
         return logits
 
     def fixed_batch(self, records: int) -> FixedBatch:
@@ -155,8 +162,8 @@ class FixedBatch:
     def __init__(
         self, session: onnxruntime.InferenceSession, signature: Signature, options: SessionOptions, records: int
     ) -> None:
-        self.inputs = {spec.name: _buffer(spec, records) for spec in signature.inputs}
-        self.outputs = {spec.name: _buffer(spec, records) for spec in signature.outputs}
+        self.inputs = {spec.name: buffer(spec, records) for spec in signature.inputs}
+        self.outputs = {spec.name: buffer(spec, records) for spec in signature.outputs}
         self._binding = session.io_binding()
         for name, array in self.inputs.items():
             self._binding.bind_cpu_input(name, array)
@@ -204,6 +211,7 @@ class _Run:
 
 
 def _load(model: bytes, options: SessionOptions) -> onnxruntime.InferenceSession:
+    providers = _providers(options.provider)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.intra_op_threads
     settings.inter_op_num_threads = options.inter_op_threads
@@ -218,11 +226,11 @@ def _load(model: bytes, options: SessionOptions) -> onnxruntime.InferenceSession
         for key, value in _STRICT.items():
             settings.add_session_config_entry(key, value)
     if options.arena_limit is None:
-        return _build(model, settings)
+        return _build(model, settings, providers)
     settings.add_session_config_entry("session.use_env_allocators", "1")
     with _arena_lock:
         _register_arena(options.arena_limit)
-        return _build(model, settings)
+        return _build(model, settings, providers)
 
 
 def _register_arena(limit: int) -> None:
@@ -239,14 +247,30 @@ def _register_arena(limit: int) -> None:
     onnxruntime.create_and_register_allocator(memory, settings)
 
 
-def _build(model: bytes, settings: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _providers(provider: str) -> list[str]:
+    """The provider of that name, and the processor for what it lacks."""
+    wanted, available = _PROVIDERS[provider], onnxruntime.get_available_providers()
+    if wanted not in available:
+        raise InputError(
+            f"session option provider is {provider!r}, but this ONNX Runtime has only {', '.join(available)}; install"
+            " onnxruntime-gpu in place of onnxruntime, or use 'cpu'"
+        )
+    return list(dict.fromkeys([wanted, _PROVIDERS["cpu"]]))
+
+
+def _build(model: bytes, settings: onnxruntime.SessionOptions, providers: list[str]) -> onnxruntime.InferenceSession:
     try:
         # Without enable_fallback=0 a failure is printed and tried again.
-        session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"], enable_fallback=0)
+        session = onnxruntime.InferenceSession(model, settings, providers=providers, enable_fallback=0)
     except Exception as error:
         if _is_out_of_memory(error):
             raise LimitError(f"loading the model needs more memory than allowed: {_one_line(error)}") from error
         raise RefusedModelError(f"ONNX Runtime does not load the model: {_one_line(error)}") from error
+    # Where its libraries or its card are missing, ONNX Runtime leaves a provider out and says so in its log only.
+    if session.get_providers()[0] != providers[0]:
+        raise InputError(
+            f"{providers[0]} does not start on this machine; check its driver and libraries, or use the provider 'cpu'"
+        )
     # It would hold the serialised model, in the clear, for as long as it lives.
     session._model_bytes = None  # noqa: SLF001
     return session
@@ -270,11 +294,3 @@ def _spec(node: Any) -> TensorSpec:
     dtype = _DTYPES.get(node.type, node.type.removeprefix("tensor(").removesuffix(")"))
     shape = tuple("any" if dimension is None else dimension for dimension in node.shape)
     return TensorSpec(name=node.name, dtype=dtype, shape=shape)
-
-
-def _buffer(spec: TensorSpec, records: int) -> NDArray[Any]:
-    first, rest = spec.shape[:1], spec.shape[1:]
-    sizes = [size for size in rest if isinstance(size, int)]
-    if len(sizes) != len(rest) or not first or (isinstance(first[0], int) and first[0] != records):
-        raise InputError(f"tensor {spec.name!r} has shape {spec.shape}; a fixed batch needs [records, fixed sizes …]")
-    return np.zeros((records, *sizes), dtype=spec.dtype)

@@ -34,10 +34,12 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         holds: Whether the contract was kept.
         compared: Number of records compared.
-        agreement: Fraction of records with the same decision, in [0, 1].
+        agreement: Fraction of records with the same decision, in [0, 1]; of a graph whose outputs decide nothing, 1
+            where the contract holds and 0 where it does not.
         max_difference: Largest absolute difference of an output.
         worst_input: Which family of inputs showed it ("real", "boundary", "random"), and the record's index there.
         reason: Empty where the contract holds, else one sentence: what broke, on which input, by how much.
+        skipped: Number of calls that were not compared because the model before the step fails on them itself.
     """
 
     holds: bool
@@ -46,6 +48,7 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_difference: float
     worst_input: str
     reason: str = ""
+    skipped: int = 0
 
 
 class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,19 +22,20 @@ class Finding:
         output: Name of the output.
         before: The value that the first model gave.
         after: The value that the second one gave.
-        difference: Their distance; 0 where one of them is not finite.
+        difference: Their distance; 0 where one of them is not finite, or is no number.
     """
 
     family: str
     record: int
     output: str
-    before: float
-    after: float
+    before: float | str
+    after: float | str
     difference: float
 
     def __str__(self) -> str:
-        text = f"output {self.output!r} went from {self.before:.9g} to {self.after:.9g} on {self.where}"
-        if not np.isfinite([self.before, self.after]).all():
+        text = f"output {self.output!r} went from {_show(self.before)} to {_show(self.after)} on {self.where}"
+        numbers = [value for value in (self.before, self.after) if not isinstance(value, str)]
+        if len(numbers) < 2 or not np.isfinite(numbers).all():
             return text
         return f"{text}, a difference of {self.difference:.3g}"
 
@@ -58,68 +59,113 @@ class Tally:
         self.fault: Finding | None = None
         self._fault_excess = -1.0
 
-    def add(self, family: str, first: int, names: tuple[str, ...], before: Outputs, after: Outputs) -> None:
+    def add(
+        self,
+        family: str,
+        first: int,
+        names: tuple[str, ...],
+        before: Outputs,
+        after: Outputs,
+        allowance: list[NDArray[np.float64]] | None = None,
+    ) -> None:
         """Compare the outputs of both models for the records `first`, `first + 1`, … of a family.
 
         Args:
             family: Name of the family.
             first: Index of the first record.
             names: Names of the outputs, in order.
-            before: One array an output, each with one row a record, of the first model.
+            before: One array an output, of the first model. Rows are records; what has no rows counts as one.
             after: The same of the second; shapes and dtypes are equal.
+            allowance: By how much more than the contract says each element may differ, one array an output.
         """
-        self.compared += len(before[0])
-        for name, old, new in zip(names, before, after, strict=True):
+        self.compared += len(before[0]) if before and before[0].ndim else 1
+        for index, (name, old, new) in enumerate(zip(names, before, after, strict=True)):
             if old.size:
-                self._add_output(family, first, name, old.reshape(len(old), -1), new.reshape(len(new), -1))
+                rows = old.shape[0] if old.ndim else 1
+                more = None if allowance is None else allowance[index].reshape(rows, -1)
+                self._add_output(family, first, name, old.reshape(rows, -1), new.reshape(rows, -1), more)
 
     def _add_output(
-        self, family: str, first: int, name: str, old: NDArray[np.generic], new: NDArray[np.generic]
+        self,
+        family: str,
+        first: int,
+        name: str,
+        old: NDArray[np.generic],
+        new: NDArray[np.generic],
+        allowance: NDArray[np.float64] | None,
     ) -> None:
         difference = distance(old, new)
 
         def finding(flat: int) -> Finding:
             row, column = np.unravel_index(flat, old.shape)
-            values = float(old[row, column]), float(new[row, column])
+            values = _value(old[row, column]), _value(new[row, column])
             return Finding(family, first + int(row), name, *values, float(difference[row, column]))
 
         largest = int(difference.argmax())
         if self.worst is None or difference.flat[largest] > self.worst.difference:
             self.worst = finding(largest)
-        broken = breaches(old, new, self.contract)
+        broken = breaches(old, new, self.contract, allowance)
         if broken.any():
-            finite = np.isfinite(old.astype(np.float64)) == np.isfinite(new.astype(np.float64))
-            excess = np.where(broken, np.where(finite, difference, np.inf), -1.0)
+            excess = np.where(broken, np.where(_finite(old) == _finite(new), difference, np.inf), -1.0)
             flat = int(excess.argmax())
             if excess.flat[flat] > self._fault_excess:
                 self.fault, self._fault_excess = finding(flat), float(excess.flat[flat])
 
 
+def is_number(array: NDArray[np.generic]) -> bool:
+    """Whether an array holds real numbers in floating point, those of 16 bits and fewer included.
+
+    Everything else (integers, booleans, strings) has no rounding to be lenient with.
+    """
+    kind = array.dtype.kind
+    return kind == "f" or (kind == "V" and array.dtype.name.startswith(("bfloat", "float")))
+
+
 def distance(before: NDArray[np.generic], after: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Absolute difference, elementwise, in double precision; 0 where either is not finite."""
+    """Absolute difference, elementwise, in double precision; 0 where either is not finite or is a string."""
+    if before.dtype.kind in "OUS":
+        return np.zeros(before.shape)
     with np.errstate(invalid="ignore"):
         difference = np.abs(after.astype(np.float64) - before.astype(np.float64))
     result: NDArray[np.float64] = np.where(np.isfinite(difference), difference, 0.0)
     return result
 
 
-def breaches(before: NDArray[np.generic], after: NDArray[np.generic], contract: Contract) -> NDArray[np.bool_]:
+def breaches(
+    before: NDArray[np.generic],
+    after: NDArray[np.generic],
+    contract: Contract,
+    allowance: NDArray[np.float64] | None = None,
+) -> NDArray[np.bool_]:
     """Which elements break the contract.
 
     `Exact` compares bits, so that -0 is not 0; any NaN equals any other, because IEEE 754 leaves their bits open.
-    `Close` compares finite numbers by tolerance and asks infinities and NaN to stay what they are. `Lossy` and the
-    others alike: what was finite stays finite.
+    `Close` compares finite numbers by tolerance and asks infinities and NaN to stay what they are; what is no floating
+    point number (an index, a label) has to be equal. `Lossy` and the others alike: what was finite stays finite.
+
+    Args:
+        before: Of the first model.
+        after: Of the second one, of the same shape and dtype.
+        contract: What to judge by.
+        allowance: By how much more than `Close` says an element may differ.
     """
+    if not is_number(before):
+        judged = isinstance(contract, Exact | Close)
+        different: NDArray[np.bool_] = np.asarray(before != after, dtype=np.bool_)
+        if allowance is not None:
+            different &= ~np.isinf(allowance)
+        return different if judged else np.zeros_like(different)
     old, new = before.astype(np.float64), after.astype(np.float64)
     both_nan = np.isnan(old) & np.isnan(new)
     if isinstance(contract, Exact):
-        different: NDArray[np.bool_] = (_bits(before) != _bits(after)) & ~both_nan
-        return different
+        unlike: NDArray[np.bool_] = (_bits(before) != _bits(after)) & ~both_nan
+        return unlike
     lost: NDArray[np.bool_] = np.isfinite(old) & ~np.isfinite(new)
     if not isinstance(contract, Close):
         return lost
     finite = np.isfinite(old) & np.isfinite(new)
-    far = finite & (distance(before, after) > contract.atol + contract.rtol * np.abs(np.where(finite, old, 0.0)))
+    allowed = contract.atol + contract.rtol * np.abs(np.where(finite, old, 0.0))
+    far = finite & (distance(before, after) > (allowed if allowance is None else allowed + allowance))
     changed = ~finite & ~both_nan & (old != new)
     far_or_changed: NDArray[np.bool_] = lost | far | changed
     return far_or_changed
@@ -128,3 +174,16 @@ def breaches(before: NDArray[np.generic], after: NDArray[np.generic], contract: 
 def _bits(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """The same memory as unsigned integers."""
     return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+
+
+def _finite(array: NDArray[np.generic]) -> NDArray[np.bool_]:
+    finite: NDArray[np.bool_] = np.isfinite(array.astype(np.float64)) if is_number(array) else np.ones(array.shape, "?")
+    return finite
+
+
+def _value(element: np.generic) -> float | str:
+    return str(element) if isinstance(element, str | bytes) else float(element)
+
+
+def _show(value: float | str) -> str:
+    return repr(value) if isinstance(value, str) else f"{value:.9g}"

@@ -1,40 +1,46 @@
-"""Does a step keep its contract? Two models answer the same records, and every output is compared.
+"""Does a step on a detector's core keep its contract? The harness, on the records that the context has.
 
 What is compared, in this order; the first that fails decides:
 
 1. names, dtypes and shapes of inputs and outputs;
-2. outputs on real, boundary and random records (and extremes under `Exact`), at two batch sizes: 256 and 1;
-3. under `Lossy`, the share of real records with the same decision and the relative error of their logits.
+2. outputs on real, boundary and random records (and extremes under `Exact`), at batches of 256, 17, 7, 2, 1 and 0;
+3. outputs on records that gradients, or a search without them, found to be where the two differ most;
+4. under `Lossy`, the share of real records with the same decision and the relative error of their logits.
 
 Whatever the contract: an output that was finite stays finite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hauberk.artifact import Artifact, OnnxArtifact, Verdict
 from hauberk.errors import InputError
-from hauberk.graph.compare import Outputs, Tally
-from hauberk.graph.model import describe, one_line, parse, record_shape, run, session, signature_of
+from hauberk.graph import hunt
+from hauberk.graph.feeds import Samples
+from hauberk.graph.harness import (
+    Examination,
+    Hunter,
+    check_signature,
+    check_verifiable,
+    examine,
+    refused,
+    subject_of,
+)
+from hauberk.graph.model import parse, record_shape
 from hauberk.graph.records import Family, families
+from hauberk.graph.trials import Broken, Runner, Trial
 from hauberk.recipe import Context, Contract, Exact, Lossy
 from hauberk.schema.decision import Decision
-from hauberk.tensors import Signature, TensorSpec
 
 _BATCH = 256
 _SINGLE = 8
 """How many records of each family are also run one by one."""
-
-Runner = Callable[[NDArray[np.float32]], Outputs]
-
-
-class _Broken(Exception):  # noqa: N818 - not an error: the way from deep inside to a verdict
-    """The result of the step is not even comparable; the message says why."""
+_SIZES = (0, 2, 7, 17)
+"""Other batches, of random records."""
 
 
 def verify(before: Artifact, after: Artifact, contract: Contract, context: Context) -> Verdict:
@@ -52,61 +58,69 @@ def verify(before: Artifact, after: Artifact, contract: Contract, context: Conte
     Raises:
         InputError: `before` does not run, or the context's records do not fit it.
     """
-    tried = families(context, record_shape(before.signature, "verification"), extremes=isinstance(contract, Exact))
-    tally = Tally(contract)
+    shape = record_shape(before.signature, "verification")
+    tried = families(context, shape, extremes=isinstance(contract, Exact))
+    batches = _trials(tried, before.signature.inputs[0].name)
     try:
-        _check_signature(before.signature, after)
-        real = _compare(before, after, tried, tally)
-    except _Broken as broken:
-        return Verdict(False, tally.compared, 0.0, 0.0, "", str(broken))  # noqa: FBT003 - a struct's first field
-    return _judge(tally, *real, context)
+        if isinstance(before, OnnxArtifact):
+            check_verifiable(parse(before.model))
+        check_signature(before.signature, after)
+        hunter = _hunter(before, after, tried, context)
+        examination = examine(subject_of(before), subject_of(after), contract, batches, hunter)
+    except Broken as broken:
+        return refused(str(broken))
+    return _judge(examination, context)
 
 
-def _compare(
-    before: Artifact, after: Artifact, tried: tuple[Family, ...], tally: Tally
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run both on every family and fill the tally; return the logits on real records, before and after."""
-    old_runner = _runner(before)
-    try:
-        new_runner = _runner(after)
-    except InputError as error:
-        raise _Broken(f"the result does not load: {error}") from error
-    names = tuple(spec.name for spec in before.signature.outputs)
-    real: list[tuple[NDArray[np.generic], NDArray[np.generic]]] = []
+def _trials(tried: Sequence[Family], name: str) -> list[Trial]:
+    """Every family in batches, its first records one by one, and random ones in batches of other sizes."""
+    result = []
     for family in tried:
-        batches = range(0, len(family.records), _BATCH)
-        singles = range(min(_SINGLE, len(family.records)))
-        for first, size in [*((first, _BATCH) for first in batches), *((first, 1) for first in singles)]:
-            records = family.records[first : first + size]
-            old, where = old_runner(records), f"{family.name}[{first}]"
-            new = _attempt(new_runner, records, where)
-            _check_layout(names, old, new, where)
-            tally.add(family.name, first, names, old, new)
-            if family.name == "real" and size == _BATCH:
-                real.append((old[0], new[0]))
-    olds, news = zip(*real, strict=True)
-    return np.concatenate(olds).astype(np.float32), np.concatenate(news).astype(np.float32)
+        records = family.records
+        batches = [(first, _BATCH) for first in range(0, len(records), _BATCH)]
+        others = [(first, 1) for first in range(min(_SINGLE, len(records)))]
+        if family.name == "random":
+            others += [(0, size) for size in _SIZES]
+        for cuts, repeats in ((batches, False), (others, True)):
+            result += [
+                Trial(family.name, first, {name: records[first : first + size]}, repeats) for first, size in cuts
+            ]
+    return result
 
 
-def _judge(tally: Tally, old: NDArray[np.float32], new: NDArray[np.float32], context: Context) -> Verdict:
-    """The verdict on everything that was compared; `old` and `new` are logits [N, K] of the real records."""
-    agreement = float(np.mean(decisions(old, context) == decisions(new, context)))
-    reason = ""
-    if tally.fault is not None:
-        reason = f"{tally.fault}; contract {_show(tally.contract)}"
-    elif isinstance(tally.contract, Lossy):
-        reason = _loss(tally.contract, agreement, old, new)
-        if reason and tally.worst is not None:
-            reason += f"; worst: {tally.worst}"
-    worst = tally.fault or tally.worst
-    return Verdict(
-        holds=not reason,
-        compared=tally.compared,
-        agreement=agreement,
-        max_difference=tally.worst.difference if tally.worst else 0.0,
-        worst_input=worst.where if worst else "",
-        reason=reason,
-    )
+def _hunter(before: Artifact, after: Artifact, tried: Sequence[Family], context: Context) -> Hunter:
+    """Looks for records on which a core differs: with gradients, or without where the twin does not know a graph."""
+    (real,) = (family.records for family in tried if family.name == "real")
+    name = before.signature.inputs[0].name
+
+    def look(old: Runner, new: Runner) -> Sequence[Trial]:
+        try:
+            found = hunt.by_gradient(before, after, real, context.bounds, context.seed)
+        except InputError:
+            low, high = (float(end) for end in (context.bounds[0].min(), context.bounds[1].max()))
+            samples = Samples(low={name: low}, high={name: high})
+            starts = [Trial("real", 0, {name: real[:4]}), Trial("real", 0, {name: real[-1:]})]
+            return hunt.by_climbing(old, new, starts, samples, context.seed)
+        return [Trial("hunted", first, {name: found[first : first + _BATCH]}) for first in range(0, len(found), _BATCH)]
+
+    return look
+
+
+def _judge(examination: Examination, context: Context) -> Verdict:
+    """The verdict on everything that was compared; real records decide whether decisions agree."""
+    real = [
+        (old[0], new[0]) for trial, old, new in examination.compared if trial.family == "real" and not trial.repeats
+    ]
+    if not real:
+        raise InputError("verification: the model before the step runs on no real record")
+    olds, news = (np.concatenate(arrays).astype(np.float32) for arrays in zip(*real, strict=True))
+    agreement = float(np.mean(decisions(olds, context) == decisions(news, context)))
+    reason = examination.reason
+    if not reason and isinstance(examination.contract, Lossy):
+        reason = _loss(examination.contract, agreement, olds, news)
+        if reason and examination.tally.worst is not None:
+            reason += f"; worst: {examination.tally.worst}"
+    return examination.verdict(agreement, reason)
 
 
 def decisions(logits: NDArray[np.float32], context: Context) -> NDArray[np.int64]:
@@ -136,66 +150,3 @@ def _loss(contract: Lossy, agreement: float, old: NDArray[np.float32], new: NDAr
     return (
         f"logits of {len(old)} real records differ by {error:.4g} (root mean square), the contract allows {allowed:.4g}"
     )
-
-
-def _show(contract: Contract) -> str:
-    """The contract as it stands in recipes: `exact`, `close(rtol=…, atol=…)`, …."""
-    fields = {name: getattr(contract, name) for name in contract.__struct_fields__}
-    shown = ", ".join(f"{name}={value:g}" for name, value in fields.items() if value is not None)
-    return f"{contract.__struct_config__.tag}({shown})" if shown else str(contract.__struct_config__.tag)
-
-
-def _runner(artifact: Artifact) -> Runner:
-    """What runs an artifact: torch for a module, a plain session for a graph."""
-    name = artifact.signature.inputs[0].name
-    if isinstance(artifact, OnnxArtifact):
-        runner = session(artifact.model)
-        return lambda records: run(runner, {name: records})
-    module = artifact.module
-
-    def run_module(records: NDArray[np.float32]) -> Outputs:
-        with torch.no_grad():
-            return [module(torch.from_numpy(records)).numpy()]
-
-    return run_module
-
-
-def _attempt(runner: Runner, records: NDArray[np.float32], where: str) -> Outputs:
-    try:
-        return runner(records)
-    except Exception as error:  # a module that a step made may raise anything
-        raise _Broken(f"the result fails on {where}, {len(records)} at once: {one_line(error)}") from error
-
-
-def _check_signature(expected: Signature, after: Artifact) -> None:
-    """The step kept names, dtypes and shapes; for a graph, what the graph itself declares counts too."""
-    found = [after.signature]
-    if isinstance(after, OnnxArtifact):
-        try:
-            found.append(signature_of(parse(after.model)))
-        except InputError as error:
-            raise _Broken(f"the result does not load: {error}") from error
-    for signature in found:
-        for kind, wanted, got in (
-            ("inputs", expected.inputs, signature.inputs),
-            ("outputs", expected.outputs, signature.outputs),
-        ):
-            if list(map(_fixed, wanted)) != list(map(_fixed, got)):
-                was, now = (", ".join(map(describe, specs)) or "none" for specs in (wanted, got))
-                raise _Broken(f"{kind} were {was} and became {now}")
-
-
-def _fixed(spec: TensorSpec) -> tuple[str, str, tuple[int | None, ...]]:
-    """What must not change: the names that free dimensions happen to have may."""
-    return spec.name, spec.dtype, tuple(size if isinstance(size, int) else None for size in spec.shape)
-
-
-def _check_layout(names: tuple[str, ...], old: Outputs, new: Outputs, where: str) -> None:
-    """Arrays as the models really return them have equal shapes and dtypes."""
-    if len(new) != len(old):
-        raise _Broken(f"{len(old)} outputs became {len(new)} on {where}")
-    for name, was, now in zip(names, old, new, strict=True):
-        if was.shape != now.shape or was.dtype != now.dtype:
-            raise _Broken(
-                f"output {name!r} was {was.dtype} {list(was.shape)} and became {now.dtype} {list(now.shape)} on {where}"
-            )

@@ -1,0 +1,169 @@
+"""The same graph in double precision: the yardstick that tells a wrong answer from a rounding error.
+
+Two float32 graphs that compute the same function may differ by any amount where the function itself is
+ill-conditioned: a difference of two large numbers, a step that lies a rounding error away. Comparing each with double
+precision shows which it is. Where the first graph is itself that far from the exact answer, a second one that is no
+farther did no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from hauberk.graph.compare import Outputs, Tally, is_number
+from hauberk.graph.model import parse
+from hauberk.graph.trials import Feeds, Runner, Trial
+
+SLACK = 4.0
+"""How many times the first graph's own rounding error the second one may have."""
+
+_MOST_TRIALS = 64
+"""Double precision is slow, and differences in more trials than this are no accident."""
+_DOUBLED = {TensorProto.FLOAT: TensorProto.DOUBLE}
+
+
+def double_runner(model: bytes) -> Runner:
+    """Run a graph in double precision with onnx's reference implementation, which shares no code with ONNX Runtime.
+
+    Every float32 of the graph becomes float64, in initializers, attributes, casts and nested graphs; half precision and
+    integers stay what they are, because rounding to them is part of what the graph computes.
+
+    Args:
+        model: A serialised model with its weights inline.
+
+    Returns:
+        A runner that takes the feeds of the original and answers float64 where it answers float32.
+
+    Raises:
+        Exception: Of any kind, when it is built or run: the reference does not know every operator.
+    """
+    proto = parse(model)
+    for graph in _graphs(proto):
+        _double(graph)
+    for function in proto.functions:
+        _double_nodes(function.node)
+    evaluator = ReferenceEvaluator(proto)
+
+    def run(feeds: Feeds) -> Outputs:
+        doubled = {
+            name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in feeds.items()
+        }
+        with np.errstate(all="ignore"):
+            return [np.asarray(output) for output in evaluator.run(None, doubled)]
+
+    return run
+
+
+def rejudge(
+    exact: Callable[[], Runner],
+    compared: Sequence[tuple[Trial, Outputs, Outputs]],
+    names: tuple[str, ...],
+    tally: Tally,
+) -> Tally:
+    """Judge again what broke `Close`, with the first graph's own rounding error allowed for.
+
+    An element may differ from the first model's by the contract's tolerance plus `SLACK` times the largest distance
+    that the first model has from double precision in that output of that trial. What is not finite in one of the two
+    is not excused.
+
+    Args:
+        exact: Builds the double-precision runner of the first model.
+        compared: Every trial with the answers of both models.
+        names: Of the outputs.
+        tally: The judgement without the allowance; `contract` is `Close`.
+
+    Returns:
+        The tally with the allowance, or the given one where double precision cannot be had.
+    """
+    suspects = [entry for entry in compared if _breaks(entry, names, tally)]
+    if not 0 < len(suspects) <= _MOST_TRIALS:
+        return tally
+    again = Tally(tally.contract)
+    again.compared, again.worst = tally.compared, tally.worst
+    try:
+        run = exact()
+        for trial, old, new in suspects:
+            allowance = [_error(was, truth) for was, truth in zip(old, run(trial.feeds), strict=True)]
+            again.add(trial.family, trial.first, names, old, new, allowance)
+    except Exception:  # noqa: BLE001 - whatever the reference cannot do leaves the stricter judgement standing
+        return tally
+    again.compared = tally.compared
+    return again
+
+
+def _breaks(entry: tuple[Trial, Outputs, Outputs], names: tuple[str, ...], tally: Tally) -> bool:
+    trial, old, new = entry
+    alone = Tally(tally.contract)
+    alone.add(trial.family, trial.first, names, old, new)
+    return alone.fault is not None
+
+
+def _error(was: NDArray[np.generic], truth: NDArray[np.generic]) -> NDArray[np.float64]:
+    """What an output may differ by on account of rounding: one number for all of its elements.
+
+    An integer that double precision does not confirm (the larger of two nearly equal numbers) may be any other.
+    """
+    if not is_number(was):
+        return np.where(was == truth, 0.0, np.inf)
+    error = np.abs(was.astype(np.float64) - truth.astype(np.float64))
+    error = error[np.isfinite(error)]
+    return np.full(was.shape, SLACK * float(error.max()) if error.size else 0.0)
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The graph and every graph inside it."""
+    pending = [model.graph]
+    pending += _nested(node for function in model.functions for node in function.node)
+    while pending:
+        graph = pending.pop()
+        yield graph
+        pending += _nested(graph.node)
+
+
+def _nested(nodes: Iterable[onnx.NodeProto]) -> list[onnx.GraphProto]:
+    return [
+        graph
+        for node in nodes
+        for attribute in node.attribute
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
+
+
+def _double(graph: onnx.GraphProto) -> None:
+    for tensor in graph.initializer:
+        _double_tensor(tensor)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        kind = value.type.tensor_type
+        kind.elem_type = _DOUBLED.get(kind.elem_type, kind.elem_type)
+    _double_nodes(graph.node)
+
+
+def _double_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                _double_tensor(attribute.t)
+            elif node.op_type in {"Cast", "EyeLike"} and attribute.name in {"to", "dtype"}:
+                attribute.i = _DOUBLED.get(attribute.i, attribute.i)
+        if node.op_type == "Constant":
+            _double_constant(node)
+
+
+def _double_constant(node: onnx.NodeProto) -> None:
+    """Floats in attributes of a `Constant` are float32 tensors."""
+    for attribute in list(node.attribute):
+        if attribute.name in {"value_float", "value_floats"}:
+            value = helper.get_attribute_value(attribute)
+            tensor = numpy_helper.from_array(np.array(value, np.float32).astype(np.float64))
+            attribute.CopyFrom(helper.make_attribute("value", tensor))
+
+
+def _double_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type == TensorProto.FLOAT:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))

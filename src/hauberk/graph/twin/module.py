@@ -18,14 +18,34 @@ from torch import Tensor, nn
 from hauberk.artifact import OnnxArtifact
 from hauberk.errors import InputError
 from hauberk.graph.model import one_line, parse
-from hauberk.graph.twin import elementwise, linear, quantization, reduction, shape
+from hauberk.graph.twin import (
+    convolution,
+    elementwise,
+    indexing,
+    integer,
+    linear,
+    normalization,
+    pooling,
+    quantization,
+    recurrent,
+    reduction,
+    resize,
+    shape,
+)
 from hauberk.graph.twin.node import Node, Operator
 
 OPERATORS: dict[str, Operator] = {
+    **convolution.OPERATORS,
     **elementwise.OPERATORS,
+    **indexing.OPERATORS,
+    **integer.OPERATORS,
     **linear.OPERATORS,
+    **normalization.OPERATORS,
+    **pooling.OPERATORS,
     **quantization.OPERATORS,
+    **recurrent.OPERATORS,
     **reduction.OPERATORS,
+    **resize.OPERATORS,
     **shape.OPERATORS,
 }
 """Every operator that the twin knows, by ONNX name."""
@@ -41,6 +61,13 @@ _NOT_WEIGHTS = {
     "DequantizeLinear": (1, 2),
     "BatchNormalization": (3, 4),
     "Clip": (1, 2),
+    "Resize": (1, 2),
+    "Pad": (2,),
+    "QLinearConv": (1, 4, 6),
+    "QLinearMatMul": (1, 4, 6),
+    "QGemm": (1, 4, 7),
+    "DynamicQuantizeMatMul": (2,),
+    "MatMulIntegerToFloat": (2, 3),
 }
 
 
@@ -249,6 +276,8 @@ def _attribute(proto: onnx.AttributeProto) -> Any:
     value = helper.get_attribute_value(proto)
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, list) and value and isinstance(value[0], bytes):
+        return [text.decode() for text in value]
     return _to_torch(numpy_helper.to_array(value)) if isinstance(value, TensorProto) else value
 
 

@@ -1,0 +1,257 @@
+"""Which nodes of a graph compute on 8-bit codes, and which tensors therefore are coded.
+
+ONNX Runtime replaces a node by its integer kernel where a DequantizeLinear stands at each of its inputs and a
+QuantizeLinear at its output. These rules, measured on its optimised graphs, leave nothing half converted:
+
+1. A layer with weights (Gemm, MatMul, Conv) takes codes. Gemm and MatMul may return floats; a Conv may not, so its
+   result is coded (after the Relu or Clip behind it, which the quantizer then does), and a Conv at the logits stays in
+   float.
+2. A node that has an integer kernel but no weights (Add, Mul, Concat, average pooling, Sigmoid, LeakyRelu) joins where
+   codes already flow into it and something takes codes behind it: residual connections of convolutions do, those of a
+   Transformer between layer norms do not.
+3. A node that only moves or selects values (Reshape, Transpose, MaxPool, …) has the same codes before and after it, and
+   so do all inputs and the output of a Concat.
+4. The logits are not coded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import helper
+
+from hauberk.compress.quantize.layers import Constants, Layer, find_layers
+
+ACTIVATIONS = frozenset({"Relu", "Clip"})
+"""Operators that the quantizer behind them does on the way: its range ends where they cut."""
+
+_JOINTS = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"})
+_MOVES = frozenset(
+    {
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "MaxPool",
+        "ReduceMax",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+_WEIGHTED = {
+    "Conv": "its weights are not constant",
+    "ConvTranspose": "ONNX Runtime has no integer kernel for it in this form",
+    "Einsum": "ONNX Runtime has no integer kernel for it",
+    "GRU": "ONNX Runtime has no integer kernel for it",
+    "Gemm": "its weights or bias are not constant",
+    "LSTM": "ONNX Runtime's integer kernel finds ranges at run time only (quantize-dynamic)",
+    "MatMul": "a product of two activations",
+    "RNN": "ONNX Runtime has no integer kernel for it",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be coded in a prepared graph.
+
+    Attributes:
+        layers: The layers that compute on codes, in graph order.
+        joints: Other nodes that compute on codes, by the name of their output.
+        activations: The tensors that are coded, in graph order.
+        groups: For each of them the first tensor of those that share its codes (itself, where it is the first).
+        sources: The activations whose values decide the codes; the others only hold values of these.
+        left: What has weights or multiplies and stays in float, one sentence each.
+    """
+
+    layers: tuple[Layer, ...]
+    joints: frozenset[str]
+    activations: tuple[str, ...]
+    groups: Mapping[str, str]
+    sources: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = ()) -> Plan:
+    """Decide what a prepared graph computes on codes.
+
+    Args:
+        model: The graph, in the form of `layers.prepare`.
+        keep_float: Names of layers (`Layer.name`) that stay in float.
+    """
+    flow = _Flow(model.graph)
+    found = find_layers(model.graph)
+    at_logits = {layer.name for layer in found if layer.kind == "Conv" and flow.ends_at_output(layer.name)}
+    layers = {layer.name: layer for layer in found if layer.name not in at_logits and layer.name not in keep_float}
+    joints = flow.joints(layers)
+    coded = _coded(flow, layers, joints)
+    groups, moved = _groups(flow, coded, joints)
+    activations = tuple(name for name in flow.order if name in coded)
+    return Plan(
+        layers=tuple(layers.values()),
+        joints=frozenset(joints),
+        activations=activations,
+        groups={name: groups[name] for name in activations},
+        sources=tuple(name for name in activations if name not in moved),
+        left=tuple(_left(model.graph, found, at_logits, keep_float)),
+    )
+
+
+class _Flow:
+    """Who makes a tensor and who takes it."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.constants = Constants(graph)
+        self.nodes = list(graph.node)
+        self.outputs = {value.name for value in graph.output}
+        self.maker = {name: node for node in graph.node for name in node.output if name}
+        self.takers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.takers.setdefault(name, []).append(node)
+        self.order = [value.name for value in graph.input] + list(self.maker)
+
+    def data(self, node: onnx.NodeProto) -> list[str]:
+        """The inputs of a node that are neither constant nor absent."""
+        return [name for name in node.input if name and name not in self.constants]
+
+    def moves(self, node: onnx.NodeProto) -> bool:
+        """Whether a node only moves or selects values of its first input."""
+        if node.op_type not in _MOVES:
+            return _nearest(node)
+        return self.data(node)[:1] == [node.input[0]] and (node.op_type != "MaxPool" or len(node.output) == 1)
+
+    def result(self, name: str) -> str:
+        """The tensor behind the activation function that alone takes a tensor; the tensor itself without one."""
+        takers = self.takers.get(name, [])
+        if len(takers) == 1 and name not in self.outputs and takers[0].op_type in ACTIVATIONS:
+            return str(takers[0].output[0])
+        return name
+
+    def ends_at_output(self, name: str) -> bool:
+        """Whether a tensor becomes the graph's output by activation functions and moves alone."""
+        if name in self.outputs:
+            return True
+        onward = (node for node in self.takers.get(name, []) if node.op_type in ACTIVATIONS or self.moves(node))
+        return any(self.ends_at_output(output) for node in onward for output in node.output)
+
+    def all_take_codes(
+        self, node: onnx.NodeProto, coded: Collection[str], layers: Mapping[str, Layer], joints: Collection[str]
+    ) -> bool:
+        """Whether the results of a move are coded, and whoever takes them computes on codes or moves them on."""
+        takers = [taker for name in node.output for taker in self.takers.get(name, []) if taker.op_type != "Shape"]
+        return all(name in coded for name in node.output) and all(
+            taker.output[0] in layers
+            or taker.output[0] in joints
+            or (self.moves(taker) and all(name in coded for name in taker.output))
+            for taker in takers
+        )
+
+    def joints(self, layers: Mapping[str, Layer]) -> set[str]:
+        """The largest set of joints such that codes flow into each of them, and something takes codes behind it."""
+        joints = {node.output[0] for node in self.nodes if self._may_join(node)}
+        while True:
+            born = self.born(layers, joints)
+            wanted = self._wanted(layers, joints)
+            kept = {
+                name
+                for name in joints
+                if name in wanted and any(source in born for source in self.data(self.maker[name]))
+            }
+            if kept == joints:
+                return joints
+            joints = kept
+
+    def _may_join(self, node: onnx.NodeProto) -> bool:
+        return node.op_type in _JOINTS and not any(name in self.constants for name in node.input if name)
+
+    def born(self, layers: Mapping[str, Layer], joints: Collection[str]) -> set[str]:
+        """Tensors that integer kernels return as codes: of convolutions and joints, and what moves make of them."""
+        born: set[str] = set()
+        for node in self.nodes:
+            name = node.output[0]
+            convolution = name in layers and layers[name].kind == "Conv"
+            passed = (node.op_type in ACTIVATIONS or self.moves(node)) and node.input[0] in born
+            if convolution or name in joints or passed:
+                born.update(node.output)
+        return born
+
+    def _wanted(self, layers: Mapping[str, Layer], joints: Collection[str]) -> set[str]:
+        """Tensors that a layer or a joint takes, directly or behind moves and activation functions."""
+        wanted: set[str] = set()
+        for node in reversed(self.nodes):
+            passed = (node.op_type in ACTIVATIONS or self.moves(node)) and any(name in wanted for name in node.output)
+            if node.output[0] in layers or node.output[0] in joints or passed:
+                wanted.update(self.data(node))
+        return wanted
+
+
+def _nearest(node: onnx.NodeProto) -> bool:
+    """A Resize that repeats values; every other mode computes new ones."""
+    modes = [helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == "mode"]
+    return node.op_type == "Resize" and (not modes or modes[0] == b"nearest")
+
+
+def _coded(flow: _Flow, layers: Mapping[str, Layer], joints: Collection[str]) -> set[str]:
+    """The tensors that are coded, by the rules at the top of this file."""
+    coded = {layer.data for layer in layers.values()}
+    coded |= {flow.result(layer.name) for layer in layers.values() if layer.kind == "Conv"}
+    coded |= {flow.result(name) for name in joints}
+    coded |= {source for name in joints for source in flow.data(flow.maker[name])}
+    born = flow.born(layers, joints)
+    movers = [node for node in flow.nodes if flow.moves(node)]
+    for node in reversed(movers):  # codes are made before a move, not behind it: there is less to move
+        if flow.all_take_codes(node, coded, layers, joints):
+            coded.add(node.input[0])
+    for node in movers:  # and stay codes behind it
+        if node.input[0] in coded and node.input[0] in born and not flow.outputs & set(node.output):
+            coded.update(node.output)
+    return coded
+
+
+def _groups(flow: _Flow, coded: set[str], joints: Collection[str]) -> tuple[dict[str, str], set[str]]:
+    """For each coded tensor the first one with the same codes; and the tensors that only hold moved values."""
+    first = {name: name for name in flow.order if name in coded}
+
+    def root(name: str) -> str:
+        while first[name] != name:
+            name = first[name]
+        return name
+
+    place = {name: index for index, name in enumerate(flow.order)}
+    moved: set[str] = set()
+    for node in flow.nodes:
+        outputs = [name for name in node.output if name in coded]
+        if flow.moves(node) and node.input[0] in coded:
+            moved.update(outputs)
+            members = [node.input[0], *outputs]
+        elif node.op_type == "Concat" and node.output[0] in joints:
+            members = [*flow.data(node), *outputs]
+        else:
+            continue
+        roots = sorted((root(name) for name in members), key=place.__getitem__)
+        for other in roots[1:]:
+            first[other] = roots[0]
+    return {name: root(name) for name in first}, moved
+
+
+def _left(
+    graph: onnx.GraphProto, found: tuple[Layer, ...], at_logits: Collection[str], keep_float: Collection[str]
+) -> Iterator[str]:
+    names = {layer.name for layer in found}
+    for node in graph.node:
+        name = node.output[0] or node.name
+        if name in keep_float and name in names:
+            yield f"{node.op_type} {name!r} stays in float: asked for"
+        elif name in at_logits:
+            yield f"{node.op_type} {name!r} stays in float: it computes the logits, and ONNX Runtime codes its results"
+        elif node.op_type in _WEIGHTED and name not in names:
+            yield f"{node.op_type} {name!r} stays in float: {_WEIGHTED[node.op_type]}"

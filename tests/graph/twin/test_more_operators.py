@@ -251,8 +251,8 @@ def test_rms_normalization(graph, twin_of):
 
     features = torch.randn(3, *T, generator=torch.Generator().manual_seed(0))
     found, expected = (
-        twin_of(graph(f"logits = {node}<epsilon=0.01>(features, row)", T, CONSTANTS, opset))(features)
-        for node, opset in (("RMSNormalization", 23), ("SimplifiedLayerNormalization", 21))
+        twin_of(graph(f"logits = {node}(features, row)", T, CONSTANTS, opset))(features)
+        for node, opset in (("RMSNormalization<epsilon=0.01>", 23), ("SimplifiedLayerNormalization<epsilon=0.01>", 21))
     )
     torch.testing.assert_close(found, expected)
 

@@ -31,7 +31,7 @@ _LARGE = 1 << 15
 """Numbers in one record from which on a hunt takes fewer steps from fewer starts."""
 _MOST_INSIDE = 12
 _CLIMBS = 4
-_ROUNDS = 24
+_ROUNDS = 48
 _MOST_CLIMBED = 1 << 18
 
 Bounds = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -176,7 +176,7 @@ def by_gradient_of_calls(
         seed: Of signs and choices.
 
     Raises:
-        InputError: The twin knows neither graph for any input and output.
+        InputError: For no input and output does the twin know both graphs.
     """
     found: list[Trial] = []
     refused: InputError | None = None
@@ -198,8 +198,8 @@ def by_gradient_of_calls(
                     Trial(f"hunted-{len(found) + index}", 0, {**start.feeds, spec.name: point})
                     for index, point in enumerate(points)
                 ]
-    if not found and refused is not None:
-        raise refused
+    if not found:
+        raise refused or InputError("hunt: no float32 input leads to a float32 output")
     return found
 
 

@@ -3,18 +3,20 @@
 from hauberk.compress.distill import Distill
 from hauberk.compress.precision import HalfPrecision
 from hauberk.compress.quantize import QuantizeDynamic, QuantizeStatic
-from hauberk.compress.recipes import default_recipes, narrower
+from hauberk.compress.recipes import CATALOGUE, default_recipes, named_recipe, narrower
 from hauberk.recipe import Step
 
 STEPS: tuple[type[Step], ...] = (QuantizeDynamic, QuantizeStatic, HalfPrecision, Distill)
 """Every kind of compression step, for reading recipes back (`Recipe.from_json`)."""
 
 __all__ = [
+    "CATALOGUE",
     "STEPS",
     "Distill",
     "HalfPrecision",
     "QuantizeDynamic",
     "QuantizeStatic",
     "default_recipes",
+    "named_recipe",
     "narrower",
 ]

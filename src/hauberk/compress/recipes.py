@@ -1,25 +1,100 @@
-"""The recipes that are tried when nobody names others.
+"""The catalogue of recipes by name, and those that are tried when nobody names any.
 
-They start from the optimised float32 graph and need no clean-up of their own: every step drops what it leaves dead, and
-folding constants afterwards would widen half-precision weights again.
+A recipe starts from the optimised float32 graph and needs no clean-up of its own: every step drops what it leaves dead,
+and folding constants afterwards would widen half-precision weights again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
 from hauberk.artifact import Artifact
-from hauberk.compress.core import read_core
-from hauberk.compress.distill import Distill, Network
+from hauberk.compress.core import Core, read_core
+from hauberk.compress.distill import Distill, Network, Robust, Scaled
 from hauberk.compress.precision import HalfPrecision
 from hauberk.compress.quantize import QuantizeDynamic, QuantizeStatic
-from hauberk.recipe import Recipe
+from hauberk.errors import InputError
+from hauberk.recipe import Recipe, Step
 
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
 
 
-def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
-    """The recipes that apply to a core: 8-bit weights, half precision, two narrower networks.
+@dataclass(frozen=True)
+class Entry:
+    """One recipe of the catalogue.
 
-    A graph that is already quantized, or has no linear layers, gets none.
+    Attributes:
+        summary: What the result is, in one sentence for the report.
+        steps: The steps for a core; the same for every core unless they say otherwise.
+    """
+
+    summary: str
+    steps: Callable[[Core], tuple[Step, ...]]
+
+
+def _always(*steps: Step) -> Callable[[Core], tuple[Step, ...]]:
+    return lambda core: steps  # noqa: ARG005 - these suit any core
+
+
+CATALOGUE: Mapping[str, Entry] = MappingProxyType(
+    {
+        "int8-dynamic": Entry(
+            "weights in 8 bits, activations quantized at run time",
+            _always(QuantizeDynamic()),
+        ),
+        "int8-static": Entry(
+            "weights and activations in 8 bits, calibrated on training records",
+            _always(QuantizeStatic()),
+        ),
+        "float16": Entry(
+            "weights kept in half precision, half the file",
+            _always(HalfPrecision()),
+        ),
+        "distilled-half": Entry(
+            "a network of the same kind and half its width that learned the detector's answers",
+            _always(Distill(student=Scaled(width=0.5))),
+        ),
+        "distilled-quarter": Entry(
+            "a network of the same kind and a quarter of its width that learned the detector's answers",
+            _always(Distill(student=Scaled(width=0.25))),
+        ),
+        "distilled-robust": Entry(
+            "a network of half the width that learned the detector's answers while its records were attacked",
+            _always(Distill(student=Scaled(width=0.5), robust=Robust())),
+        ),
+        "distilled-half-int8": Entry(
+            "a network of half the width that learned the detector's answers, then in 8 bits",
+            _always(Distill(student=Scaled(width=0.5)), QuantizeStatic()),
+        ),
+    }
+)
+"""Every recipe that has a name, in the order in which they are listed."""
+
+
+def named_recipe(name: str, artifact: Artifact) -> Recipe:
+    """A recipe of the catalogue for a core.
+
+    Args:
+        name: One of `CATALOGUE`.
+        artifact: The core, as a graph.
+
+    Raises:
+        InputError: There is no recipe of that name, or the artifact is no core.
+    """
+    entry = CATALOGUE.get(name)
+    if entry is None:
+        raise InputError(f"unknown recipe {name!r}; known are {', '.join(CATALOGUE)}, or a recipe file")
+    return Recipe(name, entry.steps(read_core(artifact, "recipe")), entry.summary)
+
+
+def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
+    """The recipes that are worth trying on a core, by its kind.
+
+    Records with columns get 8-bit weights, half precision and two narrower networks; networks with convolutions have no
+    dynamic quantization, which is slower there; recurrent ones and Transformers have it. A graph that is already
+    quantized, or has nothing to compress, gets none.
 
     Args:
         artifact: The core, as a graph.
@@ -28,16 +103,22 @@ def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
         InputError: It is not a core.
     """
     core = read_core(artifact, "default recipes")
+    kinds = {node.op_type for node in core.model.graph.node}
     layers = core.linear_layers()
-    if core.quantized_by or not layers:
+    recurrent, convolutional = bool(kinds & {"LSTM", "GRU", "RNN"}), "Conv" in kinds
+    if core.quantized_by or not (layers or recurrent or convolutional):
         return ()
-    widths = tuple(layer.weight.shape[1] for layer in layers[:-1])
-    compressed = (
-        Recipe("int8-dynamic", (QuantizeDynamic(),), "weights in 8 bits, activations quantized at run time"),
-        Recipe("int8-static", (QuantizeStatic(),), "weights and activations in 8 bits, calibrated on training records"),
-        Recipe("float16", (HalfPrecision(),), "weights kept in half precision, half the file"),
-    )
-    return compressed + tuple(_distilled(student) for student in narrower(widths))
+    if len(core.shape) == 1 and not (recurrent or convolutional):
+        widths = tuple(layer.weight.shape[1] for layer in layers[:-1])
+        compressed = _named(artifact, "int8-dynamic", "int8-static", "float16")
+        return compressed + tuple(_distilled(student) for student in narrower(widths))
+    if convolutional:
+        return _named(artifact, "int8-static", "distilled-half")
+    return _named(artifact, "int8-dynamic", "distilled-half")
+
+
+def _named(artifact: Artifact, *names: str) -> tuple[Recipe, ...]:
+    return tuple(named_recipe(name, artifact) for name in names)
 
 
 def narrower(widths: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -57,4 +138,5 @@ def narrower(widths: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 def _distilled(widths: tuple[int, ...]) -> Recipe:
     shape = "-".join(str(width) for width in widths)
     summary = f"a network of {shape} hidden units that learned the detector's answers"
-    return Recipe(f"distilled-{shape}", (Distill(student=Network("tabular-mlp", {"widths": list(widths)})),), summary)
+    student = Network("tabular-mlp", {"widths": list(widths)})
+    return Recipe(f"distilled-{shape}", (Distill(student=student),), summary)

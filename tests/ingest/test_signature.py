@@ -10,7 +10,7 @@ from torch import nn
 
 from hauberk.errors import InputError
 from hauberk.ingest.signature import onnx_signature, torch_signature
-from hauberk.models import TabularMLP
+from hauberk.models import TabularMLP, WindowLSTM
 from hauberk.tensors import Signature, TensorSpec
 
 EXPECTED = Signature(
@@ -100,3 +100,37 @@ def test_an_onnx_model_has_the_signature_that_its_graph_says(features):
 def test_an_onnx_model_of_another_form_is_refused(proto, inputs, says):
     with pytest.raises(InputError, match=says):
         onnx_signature(proto, None, inputs, "model.onnx")
+
+
+def test_a_module_that_says_its_records_shape_is_taken_at_its_word():
+    signature = torch_signature(WindowLSTM(5, 8, 4).eval(), None, None, "model.pt")
+    assert signature.inputs == (TensorSpec("features", "float32", ("batch", 8, 5)),)
+
+
+def test_a_shape_that_is_none_is_refused():
+    odd = nn.Linear(5, 2)
+    odd.record_shape = [5]
+    with pytest.raises(InputError, match=r"record_shape of the model is \[5\]"):
+        torch_signature(odd, None, None, "model.pt")
+
+
+def images(*shape: int | str) -> onnx.ModelProto:
+    nodes = [helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Flatten", ["p"], ["logits"])]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape])
+    answer = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", shape[0]])
+    return helper.make_model(helper.make_graph(nodes, "images", [given], [answer]))
+
+
+def test_an_onnx_model_of_images_keeps_its_sizes():
+    signature = onnx_signature(images(3, 8, 8), None, None, "model.onnx")
+    assert signature.inputs[0].shape == ("batch", 3, 8, 8)
+
+
+def test_an_onnx_model_with_an_open_size_is_refused():
+    with pytest.raises(InputError, match="leaves height of a record open"):
+        onnx_signature(images(3, "height", 8), None, None, "model.onnx")
+
+
+def test_an_onnx_model_of_images_does_not_take_columns():
+    with pytest.raises(InputError, match=r"features float32 \[batch, D\] is needed"):
+        onnx_signature(images(3, 8, 8), None, 57, "model.onnx")

@@ -1,0 +1,80 @@
+"""Features of any shape from an NPZ file, split, or refused in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hauberk.data.features import holds_features, load_features
+from hauberk.errors import InputError
+
+
+@pytest.fixture
+def file(tmp_path):
+    def save(features=None, labels=None, **arrays):
+        windows = np.random.default_rng(0).normal(size=(100, 4, 3))
+        given = {"features": windows if features is None else features, **arrays}
+        given["labels"] = np.arange(len(given["features"])) % 2 if labels is None else labels
+        np.savez(tmp_path / "windows.npz", **given)
+        return tmp_path / "windows.npz"
+
+    return save
+
+
+def test_every_record_is_in_one_part_with_its_own_label(file):
+    features = np.arange(100 * 4 * 3, dtype=np.float32).reshape(100, 4, 3)
+    labels = np.where(np.arange(100) % 4 == 0, "evil", "fine")
+    splits = load_features(file(features, labels), benign="fine")
+    parts = (splits.training, splits.validation, splits.test)
+    assert [len(part) for part in parts] == [60, 20, 20]
+    rows = np.concatenate([part.features[:, 0, 0] / 12 for part in parts]).astype(int)
+    assert sorted(rows) == list(range(100))
+    assert (np.concatenate([part.targets for part in parts]) == (labels[rows] == "evil")).all()
+    assert splits.classes == ("fine", "evil")
+
+
+def test_numbers_are_class_indices_as_they_are(file):
+    splits = load_features(file(labels=np.arange(100) % 3))
+    assert splits.classes == ("0", "1", "2")
+    assert set(splits.test.targets) == {0, 1, 2}
+
+
+def test_the_same_seed_gives_the_same_split(file):
+    path = file()
+    one, same, other = (load_features(path, seed=seed).test.features for seed in (3, 3, 4))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((100, 4, 3), True), ((100, 1, 8, 8), True), ((100, 5), False)])
+def test_tables_are_left_to_their_own_reader(file, shape, expected):
+    assert holds_features(file(np.zeros(shape))) is expected
+
+
+def test_what_is_no_npz_holds_no_features(tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 and so on")
+    (tmp_path / "x.csv").write_text("a,b\n")
+    assert not holds_features(tmp_path / "x.npz")
+    assert not holds_features(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"labels": np.arange(100) % 2 + 1}, "number them from 0"),
+        ({"labels": np.linspace(0, 1, 100)}, "'labels' is float64"),
+        ({"labels": np.zeros(100, int)}, "all records are of class '0'"),
+        ({"labels": np.arange(7)}, r"'labels' \[7\]"),
+        ({"features": np.full((100, 2, 2), np.nan)}, "record 0 holds what is not finite"),
+        ({"features": np.zeros((20, 2, 2))}, "20 records; at least 50"),
+        ({"labels": np.array([0] * 98 + [1] * 2)}, "no record left for the"),
+    ],
+)
+def test_bad_files_are_named(file, arrays, says):
+    with pytest.raises(InputError, match=says):
+        load_features(file(**arrays))
+
+
+def test_an_unknown_benign_class_is_named(file):
+    with pytest.raises(InputError, match="no record is of class 'normal'; there are 0, 1"):
+        load_features(file(), benign="normal")

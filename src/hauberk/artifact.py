@@ -63,6 +63,7 @@ class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kept: False where the step broke its contract and was undone.
         verdict: What verification found; `None` for steps that had nothing to compare with (admission).
         seconds: Wall-clock time that the step took, without its verification.
+        notes: What a reader should know besides, one sentence each: what the step left as it was, warnings.
     """
 
     step: str
@@ -73,6 +74,7 @@ class StepRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kept: bool
     verdict: Verdict | None
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,10 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def apply(self, artifact: Artifact, context: Context) -> Artifact:
         """Return the transformed artifact, without touching `artifact` and without adding to its history."""
 
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:  # noqa: ARG002 - most steps have nothing to say
+        """What a reader of the record should know: what the step leaves as it was in `artifact`, and warnings."""
+        return ()
+
 
 class Verifier(Protocol):
     """Compares an artifact before and after a step; `graph/verify.py` has the one that is used."""
@@ -173,6 +177,7 @@ class Recipe(msgspec.Struct, frozen=True):
                 kept=kept,
                 verdict=verdict,
                 seconds=seconds,
+                notes=step.notes(artifact),
             )
             artifact = (result if kept else artifact).with_record(record)
         return artifact

@@ -20,12 +20,15 @@ class Dataset:
         schema: What the records look like; it has a label.
         coded: The records, `numeric` float32 [N, F] and `codes` int64 [N, C].
         labels: Int64 [N], index into `schema.label.classes`.
+        rows: Int64 [N], ascending: the position of each record in the file that it came from. Windows of consecutive
+            records are made by it. `None` where the records are the whole file.
     """
 
     name: str
     schema: RecordSchema
     coded: Coded
     labels: NDArray[np.int64]
+    rows: NDArray[np.int64] | None = None
 
     @property
     def label(self) -> Label:
@@ -51,4 +54,5 @@ class Dataset:
     def take(self, indices: NDArray[np.int64]) -> Dataset:
         """The records of these indices, in their order."""
         coded = Coded(self.coded.numeric[indices], self.coded.codes[indices])
-        return replace(self, coded=coded, labels=self.labels[indices])
+        rows = indices if self.rows is None else self.rows[indices]
+        return replace(self, coded=coded, labels=self.labels[indices], rows=rows)

@@ -17,7 +17,7 @@ from hauberk.data.labels import class_names, encode_labels, find_label, make_lab
 from hauberk.data.nsl_kdd import NSL_KDD
 from hauberk.data.readers import parse_table, read_bytes, sha256
 from hauberk.data.spambase import SPAMBASE
-from hauberk.data.splits import Splits, stratified_split
+from hauberk.data.splits import Splits, block_split, stratified_split
 from hauberk.data.table import Table, count_missing
 from hauberk.errors import InputError, SchemaError
 from hauberk.schema import Coder, Label, RecordSchema
@@ -52,6 +52,7 @@ def load_splits(
     schema: RecordSchema | None = None,
     drop: Collection[str] = (),
     seed: int = 0,
+    block: int = 1,
 ) -> Splits:
     """Load a data set and split it into training, validation and test records.
 
@@ -68,6 +69,8 @@ def load_splits(
         schema: Use this schema instead of inferring one; columns that it does not name are ignored.
         drop: Columns to leave out.
         seed: Seed of the split.
+        block: With more than 1, this many consecutive records stay together in one part, and classes have their shares
+            only as far as blocks have them: for windows (`hauberk.data.windows`), which must not lie in two parts.
 
     Raises:
         InputError: The source cannot be read or has the wrong digest, has too few records or classes, or has missing
@@ -76,6 +79,8 @@ def load_splits(
     """
     if not 0 <= seed < 1 << 63:
         raise InputError(f"the seed of a split is {seed}; a whole number from 0 to 2**63 - 1 is needed")
+    if block < 1:
+        raise InputError(f"a block of a split is {block} records; at least 1 is needed")
     if schema is not None and schema.label is not None:
         label = label or schema.label.name
         benign = benign or schema.label.benign
@@ -86,7 +91,9 @@ def load_splits(
     made = _label(found, texts, schema)
     labels = encode_labels(made, texts, found.table.where)
     shares = (0.8, 0.2) if found.test is not None else (0.6, 0.2, 0.2)
-    rows = stratified_split(labels, shares, seed)
+    rows = stratified_split(labels, shares, seed) if block == 1 else block_split(len(labels), shares, block, seed)
+    if not all(map(len, rows)):
+        raise InputError(f"{found.table.where}: {len(labels)} records are too few for blocks of {block} in every split")
     features = found.table.without({found.label})
     if schema is None:
         _require_plain(features)

@@ -1,4 +1,4 @@
-"""Training, validation and test records: split once, by label, reproducibly from a seed."""
+"""Training, validation and test records: split once, by label or in blocks, reproducibly from a seed."""
 
 from __future__ import annotations
 
@@ -54,3 +54,27 @@ def stratified_split(labels: NDArray[np.int64], shares: Sequence[float], seed: i
         for part, piece in zip(parts, pieces, strict=True):
             part.append(piece)
     return tuple(np.sort(np.concatenate(part)).astype(np.int64) for part in parts)
+
+
+def block_split(records: int, shares: Sequence[float], block: int, seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Split rows in blocks of consecutive ones, so that windows of them can be made and no window lies in two parts.
+
+    Classes have their shares only as far as blocks happen to have them.
+
+    Args:
+        records: N.
+        shares: Share of each part, adding up to 1; the first part takes what rounding leaves.
+        block: Rows of a block; the last one may be shorter.
+        seed: Decides which blocks go where.
+
+    Returns:
+        Ascending row indices, int64, for each part.
+    """
+    blocks = np.random.default_rng(seed).permutation(-(-records // block))
+    sizes = [int(share * len(blocks) + 0.5) for share in shares[1:]]
+    pieces = np.split(blocks, np.cumsum([len(blocks) - sum(sizes), *sizes])[:-1])
+    part_of_block = np.empty(len(blocks), dtype=np.int64)
+    for part, piece in enumerate(pieces):
+        part_of_block[piece] = part
+    part_of_row = np.repeat(part_of_block, block)[:records]
+    return tuple(np.flatnonzero(part_of_row == part).astype(np.int64) for part in range(len(shares)))

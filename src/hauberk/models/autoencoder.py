@@ -23,7 +23,8 @@ class Autoencoder(nn.Module):
 
     Args:
         inputs: D, features of a record.
-        widths: Units of the encoder's layers, the last one is the bottleneck; the decoder mirrors them.
+        widths: Units of the encoder's layers, the last one is the bottleneck (linear, so that codes may be negative);
+            the decoder mirrors them.
 
     Raises:
         InputError: A size out of its range.
@@ -34,7 +35,7 @@ class Autoencoder(nn.Module):
         require_size("autoencoder", "inputs", inputs)
         require_sizes("autoencoder", "widths", widths)
         self.record_shape = (inputs,)
-        self.encoder = nn.Sequential(*_layers([inputs, *widths]), nn.ReLU())
+        self.encoder = nn.Sequential(*_layers([inputs, *widths]))
         self.decoder = nn.Sequential(*_layers([*reversed(widths), inputs]))
         self.level: Tensor
         self.register_buffer("level", torch.zeros(1))

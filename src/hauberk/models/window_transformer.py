@@ -37,7 +37,8 @@ class Attention(nn.Module):
 
     def _by_head(self, hidden: Tensor) -> Tensor:
         """[N, T, width] as [N, heads, T, width / heads]."""
-        return hidden.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        batch, length, width = hidden.shape
+        return hidden.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 class EncoderLayer(nn.Module):

@@ -4,6 +4,7 @@ from hauberk.schema.coding import Coded, Coder
 from hauberk.schema.decision import Decision, sigmoid
 from hauberk.schema.feature_space import FeatureSpace, Preprocessing, Scaling
 from hauberk.schema.file import decode_schema, encode_schema, read_schema, write_schema
+from hauberk.schema.image import ImageSpace
 from hauberk.schema.record import (
     UNKNOWN_CODE,
     BooleanFeature,
@@ -25,6 +26,7 @@ __all__ = [
     "Decision",
     "Feature",
     "FeatureSpace",
+    "ImageSpace",
     "IntegerFeature",
     "Label",
     "NumberFeature",

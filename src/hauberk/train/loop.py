@@ -30,7 +30,10 @@ _EVALUATION_VALUES = 1 << 23
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's figures: losses in nats a record (the training one is the objective's), accuracy in [0, 1]."""
+    """One epoch's figures: losses in nats a record (the training one is the objective's), accuracy in [0, 1].
+
+    Where training stops by a judge of its own, the validation loss is the judge's and the accuracy is NaN.
+    """
 
     loss: float
     validation_loss: float
@@ -66,6 +69,7 @@ def train(
     options: TrainingOptions,
     *,
     objective: Objective | None = None,
+    judge: Objective | None = None,
     progress: Progress = SILENT,
 ) -> TrainingResult:
     """Train a module in place with AdamW and leave it with its best weights, on the CPU, in evaluation mode.
@@ -76,10 +80,11 @@ def train(
 
     Args:
         module: Maps features float32 [N, *shape] to logits [N, K].
-        training: Records to learn from; every class occurs.
+        training: Records to learn from; every class occurs, unless there are both an objective and a judge.
         validation: Records to stop by.
         options: How to train.
         objective: What to minimise; by default the class-weighted cross-entropy.
+        judge: What to stop by, a mean over the records that it is given; by default the class-weighted cross-entropy.
         progress: Who follows; gets `loss`, `validation_loss` and `validation_accuracy` after each epoch.
 
     Raises:
@@ -91,7 +96,7 @@ def train(
     device = torch_device(options.device)
     with _settings(options, device):
         try:
-            run = _Run(module, training, validation, options, objective, device)
+            run = _Run(module, training, validation, options, objective, judge, device)
             best_epoch, history = _epochs(run, options, progress)
         finally:
             module.to("cpu").eval()
@@ -131,12 +136,14 @@ class _Run:
         validation: LabelledFeatures,
         options: TrainingOptions,
         objective: Objective | None,
+        judge: Objective | None,
         device: torch.device,
     ) -> None:
         self.module = module.to(device)
         self.features, self.targets = _tensors(training, device)
         self.validation = _tensors(validation, device)
-        weights = _class_weights(module, self.features, training, options)
+        self.judge = judge
+        weights = () if objective and judge else _class_weights(module, self.features, training, options)
         self.weights = torch.tensor(weights, dtype=torch.float32, device=device)
         self.options = options
         self.objective = objective or self._default_objective
@@ -187,10 +194,20 @@ class _Run:
         self.module.eval()
         features, targets = self.validation
         batch = max(1, _EVALUATION_VALUES // max(1, features[0].numel()))
+        if self.judge is not None:
+            return self._judged(self.judge, batch), math.nan
         with torch.inference_mode(), self._autocast():
             logits = torch.cat([self.module(batch).float() for batch in torch.split(features, batch)])
         hits = self._decisions(logits) == targets
         return float(self._cross_entropy(logits, targets)), float(hits.float().mean())
+
+    def _judged(self, judge: Objective, batch: int) -> float:
+        features, targets = self.validation
+        total = 0.0
+        with torch.inference_mode(), self._autocast():
+            for indices in torch.split(torch.arange(len(features), device=features.device), batch):
+                total += float(judge(self.module, features[indices], targets[indices], indices)) * len(indices)
+        return total / len(features)
 
     def _autocast(self) -> torch.autocast:
         bfloat16 = self.options.precision == "bfloat16"

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hauberk.data.dataset import Dataset
+from hauberk.data.images import ImageDataset
+from hauberk.data.windows import newest_records, windows_of
 from hauberk.errors import InputError
 from hauberk.recipe import LabelledFeatures
-from hauberk.schema import BooleanFeature, FeatureSpace, NumberFeature, Preprocessing, RecordSchema, Scaling
+from hauberk.schema import BooleanFeature, FeatureSpace, ImageSpace, NumberFeature, Preprocessing, RecordSchema, Scaling
 
 PreprocessingKind = Literal["log-minmax", "minmax", "standard", "none"]
 
@@ -42,9 +44,28 @@ def fit_preprocessing(
     )
 
 
-def labelled(space: FeatureSpace, dataset: Dataset) -> LabelledFeatures:
-    """A data set in feature space, with its targets."""
-    return LabelledFeatures(space.transform(dataset.coded.numeric, dataset.coded.codes), dataset.targets)
+def labelled(space: FeatureSpace, dataset: Dataset, *, window: int | None = None, stride: int = 1) -> LabelledFeatures:
+    """A data set in feature space, with its targets.
+
+    Args:
+        space: Of records [D].
+        dataset: The records.
+        window: T, to take windows [T, D] of consecutive records, labelled by their newest one (`hauberk.data.windows`).
+        stride: Take every how-manieth window.
+
+    Raises:
+        InputError: No T consecutive records are there.
+    """
+    features = space.transform(dataset.coded.numeric, dataset.coded.codes)
+    if window is None:
+        return LabelledFeatures(features, dataset.targets)
+    newest = newest_records(dataset, window, stride)
+    return LabelledFeatures(windows_of(features, newest, window), dataset.targets[newest])
+
+
+def labelled_images(space: ImageSpace, dataset: ImageDataset) -> LabelledFeatures:
+    """Images in feature space [C, S, S], with their classes."""
+    return LabelledFeatures(space.transform(dataset.images), dataset.labels)
 
 
 def _fit(feature: NumberFeature, column: NDArray[np.float64], kind: PreprocessingKind) -> Scaling:

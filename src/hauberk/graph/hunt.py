@@ -242,7 +242,7 @@ def by_climbing(before: Runner, after: Runner, starts: Sequence[Trial], samples:
     """Hill climbing on the difference of the two models' answers; needs nothing of them but answers.
 
     From each start, inputs are changed at random (one element, some, all; a small step, a whole number, an end of the
-    range), and what increases the difference, or where there is none, drives outputs up (every other climb: down), stays.
+    range). What increases the difference stays; where there is none, what drives outputs up (or down, in turn) does.
 
     Args:
         before: The first model.

@@ -54,6 +54,28 @@ class Builder:
         pads = [size // 2] * 2 * rank
         return self.node("Conv", data, weight, self.random(outputs, fan=200), name=name, group=group, pads=pads, **more)
 
+    def recurrent(self, kind: str, data: str, inputs: int, units: int, *, chained: bool = False) -> str:
+        """The last hidden state [batch, units]; `chained` weights are cut and joined in the graph, as exporters do."""
+        gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind] * units
+        shapes = {"w": (1, gates, inputs), "r": (1, gates, units), "b": (1, 2 * gates)}
+        names = [self.random(*shape, fan=4 * units) for shape in shapes.values()]
+        if chained:
+            cut = [self.constant(np.array([k])) for k in (units, gates, 1)]
+            start = self.constant(np.array([0]))
+            names[:2] = [
+                self.node(
+                    "Concat",
+                    self.node("Slice", name, cut[0], cut[1], cut[2]),
+                    self.node("Slice", name, start, cut[0], cut[2]),
+                    axis=1,
+                )
+                for name in names[:2]
+            ]
+        sequence = self.node("Transpose", data, perm=[1, 0, 2])
+        last = f"last{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, [sequence, *names], ["", last], hidden_size=units))
+        return self.node("Squeeze", last, self.constant(np.array([0])))
+
     def linear(self, data: str, inputs: int, outputs: int) -> str:
         product = self.node("MatMul", data, self.random(inputs, outputs, fan=2 * inputs))
         return self.node("Add", product, self.random(outputs, fan=200))

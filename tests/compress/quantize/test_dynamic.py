@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.compress import QuantizeDynamic
+from hauberk.compress.quantize.dynamic import CONVOLUTIONS_ARE_SLOW
 from hauberk.errors import InputError
 
 
@@ -48,6 +49,72 @@ def test_arithmetic(per_channel, core, context, answers):
 def test_every_linear_layer_is_fused(core, context, fused):
     operators = fused(QuantizeDynamic().apply(core, context))
     assert operators == ["DynamicQuantizeMatMul", "Relu", "DynamicQuantizeMatMul", "Relu", "DynamicQuantizeMatMul"]
+
+
+@pytest.fixture
+def recurrent(builder):
+    """A recurrent layer of 32 units over windows [7, 12], and a linear head."""
+
+    def build(kind: str, *, chained: bool = False):
+        b = builder()
+        b.gemm(b.recurrent(kind, "features", 12, 32, chained=chained), 32, 3, name="logits")
+        return b.artifact((7, 12), 3)
+
+    return build
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_lstm_computes_in_integers(chained, recurrent, calibrated, fused, records, relative_error):
+    core = recurrent("LSTM", chained=chained)
+    result = QuantizeDynamic().apply(core, calibrated(core))
+    operators = fused(result)
+    assert "DynamicQuantizeLSTM" in operators
+    assert "LSTM" not in operators
+    assert relative_error(core, result, records(core, seed=2)) < 0.05
+
+
+@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize("kind", ["GRU", "RNN"])
+def test_gru_and_rnn_keep_int8_weights_and_run_as_before(
+    kind, chained, recurrent, calibrated, fused, records, relative_error
+):
+    core = recurrent(kind, chained=chained)
+    step = QuantizeDynamic()
+    result = step.apply(core, calibrated(core))
+    assert not {"Cast", "Mul"} & set(fused(result)) - {"DynamicQuantizeMatMul"}
+    assert relative_error(core, result, records(core, seed=2)) < 0.05
+    assert any(f"{kind} " in note and "weights kept in int8" in note for note in step.notes(core))
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_no_float_weights_of_a_recurrent_layer_are_left(kind, recurrent, calibrated):
+    core = recurrent(kind, chained=True)
+    graph = onnx.load_model_from_string(QuantizeDynamic().apply(core, calibrated(core)).model).graph
+    floats = [tuple(t.dims) for t in graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) == 3]
+    assert all(shape[2] == 1 for shape in floats)  # scales
+    assert sum(t.data_type == TensorProto.INT8 and len(t.dims) == 3 for t in graph.initializer) >= 2
+
+
+def test_recurrent_layers_stay_when_that_is_asked_for(recurrent, calibrated, fused):
+    core = recurrent("LSTM")
+    assert "LSTM" in fused(QuantizeDynamic(recurrent=False).apply(core, calibrated(core)))
+
+
+def test_convolutions_are_left_alone_and_named(networks, calibrated, fused):
+    core = networks["plain"]()
+    step = QuantizeDynamic()
+    operators = fused(step.apply(core, calibrated(core)))
+    assert "ConvInteger" not in operators
+    assert sum("Conv " in note and "stays in float" in note for note in step.notes(core)) == 2
+
+
+def test_convolutions_that_are_asked_for_come_with_a_warning(networks, calibrated, fused, records, relative_error):
+    core = networks["plain"]()
+    step = QuantizeDynamic(convolutions=True)
+    result = step.apply(core, calibrated(core))
+    assert fused(result).count("ConvInteger") == 2
+    assert CONVOLUTIONS_ARE_SLOW in step.notes(core)
+    assert relative_error(core, result, records(core, seed=2)) < 0.1
 
 
 def test_shapes_of_one_fixed_batch_are_no_obstacle(core, context):

@@ -1,23 +1,32 @@
 """Dynamic INT8: weights int8, activations quantized anew for every batch from the range found in it.
 
 No calibration, no drift of ranges; the price is finding the range at run time. It wins where matrix products dominate
-(wide layers) and loses on small ones. Only matrix products are touched: ONNX Runtime has no fast kernel for
-convolutions of this kind.
+(wide layers) and loses on small ones. Recurrent layers:
+
+- LSTM becomes ONNX Runtime's DynamicQuantizeLSTM and computes in integers;
+- GRU and RNN have no integer kernel: their weights are kept as int8 with one scale a gate and unit, and widened when
+  the graph is loaded, so the file shrinks and the latency stays.
+
+Convolutions are left alone unless asked for: ONNX Runtime's ConvInteger has no fast kernel.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from hauberk.artifact import Artifact, OnnxArtifact
-from hauberk.compress.core import read_core
+from hauberk.compress.core import Core, read_core
+from hauberk.compress.quantize.codes import FULL_RANGE, REDUCED_RANGE, largest_code
+from hauberk.compress.quantize.layers import Constants, find_layers, require_finite, with_constant_weights
 from hauberk.errors import InputError
 from hauberk.graph.model import one_line
 from hauberk.recipe import Context, Contract, Lossy, Step
@@ -26,6 +35,13 @@ from hauberk.recipe import Context, Contract, Lossy, Step
 # prepare (constants are lifted, shapes are re-inferred by the quantizer itself).
 _PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 
+_STORED = ("GRU", "RNN")
+
+CONVOLUTIONS_ARE_SLOW = (
+    "convolutions are quantized dynamically because that was asked for; ONNX Runtime has no fast kernel for them"
+    " (ResNet-18 was measured eight times slower than in float32): static quantization is what makes them faster"
+)
+
 
 class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
     """Quantize weights to int8 now and activations to uint8 at run time, with ONNX Runtime's quantizer.
@@ -33,11 +49,15 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
     Attributes:
         per_channel: One weight scale an output channel instead of one a matrix.
         reduced_range: Weights in 7 bits, for x86 processors without VNNI, whose kernels saturate int16 sums of 8-bit
-            products.
+            products; "auto" asks the processor at hand.
+        recurrent: LSTM, GRU and RNN too.
+        convolutions: Convolutions too, which makes them several times slower.
     """
 
     per_channel: bool = True
-    reduced_range: bool = False
+    reduced_range: bool | Literal["auto"] = "auto"
+    recurrent: bool = True
+    convolutions: bool = False
 
     CONTRACT: ClassVar[Lossy] = Lossy(agreement=0.98, rms=0.1)
 
@@ -46,38 +66,122 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
         """Decisions agree on 98 % of real records, logits within 10 % of their root mean square."""
         return self.CONTRACT
 
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:
+        """What stays in float, and what convolutions cost."""
+        core = read_core(with_constant_weights(artifact), self.name)
+        kinds = self._kinds(core)
+        found = {layer.name for layer in find_layers(core.model.graph)}
+        said = []
+        for node in core.model.graph.node:
+            name = node.output[0] or node.name
+            if node.op_type == "Conv" and not self.convolutions:
+                said.append(f"Conv {name!r} stays in float: ONNX Runtime has no fast dynamic kernel for it")
+            elif node.op_type in _STORED and node.op_type in kinds:
+                said.append(f"{node.op_type} {name!r} computes in float with weights kept in int8: no integer kernel")
+            elif node.op_type == "MatMul" and name not in found:
+                said.append(f"MatMul {name!r} stays in float: a product of two activations")
+        if "Conv" in kinds:
+            said.append(CONVOLUTIONS_ARE_SLOW)
+        return tuple(said)
+
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - needs no records
-        """Return the graph with its linear layers in int8.
+        """Return the graph with its linear and recurrent layers in int8.
 
         Raises:
-            InputError: Not a core, already quantized, without linear layers of constant float32 weights, or ONNX
-                Runtime's quantizer cannot handle the graph.
+            InputError: Not a core, already quantized, without layers of constant float32 weights, or ONNX Runtime's
+                quantizer cannot handle the graph.
         """
-        core = read_core(artifact, self.name)
-        core.require_linear_layers()
+        core = read_core(with_constant_weights(artifact), self.name)
+        core.require_float()
+        kinds = self._kinds(core)
+        if not kinds:
+            raise InputError(
+                f"{self.name}: nothing to quantize, the graph has no Gemm, MatMul or recurrent layer with float32"
+                " constant weights"
+            )
+        require_finite(core.model.graph, find_layers(core.model.graph), self.name)
         # Exporters leave shapes of one fixed batch there, and the quantizer's shape inference trips over them.
         del core.model.graph.value_info[:]
-        onnx.helper.set_model_props(core.model, dict([_PREPARED]))
-        return core.finished(self._quantize(core.model))
+        model = core.model
+        _store(model.graph, [kind for kind in kinds if kind in _STORED])
+        # The quantizer first turns every Gemm into MatMul and Add.
+        linear = [kind for kind in ("MatMul", "LSTM") if kind in kinds]
+        if linear:
+            model = self._quantize(model, linear, signed=True)
+        if "Conv" in kinds:
+            model = self._quantize(model, ["Conv"], signed=False)  # ConvInteger knows unsigned weights only
+        return core.finished(model)
 
-    def _quantize(self, model: onnx.ModelProto) -> onnx.ModelProto:
+    def _kinds(self, core: Core) -> tuple[str, ...]:
+        """The kinds of nodes of the graph that are to be quantized."""
+        kinds = ["MatMul" if layer.kind == "Gemm" else layer.kind for layer in find_layers(core.model.graph)]
+        if core.linear_layers():
+            kinds.append("MatMul")
+        if not self.convolutions:
+            kinds = [kind for kind in kinds if kind != "Conv"]
+        if self.recurrent:
+            kinds += [node.op_type for node in _recurrent(core.model.graph)]
+        return tuple(dict.fromkeys(kinds))
+
+    def _quantize(self, model: onnx.ModelProto, kinds: Sequence[str], *, signed: bool) -> onnx.ModelProto:
         from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - slow to import
 
+        onnx.helper.set_model_props(model, dict([_PREPARED]))
         with tempfile.TemporaryDirectory(prefix="hauberk-") as folder, _quiet_root_logger():
             path = Path(folder) / "quantized.onnx"
             try:
                 quantize_dynamic(
                     model,
                     path,
-                    op_types_to_quantize=["MatMul"],  # the quantizer first turns every Gemm into MatMul and Add
-                    per_channel=self.per_channel,
-                    reduce_range=self.reduced_range,
-                    weight_type=QuantType.QInt8,
+                    op_types_to_quantize=list(kinds),
+                    per_channel=self.per_channel and signed,
+                    reduce_range=largest_code(self.reduced_range) == REDUCED_RANGE,
+                    weight_type=QuantType.QInt8 if signed else QuantType.QUInt8,
                     extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
                 )
             except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
                 raise InputError(f"{self.name}: ONNX Runtime's quantizer fails: {one_line(error)}") from error
             return onnx.load_model(path)
+
+
+def _recurrent(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The LSTM, GRU and RNN nodes with constant float32 weights."""
+    constants = Constants(graph)
+    return [
+        node
+        for node in graph.node
+        if node.op_type in ("LSTM", *_STORED) and all(constants.floats(name) is not None for name in node.input[1:3])
+    ]
+
+
+def _store(graph: onnx.GraphProto, kinds: list[str]) -> None:
+    """Keep the weights of recurrent nodes as int8, `Cast` and `Mul` giving the floats back, in place.
+
+    A DequantizeLinear would say the same, but ONNX Runtime then computes it anew in every call; these it folds.
+    """
+    constants = Constants(graph)
+    widening: list[onnx.NodeProto] = []
+    done: set[str] = set()
+    for node in (node for node in _recurrent(graph) if node.op_type in kinds):
+        for name in node.input[1:3]:
+            weight = constants.floats(name)
+            if weight is None or name in done:
+                continue
+            done.add(name)
+            # [directions, gates * units, inputs]: every row is one unit of one gate.
+            largest = np.abs(weight).max(axis=2, keepdims=True)
+            scale = np.where(largest > 0, largest / FULL_RANGE, 1.0).astype(np.float32)
+            codes = np.clip(np.rint(weight / scale), -FULL_RANGE, FULL_RANGE).astype(np.int8)
+            parts = (f"{name}/codes", f"{name}/scale", f"{name}/steps")
+            graph.initializer.append(numpy_helper.from_array(codes, parts[0]))
+            graph.initializer.append(numpy_helper.from_array(scale, parts[1]))
+            widening.append(helper.make_node("Cast", [parts[0]], [parts[2]], to=onnx.TensorProto.FLOAT))
+            widening.append(helper.make_node("Mul", [parts[2], parts[1]], [name]))
+    kept = [tensor for tensor in graph.initializer if tensor.name not in done]
+    nodes = [*widening, *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
 
 
 @contextmanager

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnxscript.optimizer import fold_constants_ir
 
+from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.errors import InputError
+from hauberk.graph.model import parse
 
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
+_LARGEST_FOLD = 1 << 28  # elements; weights that are computed from weights are not larger than these
 _SPATIAL = 2  # batch and channels come first; the rest is space
 
 
@@ -191,3 +198,35 @@ def _mean_of_space(node: onnx.NodeProto, rank: int, constants: Constants) -> boo
 def _add(graph: onnx.GraphProto, name: str, values: NDArray[np.float32]) -> str:
     graph.initializer.append(numpy_helper.from_array(values, name))
     return name
+
+
+def with_constant_weights(artifact: Artifact) -> Artifact:
+    """The artifact with weights that are only computed from constants computed once.
+
+    Exporters write the weights of recurrent layers as chains of Slice and Concat, which quantizers skip without a word.
+    An artifact whose weights lie there as they are (or that is no graph) comes back as it is.
+    """
+    if not isinstance(artifact, OnnxArtifact):
+        return artifact
+    graph = parse(artifact.model).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    maker = {name: node for node in graph.node for name in node.output}
+
+    def computed(name: str) -> bool:
+        """Whether a tensor is made by nodes from constants alone, other than by decoding or by a Constant node."""
+        node = maker.get(name)
+        if node is None or node.op_type in ("Constant", "DequantizeLinear"):
+            return False
+        sources = [source for source in node.input if source]
+        return all(source in constants or _is_constant(source, maker) or computed(source) for source in sources)
+
+    if not any(computed(name) for node in graph.node if node.op_type in _WEIGHTED for name in node.input[1:3] if name):
+        return artifact
+    model = ir.serde.deserialize_model(parse(artifact.model))
+    fold_constants_ir(model, input_size_limit=_LARGEST_FOLD, output_size_limit=_LARGEST_FOLD)
+    RemoveUnusedNodesPass()(model)
+    return replace(artifact, model=ir.serde.serialize_model(model).SerializeToString(deterministic=True))
+
+
+def _is_constant(name: str, maker: dict[str, onnx.NodeProto]) -> bool:
+    return name in maker and maker[name].op_type == "Constant"

@@ -6,7 +6,6 @@ file is the step that puts them together.
 
 from __future__ import annotations
 
-import logging
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -15,13 +14,11 @@ from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.quantize.calibrate import Calibrator, observe_ranges
 from hauberk.compress.quantize.codes import Affine, affine, largest_code
-from hauberk.compress.quantize.layers import prepare, require_finite
+from hauberk.compress.quantize.layers import prepare, require_finite, with_constant_weights
 from hauberk.compress.quantize.plan import Plan, plan
 from hauberk.compress.quantize.qdq import OLDEST_OPSET, weight_codes, write
 from hauberk.errors import InputError
 from hauberk.recipe import Context, Contract, Lossy, Step
-
-_log = logging.getLogger(__name__)
 
 
 class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
@@ -51,6 +48,10 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
         """Decisions agree on 98 % of real records, logits within 10 % of their root mean square."""
         return self.CONTRACT
 
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:
+        """What stays in float, and why."""
+        return prepared_plan(read_core(with_constant_weights(artifact), self.name), self.keep_float).left
+
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
         """Return the QDQ graph.
 
@@ -58,13 +59,11 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
             InputError: Not a core, already quantized, an opset below 13, no layers of constant float32 weights, names
                 of layers that it does not have, or calibration records that do not fit or overflow.
         """
-        core = read_core(artifact, self.name)
+        core = read_core(with_constant_weights(artifact), self.name)
         chosen = prepared_plan(core, self.keep_float)
         codes = activation_codes(core, context, chosen, self.calibrator, self.percentile, signed=self.signed)
         levels = largest_code(self.reduced_range)
         weights = weight_codes(core.model, chosen, codes, levels=levels, per_channel=self.per_channel)
-        for sentence in chosen.left:
-            _log.info("%s: %s", self.name, sentence)
         return core.finished(write(core.model, chosen, codes, weights))
 
 

@@ -35,8 +35,12 @@ def _graph(body: str, shape: Sequence[int], constants: Arrays, opset: int = 21) 
     return proto
 
 
+def _artifact(proto: onnx.ModelProto) -> OnnxArtifact:
+    return OnnxArtifact(proto.SerializeToString(), Signature((), ()), "0" * 64)
+
+
 def _twin(proto: onnx.ModelProto) -> Twin:
-    return Twin(OnnxArtifact(proto.SerializeToString(), Signature((), ()), "0" * 64)).eval()
+    return Twin(_artifact(proto)).eval()
 
 
 def _compare(
@@ -85,6 +89,11 @@ def _check_gradients(twin: Twin, features: torch.Tensor) -> None:
 @pytest.fixture(scope="session")
 def graph() -> Callable[..., onnx.ModelProto]:
     return _graph
+
+
+@pytest.fixture(scope="session")
+def artifact_of() -> Callable[[onnx.ModelProto], OnnxArtifact]:
+    return _artifact
 
 
 @pytest.fixture(scope="session")

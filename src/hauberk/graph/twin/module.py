@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from hauberk.graph.twin import (
     resize,
     shape,
 )
+from hauberk.graph.twin.coded import Code, find_codes
 from hauberk.graph.twin.node import Node, Operator
 
 OPERATORS: dict[str, Operator] = {
@@ -84,9 +85,11 @@ class Twin(nn.Module):
     """An ONNX graph as a differentiable torch module: the same numbers as ONNX Runtime, with gradients.
 
     Float tensors of one dimension or more that a layer holds are `nn.Parameter`s, one each however many nodes share it;
-    single numbers, scales and zero points, running means and integers are buffers. Parameters and buffers carry the
-    tensors' names with `.` as `/`. Tensors in half precision are held in float32; where the graph casts to half, values
-    are rounded to it. Rounding is passed straight through (see `hauberk.graph.twin.quantization`).
+    so are weights that the graph holds as codes behind DequantizeLinear, as the floats that they stand for (see
+    `hauberk.graph.twin.coded`). Single numbers, scales and zero points, running means and other integers are buffers.
+    Parameters and buffers carry the tensors' names with `.` as `/`. Tensors in half precision are held in float32;
+    where the graph casts to half, values are rounded to it. Rounding is passed straight through (see
+    `hauberk.graph.twin.quantization`).
 
     Args:
         artifact: One float input and one output; the core of a detector, quantized or not.
@@ -95,6 +98,7 @@ class Twin(nn.Module):
         on_tensor: Functions by the name of a tensor in the graph, whether input, weight or result of a node. Each is
             given its tensor as soon as there is one and returns what the graph goes on with, of the same shape: fake
             quantization, masks, statistics. Empty at first. Functions that are modules are not submodules of the twin.
+            That of a weight held as codes is given the codes, as floats.
 
     Raises:
         InputError: The graph has other inputs or outputs, is older than opset 13, or has an operator that the twin does
@@ -113,7 +117,12 @@ class Twin(nn.Module):
         self._names: dict[str, str] = {}
         constants = _constants_of_layers(proto.graph)
         for tensor in proto.graph.initializer:
-            self._hold(tensor.name, numpy_helper.to_array(tensor), weight=tensor.name not in constants)
+            self._hold(tensor.name, _to_torch(numpy_helper.to_array(tensor)), weight=tensor.name not in constants)
+        self._codes = find_codes(proto.graph)
+        for name, code in self._codes.items():
+            weight = code.decode(self.tensor(name), *self._scale_and_zero(code))
+            delattr(self, self._names.pop(name))
+            self._hold(name, weight, weight=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits float32 [N, K] of features float32 [N, *shape]."""
@@ -149,23 +158,45 @@ class Twin(nn.Module):
             InputError: A parameter was given another shape.
         """
         proto = _prepared(self._artifact)
+        originals = {tensor.name: _to_torch(numpy_helper.to_array(tensor)) for tensor in proto.graph.initializer}
         for tensor in proto.graph.initializer:
             original = numpy_helper.to_array(tensor)
-            held = self.tensor(tensor.name).detach().cpu()
+            held = self._written(tensor.name, originals).detach().cpu()
             if tuple(held.shape) != original.shape:
                 got, needed = list(held.shape), list(original.shape)
                 raise InputError(f"twin: {tensor.name!r} is now of shape {got}; the graph has {needed}")
-            if not torch.equal(held, _to_torch(original)):
+            if not torch.equal(held, originals[tensor.name]):
                 tensor.CopyFrom(numpy_helper.from_array(held.numpy().astype(original.dtype), tensor.name))
         return replace(self._artifact, model=proto.SerializeToString(deterministic=True))
+
+    def _written(self, name: str, originals: Mapping[str, Tensor]) -> Tensor:
+        """A tensor as the graph is to hold it: as codes where it has some, the same ones where nothing has changed."""
+        held, code = self.tensor(name), self._codes.get(name)
+        if code is None:
+            return held
+        scale, zero_point = self._scale_and_zero(code)
+        zero = originals[code.zero_point] if code.zero_point else None
+        before = code.decode(originals[name], originals[code.scale], zero).to(held.device)
+        if torch.equal(held, before) and torch.equal(scale.cpu(), originals[code.scale]):
+            return originals[name]
+        with torch.no_grad():
+            return code.encode(held, scale, zero_point)
+
+    def _scale_and_zero(self, code: Code) -> tuple[Tensor, Tensor | None]:
+        return self.tensor(code.scale), self.tensor(code.zero_point) if code.zero_point else None
 
     def _run(self, features: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
         """Run every node; keep the tensors that are wanted."""
         values: dict[str, Tensor | None] = {"": None, self._input: features}
         values.update({name: getattr(self, held) for name, held in self._names.items()})
         hooks = self.on_tensor
-        for name in hooks.keys() & values.keys():
+        for name in hooks.keys() & values.keys() - self._codes.keys():
             values[name] = _hooked(hooks[name], values[name])
+        for name, code in self._codes.items():
+            weight, scale = values[name], values[code.scale]
+            if weight is not None and scale is not None:
+                codes = code.encode(weight, scale, values[code.zero_point])
+                values[name] = hooks[name](codes) if name in hooks else codes
         kept = {name: values[name] for name in wanted if name in values}
         for function, node, inputs, outputs, spent in self._calls:
             result = function(node, *(values[name] for name in inputs))
@@ -189,9 +220,8 @@ class Twin(nn.Module):
         held: Tensor = getattr(self, self._names[name])
         return held
 
-    def _hold(self, name: str, array: NDArray[np.generic], *, weight: bool) -> None:
+    def _hold(self, name: str, tensor: Tensor, *, weight: bool) -> None:
         """Keep a constant of the graph as a parameter or as a buffer."""
-        tensor = _to_torch(array)
         held = name.replace(".", "/") or "/"
         while held in self._names.values() or hasattr(self, held):
             held += "/"

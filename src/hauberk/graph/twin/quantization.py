@@ -45,17 +45,18 @@ _INTEGERS: dict[int, torch.dtype] = {
 }
 
 
-def along(node: Node, parameter: Tensor, data: Tensor) -> Tensor:
+def along(parameter: Tensor, data: Tensor, axis: int, block_size: int = 0) -> Tensor:
     """A scale or zero point, one for all, one a channel or one a block, shaped to broadcast over the data."""
     if parameter.numel() == 1:
         return parameter.reshape(())
-    if node.get("block_size", 0):
-        axis = node.get("axis", 1) % data.dim()
-        blocks = parameter.repeat_interleave(node.attributes["block_size"], axis)
-        return blocks.narrow(axis, 0, data.shape[axis])  # the last block may be cut
-    shape = [1] * data.dim()
-    shape[node.get("axis", 1)] = -1
-    return parameter.reshape(shape)
+    axis %= data.dim()
+    if block_size:
+        return parameter.repeat_interleave(block_size, axis).narrow(axis, 0, data.shape[axis])  # the last may be cut
+    return parameter.reshape([-1 if place == axis else 1 for place in range(data.dim())])
+
+
+def _along(node: Node, parameter: Tensor, data: Tensor) -> Tensor:
+    return along(parameter, data, node.get("axis", 1), node.get("block_size", 0))
 
 
 def _quantize_linear(node: Node, data: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
@@ -63,8 +64,8 @@ def _quantize_linear(node: Node, data: Tensor, scale: Tensor, zero_point: Tensor
     if node.output_types[0] not in RANGES:
         raise node.unsupported(f"quantizing to {TensorProto.DataType.Name(node.output_types[0])}")
     low, high = RANGES[node.output_types[0]]
-    zero = torch.zeros(()) if zero_point is None else along(node, zero_point, data).to(data.dtype)
-    scaled = data / along(node, scale, data)
+    zero = torch.zeros(()) if zero_point is None else _along(node, zero_point, data).to(data.dtype)
+    scaled = data / _along(node, scale, data)
     code = straight_through(scaled, torch.round(scaled)) + zero
     clipped = torch.clamp(code, low, high)
     return straight_through(code, clipped) if node.on_input else clipped
@@ -74,8 +75,8 @@ def _dequantize_linear(node: Node, code: Tensor, scale: Tensor, zero_point: Tens
     """`(q - zero_point) * scale`."""
     steps = code.to(scale.dtype)
     if zero_point is not None:
-        steps = steps - along(node, zero_point, code).to(scale.dtype)
-    return steps * along(node, scale, code)
+        steps = steps - _along(node, zero_point, code).to(scale.dtype)
+    return steps * _along(node, scale, code)
 
 
 def _cast(node: Node, data: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Pruning: taking weights, channels, heads and hidden units out of a graph."""

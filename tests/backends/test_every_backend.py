@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -243,6 +244,14 @@ class TestFixedBatch:
             many.run()
             one.run()
             np.testing.assert_allclose(many.outputs["logits"][0], 2 * one.outputs["logits"][0], rtol=1e-5)
+
+    def test_its_call_keeps_the_memory_that_it_writes_to(self, opened, graphs):
+        with opened(graphs.linear(4, 4096)) as session:
+            run = session.fixed_batch(64).run
+            gc.collect()
+            others = [np.full((64, 4096), 7, np.float32) for _ in range(8)]
+            run()
+        assert all((other == 7).all() for other in others)
 
     def test_refuses_a_shape_that_is_not_fixed(self, opened, graphs):
         with opened(graphs.bomb()) as session, pytest.raises(InputError, match="fixed batch"):

@@ -71,9 +71,8 @@ class OpenVinoSession:
         self.options = OpenVinoOptions() if options is None else options
         if self.options.validate:
             admit(model)
-        library = _library()
-        self._library = library
-        self._core = library.Core()
+        self._package = library()
+        self._core = self._package.Core()
         self._settings = _settings(self._core, self.options)
         try:
             self._model = self._core.read_model(model)
@@ -106,7 +105,7 @@ class OpenVinoSession:
         request = self._idle.take(shapes)
         if request is None:
             inputs = [np.empty(array.shape, array.dtype) for array in arrays]
-            request = _Request(self._library, compiled, self.signature, inputs, self.options)
+            request = _Request(self._package, compiled, self.signature, inputs, self.options)
         for target, array in zip(request.inputs, arrays, strict=True):
             np.copyto(target, array)
         request.run()
@@ -144,7 +143,7 @@ class OpenVinoSession:
             compiled = self._core.compile_model(fixed, "CPU", self._settings)
         except Exception as error:  # as in __init__
             raise InputError(f"OpenVINO cannot fix the batch to {records} records: {_one_line(error)}") from error
-        request = _Request(self._library, compiled, self.signature, list(inputs.values()), self.options)
+        request = _Request(self._package, compiled, self.signature, list(inputs.values()), self.options)
         return OpenVinoFixedBatch(request, inputs, outputs)
 
     def close(self) -> None:
@@ -193,24 +192,25 @@ class _Request:
 
     def __init__(
         self,
-        library: Any,
+        package: Any,
         compiled: Any,
         signature: Signature,
         inputs: list[NDArray[Any]],
         options: OpenVinoOptions,
     ) -> None:
         self.inputs = inputs
-        self._library = library
+        self._package = package
         self._request = compiled.create_infer_request()
         self._limit = options.time_limit
         self._outputs = [spec.name for spec in signature.outputs]
         for spec, array in zip(signature.inputs, inputs, strict=True):
-            self._request.set_tensor(spec.name, library.Tensor(array, shared_memory=True))
+            self._request.set_tensor(spec.name, package.Tensor(array, shared_memory=True))
 
     def write_to(self, outputs: list[NDArray[Any]]) -> None:
         """Let every run write its outputs into these arrays, one an output."""
+        self._written = outputs  # a tensor does not keep the array alive whose memory it shares
         for name, array in zip(self._outputs, outputs, strict=True):
-            self._request.set_tensor(name, self._library.Tensor(array, shared_memory=True))
+            self._request.set_tensor(name, self._package.Tensor(array, shared_memory=True))
 
     def run(self) -> None:
         """Compute from what the inputs hold now."""
@@ -258,8 +258,12 @@ class _Pool:
                 self._requests.popitem(last=False)
 
 
-def _library() -> Any:
-    """The `openvino` package, imported without its reporter."""
+def library() -> Any:
+    """The `openvino` package, imported without its reporter.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     with _import_lock:
         if sys.modules.get("openvino") is not None:
             return sys.modules["openvino"]

@@ -116,7 +116,7 @@ def test_a_function_on_codes_is_given_codes(layer):
 
 def test_training_a_quantized_graph_improves_it_and_it_stays_quantized(layer):
     twin, features = Twin(layer), torch.from_numpy(FEATURES)
-    targets = torch.from_numpy(FEATURES @ RANDOM.normal(size=(6, 4)).astype(np.float32))
+    targets = torch.from_numpy(FEATURES @ RANDOM.normal(size=(6, 4), scale=0.2).astype(np.float32))
     optimiser = torch.optim.Adam(twin.parameters(), lr=0.02)
     for _ in range(200):
         optimiser.zero_grad()

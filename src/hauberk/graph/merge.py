@@ -31,9 +31,10 @@ def merge(preprocessing: OnnxArtifact, core: OnnxArtifact, decision: OnnxArtifac
     """Join the three parts.
 
     Args:
-        preprocessing: `numeric`, `codes` -> `features` (`preprocessing_graph`).
+        preprocessing: `numeric`, `codes` -> `features` (`preprocessing_graph`), or `images` -> `features`
+            (`image_preprocessing_graph`).
         core: `features` -> `logits` (`export` or `normalise`, and any step on it).
-        decision: `logits` -> `scores`, `labels` (`decision_graph`).
+        decision: `logits` -> `scores`, `labels` (`decision_graph`, `classification_graph`).
 
     Returns:
         The merged graph, checked and without metadata, with the origin and history of `core`; names inside begin with
@@ -81,7 +82,6 @@ def verify_merged(
     count = len(next(iter(records.values())))
     runners = [session(part.model) for part in (preprocessing, core, decision)]
     whole = session(merged.model)
-    threshold = _score_threshold(decision)
     tally = Tally(CONTRACT)
     equal, flipped = 0, ""
     for first, size in [(first, _BATCH) for first in range(0, count, _BATCH)] + [(0, 1)]:
@@ -92,8 +92,7 @@ def verify_merged(
         merged_scores, merged_labels = run(whole, batch)
         tally.add("real", first, ("scores",), [scores], [merged_scores])
         differ = labels != merged_labels
-        distance = np.abs(scores.astype(np.float64) - threshold)
-        far = differ & (distance > CONTRACT.atol + CONTRACT.rtol * threshold)
+        far = differ & ~_undecided(decision, logits, scores)
         if far.any():
             row = int(far.argmax())
             flipped = f"label {labels[row]} became {merged_labels[row]} on real[{first + row}], far from the threshold"
@@ -110,11 +109,26 @@ def verify_merged(
     )
 
 
-def _score_threshold(decision: OnnxArtifact) -> float:
-    """The threshold that a decision graph holds, as a score."""
-    for tensor in parse(decision.model).graph.initializer:
+def _undecided(decision: OnnxArtifact, logits: NDArray[np.generic], scores: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Bool [N]: the label hangs on a difference within `CONTRACT`, of a score from the threshold or of two classes."""
+    threshold = _score_threshold(decision)
+    if threshold is None:  # a classification graph
+        second, first = np.sort(logits.astype(np.float64), axis=1)[:, -2:].T
+        close: NDArray[np.bool_] = first - second <= CONTRACT.atol + CONTRACT.rtol * np.abs(first)
+        return close
+    distance = np.abs(scores.astype(np.float64) - threshold)
+    near: NDArray[np.bool_] = distance <= CONTRACT.atol + CONTRACT.rtol * threshold
+    return near
+
+
+def _score_threshold(decision: OnnxArtifact) -> float | None:
+    """The threshold that a decision graph holds, as a score; `None` for a classification graph."""
+    graph = parse(decision.model).graph
+    for tensor in graph.initializer:
         if tensor.name == "threshold":
             return Decision(threshold=float(numpy_helper.to_array(tensor))).score_threshold
+    if any(node.op_type == "ArgMax" for node in graph.node):
+        return None
     raise InputError("merge: the decision graph holds no threshold; build it with decision_graph")
 
 

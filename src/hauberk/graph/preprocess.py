@@ -8,6 +8,8 @@ with the fastest in ONNX Runtime 1.31 for one record and takes a fifth longer th
 make it fail: a code out of range lights no column. The columns are spread by a product with a 0/1 matrix [C, T], which
 is exact for codes below 2**24, and compared with the code that each stands for. Scaling subtracts and divides as the
 reference does; multiplying by 1 / scale takes the same time and rounds worse.
+
+For windows of records every tensor has a dimension for time after the batch.
 """
 
 from __future__ import annotations
@@ -25,8 +27,12 @@ from hauberk.tensors import Signature, TensorSpec
 Constants = dict[str, NDArray[np.generic]]
 
 
-def preprocessing_graph(space: FeatureSpace) -> OnnxArtifact:
+def preprocessing_graph(space: FeatureSpace, window: int | None = None) -> OnnxArtifact:
     """Build the preprocessing graph of a feature space.
+
+    Args:
+        space: The feature space of records.
+        window: T, where the core reads windows of consecutive records: all shapes below are [batch, T, …] then.
 
     Returns:
         A graph from `numeric` float32 [batch, F] and `codes` int64 [batch, C] (an input is absent where F or C is 0)
@@ -34,18 +40,19 @@ def preprocessing_graph(space: FeatureSpace) -> OnnxArtifact:
         for bit; logarithms are close (their rounding differs by a few units in the last place).
     """
     width, columns = len(space.schema.numbers), len(space.groups)
+    leading: tuple[int | str, ...] = (BATCH,) if window is None else (BATCH, window)
     constants: Constants = {}
     nodes: list[onnx.NodeProto] = []
     parts = []
     inputs = []
     if width:
-        inputs.append(TensorSpec("numeric", "float32", (BATCH, width)))
+        inputs.append(TensorSpec("numeric", "float32", (*leading, width)))
         parts.append(_numbers(space, nodes, constants))
     if columns:
-        inputs.append(TensorSpec("codes", "int64", (BATCH, columns)))
+        inputs.append(TensorSpec("codes", "int64", (*leading, columns)))
         parts.append(_one_hot(space, nodes, constants))
-    join = node("Concat", parts, "features", axis=1) if len(parts) > 1 else node("Identity", parts, "features")
-    signature = Signature(tuple(inputs), (TensorSpec("features", "float32", (BATCH, space.width)),))
+    join = node("Concat", parts, "features", axis=-1) if len(parts) > 1 else node("Identity", parts, "features")
+    signature = Signature(tuple(inputs), (TensorSpec("features", "float32", (*leading, space.width)),))
     return artifact(assemble("preprocessing", [*nodes, join], constants, signature))
 
 
@@ -67,7 +74,7 @@ def _numbers(space: FeatureSpace, nodes: list[onnx.NodeProto], constants: Consta
         ]
         result = "logarithm"
     if logarithm.any() and not logarithm.all():
-        constants["is_logarithm"] = logarithm[None, :]
+        constants["is_logarithm"] = logarithm
         nodes.append(node("Where", ["is_logarithm", "logarithm", "numeric"], "unscaled"))
         result = "unscaled"
     if offset.any():

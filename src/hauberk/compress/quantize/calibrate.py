@@ -95,6 +95,28 @@ def observe_ranges(
     }
 
 
+def observe_means(
+    model: onnx.ModelProto, names: Collection[str], records: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """The mean of tensors over records, place by place: float32 with the shape of one record's tensor, by name."""
+    sums: dict[str, NDArray[np.float64]] = {}
+    for name, values in _Watch(model, names).values(records):
+        total = values.sum(axis=0, dtype=np.float64)
+        sums[name] = sums[name] + total if name in sums else total
+    return {name: (total / len(records)).astype(np.float32) for name, total in sums.items()}
+
+
+def observe_magnitudes(
+    model: onnx.ModelProto, names: Collection[str], records: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """The largest magnitude of tensors over records along their last axis: float32 [width], by name."""
+    largest: dict[str, NDArray[np.float32]] = {}
+    for name, values in _Watch(model, names).values(records):
+        found = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+        largest[name] = np.maximum(largest[name], found) if name in largest else found
+    return largest
+
+
 class _Watch:
     """A graph whose inner tensors can be read."""
 

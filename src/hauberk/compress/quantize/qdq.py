@@ -85,7 +85,12 @@ def weight_codes(
 
 
 def write(
-    model: onnx.ModelProto, plan: Plan, codes: Mapping[str, Affine], weights: Mapping[str, WeightCode]
+    model: onnx.ModelProto,
+    plan: Plan,
+    codes: Mapping[str, Affine],
+    weights: Mapping[str, WeightCode],
+    *,
+    leave_out_activations: bool = False,
 ) -> onnx.ModelProto:
     """The graph of a plan with its QuantizeLinear and DequantizeLinear nodes.
 
@@ -94,20 +99,29 @@ def write(
         plan: What is coded in it.
         codes: How the activations are coded, by the first tensor of each group (`Plan.groups`).
         weights: How the weights are coded, by `Layer.name`.
+        leave_out_activations: Leave out every Relu and Clip that cuts nothing off but what the codes behind it cannot
+            hold. Before int8 codes they are left out anyway, because ONNX Runtime does it before uint8 codes only.
 
     Returns:
         The same graph with codes; float constants that nothing takes any more are still in it.
     """
     written = onnx.ModelProto()
     written.CopyFrom(model)
-    _Writer(written.graph, plan, codes, weights).write()
+    _Writer(written.graph, plan, codes, weights, leave_out_activations=leave_out_activations).write()
     return written
 
 
 class _Writer:
     def __init__(
-        self, graph: onnx.GraphProto, plan: Plan, codes: Mapping[str, Affine], weights: Mapping[str, WeightCode]
+        self,
+        graph: onnx.GraphProto,
+        plan: Plan,
+        codes: Mapping[str, Affine],
+        weights: Mapping[str, WeightCode],
+        *,
+        leave_out_activations: bool,
     ) -> None:
+        self._leave_out = leave_out_activations
         self._graph = graph
         self._constants = Constants(graph)
         self._plan = plan
@@ -150,7 +164,7 @@ class _Writer:
             self._made_of_codes.update(node.output)
         operands = [self._operand(name, node.op_type, on_codes=on_codes) for name in node.input]
         if layer is not None:
-            operands[1:] = self._parameters(layer)
+            operands[1:] = self._parameters(layer, node.input[2] if len(node.input) > 2 else "")
         rewritten = onnx.NodeProto()
         rewritten.CopyFrom(node)
         del rewritten.input[:]
@@ -158,16 +172,13 @@ class _Writer:
         self._nodes.append(rewritten)
 
     def _implied(self, node: onnx.NodeProto) -> bool:
-        """Whether to leave out an activation function, because int8 codes end where it cuts.
-
-        Before uint8 codes ONNX Runtime leaves it out by itself.
-        """
+        """Whether to leave out an activation function, because codes end where it cuts."""
         if node.op_type not in ACTIVATIONS or node.output[0] not in self._coded or node.input[0] in self._coded:
             return False
         if self._takers[node.input[0]] > 1 or node.output[0] in self._outputs:
             return False
         code = self._codes[self._plan.groups[node.output[0]]]
-        if code.zero_point.dtype == np.uint8:
+        if code.zero_point.dtype == np.uint8 and not self._leave_out:
             return False
         low, high = code.ends
         if node.op_type == "Relu":
@@ -204,7 +215,7 @@ class _Writer:
             helper.make_node("DequantizeLinear", [f"{name}/codes", scale, zero_point], [f"{name}/decoded"])
         )
 
-    def _parameters(self, layer: Layer) -> list[str]:
+    def _parameters(self, layer: Layer, bias_name: str) -> list[str]:
         """Add the coded weight and bias of a layer; return the names of their decoded tensors."""
         weight = self._constants.floats(layer.weight)
         if weight is None:
@@ -213,7 +224,7 @@ class _Writer:
         scale = np.broadcast_to(code.scale, (layer.channels,))
         coded = encode_weight(weight, scale, axis=layer.axis, levels=code.levels)
         names = [self._decoded(f"{layer.name}/weight", coded, code.scale, layer.axis)]
-        bias = self._constants.floats(layer.bias)
+        bias = self._constants.floats(bias_name)
         if bias is not None:
             data_scale = self._codes[self._plan.groups[layer.data]].scale
             coded_bias, _ = encode_bias(bias, data_scale, scale)

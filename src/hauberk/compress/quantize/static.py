@@ -12,11 +12,13 @@ import numpy as np
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
+from hauberk.compress.quantize.bias import correct_biases
 from hauberk.compress.quantize.calibrate import Calibrator, observe_ranges
 from hauberk.compress.quantize.codes import Affine, affine, largest_code
 from hauberk.compress.quantize.layers import prepare, require_finite, with_constant_weights
 from hauberk.compress.quantize.plan import Plan, plan
 from hauberk.compress.quantize.qdq import OLDEST_OPSET, weight_codes, write
+from hauberk.compress.quantize.qoperator import to_qoperator
 from hauberk.errors import InputError
 from hauberk.recipe import Context, Contract, Lossy, Step
 
@@ -31,6 +33,8 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
         signed: Activations in int8 instead of uint8; slower on x86, whose kernels multiply uint8 by int8.
         reduced_range: Weights in 7 bits, for x86 processors without VNNI, whose kernels saturate int16 sums of 8-bit
             products; "auto" asks the processor at hand.
+        form: "qdq", which every runtime reads, or "qoperator", which names ONNX Runtime's integer operators.
+        bias_correction: Take from biases what rounding the weights adds to the mean of a layer's results.
         keep_float: Names of layers (of the tensors that they compute) that stay in float.
     """
 
@@ -39,6 +43,8 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
     per_channel: bool = True
     signed: bool = False
     reduced_range: bool | Literal["auto"] = "auto"
+    form: Literal["qdq", "qoperator"] = "qdq"
+    bias_correction: bool = False
     keep_float: tuple[str, ...] = ()
 
     CONTRACT: ClassVar[Lossy] = Lossy(agreement=0.98, rms=0.1)
@@ -53,7 +59,7 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
         return prepared_plan(read_core(with_constant_weights(artifact), self.name), self.keep_float).left
 
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
-        """Return the QDQ graph.
+        """Return the quantized graph.
 
         Raises:
             InputError: Not a core, already quantized, an opset below 13, no layers of constant float32 weights, names
@@ -64,7 +70,11 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
         codes = activation_codes(core, context, chosen, self.calibrator, self.percentile, signed=self.signed)
         levels = largest_code(self.reduced_range)
         weights = weight_codes(core.model, chosen, codes, levels=levels, per_channel=self.per_channel)
-        return core.finished(write(core.model, chosen, codes, weights))
+        if self.bias_correction:
+            correct_biases(core.model, chosen, weights, core.calibration(context))
+        operators = self.form == "qoperator"
+        written = write(core.model, chosen, codes, weights, leave_out_activations=operators)
+        return core.finished(to_qoperator(written) if operators else written)
 
 
 def prepared_plan(core: Core, keep_float: tuple[str, ...] = ()) -> Plan:

@@ -1,0 +1,125 @@
+"""Turns QDQ into operators that compute on codes themselves (the "QOperator" form).
+
+Where QDQ says "decode, compute, code" and leaves it to the runtime to see an integer kernel in that, here the kernel is
+named: QLinearConv and QLinearMatMul of the ONNX standard; QGemm, MatMulIntegerToFloat, QLinearAdd, QLinearMul,
+QLinearConcat, QLinearSigmoid, QLinearLeakyRelu and the QLinear pools of ONNX Runtime's domain `com.microsoft`. The file
+holds fewer nodes and loads faster, needs no optimisation at load, and runs on ONNX Runtime only. Results are those of
+the fused QDQ graph.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import onnx
+from onnx import helper
+
+_DOMAIN = "com.microsoft"
+
+_SAME_ARITY = {
+    "AveragePool": "QLinearAveragePool",
+    "GlobalAveragePool": "QLinearGlobalAveragePool",
+    "LeakyRelu": "QLinearLeakyRelu",
+    "Sigmoid": "QLinearSigmoid",
+}
+_BINARY = {"Add": "QLinearAdd", "Mul": "QLinearMul"}
+
+
+def to_qoperator(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same computation with integer operators.
+
+    Args:
+        model: A graph as `qdq.write` returns it, with `leave_out_activations`; it is left alone.
+
+    Returns:
+        The graph; nodes that have no integer operator still read decoded tensors.
+    """
+    written = onnx.ModelProto()
+    written.CopyFrom(model)
+    _Translation(written.graph).translate()
+    if any(node.domain == _DOMAIN for node in written.graph.node):
+        domains = {entry.domain for entry in written.opset_import}
+        if _DOMAIN not in domains:
+            written.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    return written
+
+
+class _Translation:
+    """One graph on its way from QDQ to integer operators."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._coded = {node.output[0]: list(node.input) for node in graph.node if node.op_type == "DequantizeLinear"}
+        self._quantizer = {node.input[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+        self._uses = Counter(name for node in graph.node for name in node.input)
+        self._uses.update(value.name for value in graph.output)
+
+    def translate(self) -> None:
+        nodes: list[onnx.NodeProto] = []
+        replaced: set[str] = set()
+        for node in self._graph.node:
+            if node.op_type == "QuantizeLinear" and node.output[0] in replaced:
+                continue
+            integer = self._integer(node)
+            if integer is not None:
+                replaced.update(integer.output)
+            nodes.append(integer or node)
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+
+    def _integer(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The integer operator that stands for a node; `None` where there is none."""
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Shape") or not node.input:
+            return None
+        target = self._target(node)
+        if node.op_type in ("Gemm", "MatMul") and all(name in self._coded for name in node.input):
+            return self._product(node, target)
+        if target is None or node.input[0] not in self._coded:
+            return None
+        return self._on_codes(node, target[0], list(target[1:]))
+
+    def _on_codes(self, node: onnx.NodeProto, codes: str, coded: list[str]) -> onnx.NodeProto | None:
+        """The same for a node whose result is codes: their name, then their scale and zero point."""
+        parts = [self._coded.get(name, []) for name in node.input]
+        if node.op_type == "Conv" and all(parts):
+            bias = [parts[2][0]] if len(parts) > 2 else []
+            return _node("QLinearConv", [*parts[0], *parts[1], *coded, *bias], codes, node)
+        if node.op_type == "Concat" and all(parts):
+            return _node("QLinearConcat", coded + [name for part in parts for name in part], codes, node)
+        if node.op_type in _BINARY and all(parts):
+            return _node(_BINARY[node.op_type], [*parts[0], *parts[1], *coded], codes, node)
+        if node.op_type in _SAME_ARITY:
+            return _node(_SAME_ARITY[node.op_type], [*parts[0], *coded], codes, node)
+        if parts[0][1:] != coded or len(node.output) > 1:
+            return None
+        moved = onnx.NodeProto()  # it only moves values: let it move their codes
+        moved.CopyFrom(node)
+        moved.input[0], moved.output[0] = parts[0][0], codes
+        return moved
+
+    def _target(self, node: onnx.NodeProto) -> tuple[str, str, str] | None:
+        """Codes, scale and zero point that a node's only output becomes at once and nothing else."""
+        name = node.output[0]
+        quantizer = self._quantizer.get(name)
+        if quantizer is None or self._uses[name] != 1:
+            return None
+        return quantizer.output[0], quantizer.input[1], quantizer.input[2]
+
+    def _product(self, node: onnx.NodeProto, target: tuple[str, str, str] | None) -> onnx.NodeProto | None:
+        left, right = (self._coded[name] for name in node.input[:2])
+        result, coded = (target[0], list(target[1:])) if target else (node.output[0], [])
+        if node.op_type == "Gemm":
+            bias = self._coded[node.input[2]][0] if len(node.input) > 2 else ""
+            return _node("QGemm", [*left, *right, bias, *coded], result)
+        if coded:
+            return _node("QLinearMatMul", [*left, *right, *coded], result)
+        return _node("MatMulIntegerToFloat", [left[0], right[0], left[1], right[1], left[2], right[2]], result)
+
+
+def _node(operator: str, operands: list[str], result: str, original: onnx.NodeProto | None = None) -> onnx.NodeProto:
+    """An integer operator with the attributes of the node that it replaces."""
+    standard = operator in ("QLinearConv", "QLinearMatMul")
+    made: onnx.NodeProto = helper.make_node(operator, operands, [result], domain="" if standard else _DOMAIN)
+    if original is not None:
+        made.attribute.extend(original.attribute)
+    return made

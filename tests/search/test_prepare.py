@@ -10,7 +10,7 @@ import torch
 from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.graph.model import run, session
 from hauberk.recipe import Context
-from hauberk.search.prepare import _core
+from hauberk.search.prepare import clean_core
 from hauberk.tensors import Signature, TensorSpec
 
 WIDTH = 5
@@ -33,7 +33,7 @@ def context() -> Context:
 def test_a_module_that_ends_in_probabilities_gives_logits(context, link, outputs):
     """Margins of probabilities saturate: records tie, and gradients vanish where the model is sure of itself."""
     linear = torch.nn.Linear(WIDTH, outputs)
-    core = _core(artifact(torch.nn.Sequential(linear, link), outputs), context)
+    core = clean_core(artifact(torch.nn.Sequential(linear, link), outputs), context)
     assert isinstance(core, OnnxArtifact)
     assert "normalise" in [record.step for record in core.history]
     logits = run(session(core.model), {"features": context.calibration})[0]
@@ -42,7 +42,7 @@ def test_a_module_that_ends_in_probabilities_gives_logits(context, link, outputs
 
 
 def test_a_module_that_ends_in_logits_is_exported_and_cleaned_up_only(context):
-    core = _core(
+    core = clean_core(
         artifact(torch.nn.Sequential(torch.nn.Linear(WIDTH, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)), 2), context
     )
     assert [record.step for record in core.history] == ["export", "clean-up", "strip-metadata"]

@@ -15,6 +15,8 @@ from hauberk.errors import HauberkError, MissingExtraError
 
 _COMMANDS = {
     "train": "train a reference detector",
+    "compress": "apply one recipe to a model and measure what it gains",
+    "optimize": "apply verified passes to an ONNX file",
     "harden": "make a small, fast, encrypted and signed bundle of a detector",
     "verify": "check a bundle's format and signature",
     "inspect": "show what a bundle holds",

@@ -93,11 +93,12 @@ def load_features(path: Path, *, benign: str | None = None, seed: int = 0) -> Fe
         raise InputError(f"{path}: record {int(np.argwhere(~np.isfinite(features))[0][0])} holds what is not finite")
     targets, classes = _classes(labels, benign, path)
     rows = stratified_split(targets, _SHARES, seed)
-    parts = [LabelledFeatures(features[part], targets[part]) for part in rows]
-    for part, name in zip(parts, ("training", "validation", "test"), strict=True):
+    training, validation, test = (LabelledFeatures(features[part], targets[part]) for part in rows)
+    for part, kind in ((training, "training"), (validation, "validation"), (test, "test")):
         if len(np.unique(part.targets)) < len(classes):
-            raise InputError(f"{path}: a class has no record left for the {name} split; give more of it")
-    return FeatureSplits(*parts, classes=classes, digest=sha256(content), seed=seed, name=path.name.partition(".")[0])
+            raise InputError(f"{path}: a class has no record left for the {kind} split; give more of it")
+    name = path.name.partition(".")[0]
+    return FeatureSplits(training, validation, test, classes=classes, digest=sha256(content), seed=seed, name=name)
 
 
 def _classes(labels: NDArray[np.generic], benign: str | None, path: Path) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact, StepRecord, TorchArtifact
 from hauberk.attacks import FeatureThreat
@@ -29,6 +30,8 @@ from hauberk.train import PreprocessingKind, fit_preprocessing, labelled
 
 _CALIBRATION_RECORDS = 2000
 """More changes neither calibration nor what verification finds, and both take longer."""
+_CALIBRATION_VALUES = 1 << 24
+"""Numbers in them: 111 images of 3×224×224."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def prepare(
         ContractError: The exported graph does not answer what the module answers.
     """
     card = source.card
-    _require_same_meaning(card, splits.training.label)
+    require_same_meaning(card, splits.training.label)
     schema = splits.training.schema
     kind, numeric = source.preprocessing, splits.training.coded.numeric
     space = FeatureSpace(schema, card.preprocessing if card else fit_preprocessing(schema, numeric, kind))
@@ -88,7 +91,7 @@ def prepare(
     training = labelled(space, splits.training)
     validation = labelled(space, splits.validation)
     context = Context(
-        calibration=_sample(training, seed),
+        calibration=calibration_records(training, seed),
         bounds=space.bounds,
         training=training,
         validation=validation,
@@ -98,7 +101,7 @@ def prepare(
     )
     with progress.task("admitting and exporting"):
         loaded = load_model(source.path, card=source.card_path, arch=source.arch, inputs=space.width)
-        core = _core(loaded.artifact, context)
+        core = clean_core(loaded.artifact, context)
     twin(core, context.calibration[:1])  # what cannot be attacked white-box is refused before hours of work, not after
     return Subject(
         core=core,
@@ -116,7 +119,7 @@ def prepare(
     )
 
 
-def _require_same_meaning(card: ModelCard | None, label: Label) -> None:
+def require_same_meaning(card: ModelCard | None, label: Label) -> None:
     """Refuse data whose benign class is an attack to the detector: every figure would be upside down."""
     trained = card.schema.label if card else None
     if trained is not None and trained.benign != label.benign and trained.benign in label.classes:
@@ -137,13 +140,20 @@ def _unseen(card: ModelCard | None, splits: Splits) -> bool:
     return (training.data_digest, training.split_seed) == (splits.digest, splits.seed)
 
 
-def _sample(training: LabelledFeatures, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    rows = np.random.default_rng(seed).permutation(len(training))[:_CALIBRATION_RECORDS]
+def calibration_records(training: LabelledFeatures, seed: int) -> NDArray[np.float32]:
+    """Some of the training records, float32 [M, *shape], in their order."""
+    most = min(_CALIBRATION_RECORDS, _CALIBRATION_VALUES // max(1, training.features[0].size))
+    rows = np.random.default_rng(seed).permutation(len(training))[: max(1, most)]
     return training.features[np.sort(rows)]
 
 
-def _core(artifact: TorchArtifact | OnnxArtifact, context: Context) -> OnnxArtifact:
-    """The optimised float32 core graph: the baseline of everything."""
+def clean_core(artifact: TorchArtifact | OnnxArtifact, context: Context) -> OnnxArtifact:
+    """The optimised float32 core graph of an admitted model: the baseline of everything.
+
+    Raises:
+        InputError: The model is no detector's core.
+        ContractError: The exported graph does not answer what the module answers.
+    """
     graph = _exported(artifact, context) if isinstance(artifact, TorchArtifact) else artifact
     core = optimise().apply(_normalised(graph), context, verify)
     if not isinstance(core, OnnxArtifact):

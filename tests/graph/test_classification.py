@@ -75,11 +75,10 @@ def test_an_image_model_is_one_graph_from_pixels_to_class(parts):
 
 def test_a_merged_classifier_that_answers_otherwise_is_caught(parts):
     preprocessing, core, _ = parts
-    proto = parse(classification_graph(5).model)
+    right = classification_graph(5)
+    proto = parse(right.model)
     proto.graph.node[0].op_type = "ArgMin"
-    wrong = merge(
-        preprocessing, core, type(core)(proto.SerializeToString(), classification_graph(5).signature, "0" * 64)
-    )
+    wrong = merge(preprocessing, core, replace(right, model=proto.SerializeToString()))
     pixels = np.random.default_rng(0).integers(0, 256, size=(30, 20, 17, 1), dtype=np.uint8)
     verdict = verify_merged(wrong, *parts, {"images": pixels})
     assert not verdict.holds

@@ -166,6 +166,37 @@ def trials(
     return result
 
 
+def call(
+    signature: Signature, fits: Callable[[Feeds], bool], samples: Samples, *, records: int, seed: int
+) -> Feeds | None:
+    """One call of a graph for timing it.
+
+    Args:
+        signature: Of the graph.
+        fits: Whether the graph runs on some inputs.
+        samples: Real inputs; their first call is repeated or cut to `records`.
+        records: Size of the first dimension of every input.
+        seed: Of what is drawn where there are no samples.
+
+    Returns:
+        The inputs, or `None` where the first dimensions are not free or the graph does not run on so many.
+    """
+    if not all(spec.shape and isinstance(spec.shape[0], str) for spec in signature.inputs):
+        return None
+    random = np.random.default_rng(seed)
+    base = _base_sizes(signature, fits, samples, random)
+    sizes = {**base, **{_name(spec, 0, spec.shape[0]): records for spec in signature.inputs}}
+    if _values(signature, sizes) > _MOST_VALUES:
+        return None
+    if samples.calls:
+        first = samples.calls[0]
+        feeds = {name: array[np.resize(np.arange(len(array)), records)] for name, array in first.items()}
+    else:
+        draw = _draws(samples)["random"]
+        feeds = {spec.name: draw(spec, _shape(spec, sizes), random) for spec in signature.inputs}
+    return feeds if fits(feeds) else None
+
+
 def _base_sizes(
     signature: Signature, fits: Callable[[Feeds], bool], samples: Samples, random: np.random.Generator
 ) -> dict[str, int]:

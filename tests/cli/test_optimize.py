@@ -1,0 +1,80 @@
+"""`hauberk optimize`: what it prints, what it writes, and how it leaves."""
+
+from __future__ import annotations
+
+import json
+
+import onnx
+import pytest
+from onnx import parser
+
+from hauberk.cli import main
+
+HEADER = '<ir_version: 10, opset_import: ["" : 20]> g '
+PLAIN = "(float[n,4] x) => (float[n,4] y) { a = Relu(x) b = Relu(x) y = Add(a, b) }"
+RANDOM = "(float[n,4] x) => (float[n,4] y) { a = RandomNormalLike(x) i = Identity(a) y = Add(i, x) }"
+
+
+@pytest.fixture
+def file_of(tmp_path):
+    def save(text: str, name: str = "in.onnx"):
+        onnx.save(parser.parse_model(HEADER + text), tmp_path / name)
+        return str(tmp_path / name)
+
+    return save
+
+
+def test_passes_nodes_and_outcomes_are_shown(file_of, tmp_path, capsys):
+    source = file_of(PLAIN)
+    assert main(["optimize", source, str(tmp_path / "out.onnx"), "--timing", "0.02"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["pass", "nodes", "before", "after", "outcome"]
+    assert next(line for line in lines if line.startswith("clean-up")).split()[1:] == ["3", "2", "kept"]
+    assert lines[-1].startswith("latency   ")
+    assert len(onnx.load(tmp_path / "out.onnx").graph.node) == 2
+
+
+def test_json_is_one_document_with_both_digests(file_of, tmp_path, capsys):
+    source = file_of(PLAIN)
+    assert main(["optimize", source, str(tmp_path / "out.onnx"), "--json", "--explain", "--timing", "0.02"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["source"]["nodes"] == 3
+    assert len(document["result"]["sha256"]) == 64
+    assert document["passes"][0]["outcome"] == "kept"
+
+
+def test_a_graph_that_cannot_be_verified_is_left_alone_with_3(file_of, tmp_path, capsys):
+    source = file_of(RANDOM)
+    assert main(["optimize", source, str(tmp_path / "out.onnx"), "--passes", "clean-up", "--timing", "0.02"]) == 3
+    out = capsys.readouterr().out
+    assert "clean-up: undone: cannot be verified: RandomNormalLike (node 'a') draws random numbers" in out
+    assert (tmp_path / "out.onnx").read_bytes() == (tmp_path / "in.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["missing.onnx", "out.onnx"], "missing.onnx: cannot read the model: no such file or directory"),
+        (["text.onnx", "out.onnx"], "text.onnx: not an ONNX model"),
+        (["in.onnx", "nowhere/out.onnx"], "the folder nowhere does not exist"),
+        (["in.onnx", "out.onnx", "--passes", "x"], "--passes: 'x' is no pass"),
+        (["in.onnx", "out.onnx", "--data", "none.npz"], "none.npz: cannot read: no such file or directory"),
+        (["in.onnx", "out.onnx", "--seed", "-1"], "--seed: -1 is below 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_2(file_of, tmp_path, monkeypatch, capsys, arguments, says):
+    file_of(PLAIN)
+    (tmp_path / "text.onnx").write_text("This is no model.")
+    monkeypatch.chdir(tmp_path)
+    assert main(["optimize", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert says in captured.err.replace(f"{tmp_path}/", "")
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_file_may_be_written_over_itself(file_of, tmp_path):
+    source = file_of(PLAIN)
+    assert main(["optimize", source, source, "--passes", "clean-up", "--timing", "0.02"]) == 0
+    assert len(onnx.load(source).graph.node) == 2

@@ -1,0 +1,107 @@
+"""The results as Markdown: targets first, then one table a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from comparison.conclude import Target, recommended, verdict
+from comparison.results import BASELINE, Result, Row
+from hauberk.files import write_atomically
+from hauberk.measurement import Machine
+
+_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def show(results: Sequence[Result], targets: Sequence[Target]) -> str:
+    """Everything that was measured, as Markdown."""
+    parts = [_machine(results), _targets(targets), _summary(results), *(_table(result) for result in results)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def write_page(page: Path, results: Sequence[Result], targets: Sequence[Target]) -> None:
+    """Replace what stands between the markers of a page."""
+    text = page.read_text(encoding="utf-8")
+    head, _, rest = text.partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    filled = f"{head}{_BEGIN}\n\n{show(results, targets)}\n\n{_END}{tail}"
+    write_atomically(page, filled.encode())
+
+
+def _machine(results: Sequence[Result]) -> str:
+    if not results:
+        return "Nothing was measured."
+    machine: Machine = results[-1].machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    load = max(result.load for result in results)
+    return (
+        f"Taken on {results[-1].taken} on {machine.processor}, {machine.cores} cores, {machine.system}, Python"
+        f" {machine.python}, {versions}; one thread, load average at most {load:.1f} (1 is this benchmark)."
+    )
+
+
+def _targets(targets: Sequence[Target]) -> str:
+    lines = ["| target | measured | |", "| --- | --- | --- |"]
+    for target in targets:
+        said = {True: "**met**", False: "**missed**", None: "–"}[target.met]
+        lines.append(f"| {_cell(target.asked)} | {_cell(target.measured)} | {said} |")
+    return "\n".join(lines)
+
+
+def _summary(results: Sequence[Result]) -> str:
+    lines = [
+        "| detector | recommended for one record | p50 | against float32 | for a batch | p50 | against float32 |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for result in results:
+        one, many = recommended(result)
+        alone, batch = one.one_again or one.one, many.many_again or many.many
+        assert alone is not None
+        assert batch is not None
+        lines.append(
+            f"| {result.model} | {one.name} | {_time(alone.p50)} | {1 / alone.ratio:.2f} × |"
+            f" {many.name} | {_time(batch.p50)} | {1 / batch.ratio:.2f} × |"
+        )
+    return "\n".join(lines)
+
+
+def _table(result: Result) -> str:
+    lines = [
+        f"## {result.model} on {result.data}",
+        "",
+        (
+            f"| method · engine | size | MACs | 1: p50 | p99 | {result.batch}: p50 | p99 | quality | agreement |"
+            " logit error | verdict |"
+        ),
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        *(_line(row, result) for row in result.rows),
+        "",
+        (
+            f"{result.rounds[0]} and {result.rounds[1]} rounds; the baseline against itself strays by"
+            f" {100 * result.noise_one:.1f} % (one record) and {100 * result.noise_many:.1f} % (batch)."
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _line(row: Row, result: Result) -> str:
+    name = f"*{row.name}*" if row.kind == "peer" else row.name
+    cells = [f"**{name}**" if row.name == BASELINE else name]
+    cells.append(f"{row.size / 1e3:,.1f} kB" if row.size else "–")
+    cells.append("–" if row.macs is None else f"{row.macs / 1e6:,.2f} M")
+    for timing in (row.one, row.many):
+        cells += ["–", "–"] if timing is None else [_time(timing.p50), _time(timing.p99)]
+    if row.test is None:
+        cells += ["–", "–", "–"]
+    else:
+        cells += [f"{100 * row.test.quality:.2f} %", f"{100 * row.test.agreement:.2f} %", f"{row.test.error:.4f}"]
+    cells.append(_cell(verdict(row, result)))
+    return f"| {' | '.join(cells)} |"
+
+
+def _time(seconds: float) -> str:
+    return f"{1e6 * seconds:.1f} µs" if seconds < 1e-3 else f"{1e3 * seconds:.2f} ms"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,102 @@
+"""Every compression method on every reference detector, beside eager PyTorch, ONNX Runtime, OpenVINO and the peers.
+
+    python benchmarks/compression.py [--models NAME,…] [--quick] [--docs docs/benchmarks/compression.md]
+
+Trains the detectors, makes one model a method, judges them on validation and test records, and times all models of one
+detector in one process, interleaved, with one thread. What an earlier run made or measured is kept in `--output` and
+not done again; `--again` times anew, which is what to do on a machine that has become quiet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import torch
+
+from comparison.conclude import conclude
+from comparison.detectors import DETECTORS, detector
+from comparison.measure import measure
+from comparison.methods import Workshop, recipe_names
+from comparison.page import show, write_page
+from comparison.results import Made, Result
+from hauberk.files import write_atomically
+from reference_detector import describe_machine
+
+
+def main() -> int:
+    """Make, measure, print; 1 where a target is missed."""
+    options = _options()
+    torch.set_num_threads(1)
+    print(f"{describe_machine()}\n")
+    models = options.models.split(",")
+    unknown = [name for name in models if name not in DETECTORS]
+    if unknown:
+        print(f"no detector is called {', '.join(unknown)}; there are {', '.join(DETECTORS)}", file=sys.stderr)
+        return 2
+    results = []
+    for name in models:
+        started = time.perf_counter()
+        result = run(name, options)
+        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        if result is not None:
+            results.append(result)
+    if options.build_only:
+        return 0
+    targets = conclude(results)
+    print(show(results, targets))
+    if options.docs:
+        write_page(options.docs, results, targets)
+    return int(any(target.met is False for target in targets))
+
+
+def run(name: str, options: argparse.Namespace) -> Result | None:
+    """One detector: what is known is taken, the rest is made, judged and timed."""
+    folder: Path = options.output / name
+    file = folder / ("quick.json" if options.quick else "result.json")
+    if file.is_file() and not (options.again or options.build_only):
+        return msgspec.json.decode(file.read_bytes(), type=Result)
+    found = detector(name, options.output / "detectors")
+    workshop = Workshop(folder, found.subject, options.peers)
+    made: list[Made] = []
+    for part in (
+        workshop.references(),
+        workshop.ours(recipe_names(quick=options.quick)),
+        () if options.no_peers else workshop.peers(),
+    ):
+        for model in part:
+            print(f"  {name}: {model.method}, {model.seconds:.0f} s {model.note}", file=sys.stderr, flush=True)
+            made.append(model)
+    if options.build_only:
+        return None
+    seconds = 2.0 if options.quick else options.seconds
+    result = measure(name, found.subject, found.data, made, folder, batch=found.batch, seconds=seconds)
+    write_atomically(file, msgspec.json.format(msgspec.json.encode(result), indent=1))
+    return result
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--models", default=",".join(DETECTORS), help=f"names with commas (default: {','.join(DETECTORS)})"
+    )
+    parser.add_argument("--quick", action="store_true", help="recipes that train nothing, and 2 s of timing")
+    parser.add_argument("--seconds", type=float, default=15.0, help="for each of the two timed runs of a detector")
+    parser.add_argument("--again", action="store_true", help="time what was timed before once more")
+    parser.add_argument("--build-only", action="store_true", help="make the models, time nothing")
+    parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/compression"), help="where models and results are kept"
+    )
+    parser.add_argument(
+        "--peers", type=Path, default=Path("build/peers"), help="where the peers' environments are kept"
+    )
+    parser.add_argument("--docs", type=Path, help="write the tables into this page, between its markers")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

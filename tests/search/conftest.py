@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,12 +44,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     made = train_detector(load_splits("spambase"), widths=(64, 32), options=TrainingOptions(epochs=10))
     save_detector(made, folder)
     alone = tmp_path_factory.mktemp("alone") / "model.onnx"
-    alone.write_bytes(graph(made.module, (57,)).model)
+    alone.write_bytes(_graph(made.module, (57,)).model)
     return Trained(folder, alone, made.card)
 
 
-def graph(module: torch.nn.Module, shape: tuple[int, ...], outputs: int = 2) -> OnnxArtifact:
-    """A module as a core."""
+@pytest.fixture(scope="session")
+def graph() -> Callable[..., OnnxArtifact]:
+    """A module, the shape of its records, and its number of logits, to a core."""
+    return _graph
+
+
+def _graph(module: torch.nn.Module, shape: tuple[int, ...], outputs: int = 2) -> OnnxArtifact:
     signature = Signature(
         (TensorSpec("features", "float32", ("batch", *shape)),),
         (TensorSpec("logits", "float32", ("batch", outputs)),),

@@ -59,12 +59,14 @@ def run(options: argparse.Namespace, output: Output) -> int:
     from hauberk.search.material import DataSource, gather
 
     wanted = [parse_requirement(text) for text in options.require]
+    recipe_for = find_recipe(options.recipe)
+    if not 0 < options.timing < float("inf"):
+        raise InputError(f"--timing is {options.timing:g}; seconds above 0 are needed")
     source = _source(options)
     data = DataSource(options.data, options.label, options.benign, tuple(options.drop))
     with output.progress() as progress:
         material = gather(source, data, seed=_seed(options, source), teacher=options.teacher, progress=progress)
-        recipe = find_recipe(options.recipe, material.core)
-        made, account = compress(material, recipe, wanted, timing=options.timing, progress=progress)
+        made, account = compress(material, recipe_for(material.core), wanted, timing=options.timing, progress=progress)
     if options.out is not None:
         write_atomically(options.out, made.model)
     _show(account, output)

@@ -3,7 +3,7 @@
 from hauberk.compress.distill import Distill
 from hauberk.compress.precision import HalfPrecision
 from hauberk.compress.quantize import QuantizeDynamic, QuantizeStatic
-from hauberk.compress.recipes import CATALOGUE, default_recipes, named_recipe, narrower
+from hauberk.compress.recipes import CATALOGUE, default_recipes, known, named_recipe, narrower
 from hauberk.recipe import Step
 
 STEPS: tuple[type[Step], ...] = (QuantizeDynamic, QuantizeStatic, HalfPrecision, Distill)
@@ -17,6 +17,7 @@ __all__ = [
     "QuantizeDynamic",
     "QuantizeStatic",
     "default_recipes",
+    "known",
     "named_recipe",
     "narrower",
 ]

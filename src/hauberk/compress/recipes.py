@@ -73,6 +73,17 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
 """Every recipe that has a name, in the order in which they are listed."""
 
 
+def known(name: str) -> Entry:
+    """The entry of that name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in CATALOGUE:
+        raise InputError(f"unknown recipe {name!r}; known are {', '.join(CATALOGUE)}, or a recipe file")
+    return CATALOGUE[name]
+
+
 def named_recipe(name: str, artifact: Artifact) -> Recipe:
     """A recipe of the catalogue for a core.
 
@@ -83,9 +94,7 @@ def named_recipe(name: str, artifact: Artifact) -> Recipe:
     Raises:
         InputError: There is no recipe of that name, or the artifact is no core.
     """
-    entry = CATALOGUE.get(name)
-    if entry is None:
-        raise InputError(f"unknown recipe {name!r}; known are {', '.join(CATALOGUE)}, or a recipe file")
+    entry = known(name)
     return Recipe(name, entry.steps(read_core(artifact, "recipe")), entry.summary)
 
 

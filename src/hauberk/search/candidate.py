@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.artifact import OnnxArtifact, StepRecord
+from hauberk.artifact import OnnxArtifact
 from hauberk.attacks import FeatureThreat
-from hauberk.errors import ContractError
 from hauberk.evaluate.robustness.protocol import Budget
 from hauberk.graph.decision import decision_graph
-from hauberk.graph.merge import CONTRACT as MERGE_CONTRACT
-from hauberk.graph.merge import merge, verify_merged
+from hauberk.graph.deploy import deploy
 from hauberk.graph.preprocess import preprocessing_graph
 from hauberk.measurement import Measurement
 from hauberk.recipe import Context, LabelledFeatures, Recipe
 from hauberk.schema import Coded, Decision, FeatureSpace
 from hauberk.search.choose import Contender
+
+_GLANCE = 1024
+"""Examples that a graph is compared on while candidates come and go."""
 
 
 @dataclass(frozen=True)
@@ -57,36 +56,29 @@ class Subject:
     seed: int
 
     def deploy(self, core: OnnxArtifact, decision: Decision) -> OnnxArtifact:
-        """Merge preprocessing, a core and a decision into the one graph that is timed, signed and served."""
-        return merge(preprocessing_graph(self.space), core, decision_graph(decision))
+        """Preprocessing, a core and a decision as the one optimised graph that is timed, signed and served.
 
-    def deploy_verified(self, core: OnnxArtifact, decision: Decision) -> OnnxArtifact:
-        """The same, compared with its three parts on the examples, and recorded as the last step of its history.
+        Compared with its three parts on the first of the examples; `deploy_verified` does so on all of them.
 
         Raises:
             ContractError: The merged graph answers something else than its parts.
         """
-        started = time.perf_counter()
-        parts = (preprocessing_graph(self.space), core, decision_graph(decision))
-        merged = merge(*parts)
-        seconds = time.perf_counter() - started
+        return self._deployed(core, decision, _GLANCE)
+
+    def deploy_verified(self, core: OnnxArtifact, decision: Decision) -> OnnxArtifact:
+        """The same, compared on all of the examples; the merge and every pass since are in its history.
+
+        Raises:
+            ContractError: The merged graph answers something else than its parts.
+        """
+        return self._deployed(core, decision, len(self.examples.numeric))
+
+    def _deployed(self, core: OnnxArtifact, decision: Decision, count: int) -> OnnxArtifact:
+        front = preprocessing_graph(self.space)
         tensors: dict[str, NDArray[np.generic]] = {"numeric": self.examples.numeric, "codes": self.examples.codes}
-        records = {spec.name: tensors[spec.name] for spec in merged.signature.inputs}
-        verdict = verify_merged(merged, *parts, records)
-        if not verdict.holds:
-            raise ContractError(f"merge: {verdict.reason}")
-        return merged.with_record(
-            StepRecord(
-                step="merge",
-                parameters={"threshold": decision.threshold},
-                contract=msgspec.to_builtins(MERGE_CONTRACT),
-                before=core.digest,
-                after=merged.digest,
-                kept=True,
-                verdict=verdict,
-                seconds=seconds,
-            )
-        )
+        records = {spec.name: tensors[spec.name][:count] for spec in front.signature.inputs}
+        parameters = {"threshold": decision.threshold}
+        return deploy(front, core, decision_graph(decision), records, parameters=parameters)
 
 
 @dataclass(frozen=True)

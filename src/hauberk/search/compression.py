@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact, StepRecord
 from hauberk.backends import Session
-from hauberk.compress import CATALOGUE, STEPS, named_recipe
+from hauberk.compress import CATALOGUE, STEPS, known, named_recipe
 from hauberk.compress.tuning import answers
 from hauberk.errors import ContractError, InputError
 from hauberk.evaluate.footprint import size_measurement
@@ -92,21 +92,23 @@ class Compressed(msgspec.Struct, frozen=True):
         return all(step.kept for step in self.steps) and all(outcome.holds for outcome in self.outcomes)
 
 
-def find_recipe(name: str, core: OnnxArtifact) -> Recipe:
-    """A recipe of the catalogue for this core, or one from a JSON file of steps and passes.
+def find_recipe(name: str) -> Callable[[OnnxArtifact], Recipe]:
+    """A recipe of the catalogue, or one from a JSON file of steps and passes, as a function of the core that it is for.
 
     Raises:
         InputError: There is neither a recipe nor a file of that name, or the file holds no recipe.
     """
-    if name in CATALOGUE:
-        return named_recipe(name, core)
     path = Path(name)
-    if path.suffix != ".json" and not path.is_file():
-        return named_recipe(name, core)  # which says what is known
+    if name in CATALOGUE or not (path.suffix == ".json" or path.is_file()):
+        known(name)
+        return lambda core: named_recipe(name, core)
     try:
-        return Recipe.from_json(read_bounded(path, _MOST_BYTES), (*STEPS, *PASSES))
+        recipe = Recipe.from_json(read_bounded(path, _MOST_BYTES), (*STEPS, *PASSES))
     except InputError as error:
         raise InputError(str(error) if str(error).startswith(name) else f"{name}: {error}") from error
+    if not recipe.steps:
+        raise InputError(f"{name}: recipe {recipe.name!r} has no steps")
+    return lambda core: recipe  # noqa: ARG005 - it is the same for every core
 
 
 def compress(
@@ -135,8 +137,6 @@ def compress(
         ContractError: The recipe leaves something other than a graph.
     """
     core = material.core
-    if not recipe.steps:
-        raise InputError(f"recipe {recipe.name!r} has no steps")
     with progress.task(f"compressing: {recipe.name}"):
         made = recipe.apply(core, material.context, verify)
     if not isinstance(made, OnnxArtifact):

@@ -1,0 +1,150 @@
+"""`hauberk compress`: a graph and an account of it, or one clear line and nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+
+from hauberk.cli import main
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detector")
+    assert main(["train", "--data", "spambase", "--epochs", "5", "--widths", "32,16", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def words(detector):
+    return ["compress", str(detector), "--data", "spambase", "--timing", "0.1"]
+
+
+def test_it_writes_the_graph_and_says_what_it_gained(words, tmp_path, capsys):
+    out = tmp_path / "small.onnx"
+    assert main([*words, "--recipe", "int8-static", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    for word in ("quantize-static", "kept", "agreement", "latency.p50", "parameters", "size", "optimised float32"):
+        assert word in shown
+    graph = onnx.load(out).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["features", "logits"]
+    assert "QuantizeLinear" in {node.op_type for node in graph.node}
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
+
+
+def test_json_is_one_document_with_the_recipe_in_it(words, tmp_path, capsys):
+    (tmp_path / "mine.json").write_text(
+        '{"name": "mine", "steps": [{"step": "half-precision"}, {"step": "strip-metadata"}]}'
+    )
+    assert main([*words, "--recipe", str(tmp_path / "mine.json"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [step["step"] for step in document["recipe"]["steps"]] == ["half-precision", "strip-metadata"]
+    assert document["measurements"]["agreement"]["value"] > 0.99
+    assert document["verdict"]
+
+
+def test_a_missed_requirement_is_exit_code_3_and_the_graph_is_written(words, tmp_path, capsys):
+    out = tmp_path / "small.onnx"
+    assert main([*words, "--recipe", "float16", "--require", "size <= 100 B", "--out", str(out)]) == 3
+    assert "MISSED" in capsys.readouterr().out
+    assert out.is_file()
+
+
+def test_a_step_that_is_undone_is_exit_code_3(words, tmp_path, capsys):
+    """One epoch at a learning rate of nothing leaves a student that knows nothing."""
+    student = {"kind": "network", "architecture": "tabular-mlp", "parameters": {"widths": [4]}}
+    step = {"step": "distill", "student": student, "tuning": {"epochs": 1, "learning_rate": 1e-12}}
+    (tmp_path / "mine.json").write_text(json.dumps({"name": "mine", "steps": [step]}))
+    assert main([*words, "--recipe", str(tmp_path / "mine.json")]) == 3
+    assert "step distill was undone: the decision agrees on" in capsys.readouterr().out
+
+
+def test_a_model_of_windows_needs_no_source(tmp_path, capsys, graph_of_windows):
+    features = np.random.default_rng(0).normal(size=(200, 6, 4)).astype(np.float32)
+    np.savez(tmp_path / "windows.npz", features=features, labels=(features[:, -1].mean(axis=1) > 0).astype(int))
+    data = ["--data", str(tmp_path / "windows.npz"), "--timing", "0.1"]
+    assert main(["compress", str(graph_of_windows), *data, "--recipe", "float16", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["records"] == 40
+
+
+@pytest.fixture
+def graph_of_windows(tmp_path):
+    nodes = [
+        onnx.helper.make_node("Flatten", ["x"], ["flat"]),
+        onnx.helper.make_node("Gemm", ["flat", "weight"], ["y"]),
+    ]
+    weight = np.random.default_rng(0).normal(size=(24, 32)).astype(np.float32)
+    last = np.random.default_rng(1).normal(size=(32, 2)).astype(np.float32)
+    nodes[1].output[0] = "hidden"
+    nodes.append(onnx.helper.make_node("Relu", ["hidden"], ["active"]))
+    nodes.append(onnx.helper.make_node("Gemm", ["active", "last"], ["y"]))
+    made = onnx.helper.make_graph(
+        nodes,
+        "windows",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 6, 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 2])],
+        [onnx.numpy_helper.from_array(weight, "weight"), onnx.numpy_helper.from_array(last, "last")],
+    )
+    model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    (tmp_path / "windows.onnx").write_bytes(model.SerializeToString())
+    return tmp_path / "windows.onnx"
+
+
+def test_recipes_are_listed(capsys):
+    assert main(["compress", "--list"]) == 0
+    assert "int8-static" in capsys.readouterr().out
+    assert main(["compress", "--list", "--json"]) == 0
+    assert "distilled-half" in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--recipe", "int9"], "unknown recipe 'int9'; known are"),
+        (["--recipe", "nowhere.json"], "nowhere.json"),
+        ([], "--recipe is missing"),
+        (["--recipe", "float16", "--data", "nowhere.csv"], "nowhere.csv"),
+        (["--recipe", "float16", "--require", "size < 3"], "expected METRIC <= VALUE"),
+        (["--recipe", "float16", "--teacher", "nobody.onnx"], "nobody.onnx"),
+        (["--recipe", "float16", "--timing", "0"], "above 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_file(words, options, says, tmp_path, capsys):
+    assert main([*words, "--out", str(tmp_path / "out.onnx"), *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_model_itself_is_never_written_over(words, detector, capsys):
+    before = (detector / "detector.safetensors").read_bytes()
+    assert main([*words, "--recipe", "float16", "--out", str(detector / "detector.safetensors")]) == 2
+    assert "the result is made of this file" in capsys.readouterr().err
+    assert (detector / "detector.safetensors").read_bytes() == before
+
+
+def test_an_interrupt_leaves_130_and_no_file(words, tmp_path):
+    tuning = {"epochs": 1000000, "patience": 1000000}
+    step = {"step": "distill", "student": {"kind": "scaled"}, "tuning": tuning}
+    recipe = tmp_path / "endless.json"
+    recipe.write_text(json.dumps({"name": "endless", "steps": [step]}))
+    command = [sys.executable, "-m", "hauberk", *words, "--recipe", str(recipe), "--out", str(tmp_path / "o.onnx")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    work = psutil.Process(process.pid)
+    while work.cpu_times().user < 6:  # importing and exporting take about 5 seconds of it, training would never end
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert process.stderr is not None
+    assert process.stderr.read() == "hauberk: interrupted\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["endless.json"]

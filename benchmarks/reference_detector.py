@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from hauberk.artifact import TorchArtifact
 from hauberk.bundle import BundleContents, write_bundle
 from hauberk.data import Dataset, load_splits
 from hauberk.errors import InputError
 from hauberk.graph.decision import decision_graph
+from hauberk.graph.deploy import deploy
 from hauberk.graph.export import export
 from hauberk.graph.merge import merge
 from hauberk.graph.passes import optimise
@@ -45,7 +47,8 @@ class Reference:
         space: The feature space of the core.
         module: The core in torch.
         core: The core as a graph, serialised.
-        merged: The whole detector as a graph, serialised.
+        merged: The whole detector as a graph, its three parts joined and nothing more, serialised.
+        deployed: The same as it is deployed, optimised across the seams.
         bundle: The sealed detector.
         keys: What opens it.
     """
@@ -56,6 +59,7 @@ class Reference:
     module: torch.nn.Module
     core: bytes
     merged: bytes
+    deployed: bytes
     bundle: Path
     keys: DefaultKeys
 
@@ -81,19 +85,22 @@ def build_reference(folder: Path) -> Reference:
     context = Context(calibration=features, bounds=space.bounds)
     core = optimise().apply(export(TorchArtifact(module, signature, splits.digest)), context, verify)
     decision = Decision()
-    merged = merge(preprocessing_graph(space), core, decision_graph(decision))  # type: ignore[arg-type]
+    parts = preprocessing_graph(space), core, decision_graph(decision)
+    merged = merge(*parts)  # type: ignore[arg-type]
+    records: dict[str, NDArray[Any]] = {"numeric": coded.numeric[:512], "codes": coded.codes[:512]}
+    deployed = deploy(*parts, {spec.name: records[spec.name] for spec in merged.signature.inputs})  # type: ignore[arg-type]
     keys = default_keys(folder / "keys")
     contents = BundleContents(
         name="reference",
-        model=merged.model,
+        model=deployed.model,
         schema=schema,
-        signature=merged.signature,
+        signature=deployed.signature,
         threshold=decision.score_threshold,
-        public=_statement(merged.model),
+        public=_statement(deployed.model),
     )
     bundle = folder / "reference.hbk"
     write_bundle(bundle, contents, encryption=keys.encryption, signing=keys.signing)
-    return Reference(data, splits.test, space, module, core.model, merged.model, bundle, keys)  # type: ignore[union-attr]
+    return Reference(data, splits.test, space, module, core.model, merged.model, deployed.model, bundle, keys)  # type: ignore[union-attr]
 
 
 def raw_record(schema: RecordSchema, records: Dataset, row: int) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""The graph that is timed, signed and served: three parts merged, then optimised across their seams.
+
+Preprocessing and decision cost more nodes than a small core has layers. Seen as one graph, the scaling of the numbers
+belongs to the first layer's weights, the one-hot columns are a look-up of its rows, and the margin of two logits is one
+column of the last layer. Every pass is held to the contract of merging (`hauberk.graph.merge.CONTRACT`) against the
+three parts run one after the other; one that breaks it is undone and recorded as such.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hauberk.artifact import OnnxArtifact, StepRecord, Verdict
+from hauberk.errors import ContractError
+from hauberk.graph.merge import CONTRACT, merge, verify_merged
+from hauberk.graph.passes import (
+    FoldAffineIntoNext,
+    FoldAffineIntoPrevious,
+    FuseLinear,
+    MatMulAddToGemm,
+    OneHotToGather,
+    ReplaceDivision,
+    ShareInitializers,
+    StripMetadata,
+)
+from hauberk.recipe import Context, Step
+
+PASSES: tuple[Step, ...] = (
+    MatMulAddToGemm(),
+    FoldAffineIntoPrevious(),
+    FoldAffineIntoNext(),
+    FuseLinear(),
+    OneHotToGather(),
+    ReplaceDivision(),
+    ShareInitializers(),
+    StripMetadata(),
+)
+"""What can find something at the seams, in order."""
+
+_STRAY_CODES = (-1, 1 << 20, np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+"""Codes that stand for no category, tried beside the real records: they must light no column, and crash nothing."""
+
+Records = Mapping[str, NDArray[np.generic]]
+
+
+def deploy(
+    preprocessing: OnnxArtifact,
+    core: OnnxArtifact,
+    decision: OnnxArtifact,
+    records: Records,
+    *,
+    parameters: Mapping[str, object] | None = None,
+    passes: tuple[Step, ...] = PASSES,
+) -> OnnxArtifact:
+    """Merge three parts and optimise the whole.
+
+    Args:
+        preprocessing: First part.
+        core: Second part.
+        decision: Third part.
+        records: What the merged graph takes, by the name of its inputs, N >= 1 records each.
+        parameters: What the record of the merge says besides its verdict.
+        passes: What is tried, in order.
+
+    Returns:
+        The merged graph, with the core's history, the merge, and every pass that changed something, kept or undone.
+
+    Raises:
+        InputError: The parts do not fit.
+        ContractError: The merged graph answers something else than its parts, before any pass.
+    """
+    parts = (preprocessing, core, decision)
+    tried = _with_stray_codes(records)
+    started = time.perf_counter()
+    merged = merge(*parts)
+    seconds = time.perf_counter() - started
+    verdict = verify_merged(merged, *parts, tried)
+    if not verdict.holds:
+        raise ContractError(f"merge: {verdict.reason}")
+    merged = merged.with_record(
+        _record("merge", dict(parameters or {}), core.digest, merged.digest, verdict=verdict, seconds=seconds)
+    )
+    for step in passes:
+        merged = _applied(step, merged, parts, tried)
+    return merged
+
+
+def _applied(
+    step: Step, merged: OnnxArtifact, parts: tuple[OnnxArtifact, OnnxArtifact, OnnxArtifact], records: Records
+) -> OnnxArtifact:
+    """The graph after a pass, or before it where the pass did harm; untouched where it found nothing to do."""
+    nothing = np.zeros((0, 1), dtype=np.float32)
+    started = time.perf_counter()
+    result = step.apply(merged, Context(calibration=nothing, bounds=(nothing[:0], nothing[:0])))
+    seconds = time.perf_counter() - started
+    if not isinstance(result, OnnxArtifact) or result.digest == merged.digest:
+        return merged
+    verdict = verify_merged(result, *parts, records)
+    kept = result if verdict.holds else merged
+    return replace(kept, history=merged.history).with_record(
+        _record(step.name, msgspec.to_builtins(step), merged.digest, kept.digest, verdict=verdict, seconds=seconds)
+    )
+
+
+def _record(
+    step: str, parameters: dict[str, object], before: str, after: str, *, verdict: Verdict, seconds: float
+) -> StepRecord:
+    return StepRecord(
+        step=step,
+        parameters=parameters,
+        contract=msgspec.to_builtins(CONTRACT),
+        before=before,
+        after=after,
+        kept=verdict.holds,
+        verdict=verdict,
+        seconds=seconds,
+    )
+
+
+def _with_stray_codes(records: Records) -> dict[str, NDArray[np.generic]]:
+    """The records, and a few more that hold codes of no category."""
+    strays = {name: value for name, value in records.items() if value.dtype == np.int64 and value.ndim > 1}
+    if not strays:
+        return dict(records)
+    count = len(_STRAY_CODES)
+    rows = np.arange(count) % len(next(iter(records.values())))
+    added = {name: value[rows].copy() for name, value in records.items()}
+    for value in (added[name] for name in strays):
+        value[:] = np.array(_STRAY_CODES, dtype=np.int64).reshape(-1, *[1] * (value.ndim - 1))
+    return {name: np.concatenate([value, added[name]]) for name, value in records.items()}

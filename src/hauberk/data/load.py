@@ -106,7 +106,7 @@ def load_splits(
     test = everything.take(rows[2]) if found.test is None else _test_file(found, found.test, made, coder)
     for part, name in ((training, "training"), (validation, "validation"), (test, "test")):
         _require_both_kinds(part, name, found.table.where)
-    return Splits(training, validation, test, digest=found.digest, seed=seed, name=found.name)
+    return Splits(training, validation, test, digest=found.digest, seed=seed, name=found.name, block=block)
 
 
 def check_files(known: KnownDataSet) -> list[tuple[SourceFile, bytes]]:

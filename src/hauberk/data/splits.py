@@ -22,6 +22,7 @@ class Splits:
         digest: SHA-256 (hex) of the source file; for several files, of their listing as `sha256sum` writes it.
         seed: Seed of the split.
         name: Name of the data set.
+        block: Consecutive records that the split kept together.
     """
 
     training: Dataset
@@ -30,6 +31,7 @@ class Splits:
     digest: str
     seed: int
     name: str
+    block: int = 1
 
 
 def stratified_split(labels: NDArray[np.int64], shares: Sequence[float], seed: int) -> tuple[NDArray[np.int64], ...]:

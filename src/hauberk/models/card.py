@@ -14,7 +14,8 @@ import msgspec
 
 from hauberk.errors import InputError, SchemaError
 from hauberk.files import read_bounded, write_atomically
-from hauberk.measurement import Measurement
+from hauberk.models.image_card import ImageCard
+from hauberk.models.training_record import TrainingRecord
 from hauberk.schema import Decision, FeatureSpace, Preprocessing, RecordSchema
 
 CARD_FILE = "detector.json"
@@ -22,32 +23,6 @@ WEIGHTS_FILE = "detector.safetensors"
 """The two files of a folder that `hauberk train` wrote."""
 
 _MAX_BYTES = 64 << 20  # a schema with a hundred thousand categories stays far below
-
-
-class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the weights came about.
-
-    Attributes:
-        data: Name of the data set.
-        data_digest: SHA-256 of its source, hex.
-        split_seed: Seed of the split into training, validation and test records.
-        options: The training options as data, enough to repeat the training.
-        epochs: Epochs that were run.
-        best_epoch: The epoch, from 1, whose weights were kept.
-        seconds: Wall-clock time of the training.
-        validation_loss: Class-weighted cross-entropy on the validation split, in nats, at the best epoch.
-        figures: Measurements on the validation split, by name.
-    """
-
-    data: str
-    data_digest: str
-    split_seed: int
-    options: dict[str, object]
-    epochs: int
-    best_epoch: int
-    seconds: float
-    validation_loss: float
-    figures: dict[str, Measurement]
 
 
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,6 +37,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         decision: How logits become a score and a label.
         weights_sha256: SHA-256 of the model file, hex.
         training: How the weights came about; `None` where nobody recorded it.
+        window: T, where the model reads windows of consecutive records (`hauberk.data.windows`); `None` where it reads
+            single ones.
     """
 
     FORMAT: ClassVar[int] = 1
@@ -73,15 +50,16 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     decision: Decision
     weights_sha256: str
     training: TrainingRecord | None = None
+    window: int | None = None
     format: int = FORMAT
 
     @property
     def space(self) -> FeatureSpace:
-        """The feature space that the model reads."""
+        """The feature space of one record."""
         return FeatureSpace(self.schema, self.preprocessing)
 
 
-def write_card(card: ModelCard, path: Path) -> None:
+def write_card(card: ModelCard | ImageCard, path: Path) -> None:
     """Write a card, atomically.
 
     Raises:
@@ -91,24 +69,57 @@ def write_card(card: ModelCard, path: Path) -> None:
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read and check a card.
+    """Read and check the card of a model of records.
+
+    Raises:
+        InputError: The file is missing, too large, not a card, or its parts do not fit each other; or it is the card of
+            an image model.
+    """
+    card = read_any_card(path)
+    if isinstance(card, ImageCard):
+        raise InputError(f"{path}: the card of an image model; a model of records is needed here")
+    return card
+
+
+def read_any_card(path: Path) -> ModelCard | ImageCard:
+    """Read and check a card, of records or of images.
 
     Raises:
         InputError: The file is missing, too large, not a card, or its parts do not fit each other.
     """
+    content = read_bounded(path, _MAX_BYTES)
     try:
-        card = msgspec.json.decode(read_bounded(path, _MAX_BYTES), type=ModelCard)
+        of_images = msgspec.json.decode(content, type=_Kind).image is not msgspec.UNSET
+        card: ModelCard | ImageCard
+        if of_images:
+            card = msgspec.json.decode(content, type=ImageCard)
+        else:
+            card = msgspec.json.decode(content, type=ModelCard)
     except SchemaError as error:
         raise InputError(f"{path}: {error}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not a model card: {error}") from error
-    _check(card, path)
+    if card.format != card.FORMAT:
+        raise InputError(f"{path}: model card format {card.format}; this version reads format {card.FORMAT}")
+    if isinstance(card, ImageCard):
+        _check_classes(card, path)
+    else:
+        _check(card, path)
     return card
 
 
+class _Kind(msgspec.Struct):
+    """What tells the two kinds of card apart."""
+
+    image: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def _check_classes(card: ImageCard, path: Path) -> None:
+    if len(card.classes) < 2 or len(set(card.classes)) < len(card.classes):
+        raise InputError(f"{path}: classes are {list(card.classes)[:8]}; at least two different names are needed")
+
+
 def _check(card: ModelCard, path: Path) -> None:
-    if card.format != ModelCard.FORMAT:
-        raise InputError(f"{path}: model card format {card.format}; this version reads format {ModelCard.FORMAT}")
     scalings, numbers = len(card.preprocessing.scalings), len(card.schema.numbers)
     if scalings != numbers:
         raise InputError(f"{path}: preprocessing has {scalings} scalings, the schema has {numbers} numbers")
@@ -118,3 +129,5 @@ def _check(card: ModelCard, path: Path) -> None:
     decision = card.decision
     if decision.outputs < 1 or not 0 <= decision.benign < max(decision.outputs, 2):
         raise InputError(f"{path}: benign output {decision.benign} does not exist among {decision.outputs}")
+    if card.window is not None and card.window < 1:
+        raise InputError(f"{path}: a window of {card.window} records; at least 1 is needed")

@@ -1,13 +1,19 @@
-"""Training: the loop, preprocessing fitted to data, and the reference detector."""
+"""Training: the loop, preprocessing fitted to data, and the reference detectors."""
 
 from hauberk.train.anomaly import train_autoencoder
-from hauberk.train.detector import TrainedDetector, prepare_folder, save_detector, train_detector
+from hauberk.train.detector import RECORDS, WINDOW, WINDOWS, train_detector
+from hauberk.train.image_model import IMAGES, fit_image_space, train_image_model
 from hauberk.train.loop import Epoch, TrainingResult, train
 from hauberk.train.objective import Objective, balanced_weights, cross_entropy
 from hauberk.train.options import TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled, labelled_images
+from hauberk.train.saving import TrainedDetector, prepare_folder, save_detector
 
 __all__ = [
+    "IMAGES",
+    "RECORDS",
+    "WINDOW",
+    "WINDOWS",
     "Epoch",
     "Objective",
     "PreprocessingKind",
@@ -16,6 +22,7 @@ __all__ = [
     "TrainingResult",
     "balanced_weights",
     "cross_entropy",
+    "fit_image_space",
     "fit_preprocessing",
     "labelled",
     "labelled_images",
@@ -24,4 +31,5 @@ __all__ = [
     "train",
     "train_autoencoder",
     "train_detector",
+    "train_image_model",
 ]

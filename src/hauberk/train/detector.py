@@ -1,68 +1,91 @@
-"""The reference detector, from splits of a data set to two files: weights and model card."""
+"""Reference detectors of records, single ones or windows of them, from splits of a data set to weights and a card."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
 
 import msgspec
-import safetensors.torch
 import torch
 from torch import nn
 
 from hauberk.data.splits import Splits
 from hauberk.errors import InputError
-from hauberk.files import require_writable, write_atomically
-from hauberk.measurement import Measurement, wilson
-from hauberk.models import CARD_FILE, WEIGHTS_FILE, ModelCard, TrainingRecord, build, write_card
+from hauberk.models import ARCHITECTURES, Autoencoder, ModelCard, TrainingRecord, build
 from hauberk.progress import SILENT, Progress
+from hauberk.recipe import LabelledFeatures
 from hauberk.schema import Decision, FeatureSpace
+from hauberk.train.anomaly import FALSE_POSITIVE_RATE, train_autoencoder
 from hauberk.train.loop import TrainingResult, train
 from hauberk.train.options import TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled
+from hauberk.train.saving import TrainedDetector, digest_of_weights, validation_figures
 
+WINDOWS = tuple(name for name in ARCHITECTURES if name.startswith("window-"))
+"""Architectures that read windows of records."""
 
-@dataclass(frozen=True)
-class TrainedDetector:
-    """A trained module, on the CPU and in evaluation mode, and its card."""
+WINDOW = 16
+"""Records of a window, where nobody says another number."""
 
-    module: nn.Module
-    card: ModelCard
+RECORDS = ("tabular-mlp", "autoencoder", *WINDOWS)
+"""Architectures that read records."""
 
 
 def train_detector(
     splits: Splits,
     *,
-    widths: Sequence[int] = (256, 128, 64),
+    architecture: str = "tabular-mlp",
+    parameters: Mapping[str, object] | None = None,
+    widths: Sequence[int] | None = None,
+    window: int | None = None,
     options: TrainingOptions | None = None,
     preprocessing_kind: PreprocessingKind = "log-minmax",
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
     progress: Progress = SILENT,
-) -> TrainedDetector:
-    """Train a `TabularMLP` on the training split and stop by the validation split. The test split is not looked at.
+) -> TrainedDetector[ModelCard]:
+    """Train a reference detector on the training split and stop by the validation split. The test split is not seen.
 
     Args:
-        splits: The data.
-        widths: Units of each hidden layer.
+        splits: The data; for windows, split in blocks (`load_splits(block=BLOCK_WINDOWS * window)`).
+        architecture: One of `RECORDS`.
+        parameters: Keyword arguments of the architecture, but for those that the data decides (`inputs`, `window`,
+            `outputs`).
+        widths: The same as `parameters={"widths": …}`.
+        window: T, of the architectures that read windows; 16 where `None`.
         options: How to train; defaults where `None`.
         preprocessing_kind: How numbers are scaled (see `fit_preprocessing`).
+        false_positive_rate: Of an autoencoder on benign validation records, at a margin of 0.
         progress: Who follows.
 
     Raises:
-        InputError: The data or an option does not allow training, or the training diverged.
+        InputError: The architecture is unknown or does not take a parameter, the data or an option does not allow
+            training, or the training diverged.
     """
     options = options or TrainingOptions()
+    if architecture not in RECORDS:
+        raise InputError(f"architecture {architecture!r} reads no records; those that do are {', '.join(RECORDS)}")
+    if options.task != "detection":
+        raise InputError(f"training option task is {options.task!r}; a detector of records is trained for detection")
+    if architecture in WINDOWS:
+        window = WINDOW if window is None else window
+    elif window is not None:
+        raise InputError(f"{architecture} reads single records; --window is for {', '.join(WINDOWS)}")
     schema = splits.training.schema
-    preprocessing = fit_preprocessing(schema, splits.training.coded.numeric, preprocessing_kind)
-    space = FeatureSpace(schema, preprocessing)
-    decision = Decision(outputs=2, benign=options.benign)
-    parameters: dict[str, object] = {"inputs": space.width, "widths": list(widths), "outputs": decision.outputs}
+    space = FeatureSpace(schema, fit_preprocessing(schema, splits.training.coded.numeric, preprocessing_kind))
+    outputs = 1 if architecture == "autoencoder" else 2
+    decision = Decision(outputs=outputs, benign=options.benign)
+    given = dict(parameters or {}) | ({} if widths is None else {"widths": list(widths)})
+    known = _decided_by_data(architecture, space.width, window)
+    if taken := known.keys() & given.keys():
+        raise InputError(f"{architecture}: {min(taken)} follows from the data; leave it away")
+    complete = {**known, **_default_widths(architecture), **given}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        module = build("tabular-mlp", parameters)
-    training, validation = labelled(space, splits.training), labelled(space, splits.validation)
-    result = train(module, training, validation, options, progress=progress)
+        module = build(architecture, complete)
+    training = labelled(space, splits.training, window=window)
+    validation = labelled(space, splits.validation, window=window)
+    result = _train(module, training, validation, options, false_positive_rate, progress)
+    accuracy = _accuracy(module, validation) if math.isnan(result.best.validation_accuracy) else None
     record = TrainingRecord(
         data=splits.name,
         data_digest=splits.digest,
@@ -72,65 +95,53 @@ def train_detector(
         best_epoch=result.best_epoch,
         seconds=result.seconds,
         validation_loss=result.best.validation_loss,
-        figures=_figures(result, len(validation)),
+        figures=validation_figures(result, len(validation), accuracy),
+        split_block=splits.block,
     )
     card = ModelCard(
-        architecture="tabular-mlp",
-        parameters=parameters,
+        architecture=architecture,
+        parameters=complete,
         schema=schema,
-        preprocessing=preprocessing,
+        preprocessing=space.preprocessing,
         decision=decision,
-        weights_sha256=hashlib.sha256(_weights(module)).hexdigest(),
+        weights_sha256=digest_of_weights(module),
         training=record,
+        window=window,
     )
     return TrainedDetector(module, card)
 
 
-def save_detector(trained: TrainedDetector, folder: Path) -> None:
-    """Write `detector.safetensors` and `detector.json` into a folder, which is made where it does not exist.
-
-    The card is written last and an older card is removed first, so that a folder with a card is complete.
-
-    Raises:
-        InputError: The folder or a file cannot be written, or the module no longer has the weights that the card was
-            made for.
-    """
-    weights = _weights(trained.module)
-    if hashlib.sha256(weights).hexdigest() != trained.card.weights_sha256:
-        raise InputError("the module's weights are not those that its model card names; make a new card")
-    prepare_folder(folder)
-    (folder / CARD_FILE).unlink(missing_ok=True)
-    write_atomically(folder / WEIGHTS_FILE, weights)
-    write_card(trained.card, folder / CARD_FILE)
+def _decided_by_data(architecture: str, width: int, window: int | None) -> dict[str, object]:
+    known: dict[str, object] = {"inputs": width}
+    if window is not None:
+        known["window"] = window
+    if architecture != "autoencoder":
+        known["outputs"] = 2
+    return known
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make a folder, and find out before a long training whether it can be written.
-
-    Raises:
-        InputError: It cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise InputError(f"{folder}: exists and is not a folder; name another one") from error
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write here: {error.strerror}") from error
-    for name in (WEIGHTS_FILE, CARD_FILE):
-        require_writable(folder / name)
+def _default_widths(architecture: str) -> dict[str, object]:
+    """The card of a TabularMLP has always named its widths."""
+    return {"widths": [256, 128, 64]} if architecture == "tabular-mlp" else {}
 
 
-def _weights(module: nn.Module) -> bytes:
-    """The state dict as safetensors; the same weights give the same bytes."""
-    return safetensors.torch.save(module.state_dict())
+def _train(
+    module: nn.Module,
+    training: LabelledFeatures,
+    validation: LabelledFeatures,
+    options: TrainingOptions,
+    false_positive_rate: float,
+    progress: Progress,
+) -> TrainingResult:
+    if isinstance(module, Autoencoder):
+        return train_autoencoder(
+            module, training, validation, options, false_positive_rate=false_positive_rate, progress=progress
+        )
+    return train(module, training, validation, options, progress=progress)
 
 
-def _figures(result: TrainingResult, records: int) -> dict[str, Measurement]:
-    accuracy = wilson(round(result.best.validation_accuracy * records), records)
-    note = "validation split, at a score of 0.5; training stopped by this split"
-    return {
-        "accuracy": Measurement(
-            "accuracy", accuracy.value, "fraction", records, accuracy.low, accuracy.high, note=note
-        ),
-        "training_time": Measurement("training_time", result.seconds, "s", 1),
-    }
+def _accuracy(module: nn.Module, validation: LabelledFeatures) -> float:
+    """Of an autoencoder, at its level."""
+    with torch.inference_mode():
+        alarms = module(torch.tensor(validation.features))[:, 0].numpy() >= 0
+    return float((alarms == validation.targets).mean())

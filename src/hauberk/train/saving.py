@@ -1,0 +1,87 @@
+"""A trained model and its card, and the two files that they become."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import safetensors.torch
+from torch import nn
+
+from hauberk.errors import InputError
+from hauberk.files import require_writable, write_atomically
+from hauberk.measurement import Measurement, wilson
+from hauberk.models import CARD_FILE, WEIGHTS_FILE, ImageCard, ModelCard, write_card
+from hauberk.train.loop import TrainingResult
+
+Card = TypeVar("Card", ModelCard, ImageCard)
+
+
+@dataclass(frozen=True)
+class TrainedDetector(Generic[Card]):
+    """A trained module, on the CPU and in evaluation mode, and its card."""
+
+    module: nn.Module
+    card: Card
+
+
+def save_detector(trained: TrainedDetector[ModelCard] | TrainedDetector[ImageCard], folder: Path) -> None:
+    """Write `detector.safetensors` and `detector.json` into a folder, which is made where it does not exist.
+
+    The card is written last and an older card is removed first, so that a folder with a card is complete.
+
+    Raises:
+        InputError: The folder or a file cannot be written, or the module no longer has the weights that the card was
+            made for.
+    """
+    weights = _weights(trained.module)
+    if hashlib.sha256(weights).hexdigest() != trained.card.weights_sha256:
+        raise InputError("the module's weights are not those that its model card names; make a new card")
+    prepare_folder(folder)
+    (folder / CARD_FILE).unlink(missing_ok=True)
+    write_atomically(folder / WEIGHTS_FILE, weights)
+    write_card(trained.card, folder / CARD_FILE)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make a folder, and find out before a long training whether it can be written.
+
+    Raises:
+        InputError: It cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise InputError(f"{folder}: exists and is not a folder; name another one") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write here: {error.strerror}") from error
+    for name in (WEIGHTS_FILE, CARD_FILE):
+        require_writable(folder / name)
+
+
+def digest_of_weights(module: nn.Module) -> str:
+    """SHA-256 (hex) of the file that the module's weights become."""
+    return hashlib.sha256(_weights(module)).hexdigest()
+
+
+def validation_figures(result: TrainingResult, records: int, accuracy: float | None = None) -> dict[str, Measurement]:
+    """What a card says of a training: accuracy on the validation split, and the time.
+
+    Args:
+        result: How the training went.
+        records: Of the validation split.
+        accuracy: Where the training itself counted none.
+    """
+    share = wilson(round((result.best.validation_accuracy if accuracy is None else accuracy) * records), records)
+    note = "validation split, at a score of 0.5; training stopped by this split"
+    return {
+        "accuracy": Measurement("accuracy", share.value, "fraction", records, share.low, share.high, note=note),
+        "training_time": Measurement("training_time", result.seconds, "s", 1),
+    }
+
+
+def _weights(module: nn.Module) -> bytes:
+    """The state dict as safetensors; the same weights give the same bytes."""
+    return safetensors.torch.save(module.state_dict())

@@ -11,7 +11,7 @@ import torch
 from onnx import helper
 
 from hauberk.artifact import TorchArtifact
-from hauberk.compress import STEPS, Distill, HalfPrecision, QuantizeDynamic, QuantizeStatic
+from hauberk.compress import STEPS, Distill, HalfPrecision, QuantizeDynamic, QuantizeMixed, QuantizeStatic
 from hauberk.compress.distill import Network
 from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
@@ -23,10 +23,13 @@ EXAMPLES = (
     QuantizeDynamic(per_channel=False, reduced_range=True),
     QuantizeStatic(),
     QuantizeStatic(reduced_range=True),
+    QuantizeStatic(form="qoperator", signed=True, calibrator="mse", bias_correction=True),
+    QuantizeMixed(sensitive=1),
     HalfPrecision(),
     Distill(student=Network("tabular-mlp", {"widths": [4]}), tuning=Tuning(epochs=2)),
+    PruneStructured(tuning=Tuning(epochs=2)),
 )
-ON_FLOAT_ONLY = tuple(step for step in EXAMPLES if not isinstance(step, Distill))
+ON_FLOAT_ONLY = tuple(step for step in EXAMPLES if not step.trains)
 
 every_step = pytest.mark.parametrize("step", EXAMPLES, ids=repr)
 

@@ -2,11 +2,12 @@
 
 from hauberk.compress.distill import Distill
 from hauberk.compress.precision import HalfPrecision
-from hauberk.compress.quantize import QuantizeDynamic, QuantizeStatic
+from hauberk.compress.prune import PruneStructured
+from hauberk.compress.quantize import QuantizeDynamic, QuantizeMixed, QuantizeStatic
 from hauberk.compress.recipes import CATALOGUE, default_recipes, known, named_recipe, narrower
 from hauberk.recipe import Step
 
-STEPS: tuple[type[Step], ...] = (QuantizeDynamic, QuantizeStatic, HalfPrecision, Distill)
+STEPS: tuple[type[Step], ...] = (QuantizeDynamic, QuantizeStatic, HalfPrecision, Distill, PruneStructured)
 """Every kind of compression step, for reading recipes back (`Recipe.from_json`)."""
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "STEPS",
     "Distill",
     "HalfPrecision",
+    "PruneStructured",
     "QuantizeDynamic",
+    "QuantizeMixed",
     "QuantizeStatic",
     "default_recipes",
     "known",

@@ -1,0 +1,118 @@
+"""Which units go: how much of each group, and of a group the least important."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hauberk.compress.prune.dependencies import Dependencies, Group
+from hauberk.compress.prune.importance import Scores
+
+Allocation = Literal["uniform", "global", "sensitivity"]
+
+LARGEST_SHARE = 0.9
+"""The most of a group that an allocation takes by itself; a layer of a few channels lets nothing through."""
+
+TRIED = (0.25, 0.5, 0.75)
+"""Shares of each group whose removal, alone, is measured for a sensitivity."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What taking shares of one group costs when every other group stays whole.
+
+    Attributes:
+        group: Name of the group.
+        shares: Shares that were removed, in ascending order.
+        errors: Root-mean-square difference of the logits, as a fraction of their root mean square, for each share.
+    """
+
+    group: str
+    shares: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    def share_at(self, error: float) -> float:
+        """The largest share that costs at most `error`, interpolated between those measured; errors never fall."""
+        errors = np.maximum.accumulate((0.0, *self.errors))
+        shares = (0.0, *self.shares)
+        if error >= errors[-1]:
+            return shares[-1]
+        after = int(np.searchsorted(errors, error, side="right"))
+        width = errors[after] - errors[after - 1]
+        return float(shares[after - 1] + (shares[after] - shares[after - 1]) * (error - errors[after - 1]) / width)
+
+
+def sensitivities(
+    dependencies: Dependencies, scores: Mapping[str, Scores], cost: Callable[[list[int]], float]
+) -> tuple[Sensitivity, ...]:
+    """Remove shares of each group alone and measure what that costs.
+
+    Args:
+        dependencies: What can be removed.
+        scores: Importance of the units of each group that may be pruned.
+        cost: Error of the graph without these units.
+    """
+    found = []
+    for group in dependencies.groups:
+        if group.name in scores and len(group.units) > 1:
+            least = group.units[np.argsort(scores[group.name], kind="stable")]
+            counts = [max(1, min(len(least) - 1, math.floor(share * len(least)))) for share in TRIED]
+            errors = tuple(cost(least[:count].tolist()) for count in counts)
+            found.append(Sensitivity(group.name, tuple(count / len(least) for count in counts), errors))
+    return tuple(found)
+
+
+def uniform(scores: Mapping[str, Scores], amount: float) -> dict[str, float]:
+    """The same share of every group."""
+    return dict.fromkeys(scores, amount)
+
+
+def over_all(scores: Mapping[str, Scores], amount: float) -> dict[str, float]:
+    """Shares by which the least important units of all groups together go.
+
+    Scores are divided by their group's mean first, since the sums of wide and narrow layers do not compare.
+    """
+    relative = {name: each / each.mean() if each.mean() > 0 else each for name, each in scores.items()}
+    together = np.sort(np.concatenate(list(relative.values())))
+    below = together[min(len(together) - 1, math.floor(amount * len(together)))]
+    return {name: min(LARGEST_SHARE, float(np.mean(each < below))) for name, each in relative.items()}
+
+
+def by_sensitivity(found: tuple[Sensitivity, ...], sizes: Mapping[str, int], amount: float) -> dict[str, float]:
+    """Shares at which every group costs the same, together the wanted amount of all units; found by bisection.
+
+    Args:
+        found: What shares of each group cost.
+        sizes: Units of each group.
+        amount: Wanted share of all their units, in (0, 1). Where even the largest shares tried fall short, those.
+    """
+    low, high = 0.0, max(max(each.errors) for each in found)
+    wanted = amount * sum(sizes[each.group] for each in found)
+    for _ in range(60):
+        middle = (low + high) / 2
+        if sum(each.share_at(middle) * sizes[each.group] for each in found) < wanted:
+            low = middle
+        else:
+            high = middle
+    return {each.group: each.share_at(high) for each in found}
+
+
+def least_important(group: Group, scores: Scores, gone: int, *, width: int, granularity: int) -> list[int]:
+    """The units of a group to remove.
+
+    Args:
+        group: The group.
+        scores: Importance of its units.
+        gone: How many of them should go.
+        width: Positions that one unit takes along the axis that it lies on.
+        granularity: What is left is rounded up to a multiple of this many positions, and is never empty.
+    """
+    step = granularity // math.gcd(granularity, width)
+    kept = max(1, math.ceil((len(group.units) - gone) / step)) * step
+    order = np.argsort(scores, kind="stable")
+    least: list[int] = group.units[order[: max(0, len(order) - kept)]].tolist()
+    return least

@@ -23,7 +23,7 @@ from hauberk.ingest.scan.onnx import MAX_ONNX_BYTES
 from hauberk.ingest.scan.pickle import MAX_PICKLE_BYTES
 from hauberk.ingest.signature import onnx_signature, torch_signature
 from hauberk.ingest.weights import fit, read_checkpoint, read_safetensors
-from hauberk.models import CARD_FILE, WEIGHTS_FILE, ModelCard, build, read_card
+from hauberk.models import CARD_FILE, WEIGHTS_FILE, ImageCard, ModelCard, build, read_any_card
 
 _LEGACY_PICKLES = 5  # what torch before 1.6 wrote behind one another
 
@@ -40,7 +40,7 @@ class LoadedModel:
     """
 
     artifact: TorchArtifact | OnnxArtifact
-    card: ModelCard | None
+    card: ModelCard | ImageCard | None
 
 
 def load_model(
@@ -53,7 +53,8 @@ def load_model(
         card: The model card; by default the file of the same name that ends in `.json`, where there is one.
         arch: `FILE.py:CALLABLE`, the user's own code, which builds the module that the weights belong to. Without it
             the card's architecture is built.
-        inputs: D, the number of feature columns that the data has; the model must take that many.
+        inputs: D, the number of feature columns that the data has; the model must take that many, one record at a
+            time. Without it, models of windows and of images are taken as well.
 
     Raises:
         RefusedModelError: The file holds or asks for more than a model, is damaged, or is not the one that its card
@@ -65,7 +66,8 @@ def load_model(
     card = find_card(path, card)
     if path.is_dir():
         path /= WEIGHTS_FILE
-    known = read_card(card) if card else None
+    known = read_any_card(card) if card else None
+    _require_single_records(known, inputs, path)
     with PrivateCopy(path) as copy:
         if known and known.weights_sha256 != copy.sha256:
             raise RefusedModelError(
@@ -95,6 +97,15 @@ def load_model(
         seconds=time.perf_counter() - started,
     )
     return LoadedModel(artifact.with_record(record), known)
+
+
+def _require_single_records(card: ModelCard | ImageCard | None, inputs: int | None, path: Path) -> None:
+    """Where the data has columns, a model of windows or of images is not what was meant."""
+    if inputs is None or card is None:
+        return
+    reads = "images" if isinstance(card, ImageCard) else f"windows of {card.window} records" if card.window else ""
+    if reads:
+        raise InputError(f"{path}: reads {reads}; a detector of single records is needed here")
 
 
 def recognise(copy: PrivateCopy) -> Format:
@@ -151,7 +162,9 @@ def _scanned_state(copy: PrivateCopy, kind: Format) -> dict[str, Tensor]:
     return read_checkpoint(copy)
 
 
-def _architecture(arch: str | None, known: ModelCard | None, path: Path) -> tuple[nn.Module, dict[str, object]]:
+def _architecture(
+    arch: str | None, known: ModelCard | ImageCard | None, path: Path
+) -> tuple[nn.Module, dict[str, object]]:
     """The module that weights belong to, and a description of it for the record."""
     if arch:
         own = build_own(arch)
@@ -166,7 +179,7 @@ def _architecture(arch: str | None, known: ModelCard | None, path: Path) -> tupl
     return module, {"name": known.architecture, "parameters": known.parameters}
 
 
-def _onnx(copy: PrivateCopy, known: ModelCard | None, inputs: int | None) -> OnnxArtifact:
+def _onnx(copy: PrivateCopy, known: ModelCard | ImageCard | None, inputs: int | None) -> OnnxArtifact:
     where = str(copy.source)
     if copy.size > MAX_ONNX_BYTES:
         raise RefusedModelError(f"{where}: refused: {copy.size} bytes; an ONNX file ends at 2 GiB")

@@ -79,6 +79,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         RefusedModelError: A tensor is sparse, quantised, of another kind of number, or holds NaN or infinity.
     """
     expected = module.state_dict()
+    state = {**_counters(module, state), **state}
     if differences := _differences(expected, state):
         more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise InputError(
@@ -97,6 +98,17 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     with torch.no_grad():
         module.load_state_dict({name: tensor.detach() for name, tensor in state.items()})
     module.eval()
+
+
+def _counters(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The batches that batch normalisation has seen, where a file has its statistics but no count.
+
+    Files from before torch 0.4.1 lack it, torchvision's checkpoints among them; as torch does, it starts from 0. It
+    means nothing to a trained model.
+    """
+    normalising = (name for name, layer in module.named_modules() if hasattr(layer, "num_batches_tracked"))
+    prefixes = (f"{name}." if name else "" for name in normalising)
+    return {f"{prefix}num_batches_tracked": torch.tensor(0) for prefix in prefixes if f"{prefix}running_mean" in state}
 
 
 def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

@@ -11,7 +11,15 @@ import torch
 from onnx import helper
 
 from hauberk.artifact import TorchArtifact
-from hauberk.compress import STEPS, Distill, HalfPrecision, QuantizeDynamic, QuantizeMixed, QuantizeStatic
+from hauberk.compress import (
+    STEPS,
+    Distill,
+    HalfPrecision,
+    PruneStructured,
+    QuantizeDynamic,
+    QuantizeMixed,
+    QuantizeStatic,
+)
 from hauberk.compress.distill import Network
 from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError

@@ -7,7 +7,14 @@ from hauberk.compress.quantize import QuantizeDynamic, QuantizeMixed, QuantizeSt
 from hauberk.compress.recipes import CATALOGUE, default_recipes, known, named_recipe, narrower
 from hauberk.recipe import Step
 
-STEPS: tuple[type[Step], ...] = (QuantizeDynamic, QuantizeStatic, HalfPrecision, Distill, PruneStructured)
+STEPS: tuple[type[Step], ...] = (
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeMixed,
+    HalfPrecision,
+    Distill,
+    PruneStructured,
+)
 """Every kind of compression step, for reading recipes back (`Recipe.from_json`)."""
 
 __all__ = [

@@ -13,7 +13,7 @@ from hauberk.compress.quantize.codes import along, encode_weight
 from hauberk.compress.quantize.layers import Constants
 from hauberk.compress.quantize.plan import plan
 from hauberk.compress.quantize.qdq import weight_codes
-from hauberk.compress.quantize.static import activation_codes, prepared_plan
+from hauberk.compress.quantize.static import activation_ranges, codes_of, prepared_plan
 from hauberk.graph.model import run, session
 
 LEVELS = 3  # three bits, where rounding shifts means visibly
@@ -25,7 +25,7 @@ def test_the_mean_of_every_layer_is_restored(name, networks, calibrated, records
     core = networks[name]()
     hands, features = read_core(core, "test"), calibrated(core).calibration
     chosen = prepared_plan(hands)
-    codes = activation_codes(hands, calibrated(core), chosen)
+    codes = codes_of(chosen, activation_ranges(hands, calibrated(core), chosen.sources))
     weights = weight_codes(hands.model, chosen, codes, levels=LEVELS)
     first = chosen.layers[0]
     taker = first.name if first.bias else next(n.output[0] for n in hands.model.graph.node if first.name in n.input)
@@ -71,7 +71,7 @@ def test_correction_brings_logits_closer_where_few_levels_are_left(networks, cal
     for corrected in (False, True):
         hands = read_core(core, "test")
         chosen = prepared_plan(hands)
-        codes = activation_codes(hands, calibrated(core), chosen)
+        codes = codes_of(chosen, activation_ranges(hands, calibrated(core), chosen.sources))
         weights = weight_codes(hands.model, chosen, codes, levels=LEVELS)
         if corrected:
             correct_biases(hands.model, chosen, weights, calibrated(core).calibration)

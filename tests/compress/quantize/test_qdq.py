@@ -65,6 +65,30 @@ def test_what_onnx_runtime_runs_of_a_transformer(networks, calibrated, fused):
     assert not {"Gemm", "DequantizeLinear", "QLinearAdd"} & set(operators)
 
 
+@pytest.mark.parametrize("activation", ["Relu", "Tanh", "Sigmoid", "LeakyRelu", "Elu", "Gelu"])
+def test_an_activation_function_between_layers_is_no_obstacle(activation, builder, calibrated, fused):
+    """ONNX Runtime merges a float Gemm with what is behind it before it looks for integers."""
+    b = builder()
+    b.gemm(b.node(activation, b.gemm("features", 20, 16)), 16, 3, name="logits")
+    core = b.artifact((20,), 3)
+    operators = fused(QuantizeStatic().apply(core, calibrated(core)))
+    assert operators.count("QGemm") == 2
+    assert not {"Gemm", "FusedGemm"} & set(operators)
+
+
+@pytest.mark.parametrize("name", ["mlp", "plain", "residual", "depthwise"])
+def test_a_layer_that_stays_in_float_does_so_in_onnx_runtime(name, networks, calibrated, fused):
+    """ONNX Runtime quantizes a float layer between codes by itself, unless it is kept from seeing them."""
+    core = networks[name]()
+    hands = read_core(core, "test")
+    prepare(hands.model)
+    layers = plan(hands.model).layers
+    operators = fused(QuantizeStatic(keep_float=(layers[1].name,)).apply(core, calibrated(core)))
+    integers = sum(kind in ("QGemm", "QLinearConv") for kind in operators)
+    floats = sum(kind in ("Gemm", "FusedGemm", "Conv", "FusedConv") for kind in operators)
+    assert (integers, floats) == (len(layers) - 1, 1)
+
+
 @pytest.mark.parametrize("options", [{}, {"signed": True}, {"per_channel": False}, {"reduced_range": True}], ids=repr)
 def test_logits_stay_close(options, network, calibrated, records, relative_error):
     result = QuantizeStatic(**options).apply(network, calibrated(network))

@@ -5,7 +5,8 @@ QuantizeLinear at its output. These rules, measured on its optimised graphs, lea
 
 1. A layer with weights (Gemm, MatMul, Conv) takes codes. Gemm and MatMul may return floats; a Conv may not, so its
    result is coded (after the Relu or Clip behind it, which the quantizer then does), and a Conv at the logits stays in
-   float.
+   float. The result of a Gemm is coded too where an activation function takes it: ONNX Runtime would merge the two in
+   float first.
 2. A node that has an integer kernel but no weights (Add, Mul, Concat, average pooling, Sigmoid, LeakyRelu) joins where
    codes already flow into it and something takes codes behind it: residual connections of convolutions do, those of a
    Transformer between layer norms do not.
@@ -28,6 +29,20 @@ ACTIVATIONS = frozenset({"Relu", "Clip"})
 """Operators that the quantizer behind them does on the way: its range ends where they cut."""
 
 _JOINTS = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"})
+_MERGED = frozenset(
+    {
+        "Elu",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+        "ThresholdedRelu",
+    }
+)
 _MOVES = frozenset(
     {
         "DepthToSpace",
@@ -136,6 +151,11 @@ class _Flow:
             return str(takers[0].output[0])
         return name
 
+    def merges(self, layer: Layer) -> bool:
+        """Whether ONNX Runtime would merge a float layer with the activation function behind it."""
+        takers = [node.op_type for node in self.takers.get(layer.name, [])]
+        return layer.kind == "Gemm" and len(takers) == 1 and takers[0] in _MERGED and layer.name not in self.outputs
+
     def ends_at_output(self, name: str) -> bool:
         """Whether a tensor becomes the graph's output by activation functions and moves alone."""
         if name in self.outputs:
@@ -203,7 +223,7 @@ def _nearest(node: onnx.NodeProto) -> bool:
 def _coded(flow: _Flow, layers: Mapping[str, Layer], joints: Collection[str]) -> set[str]:
     """The tensors that are coded, by the rules at the top of this file."""
     coded = {layer.data for layer in layers.values()}
-    coded |= {flow.result(layer.name) for layer in layers.values() if layer.kind == "Conv"}
+    coded |= {flow.result(layer.name) for layer in layers.values() if layer.kind == "Conv" or flow.merges(layer)}
     coded |= {flow.result(name) for name in joints}
     coded |= {source for name in joints for source in flow.data(flow.maker[name])}
     born = flow.born(layers, joints)

@@ -133,6 +133,7 @@ class _Writer:
         self._source_of: dict[str, str] = {}
         self._takers = Counter(name for node in graph.node for name in node.input)
         self._outputs = {value.name for value in graph.output}
+        self._behind = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ACTIVATIONS}
         self._nodes: list[onnx.NodeProto] = []
 
     def write(self) -> None:
@@ -163,6 +164,10 @@ class _Writer:
         if on_codes or (node.op_type in ACTIVATIONS and node.input[0] in self._made_of_codes):
             self._made_of_codes.update(node.output)
         operands = [self._operand(name, node.op_type, on_codes=on_codes) for name in node.input]
+        if layer is None and self._would_be_quantized(node, operands):
+            kept = f"{node.output[0]}/float"
+            self._nodes.append(helper.make_node("Max", [operands[0]], [kept]))
+            operands[0] = kept
         if layer is not None:
             operands[1:] = self._parameters(layer, node.input[2] if len(node.input) > 2 else "")
         rewritten = onnx.NodeProto()
@@ -170,6 +175,19 @@ class _Writer:
         del rewritten.input[:]
         rewritten.input.extend(operands)
         self._nodes.append(rewritten)
+
+    def _would_be_quantized(self, node: onnx.NodeProto, operands: list[str]) -> bool:
+        """Whether ONNX Runtime would quantize a layer that is to stay in float, with one scale and without a word.
+
+        It does so (1.31, "WeightBiasQuantization") wherever a Gemm or a convolution with constant weights reads decoded
+        codes and is coded behind, directly or after a Relu or Clip. The maximum of one tensor, which is that tensor,
+        hides the decoding from it.
+        """
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or node.input[1] not in self._constants:
+            return False
+        result = node.output[0]
+        coded = result in self._coded or self._behind.get(result, "") in self._coded
+        return operands[0].endswith("/decoded") and coded
 
     def _implied(self, node: onnx.NodeProto) -> bool:
         """Whether to leave out an activation function, because codes end where it cuts."""

@@ -6,9 +6,11 @@ file is the step that puts them together.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
+import onnx
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
@@ -68,13 +70,22 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
         core = read_core(with_constant_weights(artifact), self.name)
         chosen = prepared_plan(core, self.keep_float)
         codes = activation_codes(core, context, chosen, self.calibrator, self.percentile, signed=self.signed)
-        levels = largest_code(self.reduced_range)
-        weights = weight_codes(core.model, chosen, codes, levels=levels, per_channel=self.per_channel)
-        if self.bias_correction:
-            correct_biases(core.model, chosen, weights, core.calibration(context))
-        operators = self.form == "qoperator"
-        written = write(core.model, chosen, codes, weights, leave_out_activations=operators)
-        return core.finished(to_qoperator(written) if operators else written)
+        return quantized(core, chosen, codes, self, context)
+
+
+def quantized(
+    core: Core, chosen: Plan, codes: Mapping[str, Affine], quantization: QuantizeStatic, context: Context
+) -> OnnxArtifact:
+    """The core as a plan, codes of its activations and the parameters of the step say; the core is left alone."""
+    model = onnx.ModelProto()
+    model.CopyFrom(core.model)
+    levels = largest_code(quantization.reduced_range)
+    weights = weight_codes(model, chosen, codes, levels=levels, per_channel=quantization.per_channel)
+    if quantization.bias_correction:
+        correct_biases(model, chosen, weights, core.calibration(context))
+    operators = quantization.form == "qoperator"
+    written = write(model, chosen, codes, weights, leave_out_activations=operators)
+    return core.finished(to_qoperator(written) if operators else written)
 
 
 def prepared_plan(core: Core, keep_float: tuple[str, ...] = ()) -> Plan:
@@ -109,6 +120,36 @@ def prepared_plan(core: Core, keep_float: tuple[str, ...] = ()) -> Plan:
     return chosen
 
 
+def activation_ranges(
+    core: Core,
+    context: Context,
+    names: Collection[str],
+    calibrator: Calibrator = "min-max",
+    percentile: float = 99.99,
+) -> dict[str, tuple[float, float]]:
+    """Ranges of tensors over the calibration records, by name.
+
+    Raises:
+        InputError: Records that do not fit the core, or a tensor that is not finite on them.
+    """
+    records = core.calibration(context)
+    ranges = observe_ranges(core.model, names, records, calibrator=calibrator, percentile=percentile)
+    for name, ends in ranges.items():
+        if not np.isfinite(ends).all():
+            raise InputError(f"{core.step}: tensor {name!r} is not finite on the calibration records")
+    return ranges
+
+
+def codes_of(chosen: Plan, ranges: Mapping[str, tuple[float, float]], *, signed: bool = False) -> dict[str, Affine]:
+    """Codes of the activations of a plan, by the first tensor of each group: they cover the ranges of its sources."""
+    joined: dict[str, tuple[float, float]] = {}
+    for name in chosen.sources:
+        low, high = ranges[name]
+        before = joined.get(chosen.groups[name], (low, high))
+        joined[chosen.groups[name]] = min(low, before[0]), max(high, before[1])
+    return {group: affine(low, high, signed=signed) for group, (low, high) in joined.items()}
+
+
 def activation_codes(
     core: Core,
     context: Context,
@@ -123,14 +164,4 @@ def activation_codes(
     Raises:
         InputError: Records that do not fit the core, or a tensor that is not finite on them.
     """
-    records = core.calibration(context)
-    ranges = observe_ranges(core.model, chosen.sources, records, calibrator=calibrator, percentile=percentile)
-    for name, ends in ranges.items():
-        if not np.isfinite(ends).all():
-            raise InputError(f"{core.step}: tensor {name!r} is not finite on the calibration records")
-    joined: dict[str, tuple[float, float]] = {}
-    for name, (low, high) in ranges.items():
-        group = chosen.groups[name]
-        before = joined.get(group, (low, high))
-        joined[group] = min(low, before[0]), max(high, before[1])
-    return {group: affine(low, high, signed=signed) for group, (low, high) in joined.items()}
+    return codes_of(chosen, activation_ranges(core, context, chosen.sources, calibrator, percentile), signed=signed)

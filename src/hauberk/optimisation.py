@@ -37,6 +37,7 @@ from hauberk.ingest.scan import scan_onnx
 from hauberk.ingest.scan.onnx import MAX_ONNX_BYTES
 from hauberk.progress import SILENT, Progress
 from hauberk.recipe import Context, Step
+from hauberk.tensors import Signature
 
 OTHERS: tuple[type[Step], ...] = (Onnxslim, Onnxsim, OnnxRuntimeOffline)
 """Other libraries' passes: only where they are named, or with `all`."""
@@ -310,7 +311,7 @@ def _latency(
     )
 
 
-def _any_call(signature: feeds.Signature, fits: Callable[[Feeds], bool], samples: Samples, seed: int) -> Feeds | None:
+def _any_call(signature: Signature, fits: Callable[[Feeds], bool], samples: Samples, seed: int) -> Feeds | None:
     """Some inputs that the graph runs on, where its first dimensions are not free."""
     tried = feeds.trials(signature, fits, samples, extremes=False, seed=seed)
     return next((trial.feeds for trial in tried if fits(trial.feeds)), None)

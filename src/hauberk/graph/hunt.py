@@ -29,7 +29,8 @@ _FEW_STEPS = 4
 _STARTS = 16
 _LARGE = 1 << 15
 """Numbers in one record from which on a hunt takes fewer steps from fewer starts."""
-_MOST_INSIDE = 12
+_MOST_INSIDE = 6
+_MOST_PINNED = 3
 _CLIMBS = 4
 _ROUNDS = 100
 _MOST_CLIMBED = 1 << 18
@@ -180,24 +181,27 @@ def by_gradient_of_calls(
     """
     found: list[Trial] = []
     refused: InputError | None = None
-    for start in starts:
-        for spec in float_inputs(before.signature):
-            value = start.feeds[spec.name]
-            if spec.dtype != "float32" or not value.ndim or not value.size:
-                continue
-            for output in before.signature.outputs[:2]:
-                try:
-                    pinned = [_pinned(graph, start.feeds, spec.name, output.name) for graph in (before, after)]
-                    ends = samples.range_of(spec.name)
-                    bounds = tuple(np.full(value.shape[1:], end, np.float32) for end in ends)
-                    points = _by_gradient_whole(pinned, value.astype(np.float32), (bounds[0], bounds[1]), seed)
-                except InputError as error:
-                    refused = error
-                    continue
-                found += [
-                    Trial(f"hunted-{len(found) + index}", 0, {**start.feeds, spec.name: point})
-                    for index, point in enumerate(points)
-                ]
+    ways = [
+        (start, spec, output)
+        for output in before.signature.outputs
+        for start in starts
+        for spec in float_inputs(before.signature)
+        if spec.dtype == "float32" and start.feeds[spec.name].ndim and start.feeds[spec.name].size
+    ]
+    chosen = np.random.default_rng(seed).permutation(len(ways))[:_MOST_PINNED]
+    for start, spec, output in (ways[index] for index in chosen):
+        value = start.feeds[spec.name]
+        low, high = (np.full(value.shape[1:], end, np.float32) for end in samples.range_of(spec.name))
+        try:
+            pinned = [_pinned(graph, start.feeds, spec.name, output.name) for graph in (before, after)]
+            points = _by_gradient_whole(pinned, value.astype(np.float32), (low, high), seed)
+        except InputError as error:
+            refused = error
+            continue
+        found += [
+            Trial(f"hunted-{len(found) + index}", 0, {**start.feeds, spec.name: point})
+            for index, point in enumerate(points)
+        ]
     if not found:
         raise refused or InputError("hunt: no float32 input leads to a float32 output")
     return found

@@ -84,3 +84,10 @@ def test_the_recipe_of_the_baseline_holds_on_a_detector(core, context_of, operat
 def test_a_module_is_refused(detector, context_of):
     with pytest.raises(InputError, match="clean-up: works on an ONNX graph"):
         CleanUp().apply(detector, context_of(119))
+
+
+def test_an_output_that_is_computed_twice_keeps_its_declaration(graph_artifact, context_of, operators):
+    result = clean(graph_artifact, context_of, f"{HEAD} {{ a = Relu(features) b = Neg(a) logits = Relu(features) }}")
+    assert operators(result) == ["Relu"]
+    again = "{ a = Relu(features) logits = Relu(features) c = Add(a, logits) }"
+    assert operators(clean(graph_artifact, context_of, f"{HEAD} {again}")) == ["Relu"]

@@ -50,6 +50,7 @@ class CleanUp(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         """
         graph = onnx_only(artifact, self.name)
         model = ir.serde.deserialize_model(parse(graph.model))
+        declared = {value.name: (value.type, value.shape) for value in model.graph.outputs}
         common.InlinePass()(model)
         for _ in range(_ROUNDS):
             if not self._round(model):
@@ -58,6 +59,8 @@ class CleanUp(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         common.DeduplicateInitializersPass()(model)
         common.RemoveUnusedOpsetsPass()(model)
         common.NameFixPass()(model)
+        for value in model.graph.outputs:  # a node that took a repeated one's place does not take its declaration
+            value.type, value.shape = declared[value.name]
         return replace(graph, model=ir.serde.serialize_model(model).SerializeToString(deterministic=True))
 
     def _round(self, model: ir.Model) -> bool:

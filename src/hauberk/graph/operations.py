@@ -20,7 +20,7 @@ from hauberk.graph.model import one_line, parse, run, session, spec_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
 
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "FusedConv": 1, "NhwcConv": 1, "QLinearConv": 3}
 """Operators that convolve, and which input holds their weights [outputs, inputs / group, *kernel]."""
@@ -151,7 +151,7 @@ def _macs(node: onnx.NodeProto, shapes: Shapes) -> int:
         return math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
     if kind in _PRODUCTS:
         return math.prod(shapes[node.output[0]]) * _inner(node, attributes, shapes)
-    if kind in _GATES:
+    if kind in _RECURRENT:
         return _recurrent(node, shapes)
     if kind == "Einsum" and len(node.input) > 1:
         return _einsum(node, attributes, shapes)
@@ -165,10 +165,12 @@ def _inner(node: onnx.NodeProto, attributes: Mapping[str, Any], shapes: Shapes) 
 
 
 def _recurrent(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Each step multiplies the input by W [directions, gates · hidden, inputs] and the state by R [.., hidden]."""
+    """Each step multiplies the input by W [directions, gates · hidden, inputs] and the state by R [.., hidden].
+
+    DynamicQuantizeLSTM has both transposed, which their number of elements does not show.
+    """
     steps, records = shapes[node.input[0]][:2]
-    directions, rows, inputs = shapes[node.input[1]]
-    return steps * records * directions * rows * (inputs + shapes[node.input[2]][2])
+    return steps * records * sum(math.prod(shapes[name]) for name in node.input[1:3])
 
 
 def _einsum(node: onnx.NodeProto, attributes: Mapping[str, Any], shapes: Shapes) -> int:

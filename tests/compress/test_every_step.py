@@ -13,9 +13,11 @@ from onnx import helper
 from hauberk.artifact import TorchArtifact
 from hauberk.compress import (
     STEPS,
+    Codebook,
     Distill,
     HalfPrecision,
     PruneStructured,
+    QuantizeAware,
     QuantizeDynamic,
     QuantizeMixed,
     QuantizeStatic,
@@ -33,6 +35,9 @@ EXAMPLES = (
     QuantizeStatic(reduced_range=True),
     QuantizeStatic(form="qoperator", signed=True, calibrator="mse", bias_correction=True),
     QuantizeMixed(sensitive=1),
+    QuantizeAware(tuning=Tuning(epochs=2)),
+    QuantizeAware(weight_bits=4, levels="k-means", tuning=Tuning(epochs=2)),
+    Codebook(smallest=16),
     HalfPrecision(),
     Distill(student=Network("tabular-mlp", {"widths": [4]}), tuning=Tuning(epochs=2)),
     PruneStructured(tuning=Tuning(epochs=2)),

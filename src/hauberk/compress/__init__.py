@@ -1,9 +1,10 @@
 """Making a core smaller and faster. Each step declares how far its result may move; `search` judges what pays."""
 
+from hauberk.compress.cluster import Codebook
 from hauberk.compress.distill import Distill
 from hauberk.compress.precision import HalfPrecision
 from hauberk.compress.prune import PruneStructured
-from hauberk.compress.quantize import QuantizeDynamic, QuantizeMixed, QuantizeStatic
+from hauberk.compress.quantize import QuantizeAware, QuantizeDynamic, QuantizeMixed, QuantizeStatic
 from hauberk.compress.recipes import CATALOGUE, default_recipes, known, named_recipe, narrower
 from hauberk.recipe import Step
 
@@ -11,6 +12,8 @@ STEPS: tuple[type[Step], ...] = (
     QuantizeDynamic,
     QuantizeStatic,
     QuantizeMixed,
+    QuantizeAware,
+    Codebook,
     HalfPrecision,
     Distill,
     PruneStructured,
@@ -20,9 +23,11 @@ STEPS: tuple[type[Step], ...] = (
 __all__ = [
     "CATALOGUE",
     "STEPS",
+    "Codebook",
     "Distill",
     "HalfPrecision",
     "PruneStructured",
+    "QuantizeAware",
     "QuantizeDynamic",
     "QuantizeMixed",
     "QuantizeStatic",

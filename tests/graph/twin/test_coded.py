@@ -114,6 +114,18 @@ def test_a_function_on_codes_is_given_codes(layer):
     np.testing.assert_array_equal(seen[0].detach().numpy(), CONSTANTS["w"])
 
 
+def test_settling_codes_and_their_scale_writes_what_ran(layer):
+    twin = Twin(layer)
+    twin.on_tensor["w"] = lambda codes: torch.clamp(codes, -20, 20)
+    twin.on_tensor["w_s"] = lambda scale: scale * 3
+    twin.on_tensor["b_s"] = lambda scale: scale * 3
+    expected = twin(torch.from_numpy(FEATURES)).detach().numpy()
+    twin.settle(["w", "w_s", "b", "b_s"])
+    written = twin.to_artifact()
+    np.testing.assert_array_equal(initializers(written)["w"], np.clip(np.rint(CONSTANTS["w"] / np.float32(3)), -20, 20))
+    np.testing.assert_allclose(answers(written), expected, atol=1e-3)
+
+
 def test_training_a_quantized_graph_improves_it_and_it_stays_quantized(layer):
     twin, features = Twin(layer), torch.from_numpy(FEATURES)
     targets = torch.from_numpy(FEATURES @ RANDOM.normal(size=(6, 4), scale=0.2).astype(np.float32))

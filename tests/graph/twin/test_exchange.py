@@ -190,3 +190,14 @@ def test_an_exported_module_with_constants_inside_is_written_back(torch_artifact
     artifact = export(torch_artifact(Gated(), 6))
     features = np.random.default_rng(0).normal(size=(7, 6)).astype(np.float32)
     np.testing.assert_array_equal(answers(Twin(artifact).to_artifact(), features), answers(artifact, features))
+
+
+def test_settling_holds_what_a_function_made_of_a_weight(half):
+    twin = Twin(half)
+    twin.on_tensor["half"] = lambda tensor: tensor * 2
+    twin.on_tensor["m"] = lambda tensor: tensor + 1
+    before = twin(torch.tensor([[1.0, 2.0]])).tolist()
+    twin.settle(["half", "bias"])
+    assert set(twin.on_tensor) == {"m"}
+    assert twin(torch.tensor([[1.0, 2.0]])).tolist() == before
+    assert initializers(twin.to_artifact())["half"].tolist() == [[2, 4], [6, 8]]

@@ -148,6 +148,26 @@ class Twin(nn.Module):
                 raise InputError(f"twin: the graph has no tensor {name!r}")
         return self._run(features, wanted)
 
+    def settle(self, names: Iterable[str]) -> None:
+        """Hold from now on what the functions of `on_tensor` make of constants, and drop these functions.
+
+        Args:
+            names: Of weights, scales and other constants of the graph; those without a function may be among them.
+
+        Raises:
+            KeyError: The graph holds no such tensor.
+        """
+        with torch.no_grad():
+            constants = self._constants()
+            for name in list(names):
+                value, code = constants[name], self._codes.get(name)
+                if code is not None:
+                    value = code.decode(
+                        value, constants[code.scale], constants[code.zero_point] if code.zero_point else None
+                    )
+                self.tensor(name).copy_(value)
+                self.on_tensor.pop(name, None)
+
     def to_artifact(self) -> OnnxArtifact:
         """The graph with the present values of parameters and buffers; signature, origin and history stay.
 
@@ -185,18 +205,23 @@ class Twin(nn.Module):
     def _scale_and_zero(self, code: Code) -> tuple[Tensor, Tensor | None]:
         return self.tensor(code.scale), self.tensor(code.zero_point) if code.zero_point else None
 
+    def _constants(self) -> dict[str, Tensor]:
+        """Everything that the graph holds, as its nodes are given it."""
+        hooks = self.on_tensor
+        values: dict[str, Tensor] = {name: getattr(self, held) for name, held in self._names.items()}
+        for name in hooks.keys() & values.keys() - self._codes.keys():
+            values[name] = hooks[name](values[name])
+        for name, code in self._codes.items():
+            zero_point = values[code.zero_point] if code.zero_point else None
+            codes = code.encode(values[name], values[code.scale], zero_point)
+            values[name] = hooks[name](codes) if name in hooks else codes
+        return values
+
     def _run(self, features: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
         """Run every node; keep the tensors that are wanted."""
-        values: dict[str, Tensor | None] = {"": None, self._input: features}
-        values.update({name: getattr(self, held) for name, held in self._names.items()})
         hooks = self.on_tensor
-        for name in hooks.keys() & values.keys() - self._codes.keys():
-            values[name] = _hooked(hooks[name], values[name])
-        for name, code in self._codes.items():
-            weight, scale = values[name], values[code.scale]
-            if weight is not None and scale is not None:
-                codes = code.encode(weight, scale, values[code.zero_point])
-                values[name] = hooks[name](codes) if name in hooks else codes
+        values: dict[str, Tensor | None] = {**self._constants(), "": None}
+        values[self._input] = _hooked(hooks[self._input], features) if self._input in hooks else features
         kept = {name: values[name] for name in wanted if name in values}
         for function, node, inputs, outputs, spent in self._calls:
             result = function(node, *(values[name] for name in inputs))

@@ -1,0 +1,353 @@
+"""Quantization-aware training: a graph is trained as it will run, rounding included, until it answers as before.
+
+The core is quantized as `quantize-static` does it (ranges from the calibration records). The twin of that quantized
+graph is then trained: weights are floats that are rounded at every use, gradients pass straight through the rounding,
+and the float model teaches. What comes out is written by the same twin, so that it is QDQ of the one form that ONNX
+Runtime fuses completely into integer kernels. After Jacob et al. 2018 (arXiv:1712.05877).
+
+Scales are learned with the weights (Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153: that is the
+gradient that a scale gets through straight-through rounding), or follow the ranges that training sees.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hauberk.artifact import Artifact, OnnxArtifact
+from hauberk.compress import cluster
+from hauberk.compress.core import Core, read_core
+from hauberk.compress.quantize.calibrate import Calibrator
+from hauberk.compress.quantize.codes import Affine, along, largest_code
+from hauberk.compress.quantize.fake import FakeQuantized
+from hauberk.compress.quantize.layers import (
+    Constants,
+    Layer,
+    find_layers,
+    prepare,
+    require_finite,
+    with_constant_weights,
+)
+from hauberk.compress.quantize.plan import Plan
+from hauberk.compress.quantize.qdq import WeightCode, weight_codes, write
+from hauberk.compress.quantize.static import activation_ranges, codes_of, prepared_plan
+from hauberk.compress.tuning import (
+    Tuning,
+    answers,
+    checked,
+    class_weights,
+    divergence,
+    hard_loss,
+    records,
+    teachers_answers,
+    tune,
+)
+from hauberk.errors import InputError
+from hauberk.graph.twin import Twin
+from hauberk.recipe import Context, Contract, Lossy, Step
+from hauberk.train import Objective
+
+WeightLevels = Literal["uniform", "k-means", "powers-of-two"]
+_SHRINKS = np.linspace(0.15, 1.0, 35)  # of the largest magnitude, tried as ends of a grid of few levels
+_FOR_EIGHT_BITS = Tuning(epochs=15, batch_size=64, learning_rate=1e-4, alpha=0.9)
+_FOR_FEWER = Tuning(epochs=30, batch_size=64, learning_rate=1e-3, alpha=0.9, patience=8)
+_INT8 = 127
+_INT32 = 2.0**30  # half of the largest code of a bias
+_SMALLEST_SCALE = np.float32(1e-30)
+_LARGEST_POWER = 64  # so that 64, 32, … 1 are whole codes
+
+
+class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
+    """Quantize, then train until the quantized graph answers like the float one.
+
+    Attributes:
+        weight_bits: 8, 4, 3 or 2. Below 8, weights are kept as indices into a codebook of int8 levels (four bits a
+            weight in the file) and still computed with in integer kernels.
+        levels: Below 8 bits: a uniform grid with a learned scale a channel, levels found by k-means and trained, or
+            powers of two.
+        activations: "uint8", or "float32" to quantize weights alone (below 8 bits).
+        ranges: Of activations: "learned" with the weights, or "tracked" as a moving average of what training sees.
+        calibrator: How the ranges that training starts from are chosen.
+        percentile: For the calibrator of that name.
+        reduced_range: At 8 bits, weights in 7 bits; see `quantize-static`.
+        keep_float: Names of layers that stay in float.
+        tuning: How to train; `alpha` weighs the float model's answers against the labels. By default 15 epochs at a
+            learning rate of 1e-4 for 8 bits, where little is to be won back, and 30 at 1e-3 below.
+    """
+
+    weight_bits: Literal[8, 4, 3, 2] = 8
+    levels: WeightLevels = "uniform"
+    activations: Literal["uint8", "float32"] = "uint8"
+    ranges: Literal["learned", "tracked"] = "learned"
+    calibrator: Calibrator = "min-max"
+    percentile: float = 99.99
+    reduced_range: bool | Literal["auto"] = "auto"
+    keep_float: tuple[str, ...] = ()
+    tuning: Tuning | None = None
+
+    trains: ClassVar[bool] = True
+    _CONTRACTS: ClassVar[dict[int, Lossy]] = {
+        8: Lossy(agreement=0.98, rms=0.1),
+        4: Lossy(agreement=0.97, rms=0.2),
+        3: Lossy(agreement=0.95, rms=0.3),
+        2: Lossy(agreement=0.9, rms=0.5),
+    }
+
+    def __post_init__(self) -> None:
+        if self.weight_bits not in self._CONTRACTS:
+            raise InputError(f"{self.name}: weight_bits is {self.weight_bits}; 8, 4, 3 or 2 are right")
+        if self.weight_bits == 8 and (self.levels != "uniform" or self.activations != "uint8"):
+            raise InputError(f"{self.name}: levels and float32 activations are for weights of 4, 3 or 2 bits")
+
+    @property
+    def contract(self) -> Contract:
+        """At 8 bits decisions agree on 98 % of real records, logits within 10 %; wider with fewer bits."""
+        return self._CONTRACTS[self.weight_bits]
+
+    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
+        """Return the trained quantized graph, or the untrained one where that is nearer to the float model.
+
+        With `context.trained` false the graph is quantized and not trained.
+
+        Raises:
+            InputError: What `quantize-static` raises; training or validation records are missing; training diverged.
+        """
+        core = read_core(with_constant_weights(artifact), self.name)
+        student = self._student(core, context)
+        if context.trained:
+            self._train(student, core, context)
+        written = student.to_artifact()
+        if self.weight_bits == 8:
+            return core.finished(onnx.load_model_from_string(written.model))
+        return core.finished(self._packed(onnx.load_model_from_string(written.model), student.coded))
+
+    def _student(self, core: Core, context: Context) -> FakeQuantized:
+        """The twin of the quantized core, with its weights as they were before rounding."""
+        if self.activations == "float32":
+            layers = _float_layers(core, self.keep_float)
+            weights = self._weight_codes(core, layers, None)
+            written = _write_weights(core.model, layers, weights)
+            plan = None
+        else:
+            plan = prepared_plan(core, self.keep_float)
+            layers = plan.layers
+            ranges = activation_ranges(core, context, plan.sources, self.calibrator, self.percentile)
+            codes = codes_of(plan, ranges)
+            weights = self._weight_codes(core, layers, (plan, codes))
+            written = write(core.model, plan, codes, weights)
+        twin = Twin(core.finished(written))
+        student = FakeQuantized(twin)
+        constants = Constants(core.model.graph)
+        for layer in layers:
+            self._add_weight(student, layer, constants, weights[layer.name])
+        if plan is not None:
+            self._add_activations(student, plan, core.model.graph.input[0].name)
+        for layer in layers if plan is not None else ():
+            if layer.bias:
+                bias = constants.floats(layer.bias)
+                data = f"{plan.groups[layer.data]}/scale" if plan is not None else ""
+                student.add_bias(f"{layer.name}/bias", bias, (data, f"{layer.name}/weight/scale"))
+        return student
+
+    def _weight_codes(
+        self, core: Core, layers: tuple[Layer, ...], coded: tuple[Plan, dict[str, Affine]] | None
+    ) -> dict[str, WeightCode]:
+        """The scales that training starts from, by layer."""
+        if self.weight_bits == 8 and coded is not None:
+            return weight_codes(core.model, *coded, levels=largest_code(self.reduced_range))
+        constants, found = Constants(core.model.graph), {}
+        for layer in layers:
+            weight = constants.floats(layer.weight)
+            assert weight is not None  # noqa: S101 - what makes it a layer
+            if self.levels == "uniform":
+                scale = best_scales(weight, layer.axis, *uniform_ends(self.weight_bits))
+            else:
+                largest = _INT8 if self.levels == "k-means" else _LARGEST_POWER
+                scale = cluster.channel_scales(weight, layer.axis).reshape(-1) / np.float32(largest)
+            bias = constants.floats(layer.bias)
+            if coded is not None and bias is not None:  # which is in int32, in steps of the product of two scales
+                data = float(coded[1][coded[0].groups[layer.data]].scale)
+                scale = np.maximum(scale, np.abs(bias) / (data * _INT32)).astype(np.float32)
+            found[layer.name] = WeightCode(np.maximum(scale, _SMALLEST_SCALE), _INT8)
+        return found
+
+    def _add_weight(self, student: FakeQuantized, layer: Layer, constants: Constants, code: WeightCode) -> None:
+        weight = constants.floats(layer.weight)
+        assert weight is not None  # noqa: S101 - what makes it a layer
+        name = f"{layer.name}/weight"
+        if self.levels == "uniform":
+            ends = (-code.levels, code.levels) if self.weight_bits == 8 else uniform_ends(self.weight_bits)
+            student.add_uniform_weight(name, weight, ends)
+            return
+        steps = (weight / along(code.scale, weight.ndim, layer.axis)).astype(np.float32)
+        if self.levels == "k-means":
+            levels = cluster.k_means(steps / np.float32(_INT8), 2**self.weight_bits)
+            student.add_codebook_weight(name, weight, levels, unit=_INT8, trained=True)
+        else:
+            powers = np.unique(np.rint(cluster.powers_of_two(2**self.weight_bits) * _LARGEST_POWER))
+            student.add_codebook_weight(name, weight, powers.astype(np.float32), unit=1, trained=False)
+
+    def _add_activations(self, student: FakeQuantized, plan: Plan, graph_input: str) -> None:
+        """Let the codes of every group but the graph's own input move: the range of features is what it is."""
+        for group in dict.fromkeys(plan.groups.values()):
+            if group == graph_input:
+                continue
+            if self.ranges == "learned":
+                student.learn_scale(f"{group}/scale")
+            else:
+                student.track(group, [name for name in plan.sources if plan.groups[name] == group])
+
+    def _train(self, student: FakeQuantized, core: Core, context: Context) -> None:
+        """Train; put everything back where that brought the student no nearer to its teacher on validation records."""
+        tuning = self.tuning or (_FOR_EIGHT_BITS if self.weight_bits == 8 else _FOR_FEWER)
+        training, validation = records(context, self.name)
+        core.check_features(training.features, "training")
+        core.check_features(validation.features, "validation")
+        taught = teachers_answers(core.artifact, context, self.name)
+        held_out = (
+            answers(core.artifact, validation.features)
+            if context.teacher is None
+            else context.teacher.predict(validation.features)
+        )
+        before = {name: value.detach().clone() for name, value in student.state_dict().items()}
+        loss_before = _distance(student, validation.features, held_out, context.benign)
+        tune(
+            student,
+            context,
+            tuning,
+            step=self.name,
+            objective=_objective(context, tuning, taught, self.name),
+        )
+        if not _distance(student, validation.features, held_out, context.benign) < loss_before:
+            student.load_state_dict(before)
+
+    def _packed(self, model: onnx.ModelProto, coded: tuple[str, ...]) -> onnx.ModelProto:
+        """Weights of few levels as uint4 indices into a codebook."""
+        model = cluster.at_least_opset(model, self.name)
+        graph = model.graph
+        tensors = {tensor.name: tensor for tensor in graph.initializer}
+        if self.activations == "uint8":
+            nodes = [node for name in coded for node in cluster.replace_codes(graph, tensors[f"{name}/codes"])]
+        else:
+            nodes = [node for name in coded for node in _as_floats(graph, name, tensors)]
+        cluster.put_first(graph, nodes)
+        return model
+
+
+def uniform_ends(bits: int) -> tuple[int, int]:
+    """The lowest and the highest code of a uniform grid: -8 and 7 at 4 bits, -4 and 3, -2 and 1."""
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def best_scales(weight: NDArray[np.float32], axis: int, low: int, high: int) -> NDArray[np.float32]:
+    """The scale a channel with the least squared error on a uniform grid of codes, float32 [channels].
+
+    With few levels the largest weight is a bad end: it leaves most weights in the code zero.
+    """
+    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    largest = np.where(largest > 0, largest, 1.0)
+    best, least = largest / high, np.full(largest.shape, np.inf)
+    for shrink in _SHRINKS:
+        scale = largest * shrink / high
+        coded = np.clip(np.rint(rows / scale), low, high) * scale
+        error = np.square(coded - rows).sum(axis=1, keepdims=True)
+        best = np.where(error < least, scale, best)
+        least = np.minimum(error, least)
+    return best.reshape(-1).astype(np.float32)
+
+
+def _float_layers(core: Core, keep_float: tuple[str, ...]) -> tuple[Layer, ...]:
+    core.require_float()
+    prepare(core.model)
+    layers = find_layers(core.model.graph)
+    names = [layer.name for layer in layers]
+    unknown = sorted(set(keep_float) - set(names))
+    if unknown:
+        raise InputError(f"{core.step}: no layer is called {unknown[0]!r}; layers are {', '.join(names)}")
+    kept = tuple(layer for layer in layers if layer.name not in keep_float)
+    if not kept:
+        raise InputError(
+            f"{core.step}: nothing to quantize, the graph has no Gemm, MatMul or Conv with float32 constant weights"
+        )
+    require_finite(core.model.graph, kept, core.step)
+    return kept
+
+
+def _write_weights(
+    model: onnx.ModelProto, layers: tuple[Layer, ...], weights: dict[str, WeightCode]
+) -> onnx.ModelProto:
+    """The graph with the weights of its layers behind DequantizeLinear and everything else in float."""
+    written = onnx.ModelProto()
+    written.CopyFrom(model)
+    graph, constants = written.graph, Constants(model.graph)
+    by_name = {layer.name: layer for layer in layers}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        layer = by_name.get(node.output[0])
+        if layer is not None:
+            name = f"{layer.name}/weight"
+            shape = constants.shape(layer.weight)
+            graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.int8), f"{name}/codes"))
+            graph.initializer.append(numpy_helper.from_array(weights[layer.name].scale, f"{name}/scale"))
+            operands = [f"{name}/codes", f"{name}/scale"]
+            nodes.append(helper.make_node("DequantizeLinear", operands, [f"{name}/decoded"], axis=layer.axis))
+            node.input[1] = f"{name}/decoded"
+    cluster.put_first(graph, nodes)
+    return written
+
+
+def _as_floats(graph: onnx.GraphProto, name: str, tensors: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
+    """Replace a weight's DequantizeLinear, which ONNX Runtime would run every time, by nodes that it folds at load."""
+    decode = next(node for node in graph.node if node.output[0] == f"{name}/decoded")
+    axis = next(helper.get_attribute_value(attribute) for attribute in decode.attribute if attribute.name == "axis")
+    codes = numpy_helper.to_array(tensors[f"{name}/codes"])
+    scale = along(numpy_helper.to_array(tensors[f"{name}/scale"]), codes.ndim, axis)
+    levels, indices = np.unique(codes, return_inverse=True)
+    book = cluster.Book(levels.astype(np.float32), indices.reshape(codes.shape).astype(np.uint8))
+    graph.node.remove(decode)
+    for suffix in ("codes", "scale"):
+        graph.initializer.remove(tensors[f"{name}/{suffix}"])
+    placeholder = onnx.TensorProto(name=f"{name}/decoded")
+    graph.initializer.append(placeholder)
+    return cluster.replace_floats(graph, placeholder, book, scale)
+
+
+def _objective(context: Context, tuning: Tuning, taught: NDArray[np.float32], step: str) -> Objective:
+    """`alpha * (T² * KL + squared error of the logits) + (1 - alpha) * cross-entropy`.
+
+    The squared error, as a fraction of the teacher's mean square, is what the divergence does not see: a shift that all
+    logits share.
+    """
+    teacher = checked(taught, context, step)
+    hard = hard_loss(context, class_weights(context, taught.shape[1], step))
+    square = teacher.square().mean().clamp_min(torch.finfo(torch.float32).tiny)
+
+    def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+        logits, wanted = module(features), teacher[indices]
+        soft = tuning.temperature**2 * divergence(logits, wanted, tuning.temperature, context.benign)
+        error = functional.mse_loss(logits, wanted) / square if logits.shape == wanted.shape else soft.new_zeros(())
+        return tuning.alpha * (soft + error) + (1 - tuning.alpha) * hard(logits, targets)
+
+    return objective
+
+
+def _distance(
+    student: nn.Module, features: NDArray[np.float32], taught: NDArray[np.float32], benign: int, batch: int = 256
+) -> float:
+    """How far a student is from its teacher: divergence and relative squared error of the logits, over all records."""
+    student.eval()
+    wanted = torch.from_numpy(taught)
+    with torch.no_grad():
+        logits = torch.cat([student(part) for part in torch.split(torch.from_numpy(features), batch)])
+        distance = divergence(logits, wanted, 1.0, benign)
+        if logits.shape == wanted.shape:
+            distance = distance + functional.mse_loss(logits, wanted) / wanted.square().mean()
+        return float(distance)

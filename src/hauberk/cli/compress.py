@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help="model file, or a folder with a card")
     parser.add_argument("--list", action="store_true", help="list the recipes that have a name")
     parser.add_argument("--recipe", metavar="NAME|FILE.json", help="a recipe by name, or a recipe file")
-    parser.add_argument("--data", help="spambase, nsl-kdd, a .csv, .tsv, .parquet or .npz file")
+    parser.add_argument(
+        "--data", help="spambase, nsl-kdd, digits, a .csv, .tsv, .parquet or .npz file, or a folder of images"
+    )
     parser.add_argument("--out", type=Path, metavar="OUT.onnx", help="where the compressed graph is written")
     parser.add_argument("--label", metavar="COLUMN", help="label column (default: by name, else the last)")
     parser.add_argument("--benign", metavar="CLASS", help="the class that is no attack (default: by name)")
@@ -62,10 +64,10 @@ def run(options: argparse.Namespace, output: Output) -> int:
     recipe_for = find_recipe(options.recipe)
     if not 0 < options.timing < float("inf"):
         raise InputError(f"--timing is {options.timing:g}; seconds above 0 are needed")
-    source = _source(options)
+    source, seed = _source(options)
     data = DataSource(options.data, options.label, options.benign, tuple(options.drop))
     with output.progress() as progress:
-        material = gather(source, data, seed=_seed(options, source), teacher=options.teacher, progress=progress)
+        material = gather(source, data, seed=seed, teacher=options.teacher, progress=progress)
         made, account = compress(material, recipe_for(material.core), wanted, timing=options.timing, progress=progress)
     if options.out is not None:
         write_atomically(options.out, made.model)
@@ -84,10 +86,11 @@ def _list(output: Output) -> int:
     return 0
 
 
-def _source(options: argparse.Namespace) -> ModelSource:
+def _source(options: argparse.Namespace) -> tuple[ModelSource, int]:
+    """The model, and the seed of everything."""
     from hauberk.files import require_writable
     from hauberk.ingest import find_card
-    from hauberk.models import WEIGHTS_FILE, read_card
+    from hauberk.models import WEIGHTS_FILE, ModelCard, read_any_card
     from hauberk.search.prepare import ModelSource
 
     card = find_card(options.model, options.card)
@@ -98,16 +101,12 @@ def _source(options: argparse.Namespace) -> ModelSource:
         if options.out.resolve() in {path.resolve() for path in (*inputs, recipe) if path is not None}:
             raise InputError(f"{options.out}: the result is made of this file; write to another")
         require_writable(options.out)
-    known = read_card(card) if card else None
-    return ModelSource(options.model, known, card, options.arch, options.preprocessing)
-
-
-def _seed(options: argparse.Namespace, source: ModelSource) -> int:
-    """The seed asked for, else that of the card, so that records which the detector was tested on stay unseen."""
-    if options.seed is not None:
-        return int(options.seed)
-    training = source.card.training if source.card else None
-    return training.split_seed if training else 0
+    known = read_any_card(card) if card else None
+    of_records = known if isinstance(known, ModelCard) else None
+    source = ModelSource(options.model, of_records, card, options.arch, options.preprocessing)
+    # By default the seed of the card, so that records which the detector was tested on stay unseen.
+    trained_with = known.training.split_seed if known and known.training else 0
+    return source, trained_with if options.seed is None else int(options.seed)
 
 
 def _show(account: Compressed, output: Output) -> None:

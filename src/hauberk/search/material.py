@@ -1,7 +1,7 @@
 """What one recipe is tried with: a model's core, and records of the shape that it reads.
 
-The model says what a record is. Columns [D] and windows [T, D] of consecutive records are made from a table; any shape
-may come as features (`hauberk.data.features`).
+The model says what a record is. Columns [D] and windows [T, D] of consecutive records are made from a table, images
+from files as the model's card says; any shape may come as features (`hauberk.data.features`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import numpy as np
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress.distill import GraphTeacher
-from hauberk.data import BLOCK_WINDOWS, load_splits
+from hauberk.data import BLOCK_WINDOWS, load_digits, load_image_folder, load_splits
 from hauberk.data.features import holds_features, load_features
 from hauberk.errors import InputError
 from hauberk.graph.model import record_shape
 from hauberk.ingest import load_model
+from hauberk.models import ImageCard, ModelCard
 from hauberk.progress import SILENT, Progress
 from hauberk.recipe import Context, LabelledFeatures, Task
 from hauberk.schema import FeatureSpace
 from hauberk.search.prepare import ModelSource, calibration_records, clean_core, require_same_meaning
-from hauberk.train import fit_preprocessing, labelled
+from hauberk.train import fit_preprocessing, labelled, labelled_images
 
 _MOST_WINDOWS = 20_000
 """Windows of a split: every how-manieth is taken where there are more, as each holds T records."""
@@ -33,7 +34,8 @@ class DataSource:
     """Where records come from.
 
     Attributes:
-        source: "spambase", "nsl-kdd", a table (`.csv`, `.tsv`, `.parquet`, `.npz`), or an `.npz` of features.
+        source: "spambase", "nsl-kdd", a table (`.csv`, `.tsv`, `.parquet`, `.npz`), an `.npz` of features, "digits", or
+            a folder of images.
         label: Label column; by default by its name, else the last.
         benign: The class that is no attack; by default by its name.
         drop: Columns to leave out.
@@ -100,9 +102,12 @@ def gather(
     shape = record_shape(loaded.artifact.signature, str(source.path))
     outputs = loaded.artifact.signature.outputs[0].shape[-1]
     path = Path(data.source)
-    found = (
-        _from_features(path, data, outputs, seed) if holds_features(path) else _from_table(source, data, shape, seed)
-    )
+    if data.source == "digits" or path.is_dir():
+        found = _from_images(data, loaded.card, outputs, seed)
+    elif holds_features(path):
+        found = _from_features(path, data, outputs, seed)
+    else:
+        found = _from_table(source, data, shape, seed)
     if found.training.features.shape[1:] != shape:
         took, has = ("×".join(map(str, sizes)) for sizes in (shape, found.training.features.shape[1:]))
         raise InputError(f"{source.path}: the model takes {took} features, the data has {has}")
@@ -153,6 +158,32 @@ def _from_table(source: ModelSource, data: DataSource, shape: tuple[int, ...], s
     )
     low, high, mutable = (np.broadcast_to(each, shape).copy() for each in (*space.bounds, space.mutable))
     return _Records(training, validation, test, (low, high), mutable, "detection")
+
+
+def _from_images(data: DataSource, card: ModelCard | ImageCard | None, outputs: object, seed: int) -> _Records:
+    """Images as the card's space reads them; a feature lies where its channel's darkest and brightest pixel do."""
+    if not isinstance(card, ImageCard):
+        raise InputError(
+            f"{data.source}: images need a model card that says how pixels become features (--card); or give --data as"
+            " an .npz file with the arrays 'features' and 'labels'"
+        )
+    space = card.image
+    if data.source == "digits":
+        splits = load_digits(seed)
+    else:
+        splits = load_image_folder(Path(data.source), channels=space.channels, shorter_side=space.resize, seed=seed)
+    if splits.training.classes != card.classes or len(card.classes) != outputs:
+        raise InputError(
+            f"{data.source}: classes are {', '.join(splits.training.classes)}; the model tells"
+            f" {', '.join(card.classes)} apart"
+        )
+    training, validation, test = (
+        labelled_images(space, part) for part in (splits.training, splits.validation, splits.test)
+    )
+    shape = training.features.shape[1:]
+    mean, deviation = (np.array(each)[:, None, None] for each in (space.mean, space.deviation))
+    low, high = (np.broadcast_to((level - mean) / deviation, shape).astype(np.float32) for level in (0, 1))
+    return _Records(training, validation, test, (low, high), None, "classification")
 
 
 def _from_features(path: Path, data: DataSource, outputs: object, seed: int) -> _Records:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from hauberk.artifact import TorchArtifact
+from hauberk.artifact import OnnxArtifact, TorchArtifact
+from hauberk.graph.export import export
 from hauberk.models import ARCHITECTURES, build
 from hauberk.tensors import Signature, TensorSpec
 
@@ -62,6 +63,25 @@ def module_of() -> Callable[..., nn.Module]:
 @pytest.fixture(scope="session")
 def artifact_of() -> Callable[[str], TorchArtifact]:
     return _artifact
+
+
+@pytest.fixture(scope="session")
+def core_of() -> Callable[[str], OnnxArtifact]:
+    """The exported graph of an architecture; exporting takes seconds, so once each."""
+    cores: dict[str, OnnxArtifact] = {}
+
+    def of(name: str) -> OnnxArtifact:
+        if name not in cores:
+            cores[name] = export(_artifact(name))
+        return cores[name]
+
+    return of
+
+
+@pytest.fixture(scope="session", params=sorted(name for name in ARCHITECTURES if "resnet" not in name))
+def small_architecture(request: pytest.FixtureRequest) -> str:
+    """For what takes a minute with millions of weights; the residual CNN has the ResNets' blocks."""
+    return request.param
 
 
 @pytest.fixture(scope="session", params=sorted(ARCHITECTURES))

@@ -14,37 +14,23 @@ from hauberk.models import build
 from hauberk.recipe import Context
 
 
-@pytest.fixture(scope="module")
-def cores():
-    return {}
-
-
 @pytest.fixture
 def artifact(architecture, artifact_of):
     return artifact_of(architecture)
 
 
-@pytest.fixture
-def exported(architecture, artifact, cores):
-    """The core graph, exported and verified once for all tests."""
-    if architecture not in cores:
-        shape = artifact.module.record_shape
-        records = np.random.default_rng(0).standard_normal((24, *shape)).astype(np.float32)
-        context = Context(calibration=records, bounds=(records.min(axis=0), records.max(axis=0)))
-        step = Export()
-        core = step.apply(artifact, context)
-        cores[architecture] = core, verify(artifact, core, step.contract, context)
-    return cores[architecture]
-
-
-def test_the_export_is_verified(exported):
-    _, verdict = exported
+def test_the_verifier_finds_that_the_export_keeps_its_contract(small_architecture, artifact_of, core_of):
+    artifact = artifact_of(small_architecture)
+    shape = artifact.module.record_shape
+    records = np.random.default_rng(0).standard_normal((24, *shape)).astype(np.float32)
+    context = Context(calibration=records, bounds=(records.min(axis=0), records.max(axis=0)))
+    verdict = verify(artifact, core_of(small_architecture), Export().contract, context)
     assert verdict.holds, verdict.reason
 
 
 @pytest.mark.parametrize("count", [1, 3, 256])
-def test_the_exported_graph_gives_what_torch_gives(artifact, exported, count):
-    core, _ = exported
+def test_the_exported_graph_gives_what_torch_gives(architecture, artifact, core_of, count):
+    core = core_of(architecture)
     shape = artifact.module.record_shape
     assert core.signature.inputs[0].shape == (BATCH, *shape)
     records = np.random.default_rng(count).standard_normal((count, *shape)).astype(np.float32)

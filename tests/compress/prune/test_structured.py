@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from hauberk.compress.core import read_core
 from hauberk.compress.prune import PruneStructured
 from hauberk.compress.prune.allocate import Sensitivity, by_sensitivity, over_all
-from hauberk.compress.prune.structured import check_smaller
+from hauberk.compress.smaller import check_smaller
 from hauberk.compress.tuning import Tuning, answers
 from hauberk.errors import ContractError, InputError
 from hauberk.graph.operations import operations

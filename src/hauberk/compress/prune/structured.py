@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import msgspec
@@ -24,9 +23,9 @@ from hauberk.compress.prune.dependencies import Dependencies, Group, analyse
 from hauberk.compress.prune.importance import Importance, Scores, importance
 from hauberk.compress.prune.prepare import prepare
 from hauberk.compress.prune.remove import remove
+from hauberk.compress.smaller import check_smaller
 from hauberk.compress.tuning import Tuning, answers, teachers_answers, tune
-from hauberk.errors import ContractError, InputError
-from hauberk.graph.operations import operations
+from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.recipe import Context, Contract, Lossy, Step
 
@@ -197,20 +196,3 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
 def _width(found: Dependencies, group: Group) -> int:
     """Positions that one unit of a group takes where it takes fewest."""
     return min(int(np.count_nonzero(found.axes[place] == group.units[0])) for place in group.places)
-
-
-def check_smaller(core: Core, result: OnnxArtifact) -> None:
-    """See that file, parameters and operations have all gone down.
-
-    Raises:
-        ContractError: One of them has not; the message says which.
-    """
-    before, after = operations(core.model), operations(result.model)
-    plain = replace(core.finished(core.model), history=())
-    for what, was, now in (
-        ("the file's bytes", len(plain.model), len(result.model)),
-        ("parameters", before.parameters, after.parameters),
-        ("multiply-accumulate operations", before.macs, after.macs),
-    ):
-        if now >= was:
-            raise ContractError(f"{core.step}: {what} were {was} and are {now}; nothing was gained by it")

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.artifact import Artifact, Predictor, StepRecord, Verdict
+from hauberk.artifact import Artifact, OnnxArtifact, Predictor, StepRecord, Verdict
 from hauberk.errors import InputError
 from hauberk.progress import SILENT, Progress
 
@@ -128,6 +128,10 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return ()
 
 
+UNCHANGED = Verdict(holds=True, compared=0, agreement=1.0, max_difference=0.0, worst_input="")
+"""The verdict on a graph that is the same byte for byte: nothing to compare."""
+
+
 class Verifier(Protocol):
     """Compares an artifact before and after a step; `graph/verify.py` has the one that is used."""
 
@@ -166,7 +170,7 @@ class Recipe(msgspec.Struct, frozen=True):
             started = time.perf_counter()
             result = step.apply(artifact, context)
             seconds = time.perf_counter() - started
-            verdict = verify(artifact, result, step.contract, context) if context.trained else None
+            verdict = self._verdict(step, artifact, result, context, verify)
             kept = verdict is None or verdict.holds
             record = StepRecord(
                 step=step.name,
@@ -181,6 +185,16 @@ class Recipe(msgspec.Struct, frozen=True):
             )
             artifact = (result if kept else artifact).with_record(record)
         return artifact
+
+    @staticmethod
+    def _verdict(step: Step, before: Artifact, after: Artifact, context: Context, verify: Verifier) -> Verdict | None:
+        """What verification finds; nothing is run where a pass found nothing to do."""
+        if not context.trained:
+            return None
+        graphs = isinstance(before, OnnxArtifact) and isinstance(after, OnnxArtifact)
+        if graphs and (before.digest, before.signature) == (after.digest, after.signature):
+            return UNCHANGED
+        return verify(before, after, step.contract, context)
 
     def to_json(self) -> bytes:
         """The recipe as JSON, enough to repeat it."""

@@ -4,16 +4,20 @@
 """
 
 from hauberk.graph.passes.cancel_repeats import CancelRepeats
+from hauberk.graph.passes.choose_fastest import ChooseFastest
 from hauberk.graph.passes.clean_up import CleanUp
 from hauberk.graph.passes.drop_zero_terms import DropZeroTerms
 from hauberk.graph.passes.eliminate_no_ops import EliminateNoOps
+from hauberk.graph.passes.fix_batch import FixBatch
 from hauberk.graph.passes.fold_affine_into_next import FoldAffineIntoNext
 from hauberk.graph.passes.fold_affine_into_previous import FoldAffineIntoPrevious
+from hauberk.graph.passes.fuse_attention import FuseAttention
 from hauberk.graph.passes.fuse_batch_normalization import FuseBatchNormalization
 from hauberk.graph.passes.fuse_gelu import FuseGelu
 from hauberk.graph.passes.fuse_layer_normalization import FuseLayerNormalization
 from hauberk.graph.passes.fuse_linear import FuseLinear
 from hauberk.graph.passes.fuse_pad import FusePad
+from hauberk.graph.passes.gemm_to_mat_mul import GemmToMatMul
 from hauberk.graph.passes.hoist_means import HoistMeans
 from hauberk.graph.passes.hoist_selections import HoistSelections
 from hauberk.graph.passes.mat_mul_add_to_gemm import MatMulAddToGemm
@@ -21,6 +25,7 @@ from hauberk.graph.passes.merge_casts import MergeCasts
 from hauberk.graph.passes.merge_reshapes import MergeReshapes
 from hauberk.graph.passes.merge_transposes import MergeTransposes
 from hauberk.graph.passes.one_hot_to_gather import OneHotToGather
+from hauberk.graph.passes.pointwise_convolution_to_mat_mul import PointwiseConvolutionToMatMul
 from hauberk.graph.passes.push_transposes import PushTransposes
 from hauberk.graph.passes.remove_dead_code import RemoveDeadCode
 from hauberk.graph.passes.replace_division import ReplaceDivision
@@ -61,6 +66,10 @@ PASSES: tuple[type[Step], ...] = (
 MatMul and an Add have become one, a scale only be folded where no repeated node hides it, and a division is only worth
 replacing where it could not be folded."""
 
+OPTIONAL: tuple[type[Step], ...] = (FuseAttention, GemmToMatMul, PointwiseConvolutionToMatMul, ChooseFastest, FixBatch)
+"""Passes that are applied only where they are named: they suit one back end, pay on some machines only, or change what
+the graph takes."""
+
 __all__ = [
     "PASSES",
     "CancelRepeats",
@@ -92,6 +101,43 @@ __all__ = [
 ]
 
 
+__all__ = [
+    "OPTIONAL",
+    "PASSES",
+    "CancelRepeats",
+    "ChooseFastest",
+    "CleanUp",
+    "DropZeroTerms",
+    "EliminateNoOps",
+    "FixBatch",
+    "FoldAffineIntoNext",
+    "FoldAffineIntoPrevious",
+    "FuseAttention",
+    "FuseBatchNormalization",
+    "FuseGelu",
+    "FuseLayerNormalization",
+    "FuseLinear",
+    "FusePad",
+    "GemmToMatMul",
+    "HoistMeans",
+    "HoistSelections",
+    "MatMulAddToGemm",
+    "MergeCasts",
+    "MergeReshapes",
+    "MergeTransposes",
+    "OneHotToGather",
+    "PointwiseConvolutionToMatMul",
+    "PushTransposes",
+    "RemoveDeadCode",
+    "ReplaceDivision",
+    "ReplacePower",
+    "ShareInitializers",
+    "ShareSubexpressions",
+    "StripMetadata",
+    "optimise",
+]
+
+
 def optimise() -> Recipe:
-    """The recipe of the baseline: the float32 graph, cleaned up and stripped."""
-    return Recipe("float32", (CleanUp(), StripMetadata()))
+    """The recipe of the baseline: the float32 graph after every default pass."""
+    return Recipe("float32", tuple(kind() for kind in PASSES))

@@ -129,6 +129,10 @@ class Layer:
         result: Doubles = product.sum(axis=tuple(range(1, product.ndim)))
         return result
 
+    def constants(self) -> tuple[Array | None, Array | None]:
+        """Weight and bias in the type of the graph, alpha and beta folded in; `None` for one that does not fit."""
+        return _rounded(self.weight, self.dtype), None if self.bias is None else _rounded(self.bias, self.dtype)
+
     def written(self, editor: Editor, like: ir.Value, source: ir.Value | None = None) -> Replacement | Refusal:
         """The layer as a node that takes the place of one whose output is `like`.
 
@@ -137,13 +141,9 @@ class Layer:
             like: The output that is replaced.
             source: What flows in, where that is no longer the node's own input.
         """
-        weight, bias = _rounded(self.weight, self.dtype), None
-        if self.bias is not None:
-            bias = _rounded(self.bias, self.dtype)
-            if bias is None:
-                return Refusal("the folded bias would overflow or underflow")
-        if weight is None:
-            return Refusal("the folded weights would overflow or underflow")
+        weight, bias = self.constants()
+        if weight is None or (self.bias is not None and bias is None):
+            return Refusal("the folded weights or bias would overflow or underflow")
         source = source or self.input
         operator, attributes = self.node.op_type, dict(self.node.attributes)
         if self.linear:

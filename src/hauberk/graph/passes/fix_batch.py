@@ -1,0 +1,88 @@
+"""The free batch dimension becomes a number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hauberk.artifact import Artifact, OnnxArtifact, Verdict
+from hauberk.errors import InputError
+from hauberk.graph.check import check_model
+from hauberk.graph.compare import Tally
+from hauberk.graph.model import onnx_only, parse, run, session, signature_of
+from hauberk.recipe import Context, Contract, Exact, Step
+
+
+class FixBatch(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="fix-batch"):
+    """Declares that the graph takes exactly `batch` records, so that every shape is known before it runs.
+
+    Legal when every input's first dimension is free and the graph runs on that many records; inner shapes are dropped
+    and inferred again. The answers to so many records stay, bit for bit; any other number is refused by the runtime.
+
+    Since the graph then takes less than it did, this is no pass for a core (whose records come in batches of any size)
+    and none of the default ones: verification rightly says that the inputs have changed. `answers_alike` compares the
+    two graphs on what both take.
+
+    Attributes:
+        batch: Records in a call.
+    """
+
+    batch: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 1
+
+    @property
+    def contract(self) -> Contract:
+        """The same bits for so many records."""
+        return Exact()
+
+    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - a pass needs no records
+        """Return the graph for that many records.
+
+        Raises:
+            InputError: The artifact is no graph, an input has another fixed batch, or the graph does not take so many.
+        """
+        graph = onnx_only(artifact, self.name)
+        proto = parse(graph.model)
+        initializers = {tensor.name for tensor in proto.graph.initializer}
+        for value in (*proto.graph.input, *proto.graph.output):
+            sizes = value.type.tensor_type.shape.dim
+            if value.name in initializers:
+                continue
+            if not sizes or (sizes[0].HasField("dim_value") and sizes[0].dim_value != self.batch):
+                raise InputError(f"{self.name}: {value.name!r} has no free batch dimension to fix")
+            sizes[0].dim_value = self.batch
+        del proto.graph.value_info[:]
+        model = proto.SerializeToString(deterministic=True)
+        check_model(model)
+        return replace(graph, model=model, signature=signature_of(proto))
+
+
+def answers_alike(free: OnnxArtifact, fixed: OnnxArtifact, records: dict[str, NDArray[np.generic]]) -> Verdict:
+    """Compare a graph with itself after `FixBatch`, bit for bit, on records that fill whole batches.
+
+    Args:
+        free: Before.
+        fixed: After.
+        records: By input, N >= batch records each; what does not fill a last batch is left out.
+    """
+    batch = fixed.signature.inputs[0].shape[0]
+    size = batch if isinstance(batch, int) else 1
+    names = tuple(spec.name for spec in free.signature.outputs)
+    runners = session(free.model), session(fixed.model)
+    tally = Tally(Exact())
+    for first in range(0, len(next(iter(records.values()))) - size + 1, size):
+        feeds = {name: np.ascontiguousarray(value[first : first + size]) for name, value in records.items()}
+        before, after = (run(runner, feeds) for runner in runners)
+        tally.add("real", first, names, before, after)
+    fault = tally.fault
+    return Verdict(
+        holds=fault is None,
+        compared=tally.compared,
+        agreement=float(fault is None),
+        max_difference=tally.worst.difference if tally.worst else 0.0,
+        worst_input=fault.where if fault else "",
+        reason=str(fault) if fault else "",
+    )

@@ -23,6 +23,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import nn
 
 from hauberk.artifact import Artifact, OnnxArtifact, TorchArtifact
@@ -64,7 +65,9 @@ class Subject(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Data:
+class Data:
+    """Splits in feature space, the range of features, and the digest of the source."""
+
     training: LabelledFeatures
     validation: LabelledFeatures
     test: LabelledFeatures
@@ -76,7 +79,7 @@ class _Data:
 class _Kind:
     """How a reference detector comes about; `parameters` are those that the data does not decide."""
 
-    data: Callable[[int], _Data]
+    data: Callable[[int], Data]
     parameters: dict[str, Any]
     options: TrainingOptions
     task: Task = "detection"
@@ -92,10 +95,7 @@ def subject(name: str, seed: int = 0, *, cache: Path) -> Subject:
         cache: Folder for trained weights; files are named by a digest of all that decides them.
     """
     kind = _KINDS[name]
-    data = kind.data(seed)
-    parameters = _parameters(name, kind, data)
-    options = msgspec.structs.replace(kind.options, seed=seed)
-    module = _trained(name, parameters, options, data, cache)
+    module, data, _ = trained(name, seed, cache=cache)
     if name in _UNTRAINED:
         data = replace(data, test=LabelledFeatures(data.test.features, _answers(module, data.test.features)))
     with torch.inference_mode():
@@ -120,6 +120,15 @@ def subject(name: str, seed: int = 0, *, cache: Path) -> Subject:
     return Subject(_graph(core, name), torch_artifact, context, data.test, kind.task)
 
 
+def trained(name: str, seed: int = 0, *, cache: Path) -> tuple[nn.Module, Data, float]:
+    """The module of a subject, its data, and the seconds that training took when it was trained."""
+    kind = _KINDS[name]
+    data = kind.data(seed)
+    parameters = _parameters(name, kind, data)
+    module, seconds = _trained(name, parameters, msgspec.structs.replace(kind.options, seed=seed), data, cache)
+    return module, data, seconds
+
+
 def _graph(core: Artifact, name: str) -> OnnxArtifact:
     if isinstance(core, OnnxArtifact):
         return core
@@ -127,18 +136,21 @@ def _graph(core: Artifact, name: str) -> OnnxArtifact:
     raise ContractError(f"{name}: export was undone: {verdict.reason if verdict else ''}")
 
 
-def _trained(name: str, parameters: dict[str, Any], options: TrainingOptions, data: _Data, cache: Path) -> nn.Module:
+def _trained(
+    name: str, parameters: dict[str, Any], options: TrainingOptions, data: Data, cache: Path
+) -> tuple[nn.Module, float]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         module = build(name, parameters)
     if name in _UNTRAINED:
-        return module.eval()
+        return module.eval(), 0.0
     decided_by = [name, parameters, msgspec.to_builtins(options), data.digest, _STRIDE, torch.__version__]
     key = hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()[:16]
     cached = cache / f"{name}-{options.seed}-{key}.safetensors"
     if cached.is_file():
-        module.load_state_dict(safetensors.torch.load_file(cached))
-        return module.eval()
+        with safe_open(cached, framework="pt") as file:
+            module.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+            return module.eval(), float(file.metadata()["seconds"])
     started = time.perf_counter()
     if isinstance(module, Autoencoder):
         train_autoencoder(module, data.training, data.validation, options)
@@ -147,10 +159,10 @@ def _trained(name: str, parameters: dict[str, Any], options: TrainingOptions, da
     seconds = time.perf_counter() - started
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(cached, safetensors.torch.save(module.state_dict(), metadata={"seconds": f"{seconds:.1f}"}))
-    return module.eval()
+    return module.eval(), seconds
 
 
-def _parameters(name: str, kind: _Kind, data: _Data) -> dict[str, Any]:
+def _parameters(name: str, kind: _Kind, data: Data) -> dict[str, Any]:
     shape = data.training.features.shape[1:]
     if name.startswith("window-"):
         return {"inputs": shape[1], "window": shape[0], **kind.parameters}
@@ -171,16 +183,16 @@ def _nsl_kdd(seed: int) -> tuple[Splits, FeatureSpace]:
     return splits, FeatureSpace(schema, fit_preprocessing(schema, splits.training.coded.numeric))
 
 
-def _records(seed: int) -> _Data:
+def _records(seed: int) -> Data:
     splits, space = _nsl_kdd(seed)
     training, validation, test = (labelled(space, part) for part in (splits.training, splits.validation, splits.test))
-    return _Data(training, validation, test, bounds=space.bounds, digest=splits.digest)
+    return Data(training, validation, test, bounds=space.bounds, digest=splits.digest)
 
 
-def _windows(seed: int) -> _Data:
+def _windows(seed: int) -> Data:
     splits, space = _nsl_kdd(seed)
     low, high = space.bounds
-    return _Data(
+    return Data(
         training=labelled(space, splits.training, window=WINDOW, stride=_STRIDE),
         validation=labelled(space, splits.validation, window=WINDOW),
         test=labelled(space, splits.test, window=WINDOW, stride=_STRIDE),
@@ -189,14 +201,14 @@ def _windows(seed: int) -> _Data:
     )
 
 
-def _digits(seed: int) -> _Data:
+def _digits(seed: int) -> Data:
     splits = load_digits(seed)
     parts = (splits.training, splits.validation, splits.test)
     training, validation, test = (labelled_images(_DIGITS, part) for part in parts)
-    return _Data(training, validation, test, bounds=_DIGITS.bounds, digest=splits.digest)
+    return Data(training, validation, test, bounds=_DIGITS.bounds, digest=splits.digest)
 
 
-def _noise(seed: int) -> _Data:
+def _noise(seed: int) -> Data:
     """Random images where only time is measured; 24 to calibrate on, 8 each for validation and test."""
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, size=(40, 256, 256, 3), dtype=np.uint8)
@@ -204,7 +216,7 @@ def _noise(seed: int) -> _Data:
     training, validation, test = (
         LabelledFeatures(part, np.zeros(len(part), np.int64)) for part in np.split(features, [24, 32])
     )
-    return _Data(training, validation, test, bounds=_IMAGENET.bounds, digest="0" * 64)
+    return Data(training, validation, test, bounds=_IMAGENET.bounds, digest="0" * 64)
 
 
 _BRIEF = TrainingOptions(epochs=15, batch_size=256, patience=4)
@@ -216,7 +228,10 @@ _KINDS = {
     "window-transformer": _Kind(_windows, {}, _BRIEF),
     "autoencoder": _Kind(_records, {}, TrainingOptions(epochs=60, batch_size=256, patience=6)),
     "residual-cnn": _Kind(
-        _digits, {}, TrainingOptions(epochs=15, batch_size=64, patience=5, task="classification"), "classification"
+        _digits,
+        {},
+        TrainingOptions(epochs=12, batch_size=64, learning_rate=3e-3, patience=5, task="classification"),
+        "classification",
     ),
     "resnet18": _Kind(_noise, {}, TrainingOptions(task="classification"), "classification"),
 }

@@ -2,9 +2,18 @@
 
 from hauberk.compress.cluster import Codebook
 from hauberk.compress.distill import Distill
-from hauberk.compress.precision import HalfPrecision
-from hauberk.compress.prune import PruneStructured
-from hauberk.compress.quantize import QuantizeAware, QuantizeDynamic, QuantizeMixed, QuantizeStatic
+from hauberk.compress.factorise import Factorise
+from hauberk.compress.precision import BrainPrecision, HalfPrecision
+from hauberk.compress.prune import PruneNM, PruneStructured, PruneUnstructured, SparsifyActivations
+from hauberk.compress.quantize import (
+    EqualiseLayers,
+    QuantizeAware,
+    QuantizeDynamic,
+    QuantizeMixed,
+    QuantizeStatic,
+    QuantizeWeights,
+    SmoothActivations,
+)
 from hauberk.compress.recipes import CATALOGUE, default_recipes, known, named_recipe, narrower
 from hauberk.recipe import Step
 
@@ -13,24 +22,38 @@ STEPS: tuple[type[Step], ...] = (
     QuantizeStatic,
     QuantizeMixed,
     QuantizeAware,
+    QuantizeWeights,
+    EqualiseLayers,
+    SmoothActivations,
     Codebook,
     HalfPrecision,
+    BrainPrecision,
     Distill,
     PruneStructured,
+    PruneUnstructured,
+    PruneNM,
+    SparsifyActivations,
+    Factorise,
 )
 """Every kind of compression step, for reading recipes back (`Recipe.from_json`)."""
 
 __all__ = [
     "CATALOGUE",
     "STEPS",
+    "BrainPrecision",
     "Codebook",
     "Distill",
+    "EqualiseLayers",
+    "Factorise",
     "HalfPrecision",
+    "PruneNM",
     "PruneStructured",
+    "PruneUnstructured",
     "QuantizeAware",
     "QuantizeDynamic",
     "QuantizeMixed",
     "QuantizeStatic",
+    "SparsifyActivations",
     "default_recipes",
     "known",
     "named_recipe",

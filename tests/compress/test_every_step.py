@@ -26,6 +26,8 @@ from hauberk.compress import (
     QuantizeDynamic,
     QuantizeMixed,
     QuantizeStatic,
+    QuantizeWeights,
+    SmoothActivations,
     SparsifyActivations,
 )
 from hauberk.compress.distill import Network

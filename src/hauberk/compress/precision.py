@@ -1,14 +1,19 @@
-"""Half precision: weights kept as float16, computed with as float32.
+"""Half precision: weights kept as float16 or bfloat16, computed with as float32.
 
 The file halves. Weights are widened by a Cast that ONNX Runtime folds away when it loads the graph, so the running
 model is the float32 model with rounded weights: same kernels, same speed, no activation that could overflow. Computing
 in float16 throughout gains nothing on processors without such kernels: ONNX Runtime then widens every operand by
 itself and loses its fusions (docs/reference/compression.md has the figures).
+
+bfloat16 keeps float32's range in 8 significant bits. ONNX Runtime has no processor kernels that compute in it; OpenVINO
+does, and rounds weights and activations to it by itself where the processor can, so that the stored form loses nothing
+more there.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +26,7 @@ from hauberk.errors import ContractError, InputError
 from hauberk.recipe import Context, Contract, Lossy, Step
 
 _LARGEST = float(np.finfo(np.float16).max)
+_LARGEST_BFLOAT16 = float.fromhex("0x1.fep127")
 _SMALLEST_TENSOR = 64  # below this many values a Cast node takes more bytes than half precision saves
 
 
@@ -41,19 +47,52 @@ class HalfPrecision(Step, frozen=True, kw_only=True, tag="half-precision"):
             InputError: Not a core, quantized, or without float32 constants of a size that is worth it.
             ContractError: A constant exceeds the range of float16 (65504); the message names it.
         """
-        core = read_core(artifact, self.name)
-        core.require_float()
-        graph = core.model.graph
-        casts = [_halve(tensor, self.name) for tensor in graph.initializer if _worth_halving(tensor)]
-        if not casts:
-            raise InputError(
-                f"{self.name}: nothing to store in half precision, the graph has no float32 constant of"
-                f" {_SMALLEST_TENSOR} values or more"
-            )
-        nodes = [*casts, *graph.node]
-        del graph.node[:]
-        graph.node.extend(nodes)
-        return core.finished(core.model)
+        return _stored(artifact, self.name, _halve)
+
+
+class BrainPrecision(Step, frozen=True, kw_only=True, tag="brain-precision"):
+    """Keep weights as bfloat16 (8 significant bits, float32's range).
+
+    OpenVINO computes in bfloat16 where the processor has instructions for it (its precision hint "bf16", or none); ONNX
+    Runtime widens the weights when it loads the graph and computes in float32, so there only the file gets smaller.
+    """
+
+    CONTRACT: ClassVar[Lossy] = Lossy(agreement=0.99, rms=0.03)
+
+    @property
+    def contract(self) -> Contract:
+        """Decisions agree on 99 % of real records, logits within 3 % of their root mean square."""
+        return self.CONTRACT
+
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:  # noqa: ARG002 - it holds for every graph
+        """Which back end computes in it."""
+        return ("only OpenVINO computes in bfloat16; ONNX Runtime widens these weights and computes in float32",)
+
+    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - needs no records
+        """Return the graph with its large float32 constants in bfloat16.
+
+        Raises:
+            InputError: Not a core, quantized, or without float32 constants of a size that is worth it.
+            ContractError: A constant rounds beyond the range of bfloat16 or is no number; the message names it.
+        """
+        return _stored(artifact, self.name, _shorten)
+
+
+def _stored(artifact: Artifact, step: str, store: Callable[[onnx.TensorProto, str], onnx.NodeProto]) -> OnnxArtifact:
+    """The graph with its large constants stored otherwise; `store` changes one and returns what widens it again."""
+    core = read_core(artifact, step)
+    core.require_float()
+    graph = core.model.graph
+    casts = [store(tensor, step) for tensor in graph.initializer if _worth_halving(tensor)]
+    if not casts:
+        raise InputError(
+            f"{step}: nothing to store in half precision, the graph has no float32 constant of"
+            f" {_SMALLEST_TENSOR} values or more"
+        )
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return core.finished(core.model)
 
 
 def _worth_halving(tensor: onnx.TensorProto) -> bool:
@@ -70,4 +109,23 @@ def _halve(tensor: onnx.TensorProto, step: str) -> onnx.NodeProto:
         )
     name = tensor.name
     tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))
+    return helper.make_node("Cast", [f"{name}/half"], [name], name=f"{name}/widen", to=onnx.TensorProto.FLOAT)
+
+
+def _shorten(tensor: onnx.TensorProto, step: str) -> onnx.NodeProto:
+    """The same with bfloat16, rounded to nearest even: the upper half of a float32's bits."""
+    values = numpy_helper.to_array(tensor)
+    largest = float(np.abs(values).max())
+    if not largest <= _LARGEST_BFLOAT16:  # NaN compares False
+        raise ContractError(
+            f"{step}: {tensor.name!r} holds {largest:.4g}, bfloat16 ends at {_LARGEST_BFLOAT16:.4g};"
+            " keep this model in float32 (only OpenVINO would compute in bfloat16)"
+        )
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    name, shape = tensor.name, list(tensor.dims)
+    raw = upper.tobytes()
+    tensor.Clear()
+    tensor.name, tensor.data_type, tensor.raw_data = f"{name}/half", onnx.TensorProto.BFLOAT16, raw
+    tensor.dims.extend(shape)
     return helper.make_node("Cast", [f"{name}/half"], [name], name=f"{name}/widen", to=onnx.TensorProto.FLOAT)

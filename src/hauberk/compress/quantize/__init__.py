@@ -2,7 +2,18 @@
 
 from hauberk.compress.quantize.aware import QuantizeAware
 from hauberk.compress.quantize.dynamic import QuantizeDynamic
+from hauberk.compress.quantize.equalise import EqualiseLayers
 from hauberk.compress.quantize.mixed import QuantizeMixed
+from hauberk.compress.quantize.smooth import SmoothActivations
 from hauberk.compress.quantize.static import QuantizeStatic
+from hauberk.compress.quantize.weights import QuantizeWeights
 
-__all__ = ["QuantizeAware", "QuantizeDynamic", "QuantizeMixed", "QuantizeStatic"]
+__all__ = [
+    "EqualiseLayers",
+    "QuantizeAware",
+    "QuantizeDynamic",
+    "QuantizeMixed",
+    "QuantizeStatic",
+    "QuantizeWeights",
+    "SmoothActivations",
+]

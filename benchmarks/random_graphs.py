@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -83,7 +84,7 @@ class Growth:
         """An int64 vector."""
         return self.constant(np.array(numbers, np.int64))
 
-    def add(self, operator: str, inputs: list[str], outputs: int = 1, **attributes: object) -> list[Value]:
+    def add(self, operator: str, inputs: list[str], outputs: int = 1, **attributes: Any) -> list[Value]:
         """Add a node if onnx can infer what it makes; return its outputs, or nothing."""
         start = len(self.nodes)
         names = [f"v{start}_{index}" for index in range(outputs)]
@@ -210,7 +211,7 @@ def _gemm(growth: Growth) -> None:
         width, turned = int(growth.random.integers(1, 9)), int(growth.random.integers(2))
         shape = (width, value.shape[1]) if turned else (value.shape[1], width)
         bias = [growth.floats(*shapes) for shapes in ((width,), (1, width), (1,))][: growth.random.integers(4)][-1:]
-        scales = {"alpha": 0.5, "beta": 2.0} if growth.random.random() < 0.2 else {}
+        scales: dict[str, Any] = {"alpha": 0.5, "beta": 2.0} if growth.random.random() < 0.2 else {}
         growth.add("Gemm", [value.name, growth.floats(*shape), *bias], transB=turned, **scales)
 
 
@@ -287,7 +288,7 @@ def _gelu_in_parts(growth: Growth) -> None:
 def _pool(growth: Growth) -> None:
     if value := growth.one_of(rank=4):
         operator = str(growth.random.choice(["MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"]))
-        window: dict[str, object] = {}
+        window: dict[str, Any] = {}
         if not operator.startswith("Global"):
             window = {"kernel_shape": [2, 2], "strides": [1, 2], "pads": [0, 1, 0, 1]}
         if operator == "AveragePool":
@@ -343,7 +344,7 @@ def _dimensions(growth: Growth) -> None:
 
 def _slice(growth: Growth) -> None:
     if (value := growth.one_of()) and (axis := _axis(growth, value)) is not None:
-        size = value.shape[axis]
+        size = int(value.shape[axis])
         start = int(growth.random.integers(0, size))
         stop = int(
             growth.random.choice([size, 2**31, max(start + 1, int(size) - 1), -1 if start < int(size) - 1 else size])

@@ -78,11 +78,18 @@ def by_gradient(
 
 @contextmanager
 def _as_refusal() -> Iterator[None]:
-    """Whatever torch raises while it runs a graph that it was not made for, as the error that says so."""
+    """Run torch with one thread, and turn whatever it raises on a graph that it was not made for into our error.
+
+    Graphs here are small and calls are many: a second thread would cost more than it brings.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"hunt: the twin cannot run the graph: {one_line(error)}") from error
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

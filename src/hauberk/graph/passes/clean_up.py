@@ -50,6 +50,11 @@ class CleanUp(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         """
         graph = onnx_only(artifact, self.name)
         model = ir.serde.deserialize_model(parse(graph.model))
+        self.clean(model)
+        return replace(graph, model=ir.serde.serialize_model(model).SerializeToString(deterministic=True))
+
+    def clean(self, model: ir.Model) -> None:
+        """Clean a graph in place."""
         declared = {value.name: (value.type, value.shape) for value in model.graph.outputs}
         common.InlinePass()(model)
         for _ in range(_ROUNDS):
@@ -61,7 +66,6 @@ class CleanUp(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         common.NameFixPass()(model)
         for value in model.graph.outputs:  # a node that took a repeated one's place does not take its declaration
             value.type, value.shape = declared[value.name]
-        return replace(graph, model=ir.serde.serialize_model(model).SerializeToString(deterministic=True))
 
     def _round(self, model: ir.Model) -> bool:
         """Every rewrite once; say whether any found something to do."""

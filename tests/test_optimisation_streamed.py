@@ -1,0 +1,148 @@
+"""Models whose weights lie beside the graph: the same passes, nothing loaded, both files written whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper, parser
+from onnx.external_data_helper import convert_model_to_external_data
+
+from hauberk.errors import InputError, RefusedModelError
+from hauberk.optimisation import choose, optimise_file
+
+TEXT = (
+    '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,32] x) => (float[batch,4] y) {'
+    " a = MatMul(x, w) b = Add(a, c) i = Identity(b) r = Relu(i) again = Relu(i) s = Add(r, again)"
+    " t = Transpose<perm = [1, 0]>(v) y = MatMul(s, v) }"
+)
+SHAPES = {"w": (32, 64), "c": (64,), "v": (64, 4)}
+
+
+def write(path: Path, text: str = TEXT) -> Path:
+    """A model with every weight of 16 bytes or more in `weights.bin` beside it."""
+    proto = parser.parse_model(text)
+    random = np.random.default_rng(0)
+    for name, shape in SHAPES.items():
+        proto.graph.initializer.append(numpy_helper.from_array(random.normal(size=shape).astype("f"), name))
+    convert_model_to_external_data(proto, location="weights.bin", size_threshold=16)
+    onnx.save(proto, path)
+    return path
+
+
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "in").mkdir()
+    return write(tmp_path / "in" / "model.onnx")
+
+
+@pytest.fixture
+def target(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "model.onnx"
+
+
+def answers(path, x):
+    return onnxruntime.InferenceSession(path).run(None, {"x": x})[0]
+
+
+def test_graph_and_weights_are_written_and_answer_the_same(source, target):
+    found = optimise_file(source, target, passes=choose("default"))
+    assert found.undone == ()
+    assert {each.name for each in found.passes if each.outcome == "kept"} >= {"clean-up", "mat-mul-add-to-gemm"}
+    assert found.result.nodes < found.source.nodes
+    x = np.random.default_rng(1).normal(size=(5, 32)).astype("f")
+    np.testing.assert_allclose(answers(target, x), answers(source, x), rtol=1e-4, atol=1e-5)
+    onnx.checker.check_model(target, full_check=True)
+
+
+def test_both_files_are_hashed(source, target):
+    found = optimise_file(source, target, passes=choose("clean-up"))
+    for model in (found.source, found.result):
+        (weights,) = model.weights
+        assert hashlib.sha256(Path(model.path).read_bytes()).hexdigest() == model.sha256
+        assert hashlib.sha256(Path(weights.path).read_bytes()).hexdigest() == weights.sha256
+        assert Path(weights.path).stat().st_size == weights.size
+    written = {Path(file.path).name for file in found.result.weights} | {"model.onnx"}
+    assert written == {file.name for file in target.parent.iterdir()}
+
+
+def test_weights_that_a_pass_makes_lie_outside_too(source, target):
+    scaled = TEXT.replace("y = MatMul(s, v)", "y = MatMul(d, v)").replace("t = ", "d = Mul(s, half) t = ")
+    write(source, scaled.replace("(float[batch,4] y) {", "(float[batch,4] y) <float half = {0.3}> {"))
+    found = optimise_file(source, target, passes=choose("clean-up,fold-affine-into-next"))
+    assert found.passes[1].outcome == "kept"
+    inside = [tensor for tensor in onnx.load(target, load_external_data=False).graph.initializer if tensor.raw_data]
+    assert all(len(tensor.raw_data) < 1024 for tensor in inside)
+    x = np.ones((2, 32), "f")
+    np.testing.assert_allclose(answers(target, x), answers(source, x), rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_there_stays_whole_when_a_pass_cannot_work(source, target):
+    target.write_bytes(b"before")
+    with pytest.raises(InputError, match="onnxslim cannot take a model whose weights lie in another file"):
+        optimise_file(source, target, passes=choose("clean-up,onnxslim"))
+    assert target.read_bytes() == b"before"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def entry(proto: onnx.ModelProto, key: str, value: str) -> None:
+    for each in proto.graph.initializer[0].external_data:
+        if each.key == key:
+            each.value = value
+
+
+def link(source: Path) -> None:
+    (source.parent / "weights.bin").rename(source.parent / "other.bin")
+    (source.parent / "weights.bin").symlink_to("other.bin")
+
+
+def hard_link(source: Path) -> None:
+    os.link(source.parent / "weights.bin", source.parent / "other.bin")
+
+
+def edited(key: str, value: str):
+    def edit(source: Path) -> None:
+        proto = onnx.load(source, load_external_data=False)
+        entry(proto, key, value)
+        source.write_bytes(proto.SerializeToString())
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (link, "is a link; copy the file itself there"),
+        (hard_link, "is a link; copy the file itself there"),
+        (edited("location", "../weights.bin"), "lie at '../weights.bin'; only a plain file name"),
+        (edited("location", "/etc/passwd"), "lie at '/etc/passwd'; only a plain file name"),
+        (edited("location", "none.bin"), "lie in none.bin: no such file or directory"),
+        (edited("offset", "99999999"), "the model names 8192 bytes at 99999999 of weights.bin, which has"),
+        (edited("offset", "-4"), "the model names 8192 bytes at -4"),
+        (edited("length", "4"), "should be 8192 bytes; the model names 4 bytes"),
+        (edited("length", "many"), "have an offset that is no number"),
+        (lambda source: (source.parent / "weights.bin").write_bytes(b"short"), "of weights.bin, which has 5"),
+    ],
+)
+def test_weights_that_lie_where_none_may_are_refused_in_one_line(source, target, spoil, says):
+    spoil(source)
+    with pytest.raises(RefusedModelError) as caught:
+        optimise_file(source, target, passes=choose("clean-up"))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not target.exists()
+
+
+def test_a_foreign_operator_is_refused_here_too(source, target):
+    proto = onnx.load(source, load_external_data=False)
+    proto.graph.node[0].domain = "evil"
+    proto.opset_import.add(domain="evil", version=1)
+    source.write_bytes(proto.SerializeToString())
+    with pytest.raises(RefusedModelError, match="domain 'evil'"):
+        optimise_file(source, target, passes=choose("clean-up"))

@@ -10,20 +10,23 @@ not done again; `--again` times anew, which is what to do on a machine that has 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import torch
 
 from comparison.conclude import conclude
-from comparison.detectors import DETECTORS, detector
+from comparison.detectors import DETECTORS, USUAL, detector
 from comparison.measure import measure
 from comparison.methods import Workshop, recipe_names
 from comparison.page import show, write_page
 from comparison.results import Made, Result
 from hauberk.files import write_atomically
+from peers.environments import PEERS, python_of
 from reference_detector import describe_machine
 
 
@@ -37,6 +40,9 @@ def main() -> int:
     if unknown:
         print(f"no detector is called {', '.join(unknown)}; there are {', '.join(DETECTORS)}", file=sys.stderr)
         return 2
+    if options.workers > 1:
+        _make_beside_each_other(models, options)
+        options.again, options.fresh = options.again or options.fresh, False
     results = []
     for name in models:
         started = time.perf_counter()
@@ -57,10 +63,17 @@ def run(name: str, options: argparse.Namespace) -> Result | None:
     """One detector: what is known is taken, the rest is made, judged and timed."""
     folder: Path = options.output / name
     file = folder / ("quick.json" if options.quick else "result.json")
-    if file.is_file() and not (options.again or options.build_only):
+    if file.is_file() and not (options.again or options.fresh or options.build_only):
         return msgspec.json.decode(file.read_bytes(), type=Result)
     found = detector(name, options.output / "detectors")
-    workshop = Workshop(folder, found.subject, options.peers)
+    workshop = Workshop(
+        folder,
+        found.subject,
+        options.peers,
+        limit=options.recipe_seconds,
+        trains=found.trains,
+        fresh=options.fresh,
+    )
     made: list[Made] = []
     for part in (
         workshop.references(),
@@ -78,14 +91,31 @@ def run(name: str, options: argparse.Namespace) -> Result | None:
     return result
 
 
+def _make_beside_each_other(models: list[str], options: argparse.Namespace) -> None:
+    """Make the models of several detectors at a time, each in a process of its own; timing comes later, alone."""
+    flags = [f"--output={options.output}", f"--peers={options.peers}", f"--recipe-seconds={options.recipe_seconds}"]
+    flags += [flag for flag, given in (("--quick", options.quick), ("--fresh", options.fresh)) if given]
+    flags += ["--no-peers"] if options.no_peers else []
+    # The environments are built once, not by every worker at the same time.
+    for environment in () if options.no_peers else sorted({peer.environment for peer in PEERS}):
+        python_of(environment, options.peers)
+
+    def make(name: str) -> None:
+        subprocess.run([sys.executable, __file__, "--build-only", f"--models={name}", *flags], check=True)
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(make, models))
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--models", default=",".join(DETECTORS), help=f"names with commas (default: {','.join(DETECTORS)})"
-    )
+    parser.add_argument("--models", default=",".join(USUAL), help=f"names with commas (default: {','.join(USUAL)})")
     parser.add_argument("--quick", action="store_true", help="recipes that train nothing, and 2 s of timing")
-    parser.add_argument("--seconds", type=float, default=15.0, help="for each of the two timed runs of a detector")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each of the two timed runs of a detector")
     parser.add_argument("--again", action="store_true", help="time what was timed before once more")
+    parser.add_argument("--fresh", action="store_true", help="make every model anew (and time it)")
+    parser.add_argument("--workers", type=int, default=1, help="detectors whose models are made at the same time")
+    parser.add_argument("--recipe-seconds", type=float, default=120.0, help="the most that one recipe may take")
     parser.add_argument("--build-only", action="store_true", help="make the models, time nothing")
     parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
     parser.add_argument(

@@ -34,6 +34,9 @@ _FEW = 400
 DETECTORS = (*(name for name in NAMES if name not in _RESNETS), *_RESNETS)
 """What can be asked for, the small ones first."""
 
+USUAL = tuple(name for name in DETECTORS if name != "resnet50")
+"""What is measured unless others are named: ResNet-50, which is there as a teacher, takes as long as all of these."""
+
 
 class Detector(NamedTuple):
     """A detector to compare methods on.
@@ -42,19 +45,21 @@ class Detector(NamedTuple):
         subject: Graph, module, records.
         data: What it was trained on, for the tables.
         batch: Records in a batch: 256, or 16 images of 224 pixels, of which 256 take seconds a call.
+        trains: Whether recipes that train finish in minutes.
     """
 
     subject: Subject
     data: str
     batch: int
+    trains: bool
 
 
 def detector(name: str, cache: Path) -> Detector:
     """Train a detector, or load it where the cache has it."""
     if name in _RESNETS:
-        return Detector(_resnet(name, cache), "digits, 3×224×224", 16)
+        return Detector(_resnet(name, cache), "digits, 3×224×224", 16, trains=False)
     data = "digits, 1×32×32" if name == "residual-cnn" else "NSL-KDD"
-    return Detector(subject(name, cache=cache), data, 256)
+    return Detector(subject(name, cache=cache), data, 256, trains=True)
 
 
 def _resnet(name: str, cache: Path) -> Subject:

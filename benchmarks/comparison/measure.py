@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from comparison.conclude import spoken_of
 from comparison.engines import Engine, Features
-from comparison.results import BASELINE, EAGER, TORCH, Fidelity, Made, Result, Row, Timing
+from comparison.results import BASELINE, EAGER, OPENVINO, OPENVINO_BF16, ORT, TORCH, Fidelity, Made, Result, Row, Timing
 from hauberk.errors import HauberkError
 from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
 from hauberk.graph.operations import operations
@@ -24,8 +25,11 @@ from hauberk.measurement import Measurement, this_machine
 from hauberk.recipe import Context, LabelledFeatures
 from subjects import Subject
 
-_MOST_JUDGED = 8000
-"""Records of a split that models are judged by: a share of 1 % is known to 0.2 points then."""
+_MOST_JUDGED = 4000
+"""Records of a split that models are judged by: a share of 1 % is known to 0.3 points then."""
+
+
+_FAR_SLOWER = 1.5
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def measure(
     eager = Row(EAGER, "reference", TORCH)
     rows[eager.name], engines[eager.name] = eager, Engine(TORCH, subject.module.module)
     judged = _judge(rows, engines, splits, subject.context)
+    judged = _screened(judged, engines, splits.test.features, batch)
     one, many = (_time(engines, splits.test.features, records, seconds) for records in (1, batch))
     result = Result(
         model=name,
@@ -128,6 +133,42 @@ def _judge(rows: Mapping[str, Row], engines: dict[str, Engine], splits: Splits, 
     return judged
 
 
+def _screened(rows: dict[str, Row], engines: dict[str, Engine], features: Features, batch: int) -> dict[str, Row]:
+    """Leave out OpenVINO where it is far slower than ONNX Runtime on the same model, for one record and for a batch.
+
+    A glance of a few calls decides, so only a factor of 1.5 counts; the row says so. It halves the models in a round.
+    """
+    glances = {name: [_glance(engine, features, records) for records in (1, batch)] for name, engine in engines.items()}
+    kept = dict(rows)
+    for name, row in rows.items():
+        rival = f"{row.method} · {ORT}"
+        if row.engine not in (OPENVINO, OPENVINO_BF16) or name not in glances or rival not in glances:
+            continue
+        ratios = [mine / theirs for mine, theirs in zip(glances[name], glances[rival], strict=True)]
+        if min(ratios) > _FAR_SLOWER:
+            said = f"not timed: at a glance {ratios[0]:.1f} and {ratios[1]:.1f} times the time of {ORT}"
+            kept[name] = _with(row, note=_joined(row.note, said))
+            del engines[name]
+    return kept
+
+
+def _glance(engine: Engine, features: Features, records: int) -> float:
+    """The shortest of a few calls, in seconds."""
+    call = engine.call(_rows(features, records))
+    call()
+    taken = []
+    for _ in range(5):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def _rows(features: Features, records: int) -> Features:
+    """So many records, repeated where there are fewer."""
+    return np.ascontiguousarray(features[np.resize(np.arange(len(features)), records)])
+
+
 def _fidelity(logits: Features, expected: Features, targets: NDArray[np.int64], context: Context) -> Fidelity:
     decided = decisions(logits, context)
     difference = logits.astype(np.float64) - expected
@@ -141,7 +182,7 @@ def _fidelity(logits: Features, expected: Features, targets: NDArray[np.int64], 
 
 def _time(engines: Mapping[str, Engine], features: Features, records: int, seconds: float) -> LatencyResult:
     """One interleaved run over every model; the call under test is the only one in a round."""
-    inputs = np.ascontiguousarray(features[np.resize(np.arange(len(features)), records)])
+    inputs = _rows(features, records)
 
     def runner(engine: Engine) -> Runner:
         return Runner(one=engine.call(inputs), many=_nothing)

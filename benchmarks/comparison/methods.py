@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,9 @@ import msgspec
 import numpy as np
 
 from comparison.results import OPENVINO, OPENVINO_BF16, OPTIMISED, ORT, PLAIN, Made
-from hauberk.artifact import OnnxArtifact
+from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.recipes import CATALOGUE, named_recipe
-from hauberk.errors import HauberkError
+from hauberk.errors import HauberkError, LimitError
 from hauberk.files import write_atomically
 from hauberk.graph.passes.export import Export
 from hauberk.graph.verify import verify
@@ -23,11 +25,13 @@ from hauberk.recipe import Context, LabelledFeatures, Recipe
 from peers.environments import PEERS, Peer, ask
 from subjects import Subject
 
-_MOST_TRAINING = 16_000
+_MOST_TRAINING = 6_000
 """Records that a recipe may train on: enough for these networks, and minutes instead of an hour for all of them."""
 _MOST_PEER_RECORDS = 300
 """Calibration records for peers: the default subset of NNCF."""
 _PEER_SECONDS = 300.0
+_NOT_FOR_SPEED = frozenset({"distilled-robust"})
+"""Recipes whose aim is another than to be small and fast, and whose training takes the longest."""
 _EVERY_ENGINE = (ORT, OPENVINO, OPENVINO_BF16)
 
 
@@ -38,13 +42,20 @@ class Workshop:
         folder: Where files are kept.
         subject: The detector.
         peers: Where the peers' environments lie.
+        limit: Seconds that one recipe may take.
+        trains: Whether recipes that train are worth trying at this size.
+        fresh: Make everything anew. Files are found again by model, recipe and data; not by the code that made them.
     """
 
-    def __init__(self, folder: Path, subject: Subject, peers: Path) -> None:
+    def __init__(self, folder: Path, subject: Subject, peers: Path, *, limit: float, trains: bool, fresh: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._subject = subject
         self._peers = peers
+        self._limit = limit
+        self._trains = trains
+        self._steps: dict[str, Artifact] = {}
+        self._fresh = fresh
         self._context = _shortened(subject.context)
 
     def references(self) -> Iterator[Made]:
@@ -60,6 +71,9 @@ class Workshop:
                 recipe = named_recipe(name, self._subject.core)
             except HauberkError as error:
                 yield Made(name, "ours", "", (), "", note=f"does not apply: {error}")
+                continue
+            if recipe.trains and not self._trains:
+                yield Made(name, "ours", "", (), "", note="not tried: training at this size takes hours here")
                 continue
             yield self._recipe(recipe)
 
@@ -86,7 +100,8 @@ class Workshop:
             return known
         started = time.perf_counter()
         try:
-            artifact = recipe.apply(self._subject.core, self._context, verify)
+            with _at_most(self._limit):
+                artifact = self._applied(recipe)
         except HauberkError as error:
             return self._record(Made(recipe.name, "ours", "", (), key, note=str(error)))
         seconds = time.perf_counter() - started
@@ -94,6 +109,7 @@ class Workshop:
         undone = [
             f"{record.step} undone: {record.verdict.reason}" for record in done if record.verdict and not record.kept
         ]
+        undone += [note for record in done if record.kept for note in record.notes[:1]]
         kept = tuple(record.step for record in done if record.kept)
         if not kept or not isinstance(artifact, OnnxArtifact):
             return self._record(Made(recipe.name, "ours", "", (), key, note="; ".join(undone), seconds=seconds))
@@ -101,6 +117,16 @@ class Workshop:
         write_atomically(file, artifact.model)
         made = Made(recipe.name, "ours", file.name, _EVERY_ENGINE, key, kept, "; ".join(undone), seconds)
         return self._record(made)
+
+    def _applied(self, recipe: Recipe) -> Artifact:
+        """What a recipe makes of the detector; steps that another recipe began with are not repeated."""
+        artifact: Artifact = self._subject.core
+        for step in recipe.steps:
+            key = _digest(artifact.digest.encode(), msgspec.json.encode(step))
+            if key not in self._steps:
+                self._steps[key] = Recipe(recipe.name, (step,)).apply(artifact, self._context, verify)
+            artifact = self._steps[key]
+        return artifact
 
     def _peer(self, peer: Peer, plain: Path, calibration: Path) -> Made:
         key = _digest(plain.read_bytes(), calibration.read_bytes(), repr(peer).encode())
@@ -117,7 +143,7 @@ class Workshop:
     def _known(self, method: str, key: str) -> Made | None:
         """What an earlier run made, unless anything that decides it has changed since."""
         note = self.folder / f"{_stem(method)}.made.json"
-        if not note.is_file():
+        if self._fresh or not note.is_file():
             return None
         made = msgspec.json.decode(note.read_bytes(), type=Made)
         return made if made.key == key and (not made.file or (self.folder / made.file).is_file()) else None
@@ -128,10 +154,31 @@ class Workshop:
 
 
 def recipe_names(*, quick: bool) -> Sequence[str]:
-    """The recipes of the catalogue; only those that train nothing where it must be quick."""
+    """The recipes of the catalogue that aim at size and speed; only those that train nothing where it must be quick."""
     if not quick:
-        return tuple(CATALOGUE)
-    return tuple(name for name in CATALOGUE if "int8" in name and "distilled" not in name)
+        return tuple(name for name in CATALOGUE if name not in _NOT_FOR_SPEED)
+    quick_ones = ("int8-dynamic", "int8-static", "float16")
+    return tuple(name for name in CATALOGUE if name in quick_ones)
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Stop what runs inside once its time is up.
+
+    Raises:
+        LimitError: It is.
+    """
+
+    def stop(*_: object) -> None:
+        raise LimitError(f"it took more than the {seconds:g} s that one recipe has here")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _shortened(context: Context) -> Context:

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from hauberk.artifact import Artifact
+from hauberk.compress.cluster import Codebook
 from hauberk.compress.core import Core, read_core
-from hauberk.compress.distill import Distill, Network, Robust, Scaled
+from hauberk.compress.distill import Distill, Itself, Network, Pruned, Robust, Scaled
 from hauberk.compress.precision import HalfPrecision
-from hauberk.compress.quantize import QuantizeDynamic, QuantizeStatic
+from hauberk.compress.prune import PruneStructured
+from hauberk.compress.quantize import QuantizeAware, QuantizeDynamic, QuantizeMixed, QuantizeStatic
+from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
+from hauberk.graph.passes import CleanUp, StripMetadata
 from hauberk.recipe import Recipe, Step
 
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
@@ -48,9 +52,51 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             "weights and activations in 8 bits, calibrated on training records",
             _always(QuantizeStatic()),
         ),
+        "int8-mixed": Entry(
+            "8 bits in all layers but the one that loses most by them, as measured",
+            _always(QuantizeMixed(sensitive=1)),
+        ),
+        "int8-qat": Entry(
+            "weights and activations in 8 bits, trained as they are rounded",
+            _always(QuantizeAware()),
+        ),
+        "int4-qat": Entry(
+            "weights in 4 bits and activations in 8, trained as they are rounded, computed with in 8 bits",
+            _always(QuantizeAware(weight_bits=4)),
+        ),
+        "codebook-16": Entry(
+            "weights kept as 4-bit indices into 16 levels, computed with in float32",
+            _always(Codebook(bits=4)),
+        ),
         "float16": Entry(
             "weights kept in half precision, half the file",
             _always(HalfPrecision()),
+        ),
+        "pruned-50": Entry(
+            "half of all channels, heads and hidden units removed, the rest trained by the whole",
+            _always(PruneStructured(amount=0.5)),
+        ),
+        "pruned-50-int8": Entry(
+            "half of all units removed, the rest trained by the whole, then weights and activations in 8 bits",
+            _always(PruneStructured(amount=0.5), QuantizeStatic()),
+        ),
+        "pruned-50-int8-dynamic": Entry(
+            "half of all units removed, the rest trained by the whole, then weights in 8 bits",
+            _always(PruneStructured(amount=0.5), QuantizeDynamic()),
+        ),
+        "pruned-distilled-qat": Entry(
+            "half of all units removed, the rest taught by the whole, then trained as it is rounded to 8 bits",
+            _always(
+                PruneStructured(amount=0.5, tuning=Tuning(epochs=5)),
+                Distill(student=Itself(), tuning=Tuning(epochs=40, patience=10)),
+                QuantizeAware(),
+                CleanUp(),
+                StripMetadata(),
+            ),
+        ),
+        "distilled-pruned": Entry(
+            "a copy with half of its units that learned the detector's answers",
+            _always(Distill(student=Pruned(amount=0.5))),
         ),
         "distilled-half": Entry(
             "a network of the same kind and half its width that learned the detector's answers",

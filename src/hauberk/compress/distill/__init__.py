@@ -3,7 +3,7 @@
 from hauberk.compress.distill.hints import Attention, Hints, Pair
 from hauberk.compress.distill.robust import Robust
 from hauberk.compress.distill.step import Distill
-from hauberk.compress.distill.student import Itself, Network, Scaled, Student
+from hauberk.compress.distill.student import Itself, Network, Pruned, Scaled, Student
 from hauberk.compress.distill.teacher import Ensemble, GraphTeacher, ModuleTeacher, ProbabilityTeacher
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Network",
     "Pair",
     "ProbabilityTeacher",
+    "Pruned",
     "Robust",
     "Scaled",
     "Student",

@@ -65,7 +65,7 @@ class Distill(Step, frozen=True, kw_only=True, tag="distill"):
                 does not fit them, a teacher that cannot answer them, or a training that diverged.
         """
         core = read_core(artifact, self.name)
-        student = make(self.student, core, context.seed)
+        student = make(self.student, core, context)
         if not context.trained:
             return graph_of(student, core, context)
         for part, kind in zip(records(context, self.name), ("training", "validation"), strict=True):

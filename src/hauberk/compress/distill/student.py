@@ -1,4 +1,4 @@
-"""Who learns: a network of a named architecture, a smaller one of the graph's own kind, or the graph itself."""
+"""Who learns: a named architecture, a smaller network of the graph's own kind, a pruned copy, or the graph itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import nn
 from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.distill.ladder import network_of, scaled
+from hauberk.compress.prune import PruneStructured
+from hauberk.compress.prune.importance import Importance
 from hauberk.errors import InputError
 from hauberk.graph.export import export
 from hauberk.graph.passes.clean_up import CleanUp
@@ -48,11 +50,34 @@ class Scaled(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
                 raise InputError(f"scaled student: {name} is {getattr(self, name)}; above 0 and at most 1 is needed")
 
 
+class Pruned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="pruned"):
+    """A copy of the graph without some of its units, the weights of the others kept.
+
+    Attributes:
+        amount: Share of channels, heads and hidden units that go, in (0, 1); see `prune-structured`.
+        importance: By what they are ranked.
+    """
+
+    amount: float = 0.5
+    importance: Importance = "l1"
+
+    def __post_init__(self) -> None:
+        self.step()
+
+    def step(self) -> PruneStructured:
+        """The prune, without any training of its own.
+
+        Raises:
+            InputError: The amount is out of its range.
+        """
+        return PruneStructured(amount=self.amount, importance=self.importance, tuning=None)
+
+
 class Itself(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="itself"):
     """The graph that the step is given, with its weights: what a prune left, say, taught by `Context.teacher`."""
 
 
-Student = Network | Scaled | Itself
+Student = Network | Scaled | Pruned | Itself
 
 _SIZES = {
     "tabular-mlp": ("inputs", "outputs"),
@@ -68,25 +93,27 @@ _SIZES = {
 """Parameters of each architecture that records and logits decide."""
 
 
-def make(student: Student, core: Core, seed: int) -> nn.Module:
+def make(student: Student, core: Core, context: Context) -> nn.Module:
     """The module that learns, in evaluation mode: a torch module, or the twin of the graph itself.
 
     Args:
         student: Which.
         core: The graph, for the sizes of records and logits.
-        seed: Of fresh weights. Torch's random state is as before afterwards.
+        context: Its seed decides fresh weights; its records rank units. Torch's random state is as before afterwards.
 
     Raises:
         InputError: The architecture is unknown, does not take the core's records, or cannot be read from the graph.
     """
     if isinstance(student, Itself):
         return Twin(core.artifact).eval()
+    if isinstance(student, Pruned):
+        return Twin(student.step().apply(core.artifact, context)).eval()
     if isinstance(student, Scaled):
         name, found = network_of(core)
         student = Network(name, scaled(name, found, student.width, student.depth))
     parameters = student.parameters | _sizes(student.architecture, core)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(context.seed)
         try:
             module = build(student.architecture, parameters).eval()
         except InputError as error:

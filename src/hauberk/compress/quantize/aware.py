@@ -46,7 +46,6 @@ from hauberk.compress.tuning import (
     divergence,
     hard_loss,
     records,
-    teachers_answers,
     tune,
 )
 from hauberk.errors import InputError
@@ -210,12 +209,8 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         training, validation = records(context, self.name)
         core.check_features(training.features, "training")
         core.check_features(validation.features, "validation")
-        taught = teachers_answers(core.artifact, context, self.name)
-        held_out = (
-            answers(core.artifact, validation.features)
-            if context.teacher is None
-            else context.teacher.predict(validation.features)
-        )
+        # The step's own input teaches, whatever `context.teacher` is: that is what its contract compares with.
+        taught, held_out = (answers(core.artifact, part.features) for part in (training, validation))
         before = {name: value.detach().clone() for name, value in student.state_dict().items()}
         loss_before = _distance(student, validation.features, held_out, context.benign)
         tune(

@@ -9,11 +9,12 @@ import pytest
 
 from hauberk.errors import InputError
 from hauberk.measurement import Measurement
-from hauberk.models import ModelCard, TrainingRecord, read_card, write_card
+from hauberk.models import ImageCard, ModelCard, TrainingRecord, read_any_card, read_card, write_card
 from hauberk.schema import (
     BooleanFeature,
     CategoricalFeature,
     Decision,
+    ImageSpace,
     Label,
     NumericFeature,
     Preprocessing,
@@ -95,3 +96,47 @@ def test_a_card_that_is_none_is_one_line(tmp_path, content, says):
 def test_a_missing_card_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         read_card(tmp_path / "nowhere.json")
+
+
+IMAGE_CARD = ImageCard(
+    architecture="residual-cnn",
+    parameters={"channels": 1, "size": 8, "outputs": 2},
+    image=ImageSpace(1, 8, 9, (0.5,), (0.25,)),
+    classes=("clean", "dirt"),
+    weights_sha256="cd" * 32,
+    training=RECORD,
+)
+
+
+def test_the_card_of_an_image_model_reads_back_as_it_was_written(tmp_path):
+    write_card(IMAGE_CARD, tmp_path / "detector.json")
+    assert read_any_card(tmp_path / "detector.json") == IMAGE_CARD
+    with pytest.raises(InputError, match=r"detector\.json: the card of an image model"):
+        read_card(tmp_path / "detector.json")
+
+
+def test_a_card_from_before_windows_and_images_still_reads(tmp_path):
+    """The fields that came later, taken out of the file."""
+    old = json.loads(msgspec.json.encode(CARD))
+    del old["window"]
+    del old["training"]["split_block"]
+    (tmp_path / "detector.json").write_text(json.dumps(old))
+    assert read_card(tmp_path / "detector.json") == CARD
+
+
+@pytest.mark.parametrize(
+    ("card", "changes", "says"),
+    [
+        (CARD, {"window": 0}, "a window of 0 records"),
+        (IMAGE_CARD, {"classes": ["clean"]}, "at least two different names"),
+        (IMAGE_CARD, {"classes": ["clean", "clean"]}, "at least two different names"),
+        (IMAGE_CARD, {"image": {"channels": 1, "size": 9, "resize": 8, "mean": [0], "deviation": [1]}}, "a crop of 9"),
+        (IMAGE_CARD, {"image": None}, "not a model card"),
+        (IMAGE_CARD, {"format": 2}, "model card format 2"),
+    ],
+)
+def test_a_card_of_windows_or_images_that_is_none_is_one_line(tmp_path, card, changes, says):
+    path = tmp_path / "detector.json"
+    path.write_text(json.dumps({**json.loads(msgspec.json.encode(card)), **changes}))
+    with pytest.raises(InputError, match=says):
+        read_any_card(path)

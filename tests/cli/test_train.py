@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from hauberk.cli import main
 
@@ -93,3 +95,65 @@ def test_an_interrupt_leaves_130_and_no_file(tmp_path):
     assert process.returncode == 130
     assert error == "hauberk: interrupted\n"
     assert not list((tmp_path / "detector").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--architecture", "window-gru", "--window", "3", "--parameter", "hidden=4"], {"window": 3, "hidden": 4}),
+        (["--architecture", "autoencoder", "--widths", "8,2"], {"inputs": 57, "widths": [8, 2]}),
+        (
+            ["--architecture", "window-lstm", "--parameter", "bidirectional=true", "--window", "2"],
+            {"bidirectional": True},
+        ),
+    ],
+)
+def test_another_architecture_is_trained_with_its_parameters(tmp_path, capsys, words, expected):
+    words = ["train", "--data", "spambase", "--epochs", "1", *words, "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["architecture"] == words[words.index("--architecture") + 1]
+    assert card["parameters"].items() >= expected.items()
+
+
+def test_digits_are_trained_on(tmp_path, capsys):
+    words = ["train", "--data", "digits", "--epochs", "1", "--widths", "4,8", "--out", str(tmp_path / "out"), "--json"]
+    assert main(words) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["classes"] == list("0123456789")
+    assert card["parameters"] == {"channels": 1, "size": 32, "outputs": 10, "widths": [4, 8]}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--data", "spambase", "--architecture", "mlp"], "architecture 'mlp' reads no records; those that do are"),
+        (["--data", "spambase", "--architecture", "resnet18"], "'resnet18' reads no records"),
+        (["--data", "spambase", "--window", "4"], "tabular-mlp reads single records"),
+        (["--data", "spambase", "--architecture", "window-gru", "--window", "0"], "--window 0: at least 1"),
+        (["--data", "spambase", "--size", "32"], "--size is for images; --data spambase is none"),
+        (["--data", "spambase", "--parameter", "hidden"], "--parameter 'hidden': expected NAME=VALUE"),
+        (["--data", "spambase", "--parameter", "hidden=four"], "the value is no number, list or truth value"),
+        (["--data", "digits", "--label", "x"], "--label is for records; --data digits is none"),
+        (["--data", "digits", "--channels", "3"], "--channels is for folders of images"),
+        (["--data", "digits", "--architecture", "resnet18"], "resnet18 reads colour"),
+    ],
+)
+def test_options_of_another_kind_of_data_are_one_line(tmp_path, capsys, words, says):
+    assert main(["train", "--epochs", "1", "--out", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+
+
+def test_a_folder_of_images_is_trained_on(tmp_path, capsys):
+    for level, name in ((40, "night"), (200, "day")):
+        (tmp_path / "photographs" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = np.full((9, 12, 3), level + number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photographs" / name / f"{number}.png")
+    words = ["train", "--data", str(tmp_path / "photographs"), "--size", "8", "--widths", "4", "--epochs", "1"]
+    assert main([*words, "--out", str(tmp_path / "out"), "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["classes"] == ["day", "night"]
+    assert card["image"]["size"] == card["image"]["resize"] == 8

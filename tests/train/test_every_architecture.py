@@ -99,7 +99,7 @@ def test_a_window_tells_more_than_its_newest_record(splits):
         ({"architecture": "window-gru", "parameters": {"inputs": 3}}, "inputs follows from the data"),
         ({"architecture": "window-gru", "parameters": {"depth": 3}}, "does not take"),
         ({"architecture": "window-gru", "window": 0}, "window is 0"),
-        ({"architecture": "window-gru", "window": 200}, "there are no 200 records in a row"),
+        ({"architecture": "window-gru", "window": 2000}, "there are no 2000 records in a row"),
         ({"architecture": "autoencoder", "false_positive_rate": 2.0}, "false positive rate"),
     ],
 )

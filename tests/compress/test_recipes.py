@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from hauberk.compress import STEPS, QuantizeStatic, default_recipes, narrower
+from hauberk.compress import CATALOGUE, STEPS, QuantizeStatic, default_recipes, named_recipe, narrower
+from hauberk.errors import InputError
+from hauberk.graph.passes import PASSES
 from hauberk.recipe import Recipe
+
+FOR_OTHERS = ("int4", "smoothquant-int8")
+"""Recipes for large layers, and for what a LayerNormalization makes."""
 
 
 def test_names_for_the_reference_detector(mlp):
@@ -70,3 +76,51 @@ def test_a_graph_without_linear_layers_gets_no_recipe(as_core):
     nodes = [helper.make_node("Slice", ["features", "start", "end", "axes"], ["logits"])]
     constants = {"start": np.array([0]), "end": np.array([2]), "axes": np.array([1])}
     assert default_recipes(as_core(nodes, constants)) == ()
+
+
+@pytest.mark.parametrize(
+    ("operator", "names"),
+    [
+        ("LSTM", ["int8-dynamic", "pruned-50", "pruned-50-int8-dynamic"]),
+        ("GRU", ["int8-dynamic", "pruned-50", "pruned-50-int8-dynamic"]),
+        ("Conv", ["int8-static", "pruned-50", "pruned-50-int8"]),
+        ("Softmax", ["int8-dynamic", "smoothquant-int8", "distilled-half"]),
+    ],
+)
+def test_the_kind_of_network_decides(operator, names, as_core):
+    """Dynamic quantization is never tried on convolutions: it makes them several times slower."""
+    nodes = [
+        helper.make_node(operator, ["features"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "weight"], ["logits"]),
+    ]
+    core = as_core(nodes, {"weight": np.ones((20, 2), np.float32)})
+    assert [recipe.name for recipe in default_recipes(core)] == names
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_recipe_of_the_catalogue_is_json(name, core):
+    recipe = named_recipe(name, core)
+    assert recipe.name == name
+    assert recipe.summary == CATALOGUE[name].summary
+    assert Recipe.from_json(recipe.to_json(), (*STEPS, *PASSES)) == recipe
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in FOR_OTHERS])
+def test_every_recipe_of_the_catalogue_makes_a_graph_that_answers(name, mlp, context, answers):
+    """Untrained, as a search times it."""
+    core = mlp(20, 64, 32, 2)
+    for step in named_recipe(name, core).steps:
+        core = step.apply(core, replace(context, trained=False))
+    assert np.isfinite(answers(core, context.calibration)).all()
+
+
+@pytest.mark.parametrize("name", FOR_OTHERS)
+def test_what_a_recipe_finds_nothing_for_is_said(name, core, context):
+    step, *_ = named_recipe(name, core).steps
+    with pytest.raises(InputError, match="nothing to"):
+        step.apply(core, context)
+
+
+def test_an_unknown_name_is_refused(core):
+    with pytest.raises(InputError, match="unknown recipe 'tiny'; known are int8-dynamic"):
+        named_recipe("tiny", core)

@@ -14,9 +14,18 @@ from hauberk.artifact import Artifact
 from hauberk.compress.cluster import Codebook
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.distill import Distill, Itself, Network, Pruned, Robust, Scaled
+from hauberk.compress.factorise import Factorise
 from hauberk.compress.precision import HalfPrecision
-from hauberk.compress.prune import PruneStructured
-from hauberk.compress.quantize import QuantizeAware, QuantizeDynamic, QuantizeMixed, QuantizeStatic
+from hauberk.compress.prune import PruneStructured, PruneUnstructured
+from hauberk.compress.quantize import (
+    EqualiseLayers,
+    QuantizeAware,
+    QuantizeDynamic,
+    QuantizeMixed,
+    QuantizeStatic,
+    QuantizeWeights,
+    SmoothActivations,
+)
 from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
 from hauberk.graph.passes import CleanUp, StripMetadata
@@ -52,6 +61,18 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             "weights and activations in 8 bits, calibrated on training records",
             _always(QuantizeStatic()),
         ),
+        "int8-static-corrected": Entry(
+            "weights and activations in 8 bits, ranges of least squared error, biases corrected",
+            _always(QuantizeStatic(calibrator="mse", bias_correction=True)),
+        ),
+        "equalised-int8": Entry(
+            "scales balanced between neighbouring layers, then weights and activations in 8 bits",
+            _always(EqualiseLayers(), QuantizeStatic()),
+        ),
+        "smoothquant-int8": Entry(
+            "the difficulty moved from activations to weights (SmoothQuant), then both in 8 bits",
+            _always(SmoothActivations(), QuantizeStatic()),
+        ),
         "int8-mixed": Entry(
             "8 bits in all layers but the one that loses most by them, as measured",
             _always(QuantizeMixed(sensitive=1)),
@@ -64,6 +85,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             "weights in 4 bits and activations in 8, trained as they are rounded, computed with in 8 bits",
             _always(QuantizeAware(weight_bits=4)),
         ),
+        "int4": Entry(
+            "weights of large linear layers in 4 bits, activations in float32",
+            _always(QuantizeWeights()),
+        ),
         "codebook-16": Entry(
             "weights kept as 4-bit indices into 16 levels, computed with in float32",
             _always(Codebook(bits=4)),
@@ -71,6 +96,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "float16": Entry(
             "weights kept in half precision, half the file",
             _always(HalfPrecision()),
+        ),
+        "low-rank": Entry(
+            "layers split into two of lower rank where that is smaller, trained by the whole",
+            _always(Factorise()),
         ),
         "pruned-50": Entry(
             "half of all channels, heads and hidden units removed, the rest trained by the whole",
@@ -93,6 +122,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 CleanUp(),
                 StripMetadata(),
             ),
+        ),
+        "sparse-90": Entry(
+            "nine of ten weights zero; smaller once the file is compressed, no faster on a processor",
+            _always(PruneUnstructured(amount=0.9)),
         ),
         "distilled-pruned": Entry(
             "a copy with half of its units that learned the detector's answers",
@@ -147,9 +180,14 @@ def named_recipe(name: str, artifact: Artifact) -> Recipe:
 def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
     """The recipes that are worth trying on a core, by its kind.
 
-    Records with columns get 8-bit weights, half precision and two narrower networks; networks with convolutions have no
-    dynamic quantization, which is slower there; recurrent ones and Transformers have it. A graph that is already
-    quantized, or has nothing to compress, gets none.
+    | the graph has | recipes |
+    | --- | --- |
+    | LSTM, GRU or RNN | 8-bit weights; half of the hidden units; both |
+    | convolutions | 8 bits, calibrated; half of the channels; both. Dynamic quantization is slower there |
+    | a Softmax or Attention inside | 8-bit weights; SmoothQuant; half the width |
+    | linear layers alone | 8-bit weights and 8 bits, calibrated; half precision; two narrower networks |
+
+    A graph that is already quantized, or has nothing to compress, gets none.
 
     Args:
         artifact: The core, as a graph.
@@ -159,17 +197,20 @@ def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
     """
     core = read_core(artifact, "default recipes")
     kinds = {node.op_type for node in core.model.graph.node}
-    layers = core.linear_layers()
-    recurrent, convolutional = bool(kinds & {"LSTM", "GRU", "RNN"}), "Conv" in kinds
-    if core.quantized_by or not (layers or recurrent or convolutional):
+    if core.quantized_by:
         return ()
-    if len(core.shape) == 1 and not (recurrent or convolutional):
-        widths = tuple(layer.weight.shape[1] for layer in layers[:-1])
-        compressed = _named(artifact, "int8-dynamic", "int8-static", "float16")
-        return compressed + tuple(_distilled(student) for student in narrower(widths))
-    if convolutional:
-        return _named(artifact, "int8-static", "distilled-half")
-    return _named(artifact, "int8-dynamic", "distilled-half")
+    if kinds & {"LSTM", "GRU", "RNN"}:
+        return _named(artifact, "int8-dynamic", "pruned-50", "pruned-50-int8-dynamic")
+    if "Conv" in kinds:
+        return _named(artifact, "int8-static", "pruned-50", "pruned-50-int8")
+    layers = core.linear_layers()
+    if not layers:
+        return ()
+    if kinds & {"Softmax", "Attention"}:
+        return _named(artifact, "int8-dynamic", "smoothquant-int8", "distilled-half")
+    widths = tuple(layer.weight.shape[1] for layer in layers[:-1])
+    compressed = _named(artifact, "int8-dynamic", "int8-static", "float16")
+    return compressed + tuple(_distilled(student) for student in narrower(widths))
 
 
 def _named(artifact: Artifact, *names: str) -> tuple[Recipe, ...]:

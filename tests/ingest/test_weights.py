@@ -14,7 +14,7 @@ from hauberk.errors import InputError, RefusedModelError
 from hauberk.ingest.private import PrivateCopy
 from hauberk.ingest.scan import scan_archive
 from hauberk.ingest.weights import fit, read_checkpoint
-from hauberk.models import TabularMLP
+from hauberk.models import ResidualCNN, TabularMLP
 
 
 def state(**changes):
@@ -144,3 +144,21 @@ def test_tensors_rebuilt_from_nonsense_are_refused_without_advice_to_try_harder(
         with pytest.raises(RefusedModelError, match=r"refused by torch\.load") as refusal:
             read_checkpoint(copy)
     assert "weights_only` set to `False`" not in str(refusal.value)
+
+
+def test_a_checkpoint_without_counts_of_batches_fits():
+    """Torchvision's published files have statistics of batch normalisation and no `num_batches_tracked`."""
+    torch.manual_seed(0)
+    trained, empty = ResidualCNN(1, 8, (4, 8), 3), ResidualCNN(1, 8, (4, 8), 3)
+    trained(torch.randn(4, 1, 8, 8))  # in training mode: statistics move
+    published = {name: value for name, value in trained.state_dict().items() if "num_batches_tracked" not in name}
+    fit(empty, published, "resnet.pth")
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(empty(images), trained.eval()(images))
+
+
+def test_missing_statistics_are_still_missing():
+    state = ResidualCNN(1, 8, (4,), 3).state_dict()
+    del state["stem.1.running_var"]
+    with pytest.raises(InputError, match=r"'stem\.1\.running_var' is missing"):
+        fit(ResidualCNN(1, 8, (4,), 3), state, "resnet.pth")

@@ -39,7 +39,7 @@ docs: $(DOCS_STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[harden,serve,openvino,test]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[harden,serve,openvino,nncf,test]'
 	@touch $@
 
 $(DOCS_STAMP): $(STAMP)

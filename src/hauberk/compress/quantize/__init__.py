@@ -4,6 +4,7 @@ from hauberk.compress.quantize.aware import QuantizeAware
 from hauberk.compress.quantize.dynamic import QuantizeDynamic
 from hauberk.compress.quantize.equalise import EqualiseLayers
 from hauberk.compress.quantize.mixed import QuantizeMixed
+from hauberk.compress.quantize.nncf_static import QuantizeNncf
 from hauberk.compress.quantize.smooth import SmoothActivations
 from hauberk.compress.quantize.static import QuantizeStatic
 from hauberk.compress.quantize.weights import QuantizeWeights
@@ -13,6 +14,7 @@ __all__ = [
     "QuantizeAware",
     "QuantizeDynamic",
     "QuantizeMixed",
+    "QuantizeNncf",
     "QuantizeStatic",
     "QuantizeWeights",
     "SmoothActivations",

@@ -56,6 +56,8 @@ __all__ = [
     "QuantizeMixed",
     "QuantizeNncf",
     "QuantizeStatic",
+    "QuantizeWeights",
+    "SmoothActivations",
     "SparsifyActivations",
     "default_recipes",
     "known",

@@ -75,3 +75,17 @@ def test_the_last_feature_map_is_a_thirty_second_of_the_image(size, expected):
 def test_impossible_sizes_are_refused(parameters, says):
     with pytest.raises(InputError, match=says):
         resnet18(**parameters)
+
+
+@pytest.mark.parametrize("build", TABLE)
+def test_it_answers_what_torchvisions_answers_bit_for_bit(build):
+    """Where torchvision is installed; its weights load strictly, in its order."""
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    theirs = getattr(models, build.__name__)(weights=None).eval()
+    ours = build().eval()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(2, 3, 97, 131)
+    with torch.inference_mode():
+        assert torch.equal(ours(images), theirs(images))

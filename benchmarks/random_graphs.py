@@ -111,7 +111,7 @@ class Growth:
                 return None
             sizes = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
             small = np.prod([size if isinstance(size, int) else 4 for size in sizes]) <= 4096
-            if "?" in sizes or 0 in sizes or not small or len(sizes) > 5:
+            if "?" in sizes or not small or len(sizes) > 5 or any(isinstance(size, int) and size < 1 for size in sizes):
                 return None
             made.append(Value(value.name, tensor.elem_type, sizes))
         return made

@@ -40,14 +40,14 @@ class ChooseFastest(Step, frozen=True, forbid_unknown_fields=True, kw_only=True,
     """Chooses between layouts by the clock: the graph as it is, and the `VARIANTS` that apply to it.
 
     ONNX has one layout for convolutions, channels first; ONNX Runtime reorders to blocks of channels inside wherever
-    its processor gains by that (levels of optimisation above "extended"), and OpenVINO chooses by itself. What is left to
-    choose in the file is which convolutions are products over channels (channels last), and how a product is written.
+    its processor gains by that (levels of optimisation above "extended"), and OpenVINO chooses by itself. What is left
+    to choose in the file is which convolutions are products over channels (channels last), and how a product is
+    written.
 
-    The variants are timed in turns within one process, on one thread, so that what disturbs one disturbs all; the
-    graph as it is takes two turns, and how far it strays from itself is the noise. A variant must be faster by more than that
-    and `margin` together, or nothing changes.
-    A measurement is no algebra: on another machine, or a busy one, another variant may be chosen. Every one of them
-    keeps the contract.
+    The variants are timed in turns within one process, on one thread, so that what disturbs one disturbs all; the graph
+    as it is takes two turns, and how far it strays from itself is the noise. A variant must be faster by more than that
+    and `margin` together, or nothing changes. A measurement is no algebra: on another machine, or a busy one, another
+    variant may be chosen. Every one of them keeps the contract.
 
     Attributes:
         batch: Records in a call.

@@ -1,0 +1,57 @@
+"""MergeCasts: a cast through a type that holds every value is skipped, a cast that loses something is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from hauberk.graph.passes import MergeCasts
+
+
+@pytest.mark.parametrize(
+    ("constants", "body", "left"),
+    [
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            "i = Cast<to = 11>(features) j = Cast<to = 1>(i) logits = MatMul(j, w)",
+            ["MatMul"],
+        ),
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            "i = Cast<to = 7>(features) j = Cast<to = 1>(i) logits = MatMul(j, w)",
+            ["Cast", "Cast", "MatMul"],
+        ),
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            "i = Cast<to = 10>(features) j = Cast<to = 1>(i) logits = MatMul(j, w)",
+            ["Cast", "Cast", "MatMul"],
+        ),
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            "i = Cast<to = 11>(features) j = Cast<to = 7>(i) k = Cast<to = 1>(j) logits = MatMul(k, w)",
+            ["Cast", "Cast", "Cast", "MatMul"],
+        ),
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            "c = IsNaN(features) i = Cast<to = 7>(c) j = Cast<to = 1>(i) logits = MatMul(j, w)",
+            ["IsNaN", "Cast", "MatMul"],
+        ),
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            (
+                "c = Cast<to = 6>(features) i = Cast<to = 1>(c) j = Cast<to = 11>(i) k = Cast<to = 1>(j) logits "
+                "= MatMul(k, w)"
+            ),
+            ["Cast", "Cast", "MatMul"],
+        ),
+    ],
+    ids=[
+        "float32 through float64",
+        "float32 through int64 truncates",
+        "float32 through float16 rounds",
+        "float64 to int64 keeps its range",
+        "truth through int64",
+        "int32 through float32 rounds",
+    ],
+)
+def test_what_is_left(graph, rewritten, constants, body, left):
+    assert rewritten(MergeCasts(), graph(body, f"<{constants}>", "records")) == left

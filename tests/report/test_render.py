@@ -6,10 +6,13 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
+from msgspec import structs
 
+from hauberk.compress.quantize.sensitivity import TradeOff
 from hauberk.report import render, to_json, wording
 from hauberk.search.findings import Findings
 
+HOSTILE = "</title><script>alert(1)</script>"
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 SECTIONS = [
     "verdict",
@@ -230,6 +233,29 @@ def test_a_step_that_was_undone_is_marked(sample):
     undone = next(record for record in findings.history if not record.kept)
     assert f"{undone.step} undone" in page.text
     assert undone.verdict.reason in page.text
+
+
+def test_the_curve_of_mixed_precision_is_shown_where_there_is_one(sample):
+    findings = sample("usual")
+    assert "Mixed precision" not in Page(render(findings)).text
+    points = (TradeOff((), 0.08, 0.97, 80_000, 6e-6), TradeOff((HOSTILE,), 0.02, 0.99, 120_000, 7e-6))
+    text = render(structs.replace(findings, trade_off=points))
+    page = Page(text)
+    assert page.open == []
+    assert "Mixed precision" in page.text
+    assert HOSTILE not in text
+    assert trade_off(text, "mixed-curve").find("desc") is not None
+    identifiers = page.values("id")
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_notes_of_a_step_are_told(sample):
+    findings = sample("usual")
+    first, *others = findings.history
+    noted = structs.replace(first, notes=("two layers <stay> in float32",))
+    assert (
+        "Note: two layers <stay> in float32" in Page(render(structs.replace(findings, history=(noted, *others)))).text
+    )
 
 
 def test_classes_that_training_never_saw_are_marked(sample):

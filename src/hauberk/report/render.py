@@ -9,7 +9,7 @@ from __future__ import annotations
 import jinja2
 import msgspec
 
-from hauberk.report import wording
+from hauberk.report import trade_off, wording
 from hauberk.report.plot import Frame, draw
 from hauberk.report.view import make_view
 from hauberk.search.findings import Findings
@@ -30,6 +30,7 @@ def render(findings: Findings) -> str:
         .render(
             view=view,
             plots=(draw(view, WIDE), draw(view, NARROW)),
+            curve=trade_off.draw(findings.trade_off, identifier="mixed-curve") if findings.trade_off else "",
             run_time=wording.duration(findings.seconds),
             memory=wording.figure(findings.machine.memory, "bytes"),
         )

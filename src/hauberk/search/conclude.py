@@ -55,6 +55,7 @@ def conclude(
         origin=subject.core.origin,
         history=look.deployable.history,
         seconds=seconds,
+        trade_off=result.trade_off,
     )
 
 

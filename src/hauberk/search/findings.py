@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from hauberk.artifact import StepRecord
+from hauberk.compress.quantize.sensitivity import TradeOff
 from hauberk.evaluate.quality import ClassFigures
 from hauberk.evaluate.robustness.figures import AttackFigures
 from hauberk.measurement import Machine, Measurement
@@ -84,6 +85,8 @@ class Findings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         origin: SHA-256 of the file that the model came from, hex.
         history: The provenance of the recommended candidate, admission to merged graph.
         seconds: Wall-clock time of the run.
+        trade_off: The float32 graph with all layers in 8 bits, then with more and more of the most sensitive ones left
+            in float32; empty where 8 bits did not come into question.
     """
 
     detector: str
@@ -104,6 +107,7 @@ class Findings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     origin: str
     history: tuple[StepRecord, ...]
     seconds: float
+    trade_off: tuple[TradeOff, ...] = ()
 
     def candidate(self, name: str) -> CandidateFindings:
         """The candidate of that name.

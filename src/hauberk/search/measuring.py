@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.backends import Session
+from hauberk.compress import QuantizeMixed, QuantizeStatic
+from hauberk.compress.quantize.sensitivity import TradeOff, rank, trade_off
 from hauberk.errors import InputError
 from hauberk.evaluate.footprint import measure_footprint
 from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
@@ -27,6 +30,10 @@ from hauberk.search.candidate import Candidate, Subject
 BATCH = 256
 """Records that a core answers at once, for its qualities as for its throughput. Whoever asks again has to ask for as
 many: dynamic INT8 scales its activations by the batch, so that an answer depends on the other records in it."""
+
+
+_POINTS = 5
+"""Of the curve of mixed precision, both ends among them."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,39 @@ def footprints(candidates: Sequence[Candidate], progress: Progress) -> dict[str,
     models = {candidate.name: candidate.deployable.model for candidate in candidates}
     measured = measure_footprint(models, baseline=candidates[0].name, progress=progress)
     return {name: tuple(measurements.values()) for name, measurements in measured.items()}
+
+
+def mixed_precision(subject: Subject, candidates: Sequence[Candidate], progress: Progress) -> tuple[TradeOff, ...]:
+    """What each layer costs in 8 bits, as a curve from all of them to none, timed on the core alone.
+
+    Measured only where a candidate in static INT8 is still in the running: where 8 bits are slower, nobody asks which
+    layers bear them.
+    """
+    quantizing = (QuantizeStatic, QuantizeMixed)
+    if not any(isinstance(step, quantizing) for candidate in candidates for step in candidate.recipe.steps):
+        return ()
+    with progress.task("mixed precision"):
+        ranking = rank(subject.core, subject.context)
+        one = np.ascontiguousarray(subject.validation.features[:1])
+
+        def timer(graphs: Sequence[OnnxArtifact]) -> list[float]:
+            return _seconds_a_record(graphs, one, subject)
+
+        return trade_off(subject.core, subject.context, ranking, points=_POINTS, timer=timer)
+
+
+def _seconds_a_record(graphs: Sequence[OnnxArtifact], record: NDArray[np.float32], subject: Subject) -> list[float]:
+    """The median time of one record for each graph, in one interleaved run."""
+    with ExitStack() as stack:
+        runners = {}
+        for number, graph in enumerate(graphs):
+            session = stack.enter_context(Session(graph.model))
+            call = partial(session.run, {session.signature.inputs[0].name: record})
+            runners[str(number)] = Runner(one=call, many=call)
+        timed = measure_latency(
+            runners, baseline="0", batch=1, seconds=subject.timing * len(graphs) / 2, seed=subject.seed
+        )
+    return [timed.measurements[name]["latency.p50"].value for name in runners]
 
 
 def robustness(

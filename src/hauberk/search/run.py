@@ -18,6 +18,7 @@ from msgspec import structs
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress import default_recipes
+from hauberk.compress.quantize.sensitivity import TradeOff
 from hauberk.errors import HauberkError
 from hauberk.evaluate.footprint import size_measurement
 from hauberk.evaluate.robustness.figures import AttackFigures
@@ -46,6 +47,7 @@ class SearchResult:
         noise: How far two runs of the baseline differ, as a fraction.
         attacks: What each attack achieved, by candidate.
         masked: Candidates whose gradients mislead, with the sentence that says so.
+        trade_off: The curve of mixed precision; empty where 8 bits did not come into question.
     """
 
     candidates: tuple[Candidate, ...]
@@ -53,6 +55,7 @@ class SearchResult:
     noise: float
     attacks: Mapping[str, tuple[AttackFigures, ...]]
     masked: Mapping[str, str]
+    trade_off: tuple[TradeOff, ...] = ()
 
     @property
     def baseline(self) -> Candidate:
@@ -93,7 +96,8 @@ def search(subject: Subject, requirements: Sequence[Requirement], *, progress: P
     )
     contenders = [candidate.contender() for candidate in _alive(everyone)]
     choice = choose(contenders[0], contenders[1:], requirements, noise)
-    return SearchResult(everyone, choice, noise, robust.attacks, robust.masked)
+    curve = measuring.mixed_precision(subject, _alive(everyone), progress)
+    return SearchResult(everyone, choice, noise, robust.attacks, robust.masked, curve)
 
 
 def _alive(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:

@@ -84,6 +84,11 @@ def prepare(
     """
     card = source.card
     require_same_meaning(card, splits.training.label)
+    if card is not None and card.window is not None:
+        raise InputError(
+            f"{source.path}: reads windows of {card.window} records; a bundle answers single records, so harden takes"
+            " models of those only ('hauberk compress' takes this one)"
+        )
     schema = splits.training.schema
     kind, numeric = source.preprocessing, splits.training.coded.numeric
     space = FeatureSpace(schema, card.preprocessing if card else fit_preprocessing(schema, numeric, kind))
@@ -96,6 +101,7 @@ def prepare(
         training=training,
         validation=validation,
         benign=card.decision.benign if card else 0,
+        mutable=space.mutable,
         seed=seed,
         progress=progress,
     )

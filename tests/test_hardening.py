@@ -124,7 +124,7 @@ def test_the_history_is_an_unbroken_chain_from_the_file_to_the_deployed_graph(ha
     history = hardened.findings.history
     assert history[0].step == "admit"
     assert history[0].before == hardened.findings.origin
-    assert history[-1].step == "merge"
+    assert [record.step for record in history].count("merge") == 1
     for earlier, later in pairwise(history):
         assert earlier.after == later.before
     assert all(record.verdict is None or record.verdict.holds for record in history)

@@ -76,8 +76,7 @@ def test_the_recipe_of_the_baseline_holds_on_a_detector(core, context_of, operat
     recipe = optimise()
     result = recipe.apply(core, context_of(119), verify)
     assert recipe.name == "float32"
-    assert [record.step for record in result.history] == [step.name for step in recipe.steps]
-    assert all(record.kept for record in result.history)
+    assert [(record.step, record.kept) for record in result.history] == [("clean-up", True), ("strip-metadata", True)]
     assert operators(result) == ["Gemm", "Relu", "Gemm", "Relu", "Gemm", "Relu", "Gemm"]
     assert result.signature == core.signature
 

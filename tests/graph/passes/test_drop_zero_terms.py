@@ -26,8 +26,10 @@ from hauberk.graph.passes import DropZeroTerms
             ["Sub", "MatMul"],
         ),
         (
-            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}, float[2,1,4] c = {0, 0, 0, 0, 0, 0, 0, 0},"
-            "int64[1] a = {0}",
+            (
+                "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}, float[2,1,4] c = {0, 0, 0, 0, 0, 0, 0, 0}, "
+                "int64[1] a = {0}"
+            ),
             "i = Add(c, features) j = MatMul(i, w) logits = ReduceSum<keepdims = 0>(j, a)",
             ["Add", "MatMul", "ReduceSum"],
         ),

@@ -3,6 +3,9 @@
 `PASSES` holds every one that is applied by default, in the order that lets each find what the ones before it left.
 """
 
+from dataclasses import replace
+
+from hauberk.artifact import Artifact
 from hauberk.graph.passes.cancel_repeats import CancelRepeats
 from hauberk.graph.passes.choose_fastest import ChooseFastest
 from hauberk.graph.passes.clean_up import CleanUp
@@ -33,7 +36,7 @@ from hauberk.graph.passes.replace_power import ReplacePower
 from hauberk.graph.passes.share_initializers import ShareInitializers
 from hauberk.graph.passes.share_subexpressions import ShareSubexpressions
 from hauberk.graph.passes.strip_metadata import StripMetadata
-from hauberk.recipe import Recipe, Step
+from hauberk.recipe import UNCHANGED, Context, Recipe, Step, Verifier
 
 PASSES: tuple[type[Step], ...] = (
     CleanUp,
@@ -90,6 +93,7 @@ __all__ = [
     "MergeReshapes",
     "MergeTransposes",
     "OneHotToGather",
+    "Optimisation",
     "PushTransposes",
     "RemoveDeadCode",
     "ReplaceDivision",
@@ -126,6 +130,7 @@ __all__ = [
     "MergeReshapes",
     "MergeTransposes",
     "OneHotToGather",
+    "Optimisation",
     "PointwiseConvolutionToMatMul",
     "PushTransposes",
     "RemoveDeadCode",
@@ -138,6 +143,17 @@ __all__ = [
 ]
 
 
+class Optimisation(Recipe, frozen=True):
+    """A recipe of passes, whose history tells of those that changed something or were undone, and of no others."""
+
+    def apply(self, artifact: Artifact, context: Context, verify: Verifier) -> Artifact:
+        """Apply the passes in order, verifying each that changed something."""
+        result = super().apply(artifact, context, verify)
+        told = len(artifact.history)
+        history = (*result.history[:told], *(each for each in result.history[told:] if each.verdict != UNCHANGED))
+        return replace(result, history=history)
+
+
 def optimise() -> Recipe:
     """The recipe of the baseline: the float32 graph after every default pass."""
-    return Recipe("float32", tuple(kind() for kind in PASSES))
+    return Optimisation("float32", tuple(kind() for kind in PASSES))

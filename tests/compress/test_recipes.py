@@ -97,6 +97,13 @@ def test_the_kind_of_network_decides(operator, names, as_core):
     assert [recipe.name for recipe in default_recipes(core)] == names
 
 
+@pytest.mark.parametrize(("convolutions", "mixed"), [(2, 0), (4, 1), (8, 2)])
+def test_a_deep_network_of_convolutions_is_tried_in_mixed_precision(convolutions, mixed, as_core):
+    nodes = [helper.make_node("Conv", [f"x{layer}"], [f"x{layer + 1}"]) for layer in range(convolutions)]
+    names = [recipe.name for recipe in default_recipes(as_core(nodes, {}))]
+    assert names == ["int8-static", *["int8-mixed", "int8-mixed-quarter"][:mixed], "pruned-50", "pruned-50-int8"]
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_recipe_of_the_catalogue_is_json(name, core):
     recipe = named_recipe(name, core)

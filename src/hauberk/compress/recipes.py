@@ -51,6 +51,11 @@ def _always(*steps: Step) -> Callable[[Core], tuple[Step, ...]]:
     return lambda core: steps  # noqa: ARG005 - these suit any core
 
 
+def _layers(core: Core) -> int:
+    """Layers with weights, as far as quantization looks at them."""
+    return len(core.linear_layers()) + [node.op_type for node in core.model.graph.node].count("Conv")
+
+
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "int8-dynamic": Entry(
@@ -76,6 +81,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "int8-mixed": Entry(
             "8 bits in all layers but the one that loses most by them, as measured",
             _always(QuantizeMixed(sensitive=1)),
+        ),
+        "int8-mixed-quarter": Entry(
+            "8 bits in all layers but the quarter that loses most by them, as measured",
+            lambda core: (QuantizeMixed(sensitive=max(1, _layers(core) // 4)),),
         ),
         "int8-qat": Entry(
             "weights and activations in 8 bits, trained as they are rounded",
@@ -183,7 +192,8 @@ def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
     | the graph has | recipes |
     | --- | --- |
     | LSTM, GRU or RNN | 8-bit weights; half of the hidden units; both |
-    | convolutions | 8 bits, calibrated; half of the channels; both. Dynamic quantization is slower there |
+    | convolutions | 8 bits, calibrated, in all layers, all but one, and three quarters; half of the channels, also in 8
+      bits. Dynamic quantization is slower there |
     | a Softmax or Attention inside | 8-bit weights; SmoothQuant; half the width |
     | linear layers alone | 8-bit weights and 8 bits, calibrated; half precision; two narrower networks |
 
@@ -202,7 +212,8 @@ def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
     if kinds & {"LSTM", "GRU", "RNN"}:
         return _named(artifact, "int8-dynamic", "pruned-50", "pruned-50-int8-dynamic")
     if "Conv" in kinds:
-        return _named(artifact, "int8-static", "pruned-50", "pruned-50-int8")
+        mixed = ("int8-mixed", "int8-mixed-quarter")[: _layers(core) // 4]  # of few layers, a quarter is none or one
+        return _named(artifact, "int8-static", *mixed, "pruned-50", "pruned-50-int8")
     layers = core.linear_layers()
     if not layers:
         return ()

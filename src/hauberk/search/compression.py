@@ -24,7 +24,7 @@ from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
 from hauberk.evaluate.quality import rate_measurement
 from hauberk.files import read_bounded
 from hauberk.graph.operations import Operations, operations
-from hauberk.graph.passes import PASSES
+from hauberk.graph.passes import OPTIONAL, PASSES
 from hauberk.graph.verify import decisions, verify
 from hauberk.measurement import Machine, Measurement, this_machine
 from hauberk.progress import SILENT, Progress
@@ -103,7 +103,7 @@ def find_recipe(name: str) -> Callable[[OnnxArtifact], Recipe]:
         known(name)
         return lambda core: named_recipe(name, core)
     try:
-        recipe = Recipe.from_json(read_bounded(path, _MOST_BYTES), (*STEPS, *PASSES))
+        recipe = Recipe.from_json(read_bounded(path, _MOST_BYTES), (*STEPS, *PASSES, *OPTIONAL))
     except InputError as error:
         raise InputError(str(error) if str(error).startswith(name) else f"{name}: {error}") from error
     if not recipe.steps:

@@ -34,7 +34,8 @@ def write_model(path: Path, size: float) -> int:
     with path.with_suffix(".weights").open("wb") as file:
         for layer in range(layers):
             weights = random.standard_normal((WIDTH, WIDTH), dtype=np.float32) / np.float32(np.sqrt(WIDTH))
-            tensor = TensorProto(name=f"w{layer}", data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH], data_location=1)
+            tensor = TensorProto(name=f"w{layer}", data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH])
+            tensor.data_location = TensorProto.EXTERNAL
             place = {"location": path.with_suffix(".weights").name, "offset": file.tell(), "length": weights.nbytes}
             for key, value in place.items():
                 tensor.external_data.add(key=key, value=str(value))

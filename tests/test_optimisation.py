@@ -171,3 +171,25 @@ def test_several_inputs_of_several_dtypes_and_free_dimensions(tmp_path):
 def test_an_unknown_pass_is_named_with_the_known_ones():
     with pytest.raises(InputError, match="'fuse-everything' is no pass; known: default, all, clean-up"):
         choose("clean-up,fuse-everything")
+
+
+def test_a_batch_is_fixed_and_the_passes_after_it_are_verified_at_that_size(source, tmp_path):
+    data = tmp_path / "data.npz"
+    np.savez(data, x=np.random.default_rng(0).random((100, 16), dtype=np.float32))
+    target = tmp_path / "out.onnx"
+    found = run(source, target, passes=choose("clean-up", fix_batch=3), data=data)
+    assert [(each.name, each.outcome) for each in found.passes] == [("fix-batch", "kept"), ("clean-up", "kept")]
+    assert found.passes[1].verdict.compared >= 3 * 21
+    x = np.random.default_rng(1).normal(size=(3, 16)).astype("f")
+    np.testing.assert_allclose(answers(target, x), answers(source, x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+        answers(target, x[:2])
+
+
+def test_a_batch_that_is_fixed_wrongly_is_undone(source, tmp_path):
+    class FixesWrongly(type(choose("fix-batch")[0]), frozen=True, forbid_unknown_fields=True, tag="fixes-wrongly"):
+        def apply(self, artifact, context):
+            return Wrong().apply(super().apply(artifact, context), context)
+
+    found = run(source, tmp_path / "out.onnx", passes=(FixesWrongly(),))
+    assert "output 'y' went from" in found.undone[0].reason

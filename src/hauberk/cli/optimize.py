@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--passes", default="default", metavar="NAMES", help="default, all, or names separated by commas, in order"
     )
+    parser.add_argument("--fix-batch", type=int, metavar="N", help="first make the graph take exactly N records")
     parser.add_argument("--explain", action="store_true", help="time the graph after every pass that changed it")
     parser.add_argument(
         "--data",
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         found = optimise_file(
             options.model,
             options.out,
-            passes=choose(options.passes),
+            passes=choose(options.passes, options.fix_batch),
             data=options.data,
             explain=options.explain,
             seed=options.seed,

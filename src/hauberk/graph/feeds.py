@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import ml_dtypes
 import numpy as np
@@ -86,6 +86,23 @@ class Samples:
             high={name: float(array.max()) for name, array in finite.items() if array.size},
         )
 
+    def fitted(self, signature: Signature) -> Samples:
+        """The same samples for a graph that takes a fixed number of records, in calls of so many.
+
+        What does not fill a last call is left out.
+        """
+        sizes = {spec.name: spec.shape[0] if spec.shape else "" for spec in signature.inputs}
+        fixed = {size for size in sizes.values() if isinstance(size, int)}
+        if len(fixed) != 1 or any(isinstance(size, str) for size in sizes.values()):
+            return self
+        (size,) = fixed
+        calls = tuple(
+            {name: array[first : first + size] for name, array in call.items()}
+            for call in self.calls
+            for first in range(0, min(len(array) for array in call.values()) - size + 1, max(size, 1))
+        )
+        return replace(self, calls=calls)
+
     def range_of(self, name: str) -> tuple[float, float]:
         """The least and the largest value of a floating-point input; what contracts hold over."""
         return self.low.get(name, -REACH), self.high.get(name, REACH)
@@ -141,6 +158,7 @@ def trials(
         call within its family is part of the name: `random-2[5]` is row 5 of the third such call.
     """
     random = np.random.default_rng(seed)
+    samples = samples.fitted(signature)
     base = _base_sizes(signature, fits, samples, random)
     result = [Trial(f"real-{index}", 0, call) for index, call in enumerate(samples.calls)]
     result += _fewer(samples, signature)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import onnx
 
 from hauberk.artifact import Artifact, OnnxArtifact, Verdict
@@ -220,9 +221,11 @@ class GraphVerifier:
 
     Attributes:
         samples: Real inputs and the range of each. Without them, floats are taken to lie within ±100 of 0.
+        narrowed: Accept that dimensions which were free became numbers; the two are then compared at these sizes.
     """
 
     samples: Samples = field(default_factory=Samples)
+    narrowed: bool = False
 
     def __call__(self, before: Artifact, after: Artifact, contract: Contract, context: Context) -> Verdict:
         """Say whether `contract` holds between two graphs.
@@ -240,10 +243,10 @@ class GraphVerifier:
         old, new = onnx_only(before, "verification"), onnx_only(after, "verification")
         try:
             check_verifiable(parse(old.model))
-            check_signature(old.signature, new)
+            check_signature(_narrowed(old.signature, new.signature) if self.narrowed else old.signature, new)
             subject = subject_of(old)
             trials = feeds.trials(
-                old.signature,
+                new.signature,
                 _fits(subject.open("optimised")),
                 self.samples,
                 extremes=isinstance(contract, Exact),
@@ -267,6 +270,22 @@ class GraphVerifier:
                 return hunt.by_climbing(old, new, starts, self.samples, seed)
 
         return look
+
+
+def _narrowed(before: Signature, after: Signature) -> Signature:
+    """The first signature with the second one's numbers where it leaves dimensions open."""
+
+    def fixed(wanted: tuple[TensorSpec, ...], got: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        if [len(spec.shape) for spec in wanted] != [len(spec.shape) for spec in got]:
+            return wanted
+        return tuple(
+            msgspec.structs.replace(
+                old, shape=tuple(b if isinstance(a, str) else a for a, b in zip(old.shape, new.shape, strict=True))
+            )
+            for old, new in zip(wanted, got, strict=True)
+        )
+
+    return Signature(fixed(before.inputs, after.inputs), fixed(before.outputs, after.outputs))
 
 
 def refused(reason: str) -> Verdict:

@@ -10,15 +10,20 @@ import msgspec
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact, Verdict
-from hauberk.errors import HauberkError, MissingExtraError
+from hauberk.errors import HauberkError, InputError, MissingExtraError
 from hauberk.graph.feeds import Samples
 from hauberk.graph.harness import GraphVerifier, nodes
-from hauberk.graph.model import parse, signature_of
+from hauberk.graph.model import parse, record_shape, signature_of
+from hauberk.graph.passes.fix_batch import FixBatch
 from hauberk.optimisation.findings import PassResult
 from hauberk.progress import Progress
 from hauberk.recipe import Context, Step
+
+_DRAWN = 16
+"""Records that are drawn for passes that time what they do."""
 
 Applier = Callable[[Step, bytes], bytes]
 """What a pass makes of a serialised graph."""
@@ -27,10 +32,24 @@ Judge = Callable[[Step, bytes, bytes], Verdict]
 """Whether a pass kept its contract, from the graphs before and after it."""
 
 
-def context_of(seed: int) -> Context:
-    """What passes are given besides a graph that comes without records."""
-    nothing = np.zeros(0, np.float32)
-    return Context(calibration=nothing, bounds=(nothing, nothing), seed=seed)
+def context_of(seed: int, records: NDArray[np.float32] | None = None) -> Context:
+    """What passes are given besides a graph that comes as a file: records to time on, where there are some."""
+    if records is None:
+        nothing = np.zeros(0, np.float32)
+        return Context(calibration=nothing, bounds=(nothing, nothing), seed=seed)
+    return Context(calibration=records, bounds=(records.min(axis=0), records.max(axis=0)), seed=seed)
+
+
+def _records(artifact: OnnxArtifact, samples: Samples, seed: int) -> NDArray[np.float32] | None:
+    """Records of a graph with one float32 input [batch, *shape]: samples, or drawn ones; none for other graphs."""
+    try:
+        shape = record_shape(artifact.signature, "passes")
+    except InputError:
+        return None
+    (spec,) = artifact.signature.inputs
+    if samples.calls:
+        return np.concatenate([np.asarray(call[spec.name], np.float32) for call in samples.calls])
+    return np.random.default_rng(seed).normal(size=(_DRAWN, *shape)).astype(np.float32)
 
 
 def apply_all(
@@ -41,7 +60,7 @@ def apply_all(
     Returns:
         What became of each pass, and the versions of the graph by the pass that made them, "original" first.
     """
-    context, verifier = context_of(seed), GraphVerifier(samples)
+    context = context_of(seed, _records(artifact, samples, seed))
 
     def of(model: bytes) -> OnnxArtifact:
         return replace(artifact, model=model, signature=signature_of(parse(model)))
@@ -51,6 +70,7 @@ def apply_all(
         return after.model if isinstance(after, OnnxArtifact) else model
 
     def judged(step: Step, before: bytes, after: bytes) -> Verdict:
+        verifier = GraphVerifier(samples, narrowed=isinstance(step, FixBatch))
         return verifier(of(before), of(after), step.contract, context)
 
     results, versions = run_passes(artifact.model, passes, applied, judged, progress)

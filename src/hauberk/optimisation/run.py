@@ -24,7 +24,7 @@ from hauberk.graph import feeds
 from hauberk.graph.check import check_model
 from hauberk.graph.feeds import Samples
 from hauberk.graph.model import signature_of
-from hauberk.graph.passes import PASSES
+from hauberk.graph.passes import OPTIONAL, PASSES, FixBatch
 from hauberk.graph.passes.onnx_runtime_offline import OnnxRuntimeOffline
 from hauberk.graph.passes.onnxsim import Onnxsim
 from hauberk.graph.passes.onnxslim import Onnxslim
@@ -45,28 +45,36 @@ OTHERS: tuple[type[Step], ...] = (Onnxslim, Onnxsim, OnnxRuntimeOffline)
 
 OLDEST_OPSET = 13
 BATCH = 256
+_LARGEST_BATCH = 1 << 20
 _LARGEST_SAMPLES = 1 << 30
 
 
-def choose(names: str) -> tuple[Step, ...]:
+def choose(names: str, fix_batch: int | None = None) -> tuple[Step, ...]:
     """Passes by their names, with their default parameters.
 
     Args:
-        names: `default`, `all`, or names separated by commas, in the order in which to apply them.
+        names: `default`, `all` (those and every other one but `fix-batch`, which takes something from the graph), or
+            names separated by commas, in the order in which to apply them.
+        fix_batch: Fix the batch at so many records before anything else.
 
     Raises:
-        InputError: No such pass.
+        InputError: No such pass, or no such batch.
     """
-    known = {str(kind.__struct_config__.tag): kind for kind in (*PASSES, *OTHERS)}
+    known = {str(kind.__struct_config__.tag): kind for kind in (*PASSES, *OPTIONAL, *OTHERS)}
+    first: tuple[Step, ...] = ()
+    if fix_batch is not None:
+        if not 1 <= fix_batch <= _LARGEST_BATCH:
+            raise InputError(f"--fix-batch: {fix_batch} is no batch; give 1 to {_LARGEST_BATCH}")
+        first = (FixBatch(batch=fix_batch),)
     if names == "default":
-        return tuple(kind() for kind in PASSES)
+        return (*first, *(kind() for kind in PASSES))
     if names == "all":
-        return tuple(kind() for kind in known.values())
+        return (*first, *(kind() for kind in known.values() if kind is not FixBatch))
     asked = [name.strip() for name in names.split(",")]
     for name in asked:
         if name not in known:
             raise InputError(f"--passes: {name!r} is no pass; known: default, all, {', '.join(known)}")
-    return tuple(known[name]() for name in asked)
+    return (*first, *(known[name]() for name in asked))
 
 
 def optimise_file(
@@ -184,16 +192,20 @@ def _latency(
         return True
 
     signature = versions[first].signature
-    one = feeds.call(signature, fits, samples, records=1, seed=seed) or _any_call(signature, fits, samples, seed)
+    taken = {spec.shape[0] for spec in list(versions.values())[-1].signature.inputs if spec.shape}
+    fixed = next((size for size in taken if isinstance(size, int)), None)
+    one = feeds.call(signature, fits, samples, records=fixed or 1, seed=seed)
+    if one is None:
+        one = _any_call(signature, fits, samples, seed)
     if one is None:
         return None
-    many = feeds.call(signature, fits, samples, records=BATCH, seed=seed)
+    many = None if fixed else feeds.call(signature, fits, samples, records=BATCH, seed=seed)
     runners = {name: _runner(session, one, many) for name, session in sessions.items()}
     return measure_latency(
         runners,
         baseline=first,
         again=_runner(Session(versions[first].model, options), one, many),
-        batch=1 if many is None else BATCH,
+        batch=(fixed or 1) if many is None else BATCH,
         seconds=seconds * len(versions),
         seed=seed,
         progress=progress,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from hauberk.compress import CATALOGUE, STEPS, QuantizeStatic, default_recipes, named_recipe, narrower
+from hauberk.compress import CATALOGUE, STEPS, QuantizeStatic, default_recipes, named_recipe, narrower, recipes
 from hauberk.errors import InputError
 from hauberk.graph.passes import PASSES
 from hauberk.recipe import Recipe
@@ -94,13 +94,25 @@ def test_the_kind_of_network_decides(operator, names, as_core):
         helper.make_node("MatMul", ["hidden", "weight"], ["logits"]),
     ]
     core = as_core(nodes, {"weight": np.ones((20, 2), np.float32)})
-    assert [recipe.name for recipe in default_recipes(core)] == names
+    assert own(default_recipes(core)) == names
+
+
+def own(recipes: tuple[Recipe, ...]) -> list[str]:
+    """Names without the quantizers of others, which are tried where they are installed."""
+    return [recipe.name for recipe in recipes if recipe.name != "int8-nncf"]
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_others_quantizers_are_tried_where_they_are_installed(installed, as_core, monkeypatch):
+    monkeypatch.setattr(recipes, "find_spec", lambda name: object() if installed else None)
+    core = as_core([helper.make_node("Conv", ["features"], ["logits"])], {})
+    assert ("int8-nncf" in [recipe.name for recipe in default_recipes(core)]) is installed
 
 
 @pytest.mark.parametrize(("convolutions", "mixed"), [(2, 0), (4, 1), (8, 2)])
 def test_a_deep_network_of_convolutions_is_tried_in_mixed_precision(convolutions, mixed, as_core):
     nodes = [helper.make_node("Conv", [f"x{layer}"], [f"x{layer + 1}"]) for layer in range(convolutions)]
-    names = [recipe.name for recipe in default_recipes(as_core(nodes, {}))]
+    names = own(default_recipes(as_core(nodes, {})))
     assert names == ["int8-static", *["int8-mixed", "int8-mixed-quarter"][:mixed], "pruned-50", "pruned-50-int8"]
 
 
@@ -112,7 +124,7 @@ def test_every_recipe_of_the_catalogue_is_json(name, core):
     assert Recipe.from_json(recipe.to_json(), (*STEPS, *PASSES)) == recipe
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in FOR_OTHERS])
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in (*FOR_OTHERS, "int8-nncf")])
 def test_every_recipe_of_the_catalogue_makes_a_graph_that_answers(name, mlp, context, answers):
     """Untrained, as a search times it."""
     core = mlp(20, 64, 32, 2)

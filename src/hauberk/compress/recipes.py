@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from hauberk.artifact import Artifact
@@ -15,13 +16,14 @@ from hauberk.compress.cluster import Codebook
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.distill import Distill, Itself, Network, Pruned, Robust, Scaled
 from hauberk.compress.factorise import Factorise
-from hauberk.compress.precision import HalfPrecision
+from hauberk.compress.precision import BrainPrecision, HalfPrecision
 from hauberk.compress.prune import PruneStructured, PruneUnstructured
 from hauberk.compress.quantize import (
     EqualiseLayers,
     QuantizeAware,
     QuantizeDynamic,
     QuantizeMixed,
+    QuantizeNncf,
     QuantizeStatic,
     QuantizeWeights,
     SmoothActivations,
@@ -94,6 +96,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             "weights in 4 bits and activations in 8, trained as they are rounded, computed with in 8 bits",
             _always(QuantizeAware(weight_bits=4)),
         ),
+        "int8-nncf": Entry(
+            "weights and activations in 8 bits as NNCF chooses them (extra 'nncf')",
+            _always(QuantizeNncf()),
+        ),
         "int4": Entry(
             "weights of large linear layers in 4 bits, activations in float32",
             _always(QuantizeWeights()),
@@ -139,6 +145,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "distilled-pruned": Entry(
             "a copy with half of its units that learned the detector's answers",
             _always(Distill(student=Pruned(amount=0.5))),
+        ),
+        "bfloat16": Entry(
+            "weights kept in bfloat16, half the file",
+            _always(BrainPrecision()),
         ),
         "distilled-half": Entry(
             "a network of the same kind and half its width that learned the detector's answers",
@@ -197,7 +207,8 @@ def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
     | a Softmax or Attention inside | 8-bit weights; SmoothQuant; half the width |
     | linear layers alone | 8-bit weights and 8 bits, calibrated; half precision; two narrower networks |
 
-    A graph that is already quantized, or has nothing to compress, gets none.
+    With the extra `nncf`, its quantizer is tried beside ours on convolutions and Transformers. A graph that is already
+    quantized, or has nothing to compress, gets none.
 
     Args:
         artifact: The core, as a graph.
@@ -213,15 +224,20 @@ def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
         return _named(artifact, "int8-dynamic", "pruned-50", "pruned-50-int8-dynamic")
     if "Conv" in kinds:
         mixed = ("int8-mixed", "int8-mixed-quarter")[: _layers(core) // 4]  # of few layers, a quarter is none or one
-        return _named(artifact, "int8-static", *mixed, "pruned-50", "pruned-50-int8")
+        return _named(artifact, "int8-static", *_beside(), *mixed, "pruned-50", "pruned-50-int8")
     layers = core.linear_layers()
     if not layers:
         return ()
     if kinds & {"Softmax", "Attention"}:
-        return _named(artifact, "int8-dynamic", "smoothquant-int8", "distilled-half")
+        return _named(artifact, "int8-dynamic", "smoothquant-int8", *_beside(), "distilled-half")
     widths = tuple(layer.weight.shape[1] for layer in layers[:-1])
     compressed = _named(artifact, "int8-dynamic", "int8-static", "float16")
     return compressed + tuple(_distilled(student) for student in narrower(widths))
+
+
+def _beside() -> tuple[str, ...]:
+    """Quantizers of others, where they are installed."""
+    return ("int8-nncf",) if find_spec("nncf") else ()
 
 
 def _named(artifact: Artifact, *names: str) -> tuple[Recipe, ...]:

@@ -37,6 +37,7 @@ def test_a_transformer_decodes_where_it_computes_in_float(networks, calibrated):
     kinds = [node.op_type for node in onnx.load_model_from_string(result.model).graph.node]
     assert kinds.count("MatMulIntegerToFloat") + kinds.count("QGemm") == 8
     assert kinds.count("MatMul") == 2
+    assert kinds.count("Add") == 2  # the residual connections; biases are added within the products
 
 
 @pytest.mark.skipif(kernels_saturate(), reason="processor without VNNI saturates")

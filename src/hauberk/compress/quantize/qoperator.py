@@ -53,12 +53,15 @@ class _Translation:
         self._quantizer = {node.input[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
         self._uses = Counter(name for node in graph.node for name in node.input)
         self._uses.update(value.name for value in graph.output)
+        self._adders = {name: node for node in graph.node if node.op_type == "Add" for name in node.input}
+        vectors = (t.name for t in graph.initializer if len(t.dims) == 1 and t.data_type == onnx.TensorProto.FLOAT)
+        self._vectors = set(vectors)
 
     def translate(self) -> None:
         nodes: list[onnx.NodeProto] = []
         replaced: set[str] = set()
         for node in self._graph.node:
-            if node.op_type == "QuantizeLinear" and node.output[0] in replaced:
+            if node.op_type in ("Add", "QuantizeLinear") and node.output[0] in replaced:
                 continue
             integer = self._integer(node)
             if integer is not None:
@@ -113,7 +116,12 @@ class _Translation:
             return _node("QGemm", [*left, *right, bias, *coded], result)
         if coded:
             return _node("QLinearMatMul", [*left, *right, *coded], result)
-        return _node("MatMulIntegerToFloat", [left[0], right[0], left[1], right[1], left[2], right[2]], result)
+        operands = [left[0], right[0], left[1], right[1], left[2], right[2]]
+        adder = self._adders.get(result) if self._uses[result] == 1 else None
+        biases = [name for name in adder.input if name in self._vectors] if adder is not None else []
+        if adder is None or not biases:
+            return _node("MatMulIntegerToFloat", operands, result)
+        return _node("MatMulIntegerToFloat", [*operands, biases[0]], adder.output[0])
 
 
 def _node(operator: str, operands: list[str], result: str, original: onnx.NodeProto | None = None) -> onnx.NodeProto:

@@ -37,8 +37,8 @@ class FuseBatchNormalization(
     4. the channels are the layer's columns: Gemm and MatMul of matrices only;
     5. into the layer behind it only where that one does not pad: what it adds is 0 after normalisation, not before.
 
-    Close, not exact. onnxscript's rule for Gemm is not used: it does not look at alpha, nor at what the bias is
-    broadcast over.
+    Close, not exact. onnxscript's rules for Conv, ConvTranspose and Gemm pass verification too; this one adds MatMul
+    and the layer behind, folds in double precision, and refuses what would overflow.
     """
 
     @property

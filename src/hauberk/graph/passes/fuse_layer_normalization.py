@@ -42,8 +42,8 @@ class FuseLayerNormalization(
     3. epsilon is one constant number; the square is `d · d` or `Pow(d, 2)`;
     4. scale and bias are constants [D]; nobody else uses the value before them.
 
-    Close, not exact. Of onnxscript's rules one takes any scale, also one that widens the value, which
-    LayerNormalization does not.
+    Close, not exact. onnxscript's rule is not used: it takes any scale, and of one that widens the value it makes a
+    graph that does not run.
     """
 
     @property

@@ -29,8 +29,8 @@ class MatMulAddToGemm(RewritePass, frozen=True, forbid_unknown_fields=True, kw_o
     2. c broadcasts over the product without widening it: a number, one for each column, or the product's own shape.
 
     ONNX Runtime does the same when it loads a graph; other passes and back ends see the Gemm only if it stands in the
-    file. onnxscript's rule is not used: it does not look at c, and a c of three dimensions or a column of several rows
-    makes a Gemm that is invalid or of another shape. Close, not exact: the sum starts from c.
+    file. onnxscript's rule is not used: it does not look at c, and of a c of three dimensions, or one that widens the
+    product, it makes a Gemm that does not run. Close, not exact: the sum starts from c.
     """
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +12,8 @@ from onnx import helper, numpy_helper
 from hauberk.compress import QuantizeStatic
 from hauberk.compress.quantize.codes import kernels_saturate
 from hauberk.errors import InputError
-from hauberk.recipe import Context
+from hauberk.graph.verify import verify
+from hauberk.recipe import Context, Recipe
 
 
 def emulate(model: bytes, features: np.ndarray) -> np.ndarray:
@@ -150,3 +153,75 @@ def test_a_channel_of_tiny_weights_keeps_its_bias(as_core, context, answers):
 def _context(calibration: np.ndarray) -> Context:
     width = calibration.shape[1]
     return Context(calibration=calibration, bounds=(np.full(width, -1, np.float32), np.ones(width, np.float32)))
+
+
+@pytest.mark.parametrize("name", ["plain", "windows", "transformer"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: x[..., :-1], "features, the model takes"),
+        (lambda x: x.reshape(len(x), -1), "not float32"),
+        (lambda x: x[:9], "9 calibration records are too few"),
+        (lambda x: x.astype(np.float64), "float64"),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 37, np.nan, x).astype(np.float32), "holds nan"),
+    ],
+    ids=["width", "rank", "few", "dtype", "nan"],
+)
+def test_calibration_that_does_not_fit_is_refused(name, spoil, message, networks, calibrated):
+    core = networks[name]()
+    context = calibrated(core)
+    with pytest.raises(InputError, match=message):
+        QuantizeStatic().apply(core, replace(context, calibration=spoil(context.calibration)))
+
+
+@pytest.mark.parametrize("calibrator", ["min-max", "percentile", "entropy", "mse"])
+def test_constant_records_are_no_obstacle_to_any_calibrator(calibrator, networks, relative_error):
+    core = networks["residual"]()
+    records = np.full((20, 1, 12, 12), 0.5, np.float32)
+    context = Context(calibration=records, bounds=(records[0], records[0]))
+    result = QuantizeStatic(calibrator=calibrator).apply(core, context)
+    assert np.isfinite(relative_error(core, result, records))
+
+
+@pytest.mark.parametrize("calibrator", ["percentile", "entropy", "mse"])
+def test_other_calibrators_stay_close(calibrator, network, calibrated, records, relative_error):
+    result = QuantizeStatic(calibrator=calibrator).apply(network, calibrated(network))
+    assert relative_error(network, result, records(network, seed=2)) < 0.1
+
+
+def test_what_cannot_be_quantized_is_left_and_said(builder, calibrated, fused):
+    """A recurrent layer between two that can be."""
+    b = builder()
+    windows = b.node("Relu", b.linear("features", 6, 16))
+    b.gemm(b.recurrent("GRU", windows, 16, 8), 8, 3, name="logits")
+    core = b.artifact((10, 6), 3)
+    step = QuantizeStatic()
+    (note,) = step.notes(core)
+    assert note.startswith("GRU ")
+    assert note.endswith("stays in float: ONNX Runtime has no integer kernel for it")
+    operators = fused(step.apply(core, calibrated(core)))
+    assert {"MatMulIntegerToFloat", "QGemm", "GRU"} <= set(operators)
+
+
+def test_only_what_cannot_be_quantized_is_refused_with_the_reason(builder, calibrated):
+    b = builder()
+    b.node("Softmax", b.recurrent("LSTM", "features", 6, 8), name="logits")
+    core = b.artifact((10, 6), 8)
+    with pytest.raises(InputError, match=r"nothing to quantize.*LSTM .* finds ranges at run time only"):
+        QuantizeStatic().apply(core, calibrated(core))
+
+
+def test_weights_that_are_computed_from_constants_are_quantized(builder, calibrated, fused):
+    b = builder()
+    weight = b.node("Concat", b.random(20, 2, fan=20), b.random(20, 1, fan=20), axis=1)
+    b.node("MatMul", "features", b.node("Identity", weight), name="logits")
+    core = b.artifact((20,), 3)
+    assert "MatMulIntegerToFloat" in fused(QuantizeStatic().apply(core, calibrated(core)))
+
+
+def test_what_is_left_is_in_the_record(networks, calibrated):
+    core = networks["transformer"]()
+    context = replace(calibrated(core), task="classification")
+    (record,) = Recipe("int8", (QuantizeStatic(),)).apply(core, context, verify).history
+    assert record.kept
+    assert sum("product of two activations" in note for note in record.notes) == 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hauberk.errors import InputError
-from hauberk.models import Autoencoder, TabularMLP
+from hauberk.models import Autoencoder
 from hauberk.recipe import LabelledFeatures
 from hauberk.train import TrainingOptions, train_autoencoder
 
@@ -85,8 +85,3 @@ def test_records_without_benign_ones_are_refused():
 def test_impossible_rates_are_refused(rate):
     with pytest.raises(InputError, match="false positive rate"):
         train_autoencoder(network(), records(50, 1), records(50, 2), OPTIONS, false_positive_rate=rate)
-
-
-def test_another_network_reconstructs_nothing():
-    with pytest.raises((InputError, AttributeError)):
-        train_autoencoder(TabularMLP(8), records(50, 1), records(50, 2), OPTIONS)

@@ -49,11 +49,13 @@ def train_autoencoder(
     if not 0 < false_positive_rate < 1:
         raise InputError(f"the false positive rate is {false_positive_rate}; a number between 0 and 1 is needed")
     ordinary, known = _benign(training, "training"), _benign(validation, "validation")
+
+    def reconstruction(_module: nn.Module, features: Tensor, _targets: Tensor, _indices: Tensor) -> Tensor:
+        return nn.functional.mse_loss(module.reconstruct(features), features)
+
     with torch.no_grad():
         module.level.zero_()
-    result = train(
-        module, ordinary, known, options, objective=_reconstruction, judge=_reconstruction, progress=progress
-    )
+    result = train(module, ordinary, known, options, objective=reconstruction, judge=reconstruction, progress=progress)
     with torch.inference_mode():
         logits = module(torch.tensor(known.features))[:, 0].numpy()
     level = np.quantile(logits, 1 - false_positive_rate, method="higher")
@@ -67,10 +69,3 @@ def _benign(records: LabelledFeatures, name: str) -> LabelledFeatures:
     if not len(rows):
         raise InputError(f"no benign record in the {name} split; an autoencoder learns from benign records")
     return LabelledFeatures(records.features[rows], records.targets[rows])
-
-
-def _reconstruction(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:  # noqa: ARG001
-    """Mean squared error of reconstruction."""
-    if not isinstance(module, Autoencoder):
-        raise InputError(f"{type(module).__name__} reconstructs nothing; train_autoencoder takes an Autoencoder")
-    return nn.functional.mse_loss(module.reconstruct(features), features)

@@ -104,18 +104,33 @@ def apply(step: Step, model: bytes, context: Context, spill: Spill) -> bytes:
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(kept)
     graph = ir.serde.deserialize_model(proto)
+    outside = [
+        value.const_value
+        for value in graph.graph.initializers.values()
+        if isinstance(value.const_value, ir.ExternalTensor)
+    ]
+    try:
+        if not _change(step, graph, context, spill):
+            return model
+        serialised: bytes = ir.serde.serialize_model(graph).SerializeToString(deterministic=True)
+        return serialised
+    finally:
+        for tensor in outside:  # a session is about to map the same file; two mappings would count twice
+            tensor.release()
+
+
+def _change(step: Step, graph: ir.Model, context: Context, spill: Spill) -> bool:
+    """Change a graph in place; say whether there was anything to do."""
     if isinstance(step, CleanUp):
         step.clean(graph)
-    elif isinstance(step, GraphPass):
-        editor = _SpillingEditor(graph, graph.opset_imports.get("", 0), context)
-        editor.spill = spill
-        if not step.change(editor):
-            return model
-        common.RemoveUnusedNodesPass()(graph)
-    else:
+        return True
+    if not isinstance(step, GraphPass):
         raise InputError(f"{step.name}: cannot take a model whose weights lie in another file")
-    serialised: bytes = ir.serde.serialize_model(graph).SerializeToString(deterministic=True)
-    return serialised
+    editor = _SpillingEditor(graph, graph.opset_imports.get("", 0), context)
+    editor.spill = spill
+    changed = step.change(editor)
+    common.RemoveUnusedNodesPass()(graph)
+    return changed
 
 
 def subject(model: bytes, names: tuple[str, ...]) -> Subject:

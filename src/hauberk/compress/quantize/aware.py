@@ -11,6 +11,7 @@ gradient that a scale gets through straight-through rounding), or follow the ran
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -50,13 +51,14 @@ from hauberk.compress.tuning import (
 )
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
-from hauberk.recipe import Context, Contract, Lossy, Step
+from hauberk.recipe import Context, Contract, LabelledFeatures, Lossy, Step
 from hauberk.train import Objective
+from hauberk.train.objective import margin
 
 WeightLevels = Literal["uniform", "k-means", "powers-of-two"]
 _SHRINKS = np.linspace(0.15, 1.0, 35)  # of the largest magnitude, tried as ends of a grid of few levels
-_FOR_EIGHT_BITS = Tuning(epochs=15, batch_size=64, learning_rate=1e-4, alpha=0.9)
-_FOR_FEWER = Tuning(epochs=30, batch_size=64, learning_rate=1e-3, alpha=0.9, patience=8)
+_FOR_EIGHT_BITS = Tuning(epochs=15, batch_size=64, learning_rate=1e-4, alpha=1.0)
+_FOR_FEWER = Tuning(epochs=30, batch_size=64, learning_rate=5e-4, alpha=1.0, patience=8)
 _INT8 = 127
 _INT32 = 2.0**30  # half of the largest code of a bias
 _SMALLEST_SCALE = np.float32(1e-30)
@@ -78,7 +80,8 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         reduced_range: At 8 bits, weights in 7 bits; see `quantize-static`.
         keep_float: Names of layers that stay in float.
         tuning: How to train; `alpha` weighs the float model's answers against the labels. By default 15 epochs at a
-            learning rate of 1e-4 for 8 bits, where little is to be won back, and 30 at 1e-3 below.
+            learning rate of 1e-4 for 8 bits, where little is to be won back, and 30 at 5e-4 below;
+            the float model alone teaches.
     """
 
     weight_bits: Literal[8, 4, 3, 2] = 8
@@ -204,7 +207,10 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
                 student.track(group, [name for name in plan.sources if plan.groups[name] == group])
 
     def _train(self, student: FakeQuantized, core: Core, context: Context) -> None:
-        """Train; put everything back where that brought the student no nearer to its teacher on validation records."""
+        """Train; put everything back where that brought the student no nearer to its teacher on validation records.
+
+        The best epoch is the one that agrees best with the teacher, not with the labels: the teacher is what is kept.
+        """
         tuning = self.tuning or (_FOR_EIGHT_BITS if self.weight_bits == 8 else _FOR_FEWER)
         training, validation = records(context, self.name)
         core.check_features(training.features, "training")
@@ -215,7 +221,7 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         loss_before = _distance(student, validation.features, held_out, context.benign)
         tune(
             student,
-            context,
+            replace(context, validation=LabelledFeatures(validation.features, _decisions(held_out, context))),
             tuning,
             step=self.name,
             objective=_objective(context, tuning, taught, self.name),
@@ -332,6 +338,14 @@ def _objective(context: Context, tuning: Tuning, taught: NDArray[np.float32], st
         return tuning.alpha * (soft + error) + (1 - tuning.alpha) * hard(logits, targets)
 
     return objective
+
+
+def _decisions(logits: NDArray[np.float32], context: Context) -> NDArray[np.int64]:
+    """What a teacher decides, as targets int64 [N]."""
+    scores = torch.from_numpy(logits)
+    if context.task == "classification":
+        return np.asarray(scores.argmax(dim=1), np.int64)
+    return np.asarray(margin(scores, context.benign) >= context.threshold, np.int64)
 
 
 def _distance(

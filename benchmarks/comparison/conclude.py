@@ -88,7 +88,7 @@ def spoken_of(result: Result) -> list[str]:
 def verdict(row: Row, result: Result) -> str:
     """What the table says of a row, in a few words."""
     if row.one is None:
-        return f"failed: {row.note}" if row.validation is None else row.note
+        return row.note if row.size else f"not made: {row.note}"
     chosen = recommended(result)
     said = [
         f"**recommended for {use}**"

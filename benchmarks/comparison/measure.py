@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from comparison.conclude import spoken_of
+from comparison.conclude import QUALITY, spoken_of
 from comparison.engines import Engine, Features
 from comparison.results import BASELINE, EAGER, OPENVINO, OPENVINO_BF16, ORT, TORCH, Fidelity, Made, Result, Row, Timing
 from hauberk.errors import HauberkError
@@ -29,7 +31,14 @@ _MOST_JUDGED = 4000
 """Records of a split that models are judged by: a share of 1 % is known to 0.3 points then."""
 
 
-_FAR_SLOWER = 1.5
+_TRIED = 5
+"""So many of our models, the fastest on ONNX Runtime by a glance, are tried on OpenVINO too."""
+_ALWAYS: dict[str, tuple[str, ...]] = {
+    "reference": (OPENVINO, OPENVINO_BF16),
+    "ours": (),
+    "peer": (OPENVINO, OPENVINO_BF16),
+}
+"""Engines that are tried on every model of a kind, besides ONNX Runtime."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +66,23 @@ def measure(
     validation = subject.context.validation
     assert validation is not None
     splits = Splits(_sample(validation), _sample(subject.test))
-    rows: dict[str, Row] = {}
-    engines: dict[str, Engine] = {}
+    field = _Field(subject.context, splits, batch)
+    _say(f"{name}: judging {len(made)} models")
     for model in made:
-        for engine in model.engines or ("–",):
-            row = Row(model.method, model.kind, engine, model.steps, note=model.note)
-            rows[row.name] = row
-            if model.file:
-                rows[row.name] = _open(row, folder / model.file, engines)
-    eager = Row(EAGER, "reference", TORCH)
-    rows[eager.name], engines[eager.name] = eager, Engine(TORCH, subject.module.module)
-    judged = _judge(rows, engines, splits, subject.context)
-    judged = _screened(judged, engines, splits.test.features, batch)
+        field.enter(model, [engine for engine in model.engines if engine in (ORT, *_ALWAYS[model.kind])], folder)
+    for model in made:
+        field.enter(model, field.engines_worth_trying(model), folder)
+    field.enter_module(subject.module.module)
+    methods = [EAGER, *(model.method for model in made)]
+    judged = sorted(field.rows.values(), key=lambda row: methods.index(row.method))
+    engines = field.engines
+    _say(f"{name}: timing {len(engines)} models")
     one, many = (_time(engines, splits.test.features, records, seconds) for records in (1, batch))
     result = Result(
         model=name,
         data=data,
         batch=batch,
-        rows=tuple(_timed(row, one, many) for row in judged.values()),
+        rows=tuple(_timed(row, one, many) for row in judged),
         noise_one=one.noise_by_metric["latency.p50"],
         noise_many=many.noise_by_metric["latency.p50"],
         rounds=(one.rounds, many.rounds),
@@ -82,6 +90,7 @@ def measure(
         load=os.getloadavg()[0],
         taken=dt.datetime.now(tz=dt.UTC).date().isoformat(),
     )
+    _say(f"{name}: timing what was chosen once more")
     return _confirmed(result, engines, splits.test.features, seconds)
 
 
@@ -98,58 +107,94 @@ def _confirmed(result: Result, engines: Mapping[str, Engine], features: Features
     return msgspec.structs.replace(result, rows=rows)
 
 
-def _open(row: Row, file: Path, engines: dict[str, Engine]) -> Row:
-    """Load a model; the row with its costs, or with the reason why it does not load."""
-    try:
-        engines[row.name] = Engine(row.engine, file)
-    except HauberkError as error:
-        return _with(row, note=_joined(row.note, f"does not load: {error}"))
+class _Field:
+    """The rows of a table as they come in, and the models that stand behind them.
+
+    Args:
+        context: Says what logits decide.
+        splits: The records that models are judged by.
+        batch: Records in a batch.
+    """
+
+    def __init__(self, context: Context, splits: Splits, batch: int) -> None:
+        self.rows: dict[str, Row] = {}
+        self.engines: dict[str, Engine] = {}
+        self._context = context
+        self._splits = splits
+        self._batch = batch
+        self._expected: list[Features] = []
+        self._glances: dict[str, tuple[float, float]] = {}
+        self._seen: dict[bytes, str] = {}
+
+    def enter(self, model: Made, engines: Sequence[str], folder: Path) -> None:
+        """Load a model, judge it, and glance at how long it takes; what goes wrong is said in its row."""
+        if not model.file:
+            row = Row(model.method, model.kind, "–", model.steps, note=model.note)
+            self.rows[row.name] = row
+        for engine in engines:
+            row = Row(model.method, model.kind, engine, model.steps, note=model.note)
+            self.rows[row.name] = self._entered(row, folder / model.file)
+
+    def enter_module(self, module: torch.nn.Module) -> None:
+        """The module as it is, in eager PyTorch."""
+        row = Row(EAGER, "reference", TORCH)
+        self.engines[row.name] = Engine(TORCH, module)
+        self.rows[row.name] = self._judged(row)
+
+    def engines_worth_trying(self, model: Made) -> list[str]:
+        """OpenVINO, for what keeps its quality on ONNX Runtime and is among the fastest there."""
+        baseline = self.rows[BASELINE]
+        assert baseline.validation is not None
+        least = baseline.validation.quality - QUALITY
+        good = [name for name in self._glances if (kept := self.rows[name].validation) and kept.quality >= least]
+        fast = {name for use in (0, 1) for name in sorted(good, key=lambda name: self._glances[name][use])[:_TRIED]}
+        untried = [engine for engine in model.engines if f"{model.method} · {engine}" not in self.rows]
+        return untried if f"{model.method} · {ORT}" in fast else []
+
+    def _entered(self, row: Row, file: Path) -> Row:
+        size, macs = _costs(file)
+        row = _with(row, size=size, macs=macs)
+        content = file.read_bytes() + row.engine.encode()
+        same = self._seen.setdefault(content, row.name)
+        if row.kind != "reference" and same != row.name:
+            return _with(row, note=_joined(row.note, f"the same file as {same}"))
+        try:
+            self.engines[row.name] = Engine(row.engine, file)
+        except HauberkError as error:
+            return _with(row, note=_joined(row.note, f"does not load: {error}"))
+        row = self._judged(row)
+        if row.engine == ORT and row.kind != "peer" and row.name in self.engines:
+            engine, features = self.engines[row.name], self._splits.test.features
+            self._glances[row.name] = (_glance(engine, features, 1), _glance(engine, features, self._batch))
+        return row
+
+    def _judged(self, row: Row) -> Row:
+        """The row with its quality; a model that cannot answer is dropped and its row says why."""
+        both = (self._splits.validation, self._splits.test)
+        try:
+            answers = [self.engines[row.name].answers(split.features) for split in both]
+        except (HauberkError, RuntimeError) as error:
+            del self.engines[row.name]
+            return _with(row, note=_joined(row.note, f"does not run: {error}"))
+        if row.name == BASELINE:
+            self._expected = answers
+        expected = self._expected or answers
+        validation, test = (
+            _fidelity(logits, reference, split.targets, self._context)
+            for logits, reference, split in zip(answers, expected, both, strict=True)
+        )
+        return _with(row, validation=validation, test=test)
+
+
+def _costs(file: Path) -> tuple[int, int | None]:
+    """Bytes and multiply-accumulate operations; `None` where they cannot be counted."""
     if file.suffix == ".xml":
-        return _with(row, size=file.stat().st_size + file.with_suffix(".bin").stat().st_size)
+        return file.stat().st_size + file.with_suffix(".bin").stat().st_size, None
     model = file.read_bytes()
     try:
-        counted: int | None = operations(model).macs
+        return len(model), operations(model).macs
     except HauberkError:
-        counted = None  # a peer's graph whose shapes cannot be told; the table shows a dash
-    return _with(row, size=len(model), macs=counted)
-
-
-def _judge(rows: Mapping[str, Row], engines: dict[str, Engine], splits: Splits, context: Context) -> dict[str, Row]:
-    """The rows with their quality; a model that cannot answer is taken out of `engines` and its row says why."""
-    baseline = engines[BASELINE]
-    expected = [baseline.answers(split.features) for split in (splits.validation, splits.test)]
-    judged = dict(rows)
-    for name in list(engines):
-        try:
-            validation, test = (
-                _fidelity(engines[name].answers(split.features), reference, split.targets, context)
-                for split, reference in zip((splits.validation, splits.test), expected, strict=True)
-            )
-        except (HauberkError, RuntimeError) as error:
-            judged[name] = _with(rows[name], note=_joined(rows[name].note, f"does not run: {error}"))
-            del engines[name]
-            continue
-        judged[name] = _with(rows[name], validation=validation, test=test)
-    return judged
-
-
-def _screened(rows: dict[str, Row], engines: dict[str, Engine], features: Features, batch: int) -> dict[str, Row]:
-    """Leave out OpenVINO where it is far slower than ONNX Runtime on the same model, for one record and for a batch.
-
-    A glance of a few calls decides, so only a factor of 1.5 counts; the row says so. It halves the models in a round.
-    """
-    glances = {name: [_glance(engine, features, records) for records in (1, batch)] for name, engine in engines.items()}
-    kept = dict(rows)
-    for name, row in rows.items():
-        rival = f"{row.method} · {ORT}"
-        if row.engine not in (OPENVINO, OPENVINO_BF16) or name not in glances or rival not in glances:
-            continue
-        ratios = [mine / theirs for mine, theirs in zip(glances[name], glances[rival], strict=True)]
-        if min(ratios) > _FAR_SLOWER:
-            said = f"not timed: at a glance {ratios[0]:.1f} and {ratios[1]:.1f} times the time of {ORT}"
-            kept[name] = _with(row, note=_joined(row.note, said))
-            del engines[name]
-    return kept
+        return len(model), None  # a peer's graph whose shapes cannot be told; the table shows a dash
 
 
 def _glance(engine: Engine, features: Features, records: int) -> float:
@@ -162,6 +207,10 @@ def _glance(engine: Engine, features: Features, records: int) -> float:
         call()
         taken.append(time.perf_counter() - started)
     return min(taken)
+
+
+def _say(what: str) -> None:
+    print(f"  {what}", file=sys.stderr, flush=True)
 
 
 def _rows(features: Features, records: int) -> Features:

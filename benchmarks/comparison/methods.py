@@ -61,8 +61,8 @@ class Workshop:
     def references(self) -> Iterator[Made]:
         """The float32 graph as the exporter leaves it, and after the default passes."""
         plain = Export().apply(self._subject.module, self._context)
-        yield self._kept("plain", PLAIN, plain.model, (ORT,))
         yield self._kept("optimised", OPTIMISED, self._subject.core.model, _EVERY_ENGINE)
+        yield self._kept("plain", PLAIN, plain.model, (ORT,))
 
     def ours(self, names: Iterable[str]) -> Iterator[Made]:
         """One model a recipe of the catalogue that applies to this detector."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,9 @@ _NOTHING = np.zeros(0, np.float32)
 _RTOL, _ATOL = 1e-3, 1e-4
 _BATCHES = (5, 1, 3)
 _SHOWN = 30
+
+_stopped: list[bool] = []
+"""Filled by the first signal; the chunk at work is finished, then the summary is printed."""
 
 Feeds = dict[str, NDArray[np.generic]]
 
@@ -226,12 +230,15 @@ def run_chunk(first: int, count: int, *, others: bool, out: Path) -> None:
             lines.flush()
 
 
-def run_all(first: int, count: int, *, others: bool) -> list[Report]:
-    """All graphs, chunk by chunk; a graph that ends its process is reported as a crash of the pass that was at work."""
+def run_all(first: int, count: int, *, others: bool, keep: Path | None) -> list[Report]:
+    """All graphs, chunk by chunk; a graph that ends its process is reported as a crash of the pass that was at work.
+
+    Interrupted, it returns what there is; `keep` takes every report as soon as its chunk is done.
+    """
     reports: list[Report] = []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "reports.jsonl")
-        while len(reports) < count:
+        while len(reports) < count and not _stopped:
             at = first + len(reports)
             size = min(CHUNK, first + count - at)
             out.write_text("")
@@ -244,6 +251,8 @@ def run_all(first: int, count: int, *, others: bool) -> list[Report]:
                 now = json.loads(out.with_suffix(".now").read_text())
                 reason = f"process left with {done.returncode}: {last}"
                 reports.append(Report(now["seed"], crashed=[(now["pass"], reason)]))
+            if keep is not None:
+                keep.write_text(json.dumps([asdict(report) for report in reports], indent=1))
             print(f"{len(reports)} of {count}", file=sys.stderr)
     return reports
 
@@ -284,10 +293,10 @@ def main() -> int:
         first, count, out = options.chunk
         run_chunk(int(first), int(count), others=options.others, out=Path(out))
         return 0
-    reports = run_all(options.seed, options.graphs, others=options.others)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _stopped.append(True))
+    reports = run_all(options.seed, options.graphs, others=options.others, keep=options.out)
     show(reports)
-    if options.out:
-        options.out.write_text(json.dumps([asdict(report) for report in reports], indent=1))
     return 1 if any(report.silent for report in reports) else 0
 
 

@@ -291,8 +291,8 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
         InputError: numpy and ml_dtypes have no such dtype.
     """
     try:
-        return np.dtype(name) if hasattr(np, name) or name == "object" else np.dtype(getattr(ml_dtypes, name))
-    except (AttributeError, TypeError) as error:
+        return np.dtype(getattr(ml_dtypes, name, name))
+    except TypeError as error:
         raise InputError(f"inputs of dtype {name} cannot be drawn") from error
 
 

@@ -61,17 +61,17 @@ def by_gradient(
     Raises:
         InputError: A graph has an operator that the twin does not know.
     """
-    models = _entrant(before), _entrant(after)
     random = np.random.default_rng(seed)
     large = int(np.prod(starts.shape[1:])) >= _LARGE
     few, steps = (2, _FEW_STEPS) if large else (_STARTS, _STEPS)
     begin = torch.from_numpy(np.ascontiguousarray(starts[random.permutation(len(starts))[:few]]))
     low, high = (torch.from_numpy(np.array(bound, np.float32)) for bound in bounds)
     with _as_refusal():
+        models = _entrant(before), _entrant(after)
         return np.concatenate(
             [
                 _ascend(objective, begin, low, high, steps)
-                for objective in _objectives(*models, random, inside=2 if large else _MOST_INSIDE)
+                for objective in _objectives(*models, random, inside=1 if large else _MOST_INSIDE)
             ]
         )
 
@@ -86,7 +86,7 @@ def _as_refusal() -> Iterator[None]:
     torch.set_num_threads(1)
     try:
         yield
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise InputError(f"hunt: the twin cannot run the graph: {one_line(error)}") from error
     finally:
         torch.set_num_threads(threads)
@@ -218,12 +218,12 @@ def _by_gradient_whole(
     graphs: Sequence[OnnxArtifact], start: NDArray[np.float32], bounds: Bounds, seed: int
 ) -> list[NDArray[np.float32]]:
     """Points of one call each; the call is moved as a whole, because its rows need not be independent."""
-    models = _entrant(graphs[0]), _entrant(graphs[1])
     random = np.random.default_rng(seed)
     large = start.size >= _LARGE
     low, high = (torch.from_numpy(np.array(bound, np.float32)) for bound in bounds)
     begin = torch.from_numpy(np.ascontiguousarray(start))
     with _as_refusal():
+        models = _entrant(graphs[0]), _entrant(graphs[1])
         return [
             _ascend(objective, begin, low, high, _FEW_STEPS if large else _STEPS)
             for objective in _objectives(*models, random, inside=1 if large else _MOST_INSIDE)

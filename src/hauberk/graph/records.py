@@ -14,8 +14,8 @@ _REAL = 4096
 _COLUMNS = 128
 _RANDOM = 256
 _FEWEST = 16
-_VALUES = 1 << 24
-"""A family holds at most this many numbers (64 MiB), so that images are tried too, only fewer of them."""
+_VALUES = 1 << 22
+"""A family holds at most this many numbers (16 MiB), so that images are tried too, only fewer of them."""
 
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 _LARGEST = np.finfo(np.float32).max
@@ -42,7 +42,7 @@ def families(context: Context, shape: tuple[int, ...], *, extremes: bool) -> tup
         "real": up to 4,096 calibration records, evenly spaced; "boundary": all features low, all high, and a real
         record with one feature at its low or high end, for up to 128 features that can move; "random": 256 uniform
         within the bounds; "extreme" where asked: all features, or half of a real record's, at one extreme value. Of
-        large records (images) fewer: a family stays within 16 million numbers.
+        large records (images) fewer: a family stays within 4 million numbers.
 
     Raises:
         InputError: No calibration records, or another shape than the model takes.

@@ -39,8 +39,8 @@ _STORED = ("GRU", "RNN")
 
 CONVOLUTIONS_ARE_SLOW = (
     "convolutions are quantized dynamically because that was asked for; measured, that is no faster than float32 on"
-    " ResNet-18 and 1.6 times slower on a small residual network, and with the signed weights of the often copied recipe"
-    " 3.5 to 8 times slower; static quantization is what makes convolutions faster"
+    " ResNet-18 and 1.6 times slower on a small residual network, and 3.5 to 8 times slower with the signed weights of"
+    " the often copied recipe; static quantization is what makes convolutions faster"
 )
 
 

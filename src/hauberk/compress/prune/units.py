@@ -49,14 +49,12 @@ class Units:
     def tie(self, first: Labels, second: Labels) -> None:
         """Make one unit of each pair; arrays broadcast."""
         left, right = (side.ravel() for side in np.broadcast_arrays(self.roots(first), self.roots(second)))
-        apart = left != right
-        for pair in np.unique(np.stack([left[apart], right[apart]], axis=1), axis=0):
-            low, high = sorted(int(root) for root in self.roots(pair))
-            if low == high:
-                continue
-            self._parents[high] = low
-            if high in self._reasons:
-                self._reasons.setdefault(low, self._reasons.pop(high))
+        while (apart := left != right).any():
+            low, high = np.minimum(left, right)[apart], np.maximum(left, right)[apart]
+            np.minimum.at(self._parents, high, low)
+            for root in self._reasons.keys() & set(high.tolist()):
+                self._reasons.setdefault(int(self.roots(np.array(root))), self._reasons.pop(root))
+            left, right = self.roots(left), self.roots(right)
 
     def freeze(self, labels: Labels, reason: str) -> None:
         """Never remove these; the first reason is kept."""

@@ -83,11 +83,16 @@ def _show(found: Optimisation, output: Output, *, explain: bool) -> None:
         )
     for name, model in (("original", found.source), ("result", found.result)):
         output.text(f"{name:<9} {model.path}  {model.size} bytes, {model.nodes} nodes, sha256 {model.sha256}")
+        for file in model.weights:
+            output.text(f"          {file.path}  {file.size} bytes, sha256 {file.sha256}")
     _show_latency(found, output)
 
 
 def _show_latency(found: Optimisation, output: Output) -> None:
     """The last version against the original."""
+    if found.result.weights:
+        output.text("latency   not measured: the weights lie beside the graph; two versions need not fit into memory")
+        return
     if found.latency is None:
         output.text("latency   not measured: no inputs were found that the graph runs on; give some with --data")
         return

@@ -24,7 +24,7 @@ def accuracy(trained, part) -> float:
 def test_a_small_residual_network_reads_digits():
     """360 digits that it never saw; a linear model reads 96 % of them (scikit-learn's own example)."""
     splits = load_digits(seed=0)
-    options = TrainingOptions(epochs=10, batch_size=32, learning_rate=5e-3)
+    options = TrainingOptions(epochs=8, batch_size=32, learning_rate=5e-3)
     trained = train_image_model(splits, parameters={"widths": [8, 16, 32]}, options=options)
     assert accuracy(trained, splits.test) >= 0.97
     figure = trained.card.training.figures["accuracy"]
@@ -49,7 +49,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize(("architecture", "size"), [("residual-cnn", 16), ("resnet18", 32)])
 def test_a_folder_of_photographs_becomes_a_model_that_loads_again(folder, tmp_path, architecture, size):
     splits = load_image_folder(folder, shorter_side=size + 4)
-    options = TrainingOptions(epochs=2, batch_size=12)
+    options = TrainingOptions(epochs=1, batch_size=12)
     parameters = {"widths": [4, 8]} if architecture == "residual-cnn" else {}
     trained = train_image_model(
         splits, architecture=architecture, size=size, resize=size + 4, parameters=parameters, options=options

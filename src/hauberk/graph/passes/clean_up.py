@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -55,7 +56,7 @@ class CleanUp(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
 
     def clean(self, model: ir.Model) -> None:
         """Clean a graph in place."""
-        declared = {value.name: (value.type, value.shape) for value in model.graph.outputs}
+        declared = [(value.name, value.type, value.shape) for value in model.graph.outputs]
         common.InlinePass()(model)
         for _ in range(_ROUNDS):
             if not self._round(model):
@@ -64,8 +65,7 @@ class CleanUp(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         common.DeduplicateInitializersPass()(model)
         common.RemoveUnusedOpsetsPass()(model)
         common.NameFixPass()(model)
-        for value in model.graph.outputs:  # a node that took a repeated one's place does not take its declaration
-            value.type, value.shape = declared[value.name]
+        _keep_outputs(model.graph, declared)
 
     def _round(self, model: ir.Model) -> bool:
         """Every rewrite once; say whether any found something to do."""
@@ -79,3 +79,21 @@ class CleanUp(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
             common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         )
         return bool(others(model).modified or folded)
+
+
+def _keep_outputs(
+    graph: ir.Graph, declared: Sequence[tuple[str | None, ir.TypeProtocol | None, ir.Shape | None]]
+) -> None:
+    """Give outputs their names and declarations back.
+
+    A node that took a repeated one's place does not take its declaration; and where both were outputs, one value is
+    left under one name, so that the other output needs a node of its own.
+    """
+    for index, (name, type_, shape) in enumerate(declared):
+        value = graph.outputs[index]
+        if value.name != name:
+            node = ir.node("Identity", [value], name=name)
+            graph.append(node)
+            value = graph.outputs[index] = node.outputs[0]
+            value.name = name
+        value.type, value.shape = type_, shape

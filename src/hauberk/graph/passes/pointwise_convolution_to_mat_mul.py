@@ -31,7 +31,7 @@ class PointwiseConvolutionToMatMul(
     def rewrite(self, node: ir.Node, editor: Editor) -> Replacement | Refusal | None:
         """Replace one convolution."""
         layer = read_layer(node, "Conv")
-        rank = rank_of(node.inputs[0])
+        rank = rank_of(layer.input) if layer is not None else None
         if layer is None or rank is None or any(size != 1 for size in layer.weight.shape[2:]):
             return None
         if layer.group != 1 or layer.padded or any(stride != 1 for stride in node.attributes.get_ints("strides", [1])):

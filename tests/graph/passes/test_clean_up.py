@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from onnx import parser
 
+from hauberk.artifact import OnnxArtifact
 from hauberk.errors import InputError
-from hauberk.graph.model import parse
+from hauberk.graph.harness import GraphVerifier
+from hauberk.graph.model import parse, signature_of
 from hauberk.graph.passes import CleanUp, optimise
 from hauberk.graph.verify import verify
-from hauberk.recipe import Recipe
+from hauberk.recipe import Context, Recipe
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20, "local" : 1]> g (float[batch,2] features) => (float[batch,2] logits)'
 WEIGHTS = "<float[2,2] w = {1, 2, 3, 4}, float[2] b = {1, 1}, float s = {2}>"
@@ -84,6 +88,19 @@ def test_the_recipe_of_the_baseline_holds_on_a_detector(core, context_of, operat
 def test_a_module_is_refused(detector, context_of):
     with pytest.raises(InputError, match="clean-up: works on an ONNX graph"):
         CleanUp().apply(detector, context_of(119))
+
+
+def test_two_outputs_that_are_the_same_stay_two():
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,2] x) => (float[batch,2] y, float[batch,2] z)'
+        " { a = Exp(x) y = Relu(a) z = Relu(a) }"
+    )
+    model = parser.parse_model(text).SerializeToString()
+    before = OnnxArtifact(model, signature_of(parse(model)), "0" * 64)
+    nothing = np.zeros(0, np.float32)
+    result = Recipe("r", (CleanUp(),)).apply(before, Context(nothing, (nothing, nothing)), GraphVerifier())
+    assert result.history[0].kept, result.history[0].verdict.reason
+    assert [node.op_type for node in parse(result.model).graph.node] == ["Exp", "Relu", "Identity"]
 
 
 def test_an_output_that_is_computed_twice_keeps_its_declaration(graph_artifact, context_of, operators):

@@ -3,7 +3,7 @@
 The file halves. Weights are widened by a Cast that ONNX Runtime folds away when it loads the graph, so the running
 model is the float32 model with rounded weights: same kernels, same speed, no activation that could overflow. Computing
 in float16 throughout gains nothing on processors without such kernels: ONNX Runtime then widens every operand by
-itself and loses its fusions (docs/reference/compression.md has the figures).
+itself and loses its fusions (docs/reference/quantization.md has the figures).
 
 bfloat16 keeps float32's range in 8 significant bits. ONNX Runtime has no processor kernels that compute in it; OpenVINO
 does, and rounds weights and activations to it by itself where the processor can, so that the stored form loses nothing

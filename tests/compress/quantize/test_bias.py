@@ -8,7 +8,7 @@ import pytest
 
 from hauberk.compress import QuantizeStatic
 from hauberk.compress.core import read_core
-from hauberk.compress.quantize.bias import correct_biases, mean_result
+from hauberk.compress.quantize.bias import correct_biases, mean_inputs, mean_result
 from hauberk.compress.quantize.codes import along, encode_weight
 from hauberk.compress.quantize.layers import Constants
 from hauberk.compress.quantize.plan import plan
@@ -30,7 +30,7 @@ def test_the_mean_of_every_layer_is_restored(name, networks, calibrated, records
     first = chosen.layers[0]
     taker = first.name if first.bias else next(n.output[0] for n in hands.model.graph.node if first.name in n.input)
     before = mean_of(hands.model, taker, features)
-    correct_biases(hands.model, chosen, weights, features)
+    correct_biases(hands.model, chosen, weights, mean_inputs(hands.model, chosen, features))
     round_weights(hands.model, first, weights[first.name])
     after = mean_of(hands.model, taker, features)
     np.testing.assert_allclose(after, before, atol=1e-4)
@@ -74,7 +74,8 @@ def test_correction_brings_logits_closer_where_few_levels_are_left(networks, cal
         codes = codes_of(chosen, activation_ranges(hands, calibrated(core), chosen.sources))
         weights = weight_codes(hands.model, chosen, codes, levels=LEVELS)
         if corrected:
-            correct_biases(hands.model, chosen, weights, calibrated(core).calibration)
+            means = mean_inputs(hands.model, chosen, calibrated(core).calibration)
+            correct_biases(hands.model, chosen, weights, means)
         for layer in chosen.layers:
             round_weights(hands.model, layer, weights[layer.name])
         errors.append(relative_error(core, hands.finished(hands.model), features))

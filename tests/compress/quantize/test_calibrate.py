@@ -93,7 +93,7 @@ def divergence(values: np.ndarray, threshold: float, levels: int, largest: float
 
 def test_entropy_finds_a_threshold_that_no_other_beats():
     """One-sided values, of which every candidate's divergence is computed a second time."""
-    values = np.abs(np.random.default_rng(1).standard_t(3, size=50_000)) + 1e-3
+    values = np.abs(np.random.default_rng(1).standard_t(3, size=250_000)) + 1e-3
     low, high = choose(histogram(values), "entropy")
     largest = values.max()
     assert low == pytest.approx(values.min())
@@ -107,6 +107,12 @@ def test_entropy_cuts_both_sides_at_one_magnitude(values):
     low, high = choose(histogram(values), "entropy")
     assert -low == pytest.approx(high)
     assert high < 15
+
+
+def test_entropy_of_few_values_is_min_max():
+    """Chance is no information: what lies in a bin of three values says little."""
+    few = np.random.default_rng(2).normal(size=6_000)
+    assert choose(histogram(few), "entropy") == pytest.approx((few.min(), few.max()))
 
 
 @pytest.mark.parametrize("calibrator", ["min-max", "percentile", "entropy", "mse"])

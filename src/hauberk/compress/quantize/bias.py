@@ -26,8 +26,19 @@ from hauberk.compress.quantize.qdq import WeightCode
 from hauberk.graph.model import run, session
 
 
+def mean_inputs(model: onnx.ModelProto, plan: Plan, records: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """E[x] of every layer of a plan that has a bias, by the name of the tensor.
+
+    Args:
+        model: The prepared graph, in float.
+        plan: Its layers.
+        records: Calibration records, float32 [N, *shape].
+    """
+    return observe_means(model, {layer.data for layer in plan.layers if _bias_of(model.graph, layer)}, records)
+
+
 def correct_biases(
-    model: onnx.ModelProto, plan: Plan, weights: Mapping[str, WeightCode], records: NDArray[np.float32]
+    model: onnx.ModelProto, plan: Plan, weights: Mapping[str, WeightCode], means: Mapping[str, NDArray[np.float32]]
 ) -> None:
     """Change the float biases of a prepared graph, in place; where a layer has none, nothing is corrected.
 
@@ -35,10 +46,9 @@ def correct_biases(
         model: The prepared graph, still in float.
         plan: Its layers.
         weights: How their weights are going to be coded.
-        records: Calibration records, float32 [N, *shape].
+        means: Of the tensors that enter the layers (`mean_inputs`).
     """
     layers = [layer for layer in plan.layers if _bias_of(model.graph, layer)]
-    means = observe_means(model, {layer.data for layer in layers}, records)
     nodes = {node.output[0]: node for node in model.graph.node}
     constants = Constants(model.graph)
     for number, layer in enumerate(layers):

@@ -7,7 +7,7 @@ frequent ones their resolution.
 
 - percentile: the ends leave `1 - percentile / 100` of all values outside, on either side.
 - entropy: the threshold on |x| that loses least information, by the divergence of Kullback and Leibler between the
-  values and their quantized form (Migacz 2017, "8-bit inference with TensorRT").
+  values and their quantized form (Migacz 2017, "8-bit inference with TensorRT"). With few values, bins are merged.
 - mse: the ends that give the least mean squared error of rounding and clipping together (Banner et al. 2019, "Post
   training 4-bit quantization of convolutional networks for rapid-deployment", arXiv:1810.05723, searched instead of
   derived).
@@ -33,6 +33,7 @@ BINS = 2048
 _LARGEST_CHUNK = 8192
 _CHUNK_BYTES = 1 << 27  # of watched activations in one run
 _THRESHOLDS = 240  # candidates of the entropy calibrator
+_VALUES_A_BIN = 100  # on average, for the entropy calibrator to tell bins apart
 _FLOOR = 1e-4  # least probability of a bin in Q; without one a single clipped value would rule a threshold out
 _SHRINKS = np.linspace(0.02, 1.0, 99)
 
@@ -174,9 +175,12 @@ def _entropy(histogram: Histogram) -> tuple[float, float]:
     one_sided = histogram.low >= 0 or histogram.high <= 0
     levels = 256 if one_sided else 128
     largest = max(abs(histogram.low), abs(histogram.high))
-    counts, edges = np.histogram(np.abs(histogram.centres), BINS, (0.0, largest), weights=histogram.counts)
+    # The chance in a bin of few values looks like information that coarser codes would lose.
+    filled = histogram.counts.sum() / _VALUES_A_BIN
+    bins = next((size for size in (BINS, BINS // 2, BINS // 4, BINS // 8) if size <= filled), levels)
+    counts, edges = np.histogram(np.abs(histogram.centres), bins, (0.0, largest), weights=histogram.counts)
     counts[0] = 0  # zero is coded exactly whatever the range: counting it would hide all else behind a Relu
-    widths = np.unique(np.linspace(levels, BINS, _THRESHOLDS).astype(int))
+    widths = np.unique(np.linspace(min(levels, bins), bins, _THRESHOLDS).astype(int))
     divergences = [_divergence(counts, int(width), levels) for width in widths]
     threshold = float(edges[widths[int(np.argmin(divergences))]])
     return max(histogram.low, -threshold), min(histogram.high, threshold)

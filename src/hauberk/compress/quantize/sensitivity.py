@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import read_core
+from hauberk.compress.quantize.bias import mean_inputs
 from hauberk.compress.quantize.layers import Layer, with_constant_weights
 from hauberk.compress.quantize.plan import plan
 from hauberk.compress.quantize.static import QuantizeStatic, activation_ranges, codes_of, prepared_plan, quantized
@@ -151,6 +152,8 @@ class _Bench:
         chosen = prepared_plan(self._core, quantization.keep_float)
         self._ranges: dict[str, tuple[float, float]] = {}
         self._observe(chosen.activations)
+        records = self._core.calibration(context)
+        self._means = mean_inputs(self._core.model, chosen, records) if quantization.bias_correction else {}
         self.layers: tuple[Layer, ...] = chosen.layers
         self.names = frozenset(layer.name for layer in chosen.layers)
         self.float_core = self._core.finished(self._core.model)
@@ -171,7 +174,7 @@ class _Bench:
         chosen = plan(self._core.model, keep_float={*self._quantization.keep_float, *keep_float})
         self._observe(chosen.sources)
         codes = codes_of(chosen, self._ranges, signed=self._quantization.signed)
-        return quantized(self._core, chosen, codes, self._quantization, self._context)
+        return quantized(self._core, chosen, codes, self._quantization, self._means)
 
     def loss(self, after: OnnxArtifact) -> tuple[float, float]:
         """Relative error of its logits, and the share of records with the same largest logit (sign of a single one)."""

@@ -11,10 +11,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
-from hauberk.compress.quantize.bias import correct_biases
+from hauberk.compress.quantize.bias import correct_biases, mean_inputs
 from hauberk.compress.quantize.calibrate import Calibrator, observe_ranges
 from hauberk.compress.quantize.codes import Affine, affine, largest_code
 from hauberk.compress.quantize.layers import prepare, require_finite, with_constant_weights
@@ -46,7 +47,7 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
     signed: bool = False
     reduced_range: bool | Literal["auto"] = "auto"
     form: Literal["qdq", "qoperator"] = "qdq"
-    bias_correction: bool = False
+    bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
 
     CONTRACT: ClassVar[Lossy] = Lossy(agreement=0.98, rms=0.1)
@@ -70,19 +71,32 @@ class QuantizeStatic(Step, frozen=True, kw_only=True, tag="quantize-static"):
         core = read_core(with_constant_weights(artifact), self.name)
         chosen = prepared_plan(core, self.keep_float)
         codes = activation_codes(core, context, chosen, self.calibrator, self.percentile, signed=self.signed)
-        return quantized(core, chosen, codes, self, context)
+        means = mean_inputs(core.model, chosen, core.calibration(context)) if self.bias_correction else {}
+        return quantized(core, chosen, codes, self, means)
 
 
 def quantized(
-    core: Core, chosen: Plan, codes: Mapping[str, Affine], quantization: QuantizeStatic, context: Context
+    core: Core,
+    chosen: Plan,
+    codes: Mapping[str, Affine],
+    quantization: QuantizeStatic,
+    means: Mapping[str, NDArray[np.float32]],
 ) -> OnnxArtifact:
-    """The core as a plan, codes of its activations and the parameters of the step say; the core is left alone."""
+    """The core as a plan, codes of its activations and the parameters of the step say; the core is left alone.
+
+    Args:
+        core: Prepared (`prepared_plan`).
+        chosen: What is coded.
+        codes: Of the activations.
+        quantization: The step.
+        means: Of the inputs of its layers, for bias correction; may be empty without it.
+    """
     model = onnx.ModelProto()
     model.CopyFrom(core.model)
     levels = largest_code(quantization.reduced_range)
     weights = weight_codes(model, chosen, codes, levels=levels, per_channel=quantization.per_channel)
     if quantization.bias_correction:
-        correct_biases(model, chosen, weights, core.calibration(context))
+        correct_biases(model, chosen, weights, means)
     operators = quantization.form == "qoperator"
     written = write(model, chosen, codes, weights, leave_out_activations=operators)
     return core.finished(to_qoperator(written) if operators else written)

@@ -45,7 +45,8 @@ def test_an_initializer_that_is_an_input_is_no_constant(graph_artifact, context_
 
 def test_a_value_that_a_nested_graph_uses_counts_as_used(graph_artifact, context_of, operators):
     text = f"""<ir_version: 10, opset_import: ["" : 20]>
-        g (float[batch,4] features, bool flag) => (float[batch,2] logits) <{W}, float s = {{2}}> {{ i = Mul(features, s) m = MatMul(i, w) n = If(flag) <
+        g (float[batch,4] features, bool flag) => (float[batch,2] logits) <{W}, float s = {{2}}>
+        {{ i = Mul(features, s) m = MatMul(i, w) n = If(flag) <
             then_branch = t () => (float[batch,4] p) {{ p = Neg(i) }},
             else_branch = e () => (float[batch,4] q) {{ q = Identity(i) }}>
         r = ReduceSum<keepdims = 1>(n) logits = Add(m, r) }}"""

@@ -74,38 +74,6 @@ OPTIONAL: tuple[type[Step], ...] = (FuseAttention, GemmToMatMul, PointwiseConvol
 the graph takes."""
 
 __all__ = [
-    "PASSES",
-    "CancelRepeats",
-    "CleanUp",
-    "DropZeroTerms",
-    "EliminateNoOps",
-    "FoldAffineIntoNext",
-    "FoldAffineIntoPrevious",
-    "FuseBatchNormalization",
-    "FuseGelu",
-    "FuseLayerNormalization",
-    "FuseLinear",
-    "FusePad",
-    "HoistMeans",
-    "HoistSelections",
-    "MatMulAddToGemm",
-    "MergeCasts",
-    "MergeReshapes",
-    "MergeTransposes",
-    "OneHotToGather",
-    "Optimisation",
-    "PushTransposes",
-    "RemoveDeadCode",
-    "ReplaceDivision",
-    "ReplacePower",
-    "ShareInitializers",
-    "ShareSubexpressions",
-    "StripMetadata",
-    "optimise",
-]
-
-
-__all__ = [
     "OPTIONAL",
     "PASSES",
     "CancelRepeats",
@@ -130,7 +98,7 @@ __all__ = [
     "MergeReshapes",
     "MergeTransposes",
     "OneHotToGather",
-    "Optimisation",
+    "PassRecipe",
     "PointwiseConvolutionToMatMul",
     "PushTransposes",
     "RemoveDeadCode",
@@ -143,7 +111,7 @@ __all__ = [
 ]
 
 
-class Optimisation(Recipe, frozen=True):
+class PassRecipe(Recipe, frozen=True):
     """A recipe of passes, whose history tells of those that changed something or were undone, and of no others."""
 
     def apply(self, artifact: Artifact, context: Context, verify: Verifier) -> Artifact:
@@ -156,4 +124,4 @@ class Optimisation(Recipe, frozen=True):
 
 def optimise() -> Recipe:
     """The recipe of the baseline: the float32 graph after every default pass."""
-    return Optimisation("float32", tuple(kind() for kind in PASSES))
+    return PassRecipe("float32", tuple(kind() for kind in PASSES))

@@ -8,119 +8,19 @@ transpositions, layers with a scale behind them, initializers that are equal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 20
-IR_VERSION = 10
-_FLOAT, _INT, _BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+from random_growth import FLOAT, INT, Growth, Shape, Value
 
 _UNARY = (
     "Abs", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "Identity", "LeakyRelu", "Neg",
     "Reciprocal", "Relu", "Relu", "Round", "Sigmoid", "Sign", "Softplus", "Sqrt", "Tanh",
 )  # fmt: skip
 _REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
-_NEUTRAL = (0.0, 1.0, -1.0, 0.5, 2.0, 0.1)
-
-Shape = tuple[int | str, ...]
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor of the graph: its name, element type and shape; a free dimension is a name."""
-
-    name: str
-    kind: int
-    shape: Shape
-
-
-@dataclass
-class Growth:
-    """A graph that grows.
-
-    Attributes:
-        random: Decides everything.
-        values: What nodes may take.
-    """
-
-    random: np.random.Generator
-    values: list[Value] = field(default_factory=list)
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: list[onnx.TensorProto] = field(default_factory=list)
-    inputs: list[Value] = field(default_factory=list)
-
-    def one_of(self, kind: int = _FLOAT, rank: int | None = None) -> Value | None:
-        """A value of that type and rank, the newer the likelier."""
-        fitting = [value for value in self.values if value.kind == kind and rank in (None, len(value.shape))]
-        if not fitting:
-            return None
-        return fitting[-1 - min(int(self.random.exponential(1.5)), len(fitting) - 1)]
-
-    def constant(self, array: NDArray[np.generic]) -> str:
-        """A new initializer, or now and then one more of what is there already."""
-        if self.random.random() < 0.2:
-            for tensor in self.initializers:
-                held = numpy_helper.to_array(tensor)
-                if held.shape == array.shape and held.dtype == array.dtype and held.dtype.kind == "f":
-                    if self.random.random() < 0.5:
-                        return str(tensor.name)
-                    array = held
-        name = f"c{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def floats(self, *shape: int) -> str:
-        """A float constant: random weights, or a neutral number."""
-        if self.random.random() < 0.25:
-            return self.constant(np.full(shape, self.random.choice(_NEUTRAL), np.float32))
-        return self.constant(self.random.normal(size=shape).astype(np.float32))
-
-    def whole(self, *numbers: int) -> str:
-        """An int64 vector."""
-        return self.constant(np.array(numbers, np.int64))
-
-    def add(self, operator: str, inputs: list[str], outputs: int = 1, **attributes: Any) -> list[Value]:
-        """Add a node if onnx can infer what it makes; return its outputs, or nothing."""
-        start = len(self.nodes)
-        names = [f"v{start}_{index}" for index in range(outputs)]
-        node = helper.make_node(operator, inputs, names, name=f"n{start}", **attributes)
-        made = self._inferred([*self.nodes, node], names)
-        if made is None:
-            return []
-        self.nodes.append(node)
-        self.values += made
-        return made
-
-    def _inferred(self, nodes: list[onnx.NodeProto], names: list[str]) -> list[Value] | None:
-        outputs = [helper.make_empty_tensor_value_info(name) for name in names]
-        try:
-            graph = onnx.shape_inference.infer_shapes(
-                self.model(nodes, outputs), strict_mode=True, data_prop=True
-            ).graph
-        except onnx.shape_inference.InferenceError:
-            return None
-        made = []
-        for value in graph.output:
-            tensor = value.type.tensor_type
-            if not tensor.HasField("shape"):
-                return None
-            sizes = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
-            small = np.prod([size if isinstance(size, int) else 4 for size in sizes]) <= 4096
-            if "?" in sizes or not small or len(sizes) > 5 or any(isinstance(size, int) and size < 1 for size in sizes):
-                return None
-            made.append(Value(value.name, tensor.elem_type, sizes))
-        return made
-
-    def model(self, nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """What has grown so far, as a model."""
-        inputs = [helper.make_tensor_value_info(value.name, value.kind, value.shape) for value in self.inputs]
-        graph = helper.make_graph(nodes, "random", inputs, outputs, self.initializers)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
 def random_graph(seed: int) -> onnx.ModelProto:
@@ -129,9 +29,9 @@ def random_graph(seed: int) -> onnx.ModelProto:
     growth = Growth(random)
     shapes: list[Shape] = [("batch", 8), ("batch", 6, 4), ("batch", 4, 6, 6), ("batch", 1, 4), (3, 4), ("batch", 8)]
     for index in range(int(random.choice([1, 1, 1, 2, 3]))):
-        growth.inputs.append(Value(f"x{index}", _FLOAT, shapes[random.integers(len(shapes))]))
+        growth.inputs.append(Value(f"x{index}", FLOAT, shapes[random.integers(len(shapes))]))
     if random.random() < 0.2:
-        growth.inputs.append(Value("i", _INT, ("batch",)))
+        growth.inputs.append(Value("i", INT, ("batch",)))
     growth.values += growth.inputs
     wanted = int(random.integers(3, 25))
     for _ in range(6 * wanted):
@@ -371,7 +271,7 @@ def _join(growth: Growth) -> None:
         same = [
             value
             for value in growth.values
-            if value.kind == _FLOAT
+            if value.kind == FLOAT
             and len(value.shape) == len(first.shape)
             and all(a == b for i, (a, b) in enumerate(zip(value.shape, first.shape, strict=True)) if i != axis)
         ]
@@ -416,12 +316,12 @@ def _choose(growth: Growth) -> None:
 
 def _cast(growth: Growth) -> None:
     if value := growth.one_of():
-        kinds = [_INT, TensorProto.INT32, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BOOL, TensorProto.FLOAT]
+        kinds = [INT, TensorProto.INT32, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BOOL, TensorProto.FLOAT]
         low, high = (growth.constant(np.array(end, np.float32)) for end in (-1000, 1000))
         inner = growth.add("Clip", [value.name, low, high])[0]
         for kind in growth.random.choice(kinds, int(growth.random.integers(1, 3))):
             inner = growth.add("Cast", [inner.name], to=int(kind))[0]
-        growth.add("Cast", [inner.name], to=_FLOAT)
+        growth.add("Cast", [inner.name], to=FLOAT)
 
 
 def _clip(growth: Growth) -> None:
@@ -432,7 +332,7 @@ def _clip(growth: Growth) -> None:
 
 
 def _one_hot(growth: Growth) -> None:
-    index = growth.one_of(_INT)
+    index = growth.one_of(INT)
     if index is None:
         value = growth.one_of()
         axis = None if value is None else _axis(growth, value)

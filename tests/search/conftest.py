@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
-from hauberk.artifact import OnnxArtifact, TorchArtifact
+from hauberk.artifact import TorchArtifact
 from hauberk.data import load_splits
 from hauberk.graph.export import export
 from hauberk.models import ModelCard
@@ -44,22 +46,39 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     made = train_detector(load_splits("spambase"), widths=(64, 32), options=TrainingOptions(epochs=10))
     save_detector(made, folder)
     alone = tmp_path_factory.mktemp("alone") / "model.onnx"
-    alone.write_bytes(_graph(made.module, (57,)).model)
+    signature = Signature(
+        (TensorSpec("features", "float32", ("batch", 57)),), (TensorSpec("logits", "float32", ("batch", 2)),)
+    )
+    alone.write_bytes(export(TorchArtifact(made.module, signature, "0" * 64)).model)
     return Trained(folder, alone, made.card)
 
 
-@pytest.fixture(scope="session")
-def graph() -> Callable[..., OnnxArtifact]:
-    """A module, the shape of its records, and its number of logits, to a core."""
-    return _graph
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., ModelSource]:
+    """The shape of a record and the number of logits to an ONNX file alone: a small random MLP over all of a record."""
 
+    def save(*shape: int, outputs: int = 2) -> ModelSource:
+        generator = np.random.default_rng(0)
+        first = generator.normal(size=(math.prod(shape), 32)).astype(np.float32)
+        last = generator.normal(size=(32, outputs)).astype(np.float32)
+        nodes = [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "first"], ["hidden"]),
+            helper.make_node("Relu", ["hidden"], ["active"]),
+            helper.make_node("Gemm", ["active", "last"], ["y"]),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "small",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", outputs])],
+            [numpy_helper.from_array(first, "first"), numpy_helper.from_array(last, "last")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+        return ModelSource(tmp_path / "model.onnx", None, None, None, "log-minmax")
 
-def _graph(module: torch.nn.Module, shape: tuple[int, ...], outputs: int = 2) -> OnnxArtifact:
-    signature = Signature(
-        (TensorSpec("features", "float32", ("batch", *shape)),),
-        (TensorSpec("logits", "float32", ("batch", outputs)),),
-    )
-    return export(TorchArtifact(module.eval(), signature, "0" * 64))
+    return save
 
 
 @pytest.fixture(scope="session")

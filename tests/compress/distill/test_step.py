@@ -10,9 +10,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from hauberk.compress import Distill
-from hauberk.compress.distill import Network
-from hauberk.compress.tuning import Tuning
+from hauberk.compress import Distill, PruneStructured
+from hauberk.compress.distill import GraphTeacher, Itself, Network, Pruned
+from hauberk.compress.tuning import Tuning, answers
 from hauberk.errors import InputError
 from hauberk.recipe import LabelledFeatures
 
@@ -60,3 +60,34 @@ def test_records_of_another_width_are_refused(kind, core, context):
 def test_a_student_without_units_is_refused(core, context):
     with pytest.raises(InputError, match="0 units"):
         Distill(student=student(0)).apply(core, context)
+
+
+def test_a_pruned_copy_learns_with_the_weights_that_it_keeps(core, context):
+    """Half of the hidden units of 20-16-8-2, those of the smallest weights gone, as `prune-structured` leaves them."""
+    untrained = Distill(student=Pruned(amount=0.5)).apply(core, replace(context, trained=False))
+    pruned = PruneStructured(amount=0.5, tuning=None).apply(core, context)
+    features = context.calibration
+    np.testing.assert_allclose(answers(untrained, features), answers(pruned, features), rtol=1e-5, atol=1e-6)
+    learned = Distill(student=Pruned(amount=0.5), tuning=Tuning(epochs=30, alpha=1.0, learning_rate=1e-2)).apply(
+        core, context
+    )
+    target = answers(core, features)
+    error = [np.square(answers(each, features) - target).mean() for each in (untrained, learned)]
+    assert error[1] < 0.8 * error[0]
+
+
+def test_a_graph_may_learn_itself_from_another_teacher(core, mlp, context):
+    teacher = mlp(20, 16, 8, 2, seed=9)
+    step = Distill(student=Itself(), tuning=Tuning(epochs=10, alpha=1.0, learning_rate=1e-2), agreement=0.0)
+    taught = step.apply(core, replace(context, teacher=GraphTeacher(teacher)))
+    features = context.calibration
+    alike = [
+        (answers(each, features).argmax(axis=1) == answers(teacher, features).argmax(axis=1)).mean()
+        for each in (core, taught)
+    ]
+    assert alike[1] > alike[0] + 0.1
+
+
+def test_a_copy_without_an_amount_is_refused():
+    with pytest.raises(InputError, match=r"amount is 1\.0"):
+        Pruned(amount=1.0)

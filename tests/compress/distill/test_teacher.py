@@ -10,12 +10,13 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from hauberk.compress import Distill
-from hauberk.compress.distill import Ensemble, GraphTeacher, Hints, ModuleTeacher, Network, ProbabilityTeacher
+from hauberk.compress.distill import Ensemble, GraphTeacher, Hints, Itself, ModuleTeacher, Network, ProbabilityTeacher
 from hauberk.compress.tuning import Tuning, answers
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
+from hauberk.models import TabularMLP
 
-NETWORK = Network("tabular-mlp", {"widths": [32]})
+LEARN = Distill(student=Itself(), tuning=Tuning(epochs=30, alpha=1.0, learning_rate=3e-3), agreement=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def trees(spambase) -> HistGradientBoostingClassifier:
 @pytest.fixture(scope="module")
 def untaught(spambase):
     torch.manual_seed(0)
-    return spambase.graph(torch.nn.Sequential(torch.nn.Linear(57, 2)))
+    return spambase.graph(TabularMLP(57, (32,)))
 
 
 def share_alike(one: np.ndarray, other: np.ndarray) -> float:
@@ -37,8 +38,7 @@ def share_alike(one: np.ndarray, other: np.ndarray) -> float:
 def test_a_network_learns_from_boosted_trees(trees, spambase, untaught):
     """The student never sees a label, and decides like the trees on records that neither has seen."""
     teacher = ProbabilityTeacher(trees)
-    step = Distill(student=NETWORK, tuning=Tuning(epochs=30, alpha=1.0, learning_rate=3e-3), agreement=0.0)
-    student = step.apply(untaught, replace(spambase.context, teacher=teacher))
+    student = LEARN.apply(untaught, replace(spambase.context, teacher=teacher))
     answered = answers(student, spambase.test.features)
     assert share_alike(answered, teacher.predict(spambase.test.features)) > 0.93
     assert (answered.argmax(axis=1) == spambase.test.targets).mean() > 0.9
@@ -46,8 +46,7 @@ def test_a_network_learns_from_boosted_trees(trees, spambase, untaught):
 
 def test_a_network_learns_from_an_ensemble(trees, spambase, untaught, robust_detector):
     teacher = Ensemble([ProbabilityTeacher(trees), GraphTeacher(robust_detector)])
-    step = Distill(student=NETWORK, tuning=Tuning(epochs=30, alpha=1.0, learning_rate=3e-3), agreement=0.0)
-    student = step.apply(untaught, replace(spambase.context, teacher=teacher))
+    student = LEARN.apply(untaught, replace(spambase.context, teacher=teacher))
     answered = answers(student, spambase.test.features)
     assert share_alike(answered, teacher.predict(spambase.test.features)) > 0.93
 

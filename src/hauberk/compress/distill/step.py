@@ -72,19 +72,23 @@ class Distill(Step, frozen=True, kw_only=True, tag="distill"):
             core.check_features(part.features, kind)
         shows = [show for show in (self.hints, self.attention) if show is not None]
         if not shows:
-            tune(student, context, self.tuning, step=self.name, objective=self._objective(core, context))
+            tune(student, context, self.tuning, step=self.name, objective=self.objective(core, context))
             return graph_of(student, core, context)
         teacher = _showing(core, context)
         twin = student if isinstance(student, Twin) else Twin(graph_of(student, core, context))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             taught = Shown(twin, teacher, shows, context.calibration, self.name)
-        objective = taught.objective(self._objective(core, context))
+        objective = taught.objective(self.objective(core, context))
         tune(taught, context, self.tuning, step=self.name, objective=objective)
         return graph_of(taught.finish(), core, context)
 
-    def _objective(self, core: Core, context: Context) -> Objective:
-        """What to learn of the teacher's answers."""
+    def objective(self, core: Core, context: Context) -> Objective:
+        """What the student minimises on answers: the teacher's, the labels', and under which attack.
+
+        Raises:
+            InputError: No training or validation records, or a teacher that cannot answer them.
+        """
         answered = teachers_answers(core.artifact, context, self.name)
         teacher = checked(answered, context, self.name)
         if context.task == "classification" and teacher.shape[1] != core.outputs:

@@ -148,3 +148,19 @@ def test_without_pillow_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(InputError, match=r"hauberk\[images\]"):
         load_image_folder(folder)
+
+
+def test_a_photograph_taken_sideways_is_turned(folder):
+    for file in folder.glob("*/*.png"):
+        file.unlink()
+    upright = np.zeros((8, 16, 3), np.uint8)
+    upright[:, 8:] = 255  # the right half is white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: rotate a quarter clockwise to view
+    for name in ("dirt", "clean"):
+        for number in range(30):
+            Image.fromarray(upright).save(folder / name / f"{number}.jpg", exif=exif, quality=100)
+    image = load_image_folder(folder).training.images[0]
+    assert image.shape == (16, 8, 3)
+    assert image[:7].max() < 30
+    assert image[9:].min() > 225

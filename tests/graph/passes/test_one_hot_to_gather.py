@@ -67,3 +67,21 @@ def test_a_code_of_no_category_lights_no_column(build, context_of, run, code):
     records = {"x": np.zeros((1, 2), np.float32), "codes": np.array([[code, code]])}
     np.testing.assert_array_equal(run(after, records)[0], [[0.5, -0.5]])
     np.testing.assert_array_equal(run(before, records)[0], [[0.5, -0.5]])
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ("y = MatMul(h, w)", TWO),
+        ("c = Concat<axis = 2>(x, h) y = MatMul(c, u)", [*TWO, "MatMul", "Add"]),
+        ("c = Concat<axis = 1>(h, h) y = MatMul(c, w)", ["Cast", "MatMul", "Equal", "Cast", "Concat", "MatMul"]),
+    ],
+    ids=["alone", "beside numbers", "joined along time"],
+)
+def test_windows(graph_artifact, rewritten, context_of, run, feeds, body, left):
+    head = "g (float[batch,3,2] x, int64[batch,3,2] codes) => (float[batch,a,2] y)"
+    text = f'<ir_version: 10, opset_import: ["" : 20]> {head} <{SPREAD}> {{ {COLUMNS} {body} }}'
+    before = graph_artifact(text)
+    assert rewritten(OneHotToGather(), before) == left
+    after = OneHotToGather().apply(before, context_of(2))
+    assert run(after, feeds(before, 0))[0].shape == run(before, feeds(before, 0))[0].shape

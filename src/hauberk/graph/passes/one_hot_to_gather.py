@@ -38,7 +38,7 @@ class _OneHot:
     """Columns that are 1 where a code has a certain value and 0 elsewhere.
 
     Attributes:
-        codes: Int64 or int32 [N, C].
+        codes: Int64 or int32 [..., C].
         column: For each one-hot column, which of the C codes it looks at; int64 [T].
         value: For each one-hot column, the code that lights it; int64 [T].
     """
@@ -59,11 +59,11 @@ class OneHotToGather(RewritePass, frozen=True, forbid_unknown_fields=True, kw_on
 
     Legal when:
 
-    1. the one-hot columns are `Cast(Equal(codes, constants))`, the codes int64 or int32 [N, 1] spread over the columns
-       by broadcasting, or [N, C] cast to float32 and spread by a product with a 0/1 matrix of one 1 a column (exact for
-       all codes that a column looks for, below 2**24 in magnitude), or `OneHot` of indices [N] with off and on 0 and 1;
-    2. they are the input of a Gemm or MatMul of matrices, alone or as one part of a Concat along the columns, whose
-       other users, if any, keep it;
+    1. the one-hot columns are `Cast(Equal(codes, constants))`, the codes int64 or int32 [..., 1] spread over the
+       columns by broadcasting, or [..., C] cast to float32 and spread by a product with a 0/1 matrix of one 1 a column
+       (exact for all codes that a column looks for, below 2**24 in magnitude);
+    2. they are the input of a Gemm or MatMul, alone or as one part of a Concat along the columns, whose other users, if
+       any, keep it;
     3. the weights are finite: a zero times infinity would be NaN in the product and is nothing in the look-up.
 
     Close, not exact: sums are taken in another order.
@@ -81,14 +81,15 @@ class OneHotToGather(RewritePass, frozen=True, forbid_unknown_fields=True, kw_on
             return None
         concat = producer(node.inputs[0], "Concat")
         parts = list(concat.inputs) if concat is not None else [node.inputs[0]]
-        if concat is not None and integer(concat, "axis", 1) not in (1, -1):
+        rank = rank_of(node.inputs[0])
+        if rank is None or (concat is not None and integer(concat, "axis") % rank != rank - 1):
             return None
         start = 0
         for position, part in enumerate(parts):
-            width = size_of(part, 1)
-            if width is None or rank_of(part) != 2:
+            width = size_of(part, -1)
+            if width is None or rank_of(part) != rank:
                 return None
-            found = _one_hot(part)
+            found = _one_hot(part, rank)
             if isinstance(found, Refusal):
                 return found
             if found is not None:
@@ -101,7 +102,7 @@ class OneHotToGather(RewritePass, frozen=True, forbid_unknown_fields=True, kw_on
 
 def _layer(node: ir.Node) -> Layer | None:
     """The layer, weights only; its bias may be anything and is read by `_looked_up`."""
-    if not is_operator(node, "Gemm", "MatMul") or rank_of(node.inputs[0]) != 2:
+    if not is_operator(node, "Gemm", "MatMul") or (rank_of(node.inputs[0]) or 0) < 2:
         return None
     if node.op_type == "Gemm" and node.attributes.get_float("beta", 1.0) != 1.0:
         return None
@@ -135,7 +136,7 @@ def _looked_up(
         return Replacement((result,), tuple(nodes))
     source = rest[0]
     if len(rest) > 1:
-        nodes.append(editor.node("Concat", rest, f"{old.name}_rest", attributes={"axis": 1}))
+        nodes.append(editor.node("Concat", rest, f"{old.name}_rest", attributes={"axis": -1}))
         source = nodes[-1].outputs[0]
     kept = fits(np.delete(layer.weight, rows, axis=0), layer.dtype)
     if kept is None:
@@ -143,7 +144,11 @@ def _looked_up(
     transposed = node.op_type == "Gemm" and integer(node, "transB")
     weight = editor.constant(kept.T if transposed else kept, f"{old.name}_weight")
     attributes = {"transB": 1} if transposed else {}
-    nodes.append(editor.node("Gemm", [source, weight, result], f"{old.name}_rest", like=old, attributes=attributes))
+    if rank_of(node.inputs[0]) == 2:
+        nodes.append(editor.node("Gemm", [source, weight, result], f"{old.name}_rest", like=old, attributes=attributes))
+    else:
+        nodes.append(editor.node("MatMul", [source, weight], f"{old.name}_rest", like=old))
+        nodes.append(editor.node("Add", [nodes[-1].outputs[0], result], f"{old.name}_joined", like=old))
     return Replacement((nodes[-1].outputs[0],), tuple(nodes))
 
 
@@ -183,7 +188,7 @@ def _table(found: _OneHot, weight: Doubles, bias: Doubles | None) -> _Table | Re
 def _look_up(
     codes: ir.Value, table: _Table, rows: Array, like: ir.Value, editor: Editor
 ) -> tuple[list[ir.Node], ir.Value]:
-    """Clamp, shift, gather, sum: [N, C] codes to [N, out]."""
+    """Clamp, shift, gather, sum: [..., C] codes to [..., out]."""
     dtype = codes.dtype.numpy() if codes.dtype is not None else np.dtype(np.int64)
     name = like.name or "table"
     nodes: list[ir.Node] = []
@@ -201,7 +206,8 @@ def _look_up(
     offset = editor.constant(table.offset.astype(dtype), f"{name}_offset")
     row = append("Add", [clamped, offset], "row")
     gathered = append("Gather", [editor.constant(rows, f"{name}_table"), row], "gathered", axis=0)
-    axis = editor.constant(np.array([1], dtype=np.int64), f"{name}_axis")
+    # Counted from the front: ONNX Runtime 1.31 gives an empty batch another shape where the axis is negative.
+    axis = editor.constant(np.array([(rank_of(codes) or 2) - 1], dtype=np.int64), f"{name}_axis")
     if len(table.offset) == 1:
         result = append("Squeeze", [gathered, axis], "selected")
     else:
@@ -210,8 +216,8 @@ def _look_up(
     return nodes, result
 
 
-def _one_hot(part: ir.Value | None) -> _OneHot | Refusal | None:  # noqa: PLR0911 - one return a rule
-    """Read one-hot columns [N, T]; `None` where a value is something else."""
+def _one_hot(part: ir.Value | None, rank: int) -> _OneHot | Refusal | None:  # noqa: PLR0911 - one return a rule
+    """Read one-hot columns [..., T] of that many dimensions; `None` where a value is something else."""
     node = producer(part, "Cast", "OneHot")
     if node is None:
         return None
@@ -224,25 +230,25 @@ def _one_hot(part: ir.Value | None) -> _OneHot | Refusal | None:  # noqa: PLR091
     if constant_of(first) is not None:
         first, second = second, first
     values = constant_of(second)
-    if first is None or values is None or values.ndim > 2 or values.size != values.shape[-1:][0]:
+    if first is None or values is None or values.ndim > rank or values.size != values.shape[-1:][0]:
         return None
     values = values.reshape(-1)
     if first.dtype in _INTEGERS:
-        if rank_of(first) != 2 or size_of(first, 1) != 1:
+        if rank_of(first) != rank or size_of(first, -1) != 1:
             return Refusal("the codes are not one column")
         return _OneHot(first, np.zeros(len(values), dtype=np.int64), values.astype(np.int64))
-    return _spread(first, values)
+    return _spread(first, values, rank)
 
 
-def _spread(value: ir.Value, values: Array) -> _OneHot | Refusal | None:
-    """Codes [N, C] cast to float and spread over the columns by a product with a 0/1 matrix."""
+def _spread(value: ir.Value, values: Array, rank: int) -> _OneHot | Refusal | None:
+    """Codes [..., C] cast to float and spread over the columns by a product with a 0/1 matrix."""
     product = producer(value, "MatMul")
     cast = producer(product.inputs[0], "Cast") if product is not None else None
     matrix = constant_of(product.inputs[1]) if product is not None else None
     if product is None or cast is None or matrix is None or cast.inputs[0] is None:
         return None
     codes = cast.inputs[0]
-    if codes.dtype not in _INTEGERS or integer(cast, "to") != ir.DataType.FLOAT or rank_of(codes) != 2:
+    if codes.dtype not in _INTEGERS or integer(cast, "to") != ir.DataType.FLOAT or rank_of(codes) != rank:
         return None
     if matrix.ndim != 2 or matrix.shape[1] != len(values) or not np.array_equal(matrix.sum(axis=0), matrix.max(axis=0)):
         return Refusal("the codes are not spread by a matrix of one 1 a column")

@@ -16,6 +16,7 @@ from hauberk.artifact import TorchArtifact
 from hauberk.compress.cluster import Codebook, fitted, k_means, nearest, powers_of_two
 from hauberk.errors import InputError
 from hauberk.graph.export import export
+from hauberk.graph.twin import Twin
 from hauberk.tensors import Signature, TensorSpec
 
 
@@ -84,6 +85,18 @@ def test_the_graph_computes_with_the_nearest_levels(mlp, context, answers, level
 def test_onnx_runtime_runs_the_same_kernels_as_without(mlp, context, fused):
     core = mlp(20, 64, 32, 2)
     assert fused(Codebook().apply(core, context)) == fused(core)
+
+
+def test_the_twin_of_a_codebook_graph_has_levels_to_train_and_is_written_back(mlp, context, answers):
+    result = Codebook(smallest=64).apply(mlp(20, 33, 17, 2), context)
+    twin = Twin(result)
+    with torch.no_grad():
+        found = twin(torch.from_numpy(context.calibration)).numpy()
+    np.testing.assert_allclose(found, answers(result, context.calibration), rtol=1e-4, atol=1e-5)
+    assert {"w0/codebook", "w1/codebook", "w0/scale"} <= {name for name, _ in twin.named_parameters()}
+    np.testing.assert_array_equal(
+        answers(twin.to_artifact(), context.calibration), answers(result, context.calibration)
+    )
 
 
 def test_the_file_is_at_most_a_fifth(context):

@@ -59,6 +59,7 @@ WeightLevels = Literal["uniform", "k-means", "powers-of-two"]
 _SHRINKS = np.linspace(0.15, 1.0, 35)  # of the largest magnitude, tried as ends of a grid of few levels
 _FOR_EIGHT_BITS = Tuning(epochs=15, batch_size=64, learning_rate=1e-4, alpha=1.0)
 _FOR_FEWER = Tuning(epochs=30, batch_size=64, learning_rate=5e-4, alpha=1.0, patience=8)
+_BATCH = 256
 _INT8 = 127
 _INT32 = 2.0**30  # half of the largest code of a bias
 _SMALLEST_SCALE = np.float32(1e-30)
@@ -207,9 +208,10 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
                 student.track(group, [name for name in plan.sources if plan.groups[name] == group])
 
     def _train(self, student: FakeQuantized, core: Core, context: Context) -> None:
-        """Train; put everything back where that brought the student no nearer to its teacher on validation records.
+        """Train; put everything back unless the student now agrees as well with its teacher and is nearer to it.
 
-        The best epoch is the one that agrees best with the teacher, not with the labels: the teacher is what is kept.
+        That is judged on validation records. The best epoch is the one that agrees best with the teacher, not with the
+        labels: the teacher is what is kept.
         """
         tuning = self.tuning or (_FOR_EIGHT_BITS if self.weight_bits == 8 else _FOR_FEWER)
         training, validation = records(context, self.name)
@@ -218,7 +220,7 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         # The step's own input teaches, whatever `context.teacher` is: that is what its contract compares with.
         taught, held_out = (answers(core.artifact, part.features) for part in (training, validation))
         before = {name: value.detach().clone() for name, value in student.state_dict().items()}
-        loss_before = _distance(student, validation.features, held_out, context.benign)
+        agreed, distance = _nearness(student, validation.features, held_out, context)
         tune(
             student,
             replace(context, validation=LabelledFeatures(validation.features, _decisions(held_out, context))),
@@ -226,7 +228,8 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
             step=self.name,
             objective=_objective(context, tuning, taught, self.name),
         )
-        if not _distance(student, validation.features, held_out, context.benign) < loss_before:
+        agreed_now, distance_now = _nearness(student, validation.features, held_out, context)
+        if agreed_now < agreed or not distance_now < distance:
             student.load_state_dict(before)
 
     def _packed(self, model: onnx.ModelProto, coded: tuple[str, ...]) -> onnx.ModelProto:
@@ -348,15 +351,16 @@ def _decisions(logits: NDArray[np.float32], context: Context) -> NDArray[np.int6
     return np.asarray(margin(scores, context.benign) >= context.threshold, np.int64)
 
 
-def _distance(
-    student: nn.Module, features: NDArray[np.float32], taught: NDArray[np.float32], benign: int, batch: int = 256
-) -> float:
-    """How far a student is from its teacher: divergence and relative squared error of the logits, over all records."""
+def _nearness(
+    student: nn.Module, features: NDArray[np.float32], taught: NDArray[np.float32], context: Context
+) -> tuple[float, float]:
+    """How near a student is to its teacher: share of equal decisions, and divergence plus relative squared error."""
     student.eval()
     wanted = torch.from_numpy(taught)
     with torch.no_grad():
-        logits = torch.cat([student(part) for part in torch.split(torch.from_numpy(features), batch)])
-        distance = divergence(logits, wanted, 1.0, benign)
+        logits = torch.cat([student(part) for part in torch.split(torch.from_numpy(features), _BATCH)])
+        distance = divergence(logits, wanted, 1.0, context.benign)
         if logits.shape == wanted.shape:
             distance = distance + functional.mse_loss(logits, wanted) / wanted.square().mean()
-        return float(distance)
+    equal = _decisions(logits.numpy(), context) == _decisions(taught, context)
+    return float(equal.mean()), float(distance)

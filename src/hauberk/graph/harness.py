@@ -161,7 +161,8 @@ def examine(
     if hunter is not None and not isinstance(contract, Lossy):
         level = next(_comparisons(examination, trials))[0]
         found = hunter(before.open(level), after.open(level))
-        compared, _ = _compare(before, after, level, found, examination.tally)
+        compared, answers = _compare(before, after, level, found, examination.tally)
+        examination.skipped += answers.skipped
         _excuse(examination, examination.tally, before, compared)
     return examination
 

@@ -20,6 +20,9 @@ from hauberk.graph.model import one_line, parse, run, session, spec_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_SHAPE_SIZED = 1024
+"""A constant of at most this many elements may be a shape, whose values shape inference must see."""
+
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"})
 
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "FusedConv": 1, "NhwcConv": 1, "QLinearConv": 3}
@@ -99,7 +102,7 @@ def tensor_shapes(model: onnx.ModelProto, *, batch: int) -> dict[str, tuple[int,
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+        inferred = onnx.shape_inference.infer_shapes(_light(proto), data_prop=True).graph
     except (onnx.shape_inference.InferenceError, RuntimeError) as error:
         raise InputError(f"onnx cannot infer the shapes of the graph: {one_line(error)}") from error
     shapes = dict(constants)
@@ -111,6 +114,23 @@ def tensor_shapes(model: onnx.ModelProto, *, batch: int) -> dict[str, tuple[int,
     if unknown:
         shapes.update(_run_for_shapes(proto, unknown))
     return shapes
+
+
+def _light(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large weights declared instead of held: onnx copies what it infers shapes of."""
+    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    graph = light.graph
+    graph.name = proto.graph.name
+    graph.node.extend(proto.graph.node)
+    graph.input.extend(proto.graph.input)
+    graph.output.extend(proto.graph.output)
+    declared = {value.name for value in graph.input}
+    for tensor in proto.graph.initializer:
+        if math.prod(tensor.dims) <= _SHAPE_SIZED:
+            graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
 
 
 def _fix_batch(value: onnx.ValueInfoProto, batch: int) -> None:

@@ -90,14 +90,6 @@ def test_calibration_records_that_are_not_finite_are_refused(core, context, valu
         read_core(core, "test").calibration(replace(context, calibration=records))
 
 
-def test_weights_that_are_not_finite_are_refused(as_core):
-    weight = np.ones((20, 2), np.float32)
-    weight[0, 0] = np.nan
-    artifact = as_core([helper.make_node("MatMul", ["features", "w"], ["logits"], name="head")], {"w": weight})
-    with pytest.raises(InputError, match="weights of 'head' are not finite"):
-        read_core(artifact, "test").require_linear_layers()
-
-
 def test_result_keeps_no_dead_parts(core):
     hands = read_core(core, "test")
     hands.model.graph.node.append(helper.make_node("Relu", ["features"], ["unused"]))

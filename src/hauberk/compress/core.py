@@ -36,7 +36,9 @@ _INTEGER_OPERATORS = frozenset(
         "QLinearMatMul",
         "QLinearConv",
         "QGemm",
+        "DynamicQuantizeLSTM",
         "DynamicQuantizeMatMul",
+        "MatMulNBits",
         "MatMulIntegerToFloat",
     }
 )
@@ -105,24 +107,6 @@ class Core:
             raise InputError(
                 f"{self.step}: the graph is already quantized (it has {self.quantized_by}); start from the float model"
             )
-
-    def require_linear_layers(self) -> tuple[Linear, ...]:
-        """The linear layers of a float graph that must have some.
-
-        Raises:
-            InputError: It is quantized already, there is no layer with float32 constant weights, or weights are not
-                finite.
-        """
-        self.require_float()
-        layers = self.linear_layers()
-        if not layers:
-            raise InputError(
-                f"{self.step}: nothing to quantize, the graph has no Gemm or MatMul with float32 constant weights"
-            )
-        for layer in layers:
-            if not (np.isfinite(layer.weight).all() and (layer.bias is None or np.isfinite(layer.bias).all())):
-                raise InputError(f"{self.step}: weights of {layer.node.name or layer.node.output[0]!r} are not finite")
-        return layers
 
     def calibration(self, context: Context) -> NDArray[np.float32]:
         """The calibration records, float32 [N, *shape], known to fit the core.

@@ -1,0 +1,94 @@
+"""Networks that nobody thought of: every layer runs in integers, in either form, and logits stay close."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+from hauberk.compress import EqualiseLayers, QuantizeStatic
+from hauberk.errors import InputError
+from hauberk.graph.model import run, session
+
+ONE = ("Relu", "Sigmoid", "LeakyRelu", "Tanh", "Softplus")
+POOLS = ("MaxPool", "AveragePool")
+SIZE = 8
+HEALTH = (HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much)
+
+
+def grow(draw, b) -> None:
+    """A few random operators over images [2, 8, 8], and a linear layer behind them."""
+    pool = [("features", 2, SIZE)]
+    for _ in range(draw(st.integers(2, 8))):
+        pool.append(one_more(draw, b, pool))
+    name, channels, size = pool[-1]
+    pooled = draw(st.sampled_from(("ReduceMean", "ReduceMax", "Flatten")))
+    if pooled == "Flatten":
+        b.gemm(b.node("Flatten", name), channels * size * size, 3, name="logits")
+    else:
+        b.gemm(b.node(pooled, name, b.constant(np.array([2, 3])), keepdims=0), channels, 3, name="logits")
+
+
+def one_more(draw, b, pool: list[tuple[str, int, int]]) -> tuple[str, int, int]:
+    """A node on one of the last two tensors: what it makes, with channels and size."""
+    name, channels, size = pool[draw(st.integers(-min(2, len(pool)), -1))]
+    kind = draw(st.sampled_from(("Conv", "depthwise", "Clip", "Add", "Mul", "Concat", "Transpose", *POOLS, *ONE)))
+    if kind == "Conv":
+        outputs = draw(st.integers(1, 4))
+        return b.conv(name, channels, outputs, size=draw(st.sampled_from((1, 3)))), outputs, size
+    if kind == "depthwise":
+        return b.conv(name, channels, channels, group=channels), channels, size
+    if kind == "Clip":
+        ends = (b.constant(np.array(end, np.float32)) for end in (0, draw(st.sampled_from((1, 6)))))
+        return b.node("Clip", name, *ends), channels, size
+    if kind in ("Add", "Mul", "Concat"):
+        other = draw(st.sampled_from([entry for entry in pool if entry[1:] == (channels, size)]))[0]
+        if kind == "Concat":
+            return b.node("Concat", name, other, axis=1), 2 * channels, size
+        return b.node(kind, name, other), channels, size
+    if kind in POOLS:
+        stride = 2 if size > 2 else 1
+        return b.node(kind, name, kernel_shape=[stride] * 2, strides=[stride] * 2), channels, size // stride
+    more = {"perm": [0, 1, 3, 2]} if kind == "Transpose" else {}
+    return b.node(kind, name, **more), channels, size
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=HEALTH)
+@given(data=st.data())
+def test_random_networks_are_fused_and_close(data, builder, calibrated, fused):
+    b = builder(seed=data.draw(st.integers(0, 2**16)))
+    grow(data.draw, b)
+    core = b.artifact((2, SIZE, SIZE), 3)
+    context = calibrated(core)
+    result = QuantizeStatic().apply(core, context)
+    operators = Counter(fused(result))
+    # Counted in the result: what reaches no output is gone from it.
+    layers = sum(node.op_type in ("Conv", "Gemm") for node in onnx.load_model_from_string(result.model).graph.node)
+    assert operators["QLinearConv"] + operators["QGemm"] == layers
+    before = answers(core, context.calibration)
+    for after in (result, QuantizeStatic(form="qoperator").apply(core, context)):
+        difference = answers(after, context.calibration) - before
+        assert np.sqrt(np.mean(difference**2) / np.mean(before**2)) < 0.2
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=HEALTH)
+@given(data=st.data())
+def test_random_networks_answer_alike_when_equalised(data, builder, calibrated):
+    b = builder(seed=data.draw(st.integers(0, 2**16)))
+    grow(data.draw, b)
+    core = b.artifact((2, SIZE, SIZE), 3)
+    context = calibrated(core)
+    try:
+        result = EqualiseLayers().apply(core, context)
+    except InputError:  # no pair of layers lies side by side
+        reject()
+    np.testing.assert_allclose(
+        answers(result, context.calibration), answers(core, context.calibration), rtol=1e-4, atol=1e-5
+    )
+
+
+def answers(artifact, features: np.ndarray) -> np.ndarray:
+    return run(session(artifact.model), {"features": features})[0]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hauberk.compress.tuning import answers
+from hauberk.data import load_digits
 from hauberk.errors import InputError
+from hauberk.models import ImageCard, write_card
+from hauberk.schema import ImageSpace
 from hauberk.search.material import DataSource, gather
+from hauberk.search.prepare import ModelSource
 
 SPAMBASE = DataSource("spambase")
 
@@ -80,3 +87,40 @@ def test_a_teacher_of_other_records_is_refused(trained, saved):
     other = saved(9)
     with pytest.raises(InputError, match=r"the teacher takes \[9\] a record, the model \[57\]"):
         gather(trained.as_source, SPAMBASE, seed=0, teacher=other.path)
+
+
+def with_card(source: ModelSource, classes: tuple[str, ...]) -> ModelSource:
+    """The same graph with the card of a model of 32×32 grey images."""
+    card = ImageCard(
+        architecture="mine",
+        parameters={},
+        image=ImageSpace(1, 32, 32, (0.3,), (0.2,)),
+        classes=classes,
+        weights_sha256=hashlib.sha256(source.path.read_bytes()).hexdigest(),
+    )
+    path = source.path.with_name("card.json")
+    write_card(card, path)
+    return replace(source, card_path=path)
+
+
+def test_images_are_read_as_the_card_says(saved):
+    digits = load_digits(0)
+    found = gather(with_card(saved(1, 32, 32, outputs=10), digits.test.classes), DataSource("digits"), seed=0)
+    pixels = digits.test.images[:, None, :, :, 0].astype(np.float32) / 255
+    np.testing.assert_allclose(found.test.features, (pixels - 0.3) / 0.2, atol=1e-5)
+    assert found.context.task == "classification"
+    low, high = found.context.bounds
+    np.testing.assert_allclose([low.min(), low.max(), high.min(), high.max()], [-1.5, -1.5, 3.5, 3.5], rtol=1e-6)
+    assert (found.test.features >= low - 1e-6).all()
+    assert (found.test.features <= high + 1e-6).all()
+
+
+def test_images_without_a_card_are_refused(saved):
+    with pytest.raises(InputError, match="images need a model card that says how pixels become features"):
+        gather(saved(1, 32, 32, outputs=10), DataSource("digits"), seed=0)
+
+
+def test_images_of_other_classes_are_refused(saved):
+    source = with_card(saved(1, 32, 32, outputs=2), ("cat", "dog"))
+    with pytest.raises(InputError, match=r"classes are .*; the model tells cat, dog apart"):
+        gather(source, DataSource("digits"), seed=0)

@@ -180,3 +180,11 @@ def test_base_and_hints_are_added(context, core):
     expected = expected.detach()
     assert total == pytest.approx(float(expected), rel=1e-6)
     assert onnx.load_model_from_string(shown.finish().to_artifact().model).graph.node
+
+
+def test_a_teacher_is_no_part_of_what_is_trained(context, core):
+    student = Twin(core)
+    shown = Shown(student, core, [Hints(pairs=(Pair("r0", "r0"),))], context.calibration, "test")
+    regressor = 16 * 16 + 16
+    of_student = sum(parameter.numel() for parameter in student.parameters())
+    assert sum(parameter.numel() for parameter in shown.parameters()) == of_student + regressor

@@ -117,9 +117,10 @@ class Shown(nn.Module):
         super().__init__()
         self.student = student
         self.regressors = nn.ModuleList()
-        self._teacher = Twin(teacher).requires_grad_(requires_grad=False).eval()
+        shown = Twin(teacher).eval()
+        self._shows = shown.capture  # the method, not the twin: a teacher is no part of what is trained
         features = torch.from_numpy(np.ascontiguousarray(example[:2]))
-        shapes = _Shapes(self._teacher, hidden(teacher), student, hidden(student.to_artifact()), features, step)
+        shapes = _Shapes(shown, hidden(teacher), student, hidden(student.to_artifact()), features, step)
         self._terms = [self._term(show, pair, shapes) for show in shows for pair in shapes.pairs(show)]
         self._seen: dict[str, Tensor] = {}
         for term in self._terms:
@@ -136,7 +137,7 @@ class Shown(nn.Module):
         def total(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
             loss = base(module, features, targets, indices)
             with torch.no_grad():
-                shown = self._teacher.capture(features, {term.pair.teacher for term in self._terms})
+                shown = self._shows(features, {term.pair.teacher for term in self._terms})
             for term in self._terms:
                 loss = loss + term.loss(shown[term.pair.teacher], self._seen[term.pair.student])
             return loss

@@ -11,6 +11,8 @@ from onnxscript.optimizer import fold_constants_ir
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.graph.model import onnx_only, parse
+from hauberk.graph.passes.rewriting import Editor
+from hauberk.graph.passes.share_subexpressions import ShareSubexpressions
 from hauberk.recipe import Close, Context, Contract, Step
 
 _ROUNDS = 10
@@ -72,13 +74,13 @@ class CleanUp(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
         folded = fold_constants_ir(
             model, input_size_limit=self.largest_input, output_size_limit=self.largest_output
         ).modified
+        shared = ShareSubexpressions().change(Editor(model, model.opset_imports.get("", 0)))
         others = ir.passes.Sequential(
             common.IdentityEliminationPass(),
-            common.CommonSubexpressionEliminationPass(),
             common.RemoveUnusedNodesPass(),
             common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         )
-        return bool(others(model).modified or folded)
+        return bool(others(model).modified or shared or folded)
 
 
 def _keep_outputs(

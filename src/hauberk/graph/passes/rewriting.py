@@ -67,13 +67,11 @@ class Editor:
     Attributes:
         model: The model that is being rewritten.
         opset: Version of the standard operators.
-        context: What the pass was given besides the graph.
         memory: Room for what a pass wants to remember during one round.
     """
 
     model: ir.Model
     opset: int
-    context: Context
     memory: dict[Any, Any] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
 
@@ -130,7 +128,7 @@ class GraphPass(Step, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Subclasses say in `change` what they do to it; the class sees to everything that must hold for all of them.
     """
 
-    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
+    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - a pass needs no records
         """Return the rewritten graph, or `artifact` itself where there was nothing to do.
 
         Raises:
@@ -138,7 +136,7 @@ class GraphPass(Step, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """
         graph = onnx_only(artifact, self.name)
         model = _read(graph)
-        editor = Editor(model, model.opset_imports.get("", 0), context)
+        editor = Editor(model, model.opset_imports.get("", 0))
         if editor.opset < _OLDEST_OPSET:
             _LOG.debug("%s: opset %d is older than %d", self.name, editor.opset, _OLDEST_OPSET)
             return graph

@@ -1,4 +1,4 @@
-"""Networks that nobody thought of: every layer runs in integers, in either form, and logits stay close."""
+"""Networks that nobody thought of: every layer runs in integers, and in either form answers what the graph says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import onnxruntime
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
@@ -58,7 +59,7 @@ def one_more(draw, b, pool: list[tuple[str, int, int]]) -> tuple[str, int, int]:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=HEALTH)
 @given(data=st.data())
-def test_random_networks_are_fused_and_close(data, builder, calibrated, fused):
+def test_random_networks_are_fused_into_what_the_graph_says(data, builder, calibrated, fused):
     b = builder(seed=data.draw(st.integers(0, 2**16)))
     grow(data.draw, b)
     core = b.artifact((2, SIZE, SIZE), 3)
@@ -68,10 +69,10 @@ def test_random_networks_are_fused_and_close(data, builder, calibrated, fused):
     # Counted in the result: what reaches no output is gone from it.
     layers = sum(node.op_type in ("Conv", "Gemm") for node in onnx.load_model_from_string(result.model).graph.node)
     assert operators["QLinearConv"] + operators["QGemm"] == layers
-    before = answers(core, context.calibration)
+    meant = unfused(result.model, context.calibration)
     for after in (result, QuantizeStatic(form="qoperator").apply(core, context)):
-        difference = answers(after, context.calibration) - before
-        assert np.sqrt(np.mean(difference**2) / np.mean(before**2)) < 0.2
+        difference = answers(after, context.calibration) - meant
+        assert np.sqrt(np.mean(difference**2) / np.mean(meant**2)) < 0.02
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=HEALTH)
@@ -92,3 +93,10 @@ def test_random_networks_answer_alike_when_equalised(data, builder, calibrated):
 
 def answers(artifact, features: np.ndarray) -> np.ndarray:
     return run(session(artifact.model), {"features": features})[0]
+
+
+def unfused(model: bytes, features: np.ndarray) -> np.ndarray:
+    """What the QDQ graph says, node by node: decoded, computed in float, coded again."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options).run(None, {"features": features})[0]

@@ -32,7 +32,7 @@ from hauberk.recipe import Step
 from reference_detector import describe_machine
 from subjects import Subject, subject
 
-TUNING = Tuning(epochs=4, batch_size=64, learning_rate=1e-3, patience=3)
+TUNING = Tuning(epochs=8, batch_size=64, learning_rate=1e-3, patience=4)
 RECURRENT_TUNING = Tuning(epochs=3, batch_size=256, learning_rate=1e-3, patience=2)
 MANY = 256
 
@@ -44,6 +44,7 @@ class Options:
     seeds: int
     seconds: float
     cache: Path
+    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=6.0, help="time for each interleaved timing (default: 6)")
     parser.add_argument("--cache", type=Path, default=Path(".benchmarks"), help="where trained detectors are kept")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to run")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 0.75], help="of channels, for digits")
     given = parser.parse_args()
-    options = Options(given.seeds, given.seconds, given.cache)
+    options = Options(given.seeds, given.seconds, given.cache, tuple(given.shares))
     torch.set_num_threads(1)
     print(f"{describe_machine()}\n")
     for part in given.only:
@@ -103,7 +105,7 @@ def resnet18(options: Options) -> Iterator[str]:
 def digits(options: Options) -> Iterator[str]:
     """Accuracy of the residual CNN after each share, once and in rounds, beside the control."""
     yield "### Residual CNN on digits\n"
-    shares = (0.25, 0.5, 0.75)
+    shares = options.shares
     ways: dict[str, dict[str, object]] = {
         "l1, not trained": {"importance": "l1", "tuning": None},
         "l2, not trained": {"importance": "l2", "tuning": None},
@@ -131,10 +133,11 @@ def digits(options: Options) -> Iterator[str]:
             for index, share in enumerate(shares):
                 row = applied(name, found, PruneStructured(amount=share, **parameters))  # type: ignore[arg-type]
                 figures[name][index].append(row.accuracy or 0.0)
+                print(f"seed {seed}, {name}, {share:.0%}: {row.accuracy:.1f} %", file=sys.stderr, flush=True)
                 if not seed and name == "taylor in 3 rounds, trained":
                     rows.append(replace(row, name=f"{share:.0%} of channels"))
     yield f"Accuracy in per cent, mean of {options.seeds} seeds (lowest); unpruned {spread(whole)}.\n"
-    yield "| | 25 % | 50 % | 75 % |\n| --- | ---: | ---: | ---: |"
+    yield "| | " + " | ".join(f"{share:.0%}" for share in shares) + " |\n| --- |" + " ---: |" * len(shares)
     for name, by_share in figures.items():
         yield f"| {name} | " + " | ".join(spread(values) for values in by_share) + " |"
     yield "\nIn three rounds, seed 0:\n"

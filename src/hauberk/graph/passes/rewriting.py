@@ -67,11 +67,13 @@ class Editor:
     Attributes:
         model: The model that is being rewritten.
         opset: Version of the standard operators.
+        context: What the pass was given besides the graph, for passes that need records.
         memory: Room for what a pass wants to remember during one round.
     """
 
     model: ir.Model
     opset: int
+    context: Context | None = None
     memory: dict[Any, Any] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
 
@@ -128,7 +130,7 @@ class GraphPass(Step, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Subclasses say in `change` what they do to it; the class sees to everything that must hold for all of them.
     """
 
-    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - a pass needs no records
+    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
         """Return the rewritten graph, or `artifact` itself where there was nothing to do.
 
         Raises:
@@ -136,7 +138,7 @@ class GraphPass(Step, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """
         graph = onnx_only(artifact, self.name)
         model = _read(graph)
-        editor = Editor(model, model.opset_imports.get("", 0))
+        editor = Editor(model, model.opset_imports.get("", 0), context)
         if editor.opset < _OLDEST_OPSET:
             _LOG.debug("%s: opset %d is older than %d", self.name, editor.opset, _OLDEST_OPSET)
             return graph

@@ -44,7 +44,7 @@ class Detector(NamedTuple):
     Attributes:
         subject: Graph, module, records.
         data: What it was trained on, for the tables.
-        batch: Records in a batch: 256, or 16 images of 224 pixels, of which 256 take seconds a call.
+        batch: Records in a batch: 256, or 8 images of 224 pixels, of which 256 take seconds a call.
         trains: Whether recipes that train finish in minutes.
     """
 
@@ -57,7 +57,7 @@ class Detector(NamedTuple):
 def detector(name: str, cache: Path) -> Detector:
     """Train a detector, or load it where the cache has it."""
     if name in _RESNETS:
-        return Detector(_resnet(name, cache), "digits, 3×224×224", 16, trains=False)
+        return Detector(_resnet(name, cache), "digits, 3×224×224", 8, trains=False)
     data = "digits, 1×32×32" if name == "residual-cnn" else "NSL-KDD"
     return Detector(subject(name, cache=cache), data, 256, trains=True)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from comparison.conclude import QUALITY, spoken_of
+from comparison.conclude import loss, spoken_of
 from comparison.engines import Engine, Features
 from comparison.results import BASELINE, EAGER, OPENVINO, OPENVINO_BF16, ORT, TORCH, Fidelity, Made, Result, Row, Timing
 from hauberk.errors import HauberkError
@@ -143,10 +143,7 @@ class _Field:
 
     def engines_worth_trying(self, model: Made) -> list[str]:
         """OpenVINO, for what keeps its quality on ONNX Runtime and is among the fastest there."""
-        baseline = self.rows[BASELINE]
-        assert baseline.validation is not None
-        least = baseline.validation.quality - QUALITY
-        good = [name for name in self._glances if (kept := self.rows[name].validation) and kept.quality >= least]
+        good = [name for name in self._glances if not loss(self.rows[name], self.rows[BASELINE])]
         fast = {name for use in (0, 1) for name in sorted(good, key=lambda name: self._glances[name][use])[:_TRIED]}
         untried = [engine for engine in model.engines if f"{model.method} · {engine}" not in self.rows]
         return untried if f"{model.method} · {ORT}" in fast else []

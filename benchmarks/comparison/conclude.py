@@ -234,9 +234,7 @@ def _dynamic_on_convolutions(results: Sequence[Result]) -> Target:
 def _recurrent(results: Sequence[Result], model: str) -> Target:
     asked = f"{model}: half of the hidden units removed, 1.3 times as fast at one record, at most 0.5 points lost"
     found = _of(results, model)
-    rows = (
-        [] if found is None else [row for row in found.rows if row.one and any("prune" in step for step in row.steps)]
-    )
+    rows = [] if found is None else [row for row in found.rows if row.one and "prune-structured" in row.steps]
     if found is None or not rows:
         return Target(asked, "not measured", None)
     baseline = found.row(BASELINE)
@@ -280,7 +278,7 @@ def _eight_bits(result: Result) -> Row | None:
 
 def _half_units(result: Result) -> Row | None:
     """Of our pruned rows on ONNX Runtime the fastest that keeps its quality, or else the fastest."""
-    rows = [row for row in result.rows if row.one and row.engine == ORT and any("prune" in step for step in row.steps)]
+    rows = [row for row in result.rows if row.one and row.engine == ORT and "prune-structured" in row.steps]
     kept = [row for row in rows if _lost(row, result.row(BASELINE), test=False) <= QUALITY] or rows
     return _fastest(kept, batch=False) if kept else None
 

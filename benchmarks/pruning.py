@@ -32,7 +32,7 @@ from hauberk.recipe import Step
 from reference_detector import describe_machine
 from subjects import Subject, subject
 
-TUNING = Tuning(epochs=8, batch_size=64, learning_rate=1e-3, patience=4)
+TUNING = Tuning(epochs=8, batch_size=64, learning_rate=3e-3, patience=8)
 RECURRENT_TUNING = Tuning(epochs=3, batch_size=256, learning_rate=1e-3, patience=2)
 MANY = 256
 

@@ -68,9 +68,9 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             "weights and activations in 8 bits, calibrated on training records",
             _always(QuantizeStatic()),
         ),
-        "int8-static-corrected": Entry(
-            "weights and activations in 8 bits, ranges of least squared error, biases corrected",
-            _always(QuantizeStatic(calibrator="mse", bias_correction=True)),
+        "int8-static-mse": Entry(
+            "weights and activations in 8 bits, ranges of least squared error",
+            _always(QuantizeStatic(calibrator="mse")),
         ),
         "equalised-int8": Entry(
             "scales balanced between neighbouring layers, then weights and activations in 8 bits",

@@ -76,6 +76,23 @@ def test_what_cannot_be_moved_is_not_attacked(context, core):
     assert loss(context) > expected + 0.01
 
 
+def test_a_teacher_of_one_logit_is_compared_by_the_margin_of_where_benign_stands(context, core):
+    """Columns swapped and benign = 1: the margin, and with it the loss, stays; nothing is moved, alpha is 1."""
+    features, targets = (torch.from_numpy(part) for part in (context.training.features, context.training.targets))
+    teacher = (4.0 * targets - 2.0)[:, None]
+    twin, everything, losses = Twin(core), torch.arange(300), []
+
+    class Swapped(torch.nn.Module):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return twin(rows).flip(1)
+
+    for student, benign in ((twin, 0), (Swapped(), 1)):
+        where = replace(context, mutable=np.zeros(20, dtype=np.bool_), benign=benign)
+        objective = robust_distillation(where, Tuning(alpha=1.0), Robust(), teacher, 2, step="test")
+        losses.append(float(objective(student, features, targets, everything)))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_windows_of_classes_are_attacked_within_their_bounds():
     """The worst move of a linear classifier is known: against the sign of the difference of two weight vectors."""
     features = np.zeros((2, 3, 2), np.float32)

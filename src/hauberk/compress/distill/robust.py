@@ -62,7 +62,7 @@ def robust_distillation(
 
     def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
         attacked = adversary.attack(module, features, targets)
-        soft = divergence(module(attacked), teacher[indices], tuning.temperature)
+        soft = divergence(module(attacked), teacher[indices], tuning.temperature, context.benign)
         loss = tuning.alpha * tuning.temperature**2 * soft
         if tuning.alpha < 1:
             loss = loss + (1 - tuning.alpha) * hard(module(features), targets)

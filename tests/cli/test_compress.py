@@ -62,10 +62,19 @@ def test_it_writes_the_graph_and_says_what_it_gained(detector, tmp_path, capsys)
     shown = capsys.readouterr().out
     for word in ("quantize-static", "kept", "agreement", "latency.p50", "parameters", "size", "optimised float32"):
         assert word in shown
+    assert "training_time" not in shown  # nothing was trained
+    assert "caution" not in shown  # by its card, the detector was trained on other records
     graph = onnx.load(out).graph
     assert [value.name for value in (*graph.input, *graph.output)] == ["features", "logits"]
     assert "QuantizeLinear" in {node.op_type for node in graph.node}
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
+
+
+def test_test_records_that_the_model_may_know_are_told(detector, tmp_path, capsys):
+    """Another seed splits otherwise: most of the test records are those that it was trained on."""
+    words = ["compress", str(detector), "--data", "spambase", "--timing", "0.1", "--recipe", "float16"]
+    assert main([*words, "--seed", "7"]) == 0
+    assert "nothing shows that the model was not trained on these test records" in capsys.readouterr().out
 
 
 def test_json_is_one_document_with_the_recipe_in_it(words, tmp_path, capsys):

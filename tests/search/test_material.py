@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from hauberk.compress.tuning import answers
-from hauberk.data import load_digits
+from hauberk.data import load_digits, load_splits
 from hauberk.errors import InputError
 from hauberk.models import ImageCard, write_card
-from hauberk.schema import ImageSpace
+from hauberk.schema import Decision, ImageSpace
 from hauberk.search.material import DataSource, gather
-from hauberk.search.prepare import ModelSource
+from hauberk.search.prepare import ModelSource, unseen_by
 
 SPAMBASE = DataSource("spambase")
 
@@ -27,6 +28,27 @@ def test_source_and_graph_alone_give_the_same_core(trained):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     assert with_card.context.teacher is not None
     np.testing.assert_array_equal(with_card.context.teacher.predict(with_card.test.features), one)
+
+
+def test_records_are_unseen_where_the_card_shows_the_same_split(trained):
+    assert gather(trained.as_source, SPAMBASE, seed=0).unseen
+    assert not gather(trained.as_source, SPAMBASE, seed=1).unseen  # another split: tested on what it was trained on
+    assert not gather(trained.as_onnx, SPAMBASE, seed=0).unseen
+
+
+def test_windows_split_in_other_blocks_are_not_unseen(trained):
+    """The same data and seed in blocks of another length are other splits."""
+    splits = load_splits("spambase", schema=trained.card.schema, block=16)
+    assert not unseen_by(trained.card, splits)
+    in_blocks = msgspec.structs.replace(trained.card.training, split_block=16)
+    assert unseen_by(msgspec.structs.replace(trained.card, training=in_blocks), splits)
+
+
+def test_decisions_are_those_at_the_cards_threshold(trained):
+    decision = Decision(threshold=1.5)
+    source = replace(trained.as_source, card=msgspec.structs.replace(trained.card, decision=decision))
+    found = gather(source, SPAMBASE, seed=0)
+    assert found.context.threshold == 1.5
 
 
 def test_windows_are_made_of_a_table(saved):

@@ -131,6 +131,8 @@ def _show(account: Compressed, output: Output) -> None:
         (name, f"{before:,}", f"{after:,}", f"{after / before:.3f}" if before else "-") for name, before, after in sizes
     ]
     for metric, measured in account.measurements.items():
+        if metric == "training_time" and not measured.value:
+            continue  # nothing in the recipe trains
         reference = account.baseline.get(metric)
         before = "-" if reference is None else show(reference.value, reference.unit)
         ratio = "-" if measured.ratio is None else f"{measured.ratio.value:.3f}"
@@ -139,5 +141,7 @@ def _show(account: Compressed, output: Output) -> None:
     output.text()
     for sentence in account.verdict:
         output.text(sentence)
+    if not account.unseen:
+        output.text("caution: nothing shows that the model was not trained on these test records")
     for outcome in account.outcomes:
         output.text(f"  {'met   ' if outcome.holds else 'MISSED'}  {outcome.requirement}: {outcome.reason}")

@@ -62,6 +62,8 @@ class Compressed(msgspec.Struct, frozen=True):
         recipe: The recipe as data: with the same model, records and seed it gives the same bytes.
         seed: Seed of everything random.
         records: Test records that qualities were measured on.
+        unseen: Whether the model's card shows that the model was not trained on them; where it is False, accuracy may
+            be too good.
         before: The float32 graph.
         after: The result.
         steps: What each step of the recipe did, undone ones included.
@@ -76,6 +78,7 @@ class Compressed(msgspec.Struct, frozen=True):
     recipe: dict[str, object]
     seed: int
     records: int
+    unseen: bool
     before: Size
     after: Size
     steps: tuple[StepRecord, ...]
@@ -152,6 +155,7 @@ def compress(
         recipe=msgspec.to_builtins(recipe),
         seed=material.context.seed,
         records=len(material.test),
+        unseen=material.unseen,
         before=_size(core),
         after=_size(made),
         steps=steps,

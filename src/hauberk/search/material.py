@@ -22,7 +22,14 @@ from hauberk.models import ImageCard, ModelCard
 from hauberk.progress import SILENT, Progress
 from hauberk.recipe import Context, LabelledFeatures, Task
 from hauberk.schema import FeatureSpace
-from hauberk.search.prepare import ModelSource, calibration_records, clean_core, require_same_meaning
+from hauberk.search.prepare import (
+    ModelSource,
+    calibration_records,
+    clean_core,
+    require_same_meaning,
+    same_split,
+    unseen_by,
+)
 from hauberk.train import fit_preprocessing, labelled, labelled_images
 
 _MOST_WINDOWS = 20_000
@@ -54,12 +61,14 @@ class Material:
     Attributes:
         core: The optimised float32 core graph.
         context: Records to calibrate, train and validate with; the core, or another model, teaches.
-        test: Records that nothing is fitted to.
+        test: Records that nothing is fitted to here.
+        unseen: Whether the model's card shows that the model was not trained on them either.
     """
 
     core: OnnxArtifact
     context: Context
     test: LabelledFeatures
+    unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class _Records:
     bounds: tuple[np.ndarray, np.ndarray]
     mutable: np.ndarray | None
     task: Task
+    unseen: bool = False
 
 
 def gather(
@@ -117,6 +127,7 @@ def gather(
         training=found.training,
         validation=found.validation,
         benign=source.card.decision.benign if source.card else 0,
+        threshold=source.card.decision.threshold if source.card else 0.0,
         task=found.task,
         mutable=found.mutable,
         seed=seed,
@@ -125,7 +136,7 @@ def gather(
     with progress.task("exporting"):
         core = clean_core(loaded.artifact, context)
         taught_by = core if teacher is None else _teacher(teacher, shape, context)
-    return Material(core, replace(context, teacher=GraphTeacher(taught_by)), found.test)
+    return Material(core, replace(context, teacher=GraphTeacher(taught_by)), found.test, found.unseen)
 
 
 def _from_table(source: ModelSource, data: DataSource, shape: tuple[int, ...], seed: int) -> _Records:
@@ -157,7 +168,7 @@ def _from_table(source: ModelSource, data: DataSource, shape: tuple[int, ...], s
         for part in (splits.training, splits.validation, splits.test)
     )
     low, high, mutable = (np.broadcast_to(each, shape).copy() for each in (*space.bounds, space.mutable))
-    return _Records(training, validation, test, (low, high), mutable, "detection")
+    return _Records(training, validation, test, (low, high), mutable, "detection", unseen_by(card, splits))
 
 
 def _from_images(data: DataSource, card: ModelCard | ImageCard | None, outputs: object, seed: int) -> _Records:
@@ -183,7 +194,8 @@ def _from_images(data: DataSource, card: ModelCard | ImageCard | None, outputs: 
     shape = training.features.shape[1:]
     mean, deviation = (np.array(each)[:, None, None] for each in (space.mean, space.deviation))
     low, high = (np.broadcast_to((level - mean) / deviation, shape).astype(np.float32) for level in (0, 1))
-    return _Records(training, validation, test, (low, high), None, "classification")
+    unseen = same_split(card.training, splits.digest, splits.seed)
+    return _Records(training, validation, test, (low, high), None, "classification", unseen)
 
 
 def _from_features(path: Path, data: DataSource, outputs: object, seed: int) -> _Records:

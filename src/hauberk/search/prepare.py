@@ -20,7 +20,7 @@ from hauberk.graph.passes import optimise
 from hauberk.graph.passes.export import Export
 from hauberk.graph.verify import verify
 from hauberk.ingest import load_model
-from hauberk.models import ModelCard
+from hauberk.models import ModelCard, TrainingRecord
 from hauberk.progress import SILENT, Progress
 from hauberk.recipe import Context, LabelledFeatures, Recipe
 from hauberk.schema import Decision, FeatureSpace, Label
@@ -120,7 +120,7 @@ def prepare(
         threat=threat,
         budget=adversary.budget,
         timing=timing,
-        unseen=_unseen(card, splits),
+        unseen=unseen_by(card, splits),
         seed=seed,
     )
 
@@ -135,15 +135,21 @@ def require_same_meaning(card: ModelCard | None, label: Label) -> None:
         )
 
 
-def _unseen(card: ModelCard | None, splits: Splits) -> bool:
+def unseen_by(card: ModelCard | None, splits: Splits) -> bool:
     """Whether the card shows that the detector was trained on other records than those of the test split.
 
     The split is by label, so that another label column splits the same records in another way.
     """
-    training = card.training if card else None
-    if card is None or training is None or card.schema.label != splits.test.label:
+    if card is None or card.schema.label != splits.test.label:
         return False
-    return (training.data_digest, training.split_seed) == (splits.digest, splits.seed)
+    return same_split(card.training, splits.digest, splits.seed, splits.block)
+
+
+def same_split(training: TrainingRecord | None, digest: str, seed: int, block: int = 1) -> bool:
+    """Whether a model was trained on these data, split like this; False where nobody recorded it."""
+    if training is None:
+        return False
+    return (training.data_digest, training.split_seed, training.split_block) == (digest, seed, block)
 
 
 def calibration_records(training: LabelledFeatures, seed: int) -> NDArray[np.float32]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
 from hauberk.data.features import holds_features, load_features
+from hauberk.data.readers import parse_table
 from hauberk.errors import InputError
 
 
@@ -49,6 +53,43 @@ def test_the_same_seed_gives_the_same_split(file):
 @pytest.mark.parametrize(("shape", "expected"), [((100, 4, 3), True), ((100, 1, 8, 8), True), ((100, 5), False)])
 def test_tables_are_left_to_their_own_reader(file, shape, expected):
     assert holds_features(file(np.zeros(shape))) is expected
+
+
+def damaged(content: bytes) -> bytes:
+    return content[:60] + b"\xff" * 30 + content[90:]
+
+
+def encrypted(content: bytes) -> bytes:
+    """Marked so in the headers of all members; the flags are 6 bytes into a local, 8 into a central header."""
+    marked = bytearray(content)
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = -1
+        while (place := content.find(signature, place + 1)) >= 0:
+            marked[place + flags] |= 1
+    return bytes(marked)
+
+
+def claims_terabytes(content: bytes) -> bytes:
+    """An array whose header names a size that no memory holds."""
+    claimed, labels = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(claimed, {"descr": "<f4", "fortran_order": False, "shape": (1 << 44, 2, 2)})
+    np.save(labels, np.arange(100))
+    with zipfile.ZipFile(made := io.BytesIO(), "w") as archive:
+        archive.writestr("features.npy", claimed.getvalue())
+        archive.writestr("labels.npy", labels.getvalue())
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("broken", [damaged, encrypted, claims_terabytes])
+def test_what_numpy_cannot_read_is_one_line(broken, tmp_path):
+    content = io.BytesIO()
+    np.savez_compressed(content, features=np.random.default_rng(0).normal(size=(100, 4, 3)), labels=np.arange(100) % 2)
+    path = tmp_path / "x.npz"
+    path.write_bytes(broken(content.getvalue()))
+    holds_features(path)  # whatever it answers, it answers
+    for read in (lambda: load_features(path), lambda: parse_table(path.read_bytes(), path)):
+        with pytest.raises(InputError, match=r"x\.npz: cannot be read as NPZ"):
+            read()
 
 
 def test_what_is_no_npz_holds_no_features(tmp_path):

@@ -49,6 +49,19 @@ def test_every_image_is_in_one_split_with_its_class(folder):
         assert set().union(*(rows(part.take(np.flatnonzero(part.labels == label))) for part in parts)) == expected[name]
 
 
+def test_more_than_memory_holds_is_refused_at_the_first_image(folder, monkeypatch):
+    """Each image is small enough; 60 of 5×6 with 3 channels are 5,400 bytes."""
+    monkeypatch.setattr("hauberk.data.images.MOST_DECODED", 5399)
+    with pytest.raises(InputError, match="60 images of 5×6 are more than 5399 bytes in memory; give shorter_side"):
+        load_image_folder(folder)
+    assert len(load_image_folder(folder, shorter_side=5).training) == 36
+
+
+def test_a_side_below_one_pixel_is_refused(folder):
+    with pytest.raises(InputError, match="a shorter side of -5 pixels"):
+        load_image_folder(folder, shorter_side=-5)
+
+
 def test_the_same_files_give_the_same_splits_whatever_the_order_of_the_disk(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     for file in sorted(folder.glob("*/*.png"), reverse=True):

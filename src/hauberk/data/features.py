@@ -6,7 +6,6 @@ indices. Tables [N, D] have a schema and are read by `load_splits`.
 
 from __future__ import annotations
 
-import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.data.readers import read_bytes, sha256
+from hauberk.data.readers import NPZ_ERRORS, read_arrays, read_bytes, sha256
 from hauberk.data.splits import stratified_split
 from hauberk.errors import InputError
 from hauberk.recipe import LabelledFeatures
@@ -55,7 +54,7 @@ def holds_features(path: Path) -> bool:
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return len(read(member)[0]) > 2
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile):
+    except NPZ_ERRORS:
         return False  # whoever reads it as a table says what is wrong with it
 
 
@@ -73,11 +72,7 @@ def load_features(path: Path, *, benign: str | None = None, seed: int = 0) -> Fe
             records, or there is no class `benign`.
     """
     content = read_bytes(path)
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in ("features", "labels") if key in archive}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as NPZ without pickles: {str(error).splitlines()[0]}") from error
+    arrays = read_arrays(content, str(path), ("features", "labels"))
     if len(arrays) < 2:
         raise InputError(f"{path}: needs the arrays 'features' [N, *shape] and 'labels' [N]")
     given, labels = arrays["features"], arrays["labels"]

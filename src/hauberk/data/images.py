@@ -29,6 +29,9 @@ MOST_PIXELS = 1 << 25
 MOST_BYTES = 1 << 26
 """Of one image file (64 MiB)."""
 
+MOST_DECODED = 1 << 33
+"""Bytes of all images together, decoded (8 GiB; 57,000 of 3×224×224), as they are all held in memory."""
+
 FEWEST_IMAGES = 50
 """With fewer, no figure measured on the test split would mean anything."""
 
@@ -123,7 +126,7 @@ def load_image_folder(
     _require_pillow()
     if channels not in (1, 3):
         raise InputError(f"images of {channels} channels; 1 (grey) or 3 (colour) are known")
-    if shorter_side is not None and not 1 <= shorter_side * shorter_side <= MOST_PIXELS:
+    if shorter_side is not None and not 1 <= shorter_side <= int(MOST_PIXELS**0.5):
         raise InputError(f"a shorter side of {shorter_side} pixels; 1 to {int(MOST_PIXELS**0.5)} is right")
     files = _files(folder)
     classes = tuple(dict.fromkeys(file.parent.name for file in files))
@@ -138,6 +141,11 @@ def load_image_folder(
             raise InputError(
                 f"{file}: is {_size(image)}, {files[0].name} is {_size(images[0])}; give shorter_side to bring all"
                 " images to one size"
+            )
+        if image.nbytes * len(files) > MOST_DECODED:
+            raise InputError(
+                f"{folder}: {len(files)} images of {_size(image)} are more than {MOST_DECODED} bytes in memory; give"
+                " shorter_side to make them smaller, or fewer"
             )
         images.append(image)
         listing.append(f"{hashlib.sha256(content).hexdigest()}  {file.parent.name}/{file.name}\n")

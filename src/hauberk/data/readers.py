@@ -10,7 +10,8 @@ import codecs
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ from hauberk.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
+
+NPZ_ERRORS = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError)
+"""What reading an NPZ raises; a RuntimeError where it is encrypted or compressed in an unknown way."""
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npz")
 
@@ -183,12 +187,21 @@ def _objects(values: list[Any]) -> NDArray[Any]:
     return array
 
 
-def _parse_npz(content: bytes, where: str) -> Table:
+def read_arrays(content: bytes, where: str, names: Collection[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of these names that an NPZ file holds; nothing in it is unpickled.
+
+    Raises:
+        InputError: No NPZ, damaged, encrypted, or an array is larger than memory.
+    """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in ("features", "labels", "names") if key in archive}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            return {key: archive[key] for key in names if key in archive}
+    except NPZ_ERRORS as error:
         raise InputError(f"{where}: cannot be read as NPZ without pickles: {_brief(error)}") from error
+
+
+def _parse_npz(content: bytes, where: str) -> Table:
+    arrays = read_arrays(content, where, ("features", "labels", "names"))
     if "features" not in arrays or "labels" not in arrays:
         raise InputError(f"{where}: needs the arrays 'features' [N, D] and 'labels' [N], and may have 'names' [D]")
     features, labels = arrays["features"], arrays["labels"]

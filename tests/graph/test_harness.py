@@ -108,6 +108,15 @@ def test_a_graph_that_runs_on_nothing_is_left_alone_and_says_why():
     assert "ONNX Runtime cannot run the model" in record.verdict.reason
 
 
+def test_a_graph_that_runs_on_empty_inputs_alone_is_not_taken_for_verified():
+    constants = "<int64 far = {{1000}}, float[3] t = {{1, 2, 3}}, float k = {{{}}}>"
+    nodes = "{ j = Add(i, far) r = Gather(t, j) y = Mul(r, k) }"
+    before, after = (text("int64[n] i", "float[n] y", constants.format(factor) + nodes) for factor in (1, 2))
+    record = outcome(before, after, Close())
+    assert not record.kept
+    assert "runs on none of" in record.verdict.reason
+
+
 def test_inputs_that_the_original_fails_on_are_skipped_and_counted():
     before = text("float[4] x, int64[m] i", "float[m] y", "{ y = Gather(x, i) }")
     record = outcome(before, noted(before), Exact())

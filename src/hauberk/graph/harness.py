@@ -142,7 +142,8 @@ def examine(
     Raises:
         Broken: The second model does not load, fails where the first does not, or returns other shapes or dtypes; or
             the first answers the same input in two ways.
-        InputError: The first model does not load, or fails on every trial.
+        InputError: The first model does not load, or answers no trial with anything but empty tensors: those are
+            equal whatever the step did.
     """
     examination = Examination(contract, Tally(contract), Tally(DEPLOYED))
     if before.recurrent or after.recurrent:
@@ -150,8 +151,9 @@ def examine(
         examination.skipped, trials = len(trials) - len(survived), survived
     for level, tally, chosen in _comparisons(examination, trials):
         compared, answers = _compare(before, after, level, chosen, tally)
-        if not compared:
-            raise InputError(f"the model before the step runs on none of {len(chosen)} inputs: {answers.failure}")
+        if not any(array.size for _, old, _ in compared for array in old):
+            why = answers.failure or "its answers are empty"
+            raise InputError(f"the model before the step runs on none of {len(chosen)} inputs: {why}")
         if tally is examination.tally:
             examination.compared = compared
             examination.skipped += answers.skipped

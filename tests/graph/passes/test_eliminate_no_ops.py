@@ -106,7 +106,21 @@ from hauberk.graph.passes import EliminateNoOps
             "i = Pad(features, p) logits = MatMul(i, w)",
             ["MatMul"],
         ),
-        ("float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}", "i = Clip(features) logits = MatMul(i, w)", ["MatMul"]),
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            "i = Clip(features) logits = MatMul(i, w)",
+            ["Clip", "MatMul"],
+        ),
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            "n = Cast<to = 7>(features) i = Clip(n) f = Cast<to = 1>(i) logits = MatMul(f, w)",
+            ["Cast", "Cast", "MatMul"],
+        ),
+        (
+            "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}, int64[0] none = {}",
+            "i = Unsqueeze(features, none) j = MatMul(i, w) logits = Squeeze(j, none)",
+            ["MatMul", "Squeeze"],
+        ),
         ("float one = {1}", "logits = Mul(features, one)", ["Identity"]),
     ],
     ids=[
@@ -128,7 +142,9 @@ from hauberk.graph.passes import EliminateNoOps
         "slice of everything",
         "slice of less",
         "pad of nothing",
-        "clip without bounds",
+        "clip without bounds, which an infinity does not pass",
+        "clip of integers without bounds",
+        "no axes",
         "only an output is left",
     ],
 )

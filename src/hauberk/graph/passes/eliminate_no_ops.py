@@ -31,10 +31,10 @@ class EliminateNoOps(RewritePass, frozen=True, forbid_unknown_fields=True, kw_on
 
     1. `x · 1`, `x / 1`, `x ** 1` and `x − 0`; `x + (−0)` for floats, and `x + 0` for integers. (`x + 0` for floats is
        none of them: −0 + 0 is 0. `drop-zero-terms` removes it under a contract of its own.)
-    2. Identity, and Dropout outside training; a Cast to the type that the value has; a Clip without bounds; Concat,
-       Sum, Max, Min and Mean of one value.
-    3. Transpose in the order that there is; Reshape, Expand and Flatten to the shape that there is; Squeeze and
-       Unsqueeze of no axes; a Pad of nothing; a Slice of everything.
+    2. Identity, and Dropout outside training; a Cast to the type that the value has; a Clip of whole numbers without
+       bounds (of floats, it makes the largest number of an infinity); Concat, Sum, Max, Min and Mean of one value.
+    3. Transpose in the order that there is; Reshape, Expand and Flatten to the shape that there is; Unsqueeze of no
+       axes (Squeeze of no axes takes every axis of size 1 in ONNX Runtime); a Pad of nothing; a Slice of everything.
 
     Legal when the constant does not widen the value by broadcasting, and the shapes compared are known; free dimensions
     count as known where they have a name. An output of the graph that has no other node to come from keeps an Identity.
@@ -133,7 +133,10 @@ def _single(node: ir.Node) -> ir.Value | None:
 
 
 def _clip(node: ir.Node) -> ir.Value | None:
-    return node.inputs[0] if all(value is None for value in node.inputs[1:]) else None
+    value = node.inputs[0]
+    if value is None or value.dtype is None or value.dtype.is_floating_point():
+        return None
+    return value if all(bound is None for bound in node.inputs[1:]) else None
 
 
 _HANDED_ON: dict[str, Callable[[ir.Node], ir.Value | None]] = {
@@ -155,7 +158,6 @@ _HANDED_ON: dict[str, Callable[[ir.Node], ir.Value | None]] = {
     "Reshape": _same_shape,
     "Expand": _same_shape,
     "Flatten": _same_shape,
-    "Squeeze": _no_axes,
     "Unsqueeze": _no_axes,
     "Pad": _pad,
     "Slice": _slice,

@@ -47,6 +47,12 @@ def test_one_column_of_codes_and_values_with_gaps(build, rewritten):
     assert rewritten(OneHotToGather(), before) == ["Clip", "Add", "Gather", "Squeeze"]
 
 
+def test_all_columns_compared_with_one_number_are_left_alone(build, rewritten):
+    constants = "int64 v = {3}, float[2,2] w = {1, 2, 3, 4}"
+    before = build("e = Equal(codes, v) h = Cast<to = 1>(e) y = MatMul(h, w)", constants)
+    assert rewritten(OneHotToGather(), before) == ["Equal", "Cast", "MatMul"]
+
+
 def test_values_far_apart_make_no_table(build, rewritten):
     constants = "int64[2] v = {0, 1000000000}, float[2,2] w = {1, 2, 3, 4}"
     before = build("e = Equal(codes, v) h = Cast<to = 1>(e) y = MatMul(h, w)", constants, columns=1)

@@ -230,7 +230,7 @@ def _one_hot(part: ir.Value | None, rank: int) -> _OneHot | Refusal | None:  # n
     if constant_of(first) is not None:
         first, second = second, first
     values = constant_of(second)
-    if first is None or values is None or values.ndim > rank or values.size != values.shape[-1:][0]:
+    if first is None or values is None or values.ndim > rank or values.shape[-1:] not in ((), (values.size,)):
         return None
     values = values.reshape(-1)
     if first.dtype in _INTEGERS:

@@ -8,6 +8,8 @@ import torch
 
 from hauberk.errors import InputError
 from hauberk.graph import hunt
+from hauberk.graph.feeds import Samples
+from hauberk.graph.trials import Trial
 
 WIDTH = 24
 WEIGHTS = np.random.default_rng(0).choice([-1.0, 1.0], WIDTH).astype(np.float32)
@@ -63,3 +65,21 @@ def test_an_operator_that_the_twin_does_not_know_is_refused_by_name(graph_artifa
     model = linear(graph_artifact, "b = NoSuchOperator(a) logits = Neg(b)")
     with pytest.raises(InputError, match="NoSuchOperator"):
         hunt.by_gradient(model, model, starts(2), BOUNDS, seed=0)
+
+
+def test_a_hunt_that_has_worked_long_enough_begins_nothing_new(graph_artifact, monkeypatch):
+    model = linear(graph_artifact, "logits = Identity(a)")
+    start = Trial("random", 0, {"features": starts(3)})
+    everything = len(hunt.by_gradient_of_calls(model, model, [start], Samples(), seed=0))
+    monkeypatch.setattr(hunt, "LIMIT", 0.0)
+    assert len(hunt.by_gradient(model, model, starts(3), BOUNDS, seed=0)) == 3
+    assert len(hunt.by_gradient_of_calls(model, model, [start], Samples(), seed=0)) == 1 < everything
+
+    def never(_):
+        raise AssertionError("a change was tried")
+
+    def answered(feeds):
+        return [feeds["features"]] if np.array_equal(feeds["features"], starts(3)) else never(feeds)
+
+    (found,) = hunt.by_climbing(answered, answered, [start], Samples(), seed=0)
+    np.testing.assert_array_equal(found.feeds["features"], starts(3))

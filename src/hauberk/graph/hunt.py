@@ -1,11 +1,14 @@
 """Looking for inputs on which two models differ: by gradients where the twin knows the graph, by climbing where not.
 
-Nothing here judges. What a hunt finds are points; both models are run on them like on any other input.
+Nothing here judges. What a hunt finds are points; both models are run on them like on any other input. A hunt that has
+worked for `LIMIT` seconds begins nothing new: of a graph that is slow to run, fewer points are found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,6 +26,11 @@ from hauberk.graph.feeds import Samples, float_inputs
 from hauberk.graph.model import one_line, parse, signature_of
 from hauberk.graph.trials import Feeds, Runner, Trial
 from hauberk.graph.twin import Twin
+
+LIMIT = 20.0
+"""Seconds of this thread's own work (not of the clock: a busy machine hunts as long) after which a hunt ends."""
+
+_LOG = logging.getLogger(__name__)
 
 _STEPS = 8
 _FEW_STEPS = 4
@@ -71,9 +79,20 @@ def by_gradient(
         return np.concatenate(
             [
                 _ascend(objective, begin, low, high, steps)
-                for objective in _objectives(*models, random, inside=1 if large else _MOST_INSIDE)
+                for objective in _within(
+                    time.thread_time() + LIMIT, _objectives(*models, random, inside=1 if large else _MOST_INSIDE)
+                )
             ]
         )
+
+
+def _within(end: float, objectives: Iterable[Callable[[Tensor], Tensor]]) -> Iterator[Callable[[Tensor], Tensor]]:
+    """The first objective, and the others for as long as this thread has worked less than `end` seconds."""
+    for number, objective in enumerate(objectives):
+        if number and time.thread_time() >= end:
+            _LOG.debug("hunt: ended after %d objectives, the graph is slow to run", number)
+            return
+        yield objective
 
 
 @contextmanager
@@ -196,12 +215,15 @@ def by_gradient_of_calls(
         if spec.dtype == "float32" and start.feeds[spec.name].ndim and start.feeds[spec.name].size
     ]
     chosen = np.random.default_rng(seed).permutation(len(ways))[:_MOST_PINNED]
+    end = time.thread_time() + LIMIT
     for start, spec, output in (ways[index] for index in chosen):
+        if found and time.thread_time() >= end:
+            break
         value = start.feeds[spec.name]
         low, high = (np.full(value.shape[1:], end, np.float32) for end in samples.range_of(spec.name))
         try:
             pinned = [_pinned(graph, start.feeds, spec.name, output.name) for graph in (before, after)]
-            points = _by_gradient_whole(pinned, value.astype(np.float32), (low, high), seed)
+            points = _by_gradient_whole(pinned, value.astype(np.float32), (low, high), seed, end)
         except InputError as error:
             refused = error
             continue
@@ -215,7 +237,7 @@ def by_gradient_of_calls(
 
 
 def _by_gradient_whole(
-    graphs: Sequence[OnnxArtifact], start: NDArray[np.float32], bounds: Bounds, seed: int
+    graphs: Sequence[OnnxArtifact], start: NDArray[np.float32], bounds: Bounds, seed: int, end: float
 ) -> list[NDArray[np.float32]]:
     """Points of one call each; the call is moved as a whole, because its rows need not be independent."""
     random = np.random.default_rng(seed)
@@ -226,7 +248,7 @@ def _by_gradient_whole(
         models = _entrant(graphs[0]), _entrant(graphs[1])
         return [
             _ascend(objective, begin, low, high, _FEW_STEPS if large else _STEPS)
-            for objective in _objectives(*models, random, inside=1 if large else _MOST_INSIDE)
+            for objective in _within(end, _objectives(*models, random, inside=1 if large else _MOST_INSIDE))
         ]
 
 
@@ -267,6 +289,7 @@ def by_climbing(before: Runner, after: Runner, starts: Sequence[Trial], samples:
     """
     random = np.random.default_rng(seed)
     found: list[Trial] = []
+    end = time.thread_time() + LIMIT
     for number, start in enumerate(starts[:_CLIMBS]):
         if sum(array.size for array in start.feeds.values()) > _MOST_CLIMBED:
             continue
@@ -276,6 +299,8 @@ def by_climbing(before: Runner, after: Runner, starts: Sequence[Trial], samples:
         if score is None:
             continue
         for _ in range(_ROUNDS):
+            if time.thread_time() >= end:
+                break
             candidate = _changed(best, samples, random)
             try:
                 reached = _score(before, after, candidate, sign)

@@ -147,3 +147,40 @@ def test_the_root_logger_is_left_alone_and_hears_nothing(core, context, caplog):
         QuantizeDynamic().apply(core, context)
     assert (list(root.handlers), list(root.filters)) == before
     assert [record for record in caplog.records if "onnxruntime" in record.pathname] == []
+
+
+def test_a_matrix_that_is_read_both_ways_is_quantized_both_ways(builder, calibrated, relative_error, records):
+    """Tied weights, as in an autoencoder: once as they are, once transposed; the quantizer transposes in place."""
+    b = builder()
+    matrix = b.random(16, 16, fan=16)
+    hidden = b.node("Relu", b.node("Gemm", "features", matrix))
+    b.gemm(b.node("Relu", b.node("Gemm", hidden, matrix, transB=1)), 16, 2, name="logits")
+    core = b.artifact((16,), 2)
+    result = QuantizeDynamic().apply(core, calibrated(core))
+    assert relative_error(core, result, records(core, seed=2)) < 0.05
+
+
+def test_a_factor_does_not_keep_a_gemm_in_float(builder, calibrated):
+    b = builder()
+    hidden = b.node("Gemm", "features", b.random(16, 16, fan=16), b.random(16), alpha=0.5, beta=2.0)
+    b.gemm(b.node("Relu", hidden), 16, 2, name="logits")
+    core = b.artifact((16,), 2)
+    kinds = [
+        node.op_type
+        for node in onnx.load_model_from_string(QuantizeDynamic().apply(core, calibrated(core)).model).graph.node
+    ]
+    assert kinds.count("MatMulInteger") == 2
+    assert "Gemm" not in kinds
+
+
+def test_stacked_matrices_stay_in_float_and_are_named(builder, calibrated, relative_error, records):
+    """One matrix a channel: the quantizer's scales for them do not run on ONNX Runtime."""
+    b = builder()
+    product = b.node("MatMul", "features", b.random(3, 8, 16, fan=8))
+    b.gemm(b.node("Flatten", b.node("Relu", product)), 240, 2, name="logits")
+    core = b.artifact((3, 5, 8), 2)
+    result = QuantizeDynamic().apply(core, calibrated(core))
+    assert relative_error(core, result, records(core, seed=2)) < 0.05
+    assert QuantizeDynamic().notes(core) == (
+        f"MatMul {product!r} stays in float: its weights are float [3, 8, 16], not a float32 matrix",
+    )

@@ -53,3 +53,16 @@ def test_results_are_those_of_the_fused_graph(network, calibrated, records):
 def test_signed_codes_are_close_too(network, calibrated, records, relative_error):
     result = QuantizeStatic(form="qoperator", signed=True).apply(network, calibrated(network))
     assert relative_error(network, result, records(network, seed=2)) < 0.05
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_what_is_broadcast_to_a_product_is_no_bias(length, builder, calibrated, relative_error, records):
+    """One column and a vector of four, sixteen columns and a vector of one: ONNX Runtime's operator takes neither."""
+    b = builder()
+    columns = 1 if length > 1 else 16
+    product = b.node("MatMul", "features", b.random(8, columns, fan=8))
+    summed = b.node("Add", product, b.random(length))
+    b.node("MatMul", b.node("Relu", summed), b.random(max(length, columns), 2, fan=8), name="logits")
+    core = b.artifact((8,), 2)
+    result = QuantizeStatic(form="qoperator").apply(core, calibrated(core))
+    assert relative_error(core, result, records(core, seed=2)) < 0.1

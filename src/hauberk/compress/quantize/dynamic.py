@@ -26,7 +26,14 @@ from onnx import helper, numpy_helper
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.quantize.codes import FULL_RANGE, REDUCED_RANGE, largest_code
-from hauberk.compress.quantize.layers import Constants, find_layers, require_finite, with_constant_weights
+from hauberk.compress.quantize.layers import (
+    Constants,
+    find_layers,
+    plain_gemms,
+    require_finite,
+    why_no_layer,
+    with_constant_weights,
+)
 from hauberk.errors import InputError
 from hauberk.graph.model import one_line
 from hauberk.recipe import Context, Contract, Lossy, Step
@@ -69,8 +76,8 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
 
     def notes(self, artifact: Artifact) -> tuple[str, ...]:
         """What stays in float, and what convolutions cost."""
-        core = read_core(with_constant_weights(artifact), self.name)
-        kinds = self._kinds(core)
+        core = self._prepared(artifact)
+        kinds, constants = self._kinds(core), Constants(core.model.graph)
         found = {layer.name for layer in find_layers(core.model.graph)}
         said = []
         for node in core.model.graph.node:
@@ -80,7 +87,7 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
             elif node.op_type in _STORED and node.op_type in kinds:
                 said.append(f"{node.op_type} {name!r} computes in float with weights kept in int8: no integer kernel")
             elif node.op_type == "MatMul" and name not in found:
-                said.append(f"MatMul {name!r} stays in float: a product of two activations")
+                said.append(f"MatMul {name!r} stays in float: {why_no_layer(node, constants)}")
         if "Conv" in kinds:
             said.append(CONVOLUTIONS_ARE_SLOW)
         return tuple(said)
@@ -92,7 +99,7 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
             InputError: Not a core, already quantized, without layers of constant float32 weights, or ONNX Runtime's
                 quantizer cannot handle the graph.
         """
-        core = read_core(with_constant_weights(artifact), self.name)
+        core = self._prepared(artifact)
         core.require_float()
         kinds = self._kinds(core)
         if not kinds:
@@ -112,6 +119,12 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
         if "Conv" in kinds:
             model = self._quantize(model, ["Conv"], signed=False)  # the less slow of ConvInteger's two kernels
         return core.finished(model)
+
+    def _prepared(self, artifact: Artifact) -> Core:
+        """The core with a matrix of its own in every Gemm: the quantizer transposes them in place, shared ones too."""
+        core = read_core(with_constant_weights(artifact), self.name)
+        plain_gemms(core.model.graph)
+        return core
 
     def _kinds(self, core: Core) -> tuple[str, ...]:
         """The kinds of nodes of the graph that are to be quantized."""
@@ -135,6 +148,7 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
                     model,
                     path,
                     op_types_to_quantize=list(kinds),
+                    nodes_to_exclude=_no_layers(model.graph),
                     per_channel=self.per_channel and signed,
                     reduce_range=largest_code(self.reduced_range) == REDUCED_RANGE,
                     weight_type=QuantType.QInt8 if signed else QuantType.QUInt8,
@@ -143,6 +157,19 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
             except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
                 raise InputError(f"{self.name}: ONNX Runtime's quantizer fails: {one_line(error)}") from error
             return onnx.load_model(path)
+
+
+def _no_layers(graph: onnx.GraphProto) -> list[str]:
+    """Name the MatMul nodes whose constant is no matrix, which the quantizer codes wrongly; return the names."""
+    constants = Constants(graph)
+    stacked = [
+        node
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] in constants and len(constants.shape(node.input[1])) != 2
+    ]
+    for node in stacked:
+        node.name = f"{node.output[0]}/stacked"
+    return [node.name for node in stacked]
 
 
 def _recurrent(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -74,6 +74,10 @@ class Constants:
         values: NDArray[np.float32] = numpy_helper.to_array(tensor)
         return values
 
+    def kind(self, name: str) -> str:
+        """The data type and shape of a constant, for messages."""
+        return f"{onnx.TensorProto.DataType.Name(self._tensors[name].data_type).lower()} {list(self.shape(name))}"
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a constant."""
         return tuple(self._tensors[name].dims)
@@ -116,6 +120,13 @@ def _layer(node: onnx.NodeProto, constants: Constants) -> Layer | None:
     return layer
 
 
+def why_no_layer(matmul: onnx.NodeProto, constants: Constants) -> str:
+    """Why a MatMul is no layer with weights."""
+    if matmul.input[1] in constants:
+        return f"its weights are {constants.kind(matmul.input[1])}, not a float32 matrix"
+    return "its weights are on the left" if matmul.input[0] in constants else "a product of two activations"
+
+
 def _plain(gemm: onnx.NodeProto) -> bool:
     return not any(attribute.name in ("alpha", "beta", "transA", "transB") for attribute in gemm.attribute)
 
@@ -132,11 +143,12 @@ def prepare(model: onnx.ModelProto) -> None:
     because exporters leave those of one fixed batch there.
     """
     del model.graph.value_info[:]
-    _plain_gemms(model.graph)
+    plain_gemms(model.graph)
     _pool_means(model)
 
 
-def _plain_gemms(graph: onnx.GraphProto) -> None:
+def plain_gemms(graph: onnx.GraphProto) -> None:
+    """Work the attributes of every Gemm into its constants, in place (the first point of `prepare`)."""
     constants = Constants(graph)
     for node in graph.node:
         if node.op_type != "Gemm":

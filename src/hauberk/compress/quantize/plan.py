@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from hauberk.compress.quantize.layers import Constants, Layer, find_layers
+from hauberk.compress.quantize.layers import Constants, Layer, find_layers, why_no_layer
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 """Operators that the quantizer behind them does on the way: its range ends where they cut."""
@@ -69,7 +69,6 @@ _WEIGHTED = {
     "GRU": "ONNX Runtime has no integer kernel for it",
     "Gemm": "its weights or bias are not constant",
     "LSTM": "ONNX Runtime's integer kernel finds ranges at run time only (quantize-dynamic)",
-    "MatMul": "a product of two activations",
     "RNN": "ONNX Runtime has no integer kernel for it",
 }
 
@@ -266,7 +265,7 @@ def _groups(flow: _Flow, coded: set[str], joints: Collection[str]) -> tuple[dict
 def _left(
     graph: onnx.GraphProto, found: tuple[Layer, ...], at_logits: Collection[str], keep_float: Collection[str]
 ) -> Iterator[str]:
-    names = {layer.name for layer in found}
+    names, constants = {layer.name for layer in found}, Constants(graph)
     for node in graph.node:
         name = node.output[0] or node.name
         if name in keep_float and name in names:
@@ -275,3 +274,5 @@ def _left(
             yield f"{node.op_type} {name!r} stays in float: it computes the logits, and ONNX Runtime codes its results"
         elif node.op_type in _WEIGHTED and name not in names:
             yield f"{node.op_type} {name!r} stays in float: {_WEIGHTED[node.op_type]}"
+        elif node.op_type == "MatMul" and name not in names:
+            yield f"MatMul {name!r} stays in float: {why_no_layer(node, constants)}"

@@ -54,8 +54,8 @@ class _Translation:
         self._uses = Counter(name for node in graph.node for name in node.input)
         self._uses.update(value.name for value in graph.output)
         self._adders = {name: node for node in graph.node if node.op_type == "Add" for name in node.input}
-        vectors = (t.name for t in graph.initializer if len(t.dims) == 1 and t.data_type == onnx.TensorProto.FLOAT)
-        self._vectors = set(vectors)
+        self._sizes = {t.name: tuple(t.dims) for t in graph.initializer}
+        self._floats = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
 
     def translate(self) -> None:
         nodes: list[onnx.NodeProto] = []
@@ -118,10 +118,14 @@ class _Translation:
             return _node("QLinearMatMul", [*left, *right, *coded], result)
         operands = [left[0], right[0], left[1], right[1], left[2], right[2]]
         adder = self._adders.get(result) if self._uses[result] == 1 else None
-        biases = [name for name in adder.input if name in self._vectors] if adder is not None else []
+        columns = self._sizes.get(right[0], ())[-1:]  # a vector of another length is broadcast, which is no bias
+        biases = [name for name in adder.input if self._is_bias(name, columns)] if adder is not None else []
         if adder is None or not biases:
             return _node("MatMulIntegerToFloat", operands, result)
         return _node("MatMulIntegerToFloat", [*operands, biases[0]], adder.output[0])
+
+    def _is_bias(self, name: str, columns: tuple[int, ...]) -> bool:
+        return name in self._floats and self._sizes[name] == columns
 
 
 def _node(operator: str, operands: list[str], result: str, original: onnx.NodeProto | None = None) -> onnx.NodeProto:

@@ -71,10 +71,20 @@ def subject_of(artifact: Artifact) -> Subject:
         return Subject(opener(artifact), names)
     model = artifact.model
     try:
-        recurrent = any(node.op_type in _RECURRENT for node in nodes(parse(model)))
+        recurrent = is_recurrent(parse(model))
     except InputError:
         recurrent = False  # it does not load either, which is said when it is tried
     return Subject(opener(artifact), names, exact=lambda: double_runner(model), recurrent=recurrent)
+
+
+def is_recurrent(model: onnx.ModelProto) -> bool:
+    """Whether a model has an LSTM, GRU or RNN, at any depth; see `Subject.recurrent`."""
+    return any(node.op_type in _RECURRENT for node in nodes(model))
+
+
+def survived(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that a recurrent model can be given without ending the process: those with no empty input."""
+    return [trial for trial in trials if all(array.size for array in trial.feeds.values())]
 
 
 @dataclass
@@ -147,8 +157,8 @@ def examine(
     """
     examination = Examination(contract, Tally(contract), Tally(DEPLOYED))
     if before.recurrent or after.recurrent:
-        survived = [trial for trial in trials if all(array.size for array in trial.feeds.values())]
-        examination.skipped, trials = len(trials) - len(survived), survived
+        kept = survived(trials)
+        examination.skipped, trials = len(trials) - len(kept), kept
     for level, tally, chosen in _comparisons(examination, trials):
         compared, answers = _compare(before, after, level, chosen, tally)
         if not any(array.size for _, old, _ in compared for array in old):

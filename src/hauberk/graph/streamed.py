@@ -20,10 +20,10 @@ from onnx_ir.passes import common
 
 from hauberk.errors import InputError
 from hauberk.graph.compare import Outputs
-from hauberk.graph.harness import Subject
+from hauberk.graph.harness import Subject, is_recurrent
 from hauberk.graph.model import one_line, parse
 from hauberk.graph.passes.clean_up import CleanUp
-from hauberk.graph.passes.rewriting import Array, Editor, GraphPass
+from hauberk.graph.passes.rewriting import Array, Editor, GraphPass, redeclare
 from hauberk.graph.passes.strip_metadata import StripMetadata, strip
 from hauberk.graph.trials import Feeds, Level, Runner
 from hauberk.recipe import Context, Step
@@ -112,7 +112,9 @@ def apply(step: Step, model: bytes, context: Context, spill: Spill) -> bytes:
     try:
         if not _change(step, graph, context, spill):
             return model
-        serialised: bytes = ir.serde.serialize_model(graph).SerializeToString(deterministic=True)
+        written = ir.serde.serialize_model(graph)
+        redeclare(written.graph, proto.graph)
+        serialised: bytes = written.SerializeToString(deterministic=True)
         return serialised
     finally:
         for tensor in outside:  # a session is about to map the same file; two mappings would count twice
@@ -139,7 +141,7 @@ def subject(model: bytes, names: tuple[str, ...]) -> Subject:
     def opened(level: Level) -> Runner:  # noqa: ARG001 - there is one way
         return runner(model)
 
-    return Subject(opened, names)
+    return Subject(opened, names, recurrent=is_recurrent(parse(model)))
 
 
 def runner(model: bytes) -> Runner:

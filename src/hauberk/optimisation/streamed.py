@@ -16,7 +16,7 @@ from hauberk.files import write_atomically
 from hauberk.graph import feeds, streamed
 from hauberk.graph.compare import Tally
 from hauberk.graph.feeds import Samples
-from hauberk.graph.harness import check_signature, check_verifiable, examine, refused
+from hauberk.graph.harness import check_signature, check_verifiable, examine, is_recurrent, refused, survived
 from hauberk.graph.model import parse, signature_of
 from hauberk.graph.trials import Broken, Feeds, Trial, ask, compare
 from hauberk.ingest.scan.external import ExternalModel
@@ -132,6 +132,8 @@ def _write(model: bytes, target: Path, folder: Path, trials: Sequence[Trial]) ->
     place = target.resolve().parent / name
     tally = Tally(Exact())
     names = _names(signature_of(parse(model)))
+    if is_recurrent(parse(model)):
+        trials = survived(trials)
     answers = ask(streamed.runner(model), trials)
     copied = streamed.relocated(written.model, str(draft))
     compare(streamed.runner(copied), trials, answers, names, tally)

@@ -340,11 +340,16 @@ def _written(model: ir.Model, original: onnx.ModelProto) -> bytes:
     kept = [value for value in proto.graph.value_info if value.name in foreign]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(kept)
-    for ours, theirs in ((proto.graph.input, original.graph.input), (proto.graph.output, original.graph.output)):
-        del ours[:]
-        ours.extend(theirs)
+    redeclare(proto.graph, original.graph)
     serialised: bytes = proto.SerializeToString(deterministic=True)
     return serialised
+
+
+def redeclare(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
+    """Declare the inputs and outputs of a graph as another graph does."""
+    for ours, theirs in ((graph.input, original.input), (graph.output, original.output)):
+        del ours[:]
+        ours.extend(theirs)
 
 
 def _infer(model: ir.Model) -> None:

@@ -55,3 +55,15 @@ from hauberk.graph.passes import MergeCasts
 )
 def test_what_is_left(graph, rewritten, constants, body, left):
     assert rewritten(MergeCasts(), graph(body, f"<{constants}>", "records")) == left
+
+
+@pytest.mark.parametrize(
+    ("target", "left"),
+    [(3, ["Cast", "Cast"]), (12, ["Cast", "Cast"]), (6, ["Cast"]), (9, ["Cast"])],
+    ids=["int8 wraps or saturates", "uint32 holds no negative number", "int32 holds it", "not 0"],
+)
+def test_an_integer_through_a_float_ends_as_one_that_holds_it(graph_artifact, rewritten, target, left):
+    text = f"g (int16[n] x) => (y) {{ i = Cast<to = 1>(x) y = Cast<to = {target}>(i) }}"
+    kind = {3: "int8", 12: "uint32", 6: "int32", 9: "bool"}[target]
+    text = text.replace("(y) {", f"({kind}[n] y) {{")
+    assert rewritten(MergeCasts(), graph_artifact(f'<ir_version: 10, opset_import: ["" : 20]> {text}')) == left

@@ -24,9 +24,9 @@ class MergeCasts(RewritePass, frozen=True, forbid_unknown_fields=True, kw_only=T
     float32 → int64 → float32 truncates on the way and stays; float16 → float32 → float64 is one cast; float32 →
     float64 → float32 is none.
 
-    Two more rules keep it exact in every implementation: a float never goes to an integer or to another 8-bit type
-    through a wider float (what becomes of values out of range depends on the type that is converted), and types of
-    fewer than 8 bits, 8-bit floats and strings are left alone.
+    Two more rules keep it exact in every implementation: what goes through a float never ends as an integer that does
+    not hold it (what becomes of values out of range depends on the type that is converted: int16 → int8 wraps, float32
+    → int8 saturates on some processors), and types of fewer than 8 bits, 8-bit floats and strings are left alone.
     """
 
     @property
@@ -45,7 +45,9 @@ class MergeCasts(RewritePass, frozen=True, forbid_unknown_fields=True, kw_only=T
             return Refusal(f"{between.name} does not hold every {source.dtype.name}")
         if source.dtype == target:
             return Replacement((source,))
-        if target not in {*_UNSIGNED, *_SIGNED, *_FLOATS} or (source.dtype in _FLOATS and target not in _FLOATS):
+        rounds = between in _FLOATS and target not in _FLOATS
+        fits = target == _T.BOOL and source.dtype not in _FLOATS  # what is not 0 is true, whatever its type
+        if target not in {*_UNSIGNED, *_SIGNED, *_FLOATS} or (rounds and not fits and not _holds(target, source.dtype)):
             return Refusal("values out of range would be converted from another type")
         old = node.outputs[0]
         made = editor.node("Cast", [source], f"{old.name}_cast", like=old, attributes={"to": int(target)})

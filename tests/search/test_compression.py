@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import onnx
@@ -9,13 +11,13 @@ import onnxruntime
 import pytest
 
 from hauberk.artifact import StepRecord, Verdict
-from hauberk.compress import Distill, HalfPrecision, QuantizeStatic
+from hauberk.compress import Distill, HalfPrecision, QuantizeDynamic, QuantizeStatic
 from hauberk.compress.distill import Scaled
 from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
 from hauberk.graph.passes import CleanUp, StripMetadata
 from hauberk.measurement import Estimate, Measurement
-from hauberk.recipe import Recipe
+from hauberk.recipe import LabelledFeatures, Recipe
 from hauberk.requirements import parse_requirement
 from hauberk.search.compression import compress, find_recipe, verdict
 from hauberk.search.material import DataSource, Material, gather
@@ -57,6 +59,20 @@ def test_figures_are_those_of_the_graphs(composed, material):
     assert measured["size"].ratio is not None
     assert measured["size"].ratio.value == pytest.approx(len(made.model) / len(material.core.model))
     assert measured["latency.p50"].ratio is not None
+
+
+def test_agreement_is_that_of_batches_of_256(material):
+    """Dynamic INT8 spreads its codes over the batch: one record far outside spoils its batch, and no other."""
+    features = material.test.features.copy()
+    features[-1] *= 1000
+    spoilt = replace(material, test=LabelledFeatures(features, material.test.targets))
+    made, account = compress(spoilt, Recipe("dynamic", (QuantizeDynamic(),)), timing=0.05)
+    parts = np.split(features, range(256, len(features), 256))
+    before, after = (
+        np.concatenate([decided(model, part) for part in parts]) for model in (material.core.model, made.model)
+    )
+    assert account.measurements["agreement"].value == pytest.approx((before == after).mean())
+    assert (decided(made.model, features) != after).any()  # all at once, it would be another figure
 
 
 def test_sizes_are_counted_by_hand(composed, material):

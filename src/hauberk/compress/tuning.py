@@ -117,12 +117,13 @@ def records(context: Context, step: str) -> tuple[LabelledFeatures, LabelledFeat
     return context.training, context.validation
 
 
-def answers(artifact: OnnxArtifact, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def answers(artifact: OnnxArtifact, features: NDArray[np.float32], *, most: int = _MOST_RECORDS) -> NDArray[np.float32]:
     """A graph's logits, computed by ONNX Runtime in chunks that bound the memory.
 
     Args:
         artifact: A core.
         features: Float32 [N, *shape], N at least 1.
+        most: Records that are answered at once, at least 1; what dynamic INT8 answers to one depends on the others.
 
     Returns:
         Float32 [N, K].
@@ -131,7 +132,7 @@ def answers(artifact: OnnxArtifact, features: NDArray[np.float32]) -> NDArray[np
         InputError: ONNX Runtime refuses the graph or cannot run it on these records.
     """
     loaded, name = session(artifact.model), artifact.signature.inputs[0].name
-    chunk = max(1, min(_MOST_RECORDS, _MOST_VALUES // max(1, features[0].size)))
+    chunk = max(1, min(most, _MOST_VALUES // max(1, features[0].size)))
     logits = [run(loaded, {name: features[start : start + chunk]})[0] for start in range(0, len(features), chunk)]
     return np.concatenate(logits).astype(np.float32, copy=False)
 

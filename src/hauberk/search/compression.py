@@ -35,6 +35,7 @@ from hauberk.search.material import Material
 
 _BASELINE, _RESULT = "float32", "result"
 _BATCH = 256
+"""Records that are answered at once, for qualities as for throughput."""
 _BATCH_VALUES = 1 << 23
 """Numbers in a timed batch: 55 images of 3×224×224."""
 _MOST_BYTES = 1 << 20
@@ -239,7 +240,7 @@ def _qualities(
 ) -> tuple[dict[str, Measurement], dict[str, Measurement]]:
     """Accuracy of both and agreement of the result, on the test records, at the context's threshold."""
     context, test = material.context, material.test
-    before, after = (decisions(answers(each, test.features), context) for each in (core, made))
+    before, after = (decisions(answers(each, test.features, most=_BATCH), context) for each in (core, made))
     right, still_right = before == test.targets, after == test.targets
     accuracy = rate_measurement("accuracy", right, None, seed=context.seed)
     return {"accuracy": accuracy}, {

@@ -9,6 +9,7 @@ import pytest
 from onnx import parser
 
 from hauberk.cli import main
+from hauberk.graph.passes import PASSES
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]> g '
 PLAIN = "(float[n,4] x) => (float[n,4] y) { a = Relu(x) b = Relu(x) y = Add(a, b) }"
@@ -34,6 +35,24 @@ def test_passes_nodes_and_outcomes_are_shown(file_of, tmp_path, capsys):
     assert len(onnx.load(tmp_path / "out.onnx").graph.node) == 2
 
 
+def test_passes_that_found_nothing_to_do_share_a_line(file_of, tmp_path, capsys):
+    arguments = ["optimize", file_of(PLAIN), str(tmp_path / "out.onnx"), "--timing", "0.02"]
+    assert main([*arguments, "--passes", "clean-up,merge-casts,fuse-gelu"]) == 0
+    header, row, idle, empty, *_ = capsys.readouterr().out.splitlines()
+    assert (header.split()[0], row.split()[0], empty) == ("pass", "clean-up", "")
+    assert idle == "2 other passes found nothing to do: merge-casts, fuse-gelu"
+    assert main([*arguments, "--passes", "merge-casts"]) == 0
+    assert capsys.readouterr().out.startswith("1 pass found nothing to do: merge-casts\n\n")
+
+
+def test_explain_shows_every_pass(file_of, tmp_path, capsys):
+    arguments = ["--passes", "clean-up,merge-casts", "--timing", "0.02", "--explain"]
+    assert main(["optimize", file_of(PLAIN), str(tmp_path / "out.onnx"), *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["clean-up", "merge-casts"]
+    assert "nothing to do" in lines[2]
+
+
 def test_json_is_one_document_with_both_digests(file_of, tmp_path, capsys):
     source = file_of(PLAIN)
     assert main(["optimize", source, str(tmp_path / "out.onnx"), "--json", "--explain", "--timing", "0.02"]) == 0
@@ -41,6 +60,7 @@ def test_json_is_one_document_with_both_digests(file_of, tmp_path, capsys):
     assert document["source"]["nodes"] == 3
     assert len(document["result"]["sha256"]) == 64
     assert document["passes"][0]["outcome"] == "kept"
+    assert len(document["passes"]) == len(PASSES)
 
 
 def test_a_graph_that_cannot_be_verified_is_left_alone_with_3(file_of, tmp_path, capsys):

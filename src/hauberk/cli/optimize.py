@@ -28,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--passes", default="default", metavar="NAMES", help="default, all, or names separated by commas, in order"
     )
     parser.add_argument("--fix-batch", type=int, metavar="N", help="first make the graph take exactly N records")
-    parser.add_argument("--explain", action="store_true", help="time the graph after every pass that changed it")
+    parser.add_argument(
+        "--explain", action="store_true", help="show every pass, and time the graph after each that changed it"
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -64,15 +66,21 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
 
 def _show(found: Optimisation, output: Output, *, explain: bool) -> None:
+    idle = [each.name for each in found.passes if each.outcome == "nothing to do"]
+    shown = found.passes if explain else [each for each in found.passes if each.outcome != "nothing to do"]
     header: tuple[str, ...] = ("pass", "nodes before", "after", "outcome")
     rows: list[tuple[str, ...]] = [
-        (each.name, str(each.nodes_before), str(each.nodes_after), each.outcome) for each in found.passes
+        (each.name, str(each.nodes_before), str(each.nodes_after), each.outcome) for each in shown
     ]
     if explain:
         header = (*header, "latency.p50", "against the original")
-        timed = [_cells(found, each.name) if each.outcome == "kept" else ("", "") for each in found.passes]
+        timed = [_cells(found, each.name) if each.outcome == "kept" else ("", "") for each in shown]
         rows = [(*row, *cells) for row, cells in zip(rows, timed, strict=True)]
-    output.table(header, rows)
+    if rows:
+        output.table(header, rows)
+    if idle and not explain:
+        passes = "pass" if len(idle) == 1 else "passes"
+        output.text(f"{len(idle)} {'other ' if rows else ''}{passes} found nothing to do: {', '.join(idle)}")
     output.text()
     for each in found.undone:
         output.text(f"{each.name}: undone: {each.reason}")

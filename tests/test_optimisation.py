@@ -57,6 +57,11 @@ class Failing(Wrong, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
         raise ContractError("failing: the library fails on this graph")
 
 
+class Crashing(Wrong, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="crashing"):
+    def apply(self, artifact: Artifact, context: Context) -> Artifact:
+        return artifact.model[len(artifact.model)]
+
+
 def run(path, target, **options):
     return optimise_file(path, target, seconds=0.02, **options)
 
@@ -89,6 +94,12 @@ def test_a_wrong_pass_is_undone_named_and_the_next_ones_go_on(source, tmp_path):
 def test_a_pass_that_fails_is_undone_with_its_message(source, tmp_path):
     found = run(source, tmp_path / "out.onnx", passes=(Failing(),))
     assert (found.undone[0].outcome, found.undone[0].reason) == ("undone", "failing: the library fails on this graph")
+
+
+def test_a_pass_that_crashes_is_undone_and_the_others_go_on(source, tmp_path):
+    found = run(source, tmp_path / "out.onnx", passes=(Crashing(), *choose("clean-up")))
+    assert [each.outcome for each in found.passes] == ["undone", "kept"]
+    assert found.undone[0].reason == "the pass failed on this graph: IndexError: index out of range"
 
 
 def test_where_nothing_is_to_do_the_file_is_the_same(source, tmp_path):

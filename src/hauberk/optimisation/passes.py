@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,11 +17,13 @@ from hauberk.artifact import OnnxArtifact, Verdict
 from hauberk.errors import HauberkError, InputError, MissingExtraError
 from hauberk.graph.feeds import Samples
 from hauberk.graph.harness import GraphVerifier, nodes
-from hauberk.graph.model import parse, record_shape, signature_of
+from hauberk.graph.model import one_line, parse, record_shape, signature_of
 from hauberk.graph.passes.fix_batch import FixBatch
 from hauberk.optimisation.findings import PassResult
 from hauberk.progress import Progress
 from hauberk.recipe import Context, Step
+
+_LOG = logging.getLogger(__name__)
 
 _DRAWN = 16
 """Records that are drawn for passes that time what they do."""
@@ -107,6 +110,10 @@ def _run_one(step: Step, before: bytes, apply: Applier, judge: Judge) -> tuple[P
         raise
     except HauberkError as error:
         return PassResult(step.name, parameters, "undone", count, count, str(error)), before
+    except Exception as error:  # noqa: BLE001 - libraries below raise anything on graphs that they do not know
+        _LOG.debug("%s failed", step.name, exc_info=True)
+        reason = f"the pass failed on this graph: {type(error).__name__}: {one_line(error)}"
+        return PassResult(step.name, parameters, "undone", count, count, reason), before
     seconds = time.perf_counter() - started
     if _same(before, after):
         return PassResult(step.name, parameters, "nothing to do", count, count, seconds=seconds), before

@@ -253,3 +253,16 @@ def test_parameters_out_of_range_are_refused(parameters, message):
 def test_an_unknown_group_is_refused(core, context):
     with pytest.raises(InputError, match="no group 'w9'; groups are w0, w1"):
         pruned(core, context, layers={"w9": 0.5})
+
+
+def test_layers_that_stay_as_they_are_are_noted(core):
+    """A layer normalisation averages over what the layer before it makes; the layer behind it can shrink."""
+    network = Network((10,))
+    network.linear(8)
+    network.layer_norm()
+    network.relu()
+    network.linear(6)
+    network.relu()
+    (note,) = PruneStructured(tuning=None).notes(network.head())
+    assert "keeps all units: LayerNormalization" in note
+    assert PruneStructured(tuning=None).notes(core) == ()

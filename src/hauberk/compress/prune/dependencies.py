@@ -22,6 +22,9 @@ from hauberk.compress.prune.prepare import PlainGraph
 from hauberk.compress.prune.rules import apply_rule
 from hauberk.compress.prune.units import Labels, Units, varying
 
+THE_ANSWERS = "they are the model's answers"
+"""Why the units of the last layer stay."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -72,7 +75,7 @@ def analyse(graph: PlainGraph, *, attention: Attention = "heads") -> Dependencie
     for node in graph.model.graph.node:
         apply_rule(analysis, node)
     for value in graph.model.graph.output:
-        analysis.units.freeze(analysis.of(value.name), "they are the model's answers")
+        analysis.units.freeze(analysis.of(value.name), THE_ANSWERS)
     _settle(analysis)
     return _result(analysis)
 

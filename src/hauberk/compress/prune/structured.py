@@ -19,7 +19,7 @@ from hauberk.compress.prune.allocate import (
     uniform,
 )
 from hauberk.compress.prune.analysis import Attention
-from hauberk.compress.prune.dependencies import Dependencies, Group, analyse
+from hauberk.compress.prune.dependencies import THE_ANSWERS, Dependencies, Group, analyse
 from hauberk.compress.prune.importance import Importance, Scores, importance
 from hauberk.compress.prune.prepare import prepare
 from hauberk.compress.prune.remove import remove
@@ -78,6 +78,15 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
     def contract(self) -> Contract:
         """Decisions agree on 90 % of real records; logits are the trained graph's own."""
         return self.CONTRACT
+
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:
+        """Layers before the logits that keep all their units, and why."""
+        core = read_core(artifact, self.name)
+        nothing = np.zeros((0, *core.shape), np.float32)
+        frozen = analyse(
+            prepare(core.artifact, Context(nothing, (nothing, nothing)), self.name), attention=self.attention
+        ).frozen
+        return tuple(f"{name!r} keeps all units: {reason}" for name, reason in frozen.items() if reason != THE_ANSWERS)
 
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
         """Return the pruned graph; not trained where `context.trained` is False.

@@ -20,7 +20,7 @@ from hauberk.errors import InputError
 from hauberk.evaluate.robustness.protocol import Budget
 from hauberk.models import read_card
 from hauberk.search import Findings
-from hauberk.search.prepare import _unseen
+from hauberk.search.prepare import unseen_by
 from hauberk.train import TrainingOptions, save_detector, train_detector
 from hauberk.trust import EncryptionKey, SigningKey, TrustPolicy
 
@@ -258,10 +258,10 @@ def test_a_benign_class_that_is_an_attack_to_the_detector_is_refused(tmp_path, d
 
 def test_records_split_by_another_label_are_not_known_to_be_unseen(detector, splits):
     card = read_card(detector / "detector.json")
-    assert _unseen(card, splits)
+    assert unseen_by(card, splits)
     label = msgspec.structs.replace(splits.test.label, name="verdict")
     test = replace(splits.test, schema=msgspec.structs.replace(splits.test.schema, label=label))
-    assert not _unseen(card, replace(splits, test=test))
+    assert not unseen_by(card, replace(splits, test=test))
 
 
 @pytest.mark.parametrize("name", ["detector.safetensors", "detector.json"])

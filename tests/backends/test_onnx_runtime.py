@@ -84,7 +84,8 @@ class TestThreads:
                 status = Path(f"/proc/self/task/{worker}/status").read_text()
             return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
 
-        assert naps(spinning=False) > 150 > naps(spinning=True)
+        # How often depends on the load of the machine; a thread that spins goes to sleep hardly ever.
+        assert naps(spinning=False) > 10 * max(naps(spinning=True), 3)
 
 
 class TestOptimization:

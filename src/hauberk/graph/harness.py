@@ -28,7 +28,7 @@ from hauberk.graph import feeds, hunt
 from hauberk.graph.compare import Finding, Outputs, Tally, breaches
 from hauberk.graph.feeds import Samples
 from hauberk.graph.model import describe, onnx_only, parse, signature_of
-from hauberk.graph.precise import double_runner, rejudge
+from hauberk.graph.precise import Yardstick, rejudge, yardstick
 from hauberk.graph.trials import Answers, Broken, Feeds, Level, Opener, Runner, Trial, ask, compare, opener
 from hauberk.recipe import Close, Context, Contract, Exact, Lossy
 from hauberk.tensors import Signature, TensorSpec
@@ -53,14 +53,14 @@ class Subject:
     Attributes:
         open: Loads it.
         names: Of its outputs.
-        exact: Builds the runner in double precision; `None` where there is none (a torch module, a very large graph).
+        exact: Builds its yardstick; `None` where there is none (a torch module, a very large graph).
         recurrent: Whether it has an LSTM, GRU or RNN: ONNX Runtime 1.31 ends the process when one meets an empty
             sequence or batch, so that neither can be tried.
     """
 
     open: Opener
     names: tuple[str, ...]
-    exact: Callable[[], Runner] | None = None
+    exact: Callable[[], Yardstick] | None = None
     recurrent: bool = False
 
 
@@ -74,7 +74,7 @@ def subject_of(artifact: Artifact) -> Subject:
         recurrent = is_recurrent(parse(model))
     except InputError:
         recurrent = False  # it does not load either, which is said when it is tried
-    return Subject(opener(artifact), names, exact=lambda: double_runner(model), recurrent=recurrent)
+    return Subject(opener(artifact), names, exact=lambda: yardstick(model), recurrent=recurrent)
 
 
 def is_recurrent(model: onnx.ModelProto) -> bool:

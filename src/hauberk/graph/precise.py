@@ -4,11 +4,16 @@ Two float32 graphs that compute the same function may differ by any amount where
 ill-conditioned: a difference of two large numbers, a step that lies a rounding error away. Comparing each with double
 precision shows which it is. Where the first graph is itself that far from the exact answer, a second one that is no
 farther did no harm.
+
+The yardstick can be wrong: onnx's reference resizes to aligned corners otherwise than ONNX Runtime does. So it is asked
+in single precision too, and what the two precisions of the same code do not explain is not called rounding.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -23,9 +28,41 @@ from hauberk.graph.trials import Feeds, Runner, Trial
 SLACK = 4.0
 """How many times the first graph's own rounding error the second one may have."""
 
+REACH = 16.0
+"""How many times larger than a number another one may be whose rounding error still speaks for it."""
+
+_MISTRUST = 16.0
+"""How many times the reference's own rounding error ONNX Runtime's may be; it sums in another order."""
+
 _MOST_TRIALS = 64
 """Double precision is slow, and differences in more trials than this are no accident."""
+_MOST_SECONDS = 60.0
+"""Of this thread's work, after which what is left is not judged again."""
 _DOUBLED = {TensorProto.FLOAT: TensorProto.DOUBLE}
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """A graph in onnx's reference implementation.
+
+    Attributes:
+        double: In double precision.
+        single: As it is.
+    """
+
+    double: Runner
+    single: Runner
+
+
+def yardstick(model: bytes) -> Yardstick:
+    """A serialised model, with its weights inline, in both precisions; raises what `double_runner` raises."""
+    evaluator = ReferenceEvaluator(parse(model))
+
+    def run(feeds: Feeds) -> Outputs:
+        with np.errstate(all="ignore"):
+            return [np.asarray(output) for output in evaluator.run(None, dict(feeds))]
+
+    return Yardstick(double_runner(model), run)
 
 
 def double_runner(model: bytes) -> Runner:
@@ -61,7 +98,7 @@ def double_runner(model: bytes) -> Runner:
 
 
 def rejudge(
-    exact: Callable[[], Runner],
+    exact: Callable[[], Yardstick],
     compared: Sequence[tuple[Trial, Outputs, Outputs]],
     names: tuple[str, ...],
     tally: Tally,
@@ -69,11 +106,13 @@ def rejudge(
     """Judge again what broke `Close`, with the first graph's own rounding error allowed for.
 
     An element may differ from the first model's by the contract's tolerance plus `SLACK` times the largest distance
-    that the first model has from double precision in that output of that trial. What is not finite in one of the two
-    is not excused.
+    that the first model has from double precision in that output of that trial, among the elements of its own size or
+    smaller (see `REACH`): the rounding of a huge number says nothing about a small one. A distance that the reference's
+    own two precisions do not have counts as the reference's mistake. What is not finite in one of the two models is not
+    excused.
 
     Args:
-        exact: Builds the double-precision runner of the first model.
+        exact: Builds the yardstick of the first model.
         compared: Every trial with the answers of both models.
         names: Of the outputs.
         tally: The judgement without the allowance; `contract` is `Close`.
@@ -87,9 +126,13 @@ def rejudge(
     again = Tally(tally.contract)
     again.compared, again.worst = tally.compared, tally.worst
     try:
-        run = exact()
+        reference = exact()
+        end = time.thread_time() + _MOST_SECONDS
         for trial, old, new in suspects:
-            allowance = [_error(was, truth) for was, truth in zip(old, run(trial.feeds), strict=True)]
+            if time.thread_time() >= end:
+                return tally
+            answers = old, reference.double(trial.feeds), reference.single(trial.feeds)
+            allowance = [_allowance(*each) for each in zip(*answers, strict=True)]
             again.add(trial.family, trial.first, names, old, new, allowance)
     except Exception:  # noqa: BLE001 - whatever the reference cannot do leaves the stricter judgement standing
         return tally
@@ -104,16 +147,32 @@ def _breaks(entry: tuple[Trial, Outputs, Outputs], names: tuple[str, ...], tally
     return alone.fault is not None
 
 
-def _error(was: NDArray[np.generic], truth: NDArray[np.generic]) -> NDArray[np.float64]:
-    """What an output may differ by on account of rounding: one number for all of its elements.
+def _allowance(
+    was: NDArray[np.generic], truth: NDArray[np.generic], single: NDArray[np.generic]
+) -> NDArray[np.float64]:
+    """What each element of an output may differ by on account of rounding.
 
-    An integer that double precision does not confirm (the larger of two nearly equal numbers) may be any other.
+    An integer that double precision does not confirm (the larger of two nearly equal numbers) may be any other, where
+    rounding changes the reference's answers too.
     """
     if not is_number(was):
-        return np.where(was == truth, 0.0, np.inf)
-    error = np.abs(was.astype(np.float64) - truth.astype(np.float64))
-    error = error[np.isfinite(error)]
-    return np.full(was.shape, SLACK * float(error.max()) if error.size else 0.0)
+        return np.where((was == truth) | np.array_equal(single, truth), 0.0, np.inf)
+    exact = truth.astype(np.float64)
+    found, explained = (_nearby(was, np.abs(each.astype(np.float64) - exact)) for each in (was, single))
+    return SLACK * np.minimum(found, _MISTRUST * explained)
+
+
+def _nearby(was: NDArray[np.generic], error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each element the largest error among those at most `REACH` times as large as it, or as the median."""
+    sizes = np.abs(was.astype(np.float64))
+    usable = np.isfinite(error) & np.isfinite(sizes)
+    if not usable.any():
+        return np.zeros(was.shape)
+    order = np.argsort(sizes[usable])
+    ascending, largest = sizes[usable][order], np.maximum.accumulate(error[usable][order])
+    reach = REACH * np.fmax(sizes, np.median(ascending))
+    result: NDArray[np.float64] = largest[np.searchsorted(ascending, reach, side="right") - 1]
+    return result
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

@@ -163,6 +163,16 @@ def test_codes_are_as_few_as_the_bits_allow(core, context, bits, levels):
             assert set(np.abs(book.astype(int))) <= {0, 1, 2, 4, 8, 16, 32, 64}
 
 
+def test_levels_keep_to_seven_bits_where_kernels_saturate(core, context):
+    """Two products of uint8 and a code of at most 63 fit into the int16 that such kernels add them in."""
+    brief = Tuning(epochs=1, learning_rate=0.1)
+    step = QuantizeAware(weight_bits=3, levels="k-means", reduced_range=True, tuning=brief)
+    for where in (context, untrained(context)):
+        found = initializers(step.apply(core, where))
+        books = [value.astype(int) for name, value in found.items() if name.endswith("/codebook")]
+        assert [np.abs(book).max() <= 63 for book in books] == [True] * 3
+
+
 def test_weights_alone_leave_the_float_kernels_as_they_are(digits, fused, answers):
     core, context, images = digits
     step = QuantizeAware(weight_bits=4, activations="float32", tuning=Tuning(epochs=2))

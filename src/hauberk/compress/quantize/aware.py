@@ -78,7 +78,7 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         ranges: Of activations: "learned" with the weights, or "tracked" as a moving average of what training sees.
         calibrator: How the ranges that training starts from are chosen.
         percentile: For the calibrator of that name.
-        reduced_range: At 8 bits, weights in 7 bits; see `quantize-static`.
+        reduced_range: At 8 bits and for the levels of a codebook, codes of 7 bits; see `quantize-static`.
         keep_float: Names of layers that stay in float.
         tuning: How to train; `alpha` weighs the float model's answers against the labels. By default 15 epochs at a
             learning rate of 1e-4 for 8 bits, where little is to be won back, and 30 at 5e-4 below;
@@ -172,8 +172,7 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
             if self.levels == "uniform":
                 scale = best_scales(weight, layer.axis, *uniform_ends(self.weight_bits))
             else:
-                largest = _INT8 if self.levels == "k-means" else _LARGEST_POWER
-                scale = cluster.channel_scales(weight, layer.axis).reshape(-1) / np.float32(largest)
+                scale = cluster.channel_scales(weight, layer.axis).reshape(-1) / np.float32(self._largest_level())
             bias = constants.floats(layer.bias)
             if coded is not None and bias is not None:  # which is in int32, in steps of the product of two scales
                 data = float(coded[1][coded[0].groups[layer.data]].scale)
@@ -190,12 +189,18 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
             student.add_uniform_weight(name, weight, ends)
             return
         steps = (weight / along(code.scale, weight.ndim, layer.axis)).astype(np.float32)
+        unit = self._largest_level()
         if self.levels == "k-means":
-            levels = cluster.k_means(steps / np.float32(_INT8), 2**self.weight_bits)
-            student.add_codebook_weight(name, weight, levels, unit=_INT8, trained=True)
+            levels = cluster.k_means(steps / np.float32(unit), 2**self.weight_bits)
         else:
-            powers = np.unique(np.rint(cluster.powers_of_two(2**self.weight_bits) * _LARGEST_POWER))
-            student.add_codebook_weight(name, weight, powers.astype(np.float32), unit=1, trained=False)
+            levels = np.unique(np.rint(cluster.powers_of_two(2**self.weight_bits) * unit)).astype(np.float32) / unit
+        student.add_codebook_weight(name, weight, levels, unit=unit, trained=self.levels == "k-means")
+
+    def _largest_level(self) -> int:
+        """The largest code of a codebook's levels; 7 bits where integer kernels saturate."""
+        if self.levels == "powers-of-two":
+            return _LARGEST_POWER
+        return _INT8 if self.activations == "float32" else largest_code(self.reduced_range)
 
     def _add_activations(self, student: FakeQuantized, plan: Plan, graph_input: str) -> None:
         """Let the codes of every group but the graph's own input move: the range of features is what it is."""

@@ -76,8 +76,8 @@ class FakeQuantized(nn.Module):
         Args:
             name: Of the weight.
             weight: Before rounding.
-            levels: Float32, ascending; times `unit` they are codes.
-            unit: What a level of 1 is in codes.
+            levels: Float32 in [-1, 1], ascending; times `unit` they are codes.
+            unit: What a level of 1 is in codes; no level becomes larger.
             trained: Whether levels move.
         """
         self._restore(name, weight)
@@ -163,7 +163,7 @@ class _Nearest(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         """The nearest levels."""
         levels = self.levels * self._unit
-        whole = levels + (torch.clamp(torch.round(levels), -127, 127) - levels).detach()
+        whole = levels + (torch.clamp(torch.round(levels), -self._unit, self._unit) - levels).detach()
         ascending, _ = torch.sort(whole)
         middles = ((ascending[1:] + ascending[:-1]) / 2).detach()
         chosen = ascending[torch.bucketize(codes.detach(), middles)]

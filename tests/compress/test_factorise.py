@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress.factorise import Factorise, factors
@@ -192,3 +192,38 @@ def test_parameters_out_of_range_are_refused(parameters, message):
 def test_an_unknown_weight_is_refused(mlp):
     with pytest.raises(InputError, match="no weight 'w9'; weights are w0, w1"):
         Factorise(layers={"w9": 0.5}, tuning=None).apply(mlp(20, 16, 2), bare((20,)))
+
+
+def tied(matrix):
+    nodes = [
+        helper.make_node("Gemm", ["features", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Gemm", ["r", "w"], ["b"]),
+        helper.make_node("Gemm", ["b", "v"], ["c"]),
+        helper.make_node("Gemm", ["c", "last"], ["logits"]),
+    ]
+    generator = np.random.default_rng(2)
+    last = generator.normal(size=(32, 2)).astype(np.float32)
+    return core_of(nodes, {"w": matrix, "v": low_rank(generator, 32, 32, 2), "last": last}, (32,), 2)
+
+
+def test_layers_that_share_their_weights_are_left_alone_and_noted():
+    core = tied(low_rank(np.random.default_rng(1), 32, 32, 2))
+    result = Factorise(energy=0.9999999, tuning=None).apply(core, bare((32,)))
+    assert kinds(result).count("Gemm") == 5
+    assert_same(core, result, (32,))
+    assert Factorise().notes(core) == (
+        "Gemm 'a' stays whole: other layers share 'w'",
+        "Gemm 'b' stays whole: other layers share 'w'",
+    )
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    core = tied(np.ones((32, 32), np.float32))
+    model = onnx.load_model_from_string(core.model)
+    for tensor in model.graph.initializer:
+        if tensor.name == "v":
+            tensor.CopyFrom(numpy_helper.from_array(np.full((32, 32), np.nan, np.float32), "v"))
+    broken = replace(core, model=model.SerializeToString())
+    with pytest.raises(InputError, match="factorise: weights 'v' are not finite"):
+        Factorise(tuning=None).apply(broken, bare((32,)))

@@ -72,12 +72,27 @@ class Factorise(Step, frozen=True, kw_only=True, tag="factorise"):
         """Decisions agree on 90 % of real records; logits are the trained graph's own."""
         return self.CONTRACT
 
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:
+        """Which layers are not looked at, whatever their rank."""
+        graph = read_core(artifact, self.name).model.graph
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        weights = [node.input[1] for node in graph.node if _layer(node, constants)]
+        said = []
+        for node in graph.node:
+            if node.op_type in ("LSTM", "GRU", "RNN"):
+                said.append(
+                    f"{node.op_type} {(node.output[0] or node.name)!r} stays whole: it takes its matrices whole"
+                )
+            elif _layer(node, constants) and weights.count(node.input[1]) > 1:
+                said.append(f"{node.op_type} {node.output[0]!r} stays whole: other layers share {node.input[1]!r}")
+        return tuple(said)
+
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
         """Return the graph with thin layers; not trained where `context.trained` is False.
 
         Raises:
-            InputError: Not a float core, no layer that would get smaller, `layers` names no weight, or there are no
-                records to train on.
+            InputError: Not a float core, no layer that would get smaller, weights that are not finite, `layers` names
+                no weight, or there are no records to train on.
             ContractError: The result is not smaller in every respect.
         """
         core = read_core(artifact, self.name)
@@ -110,6 +125,8 @@ class Factorise(Step, frozen=True, kw_only=True, tag="factorise"):
             split = None
             if node.output[0] in layers and weights.count(node.input[1]) == 1:
                 weight = numpy_helper.to_array(constants[node.input[1]])
+                if not np.isfinite(weight).all():
+                    raise InputError(f"{self.name}: weights {node.input[1]!r} are not finite")
                 split = self._best(node, weight, shapes)
             if split is None:
                 nodes.append(node)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from hauberk.compress.tuning import Tuning, answers, distillation, tune
+from hauberk.compress.tuning import Tuning, _batch_size, answers, distillation, tune
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.recipe import Context, LabelledFeatures
@@ -265,3 +265,12 @@ def test_different_numbers_of_logits_are_compared_by_their_margins(logits):
 
 def no_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return torch.zeros(())
+
+
+@pytest.mark.parametrize(("count", "batch"), [(10, 16), (1079, 33), (8192, 256), (1_000_000, 256)])
+def test_few_records_are_taken_in_smaller_batches(count, batch):
+    assert _batch_size(Tuning(batch_size=256), count) == batch
+
+
+def test_no_batch_is_larger_than_asked_for():
+    assert [_batch_size(Tuning(batch_size=8), count) for count in (10, 100_000)] == [8, 8]

@@ -24,6 +24,8 @@ from hauberk.recipe import Context, LabelledFeatures
 from hauberk.train import Objective, TrainingOptions, TrainingResult, cross_entropy, train
 from hauberk.train.objective import balanced_weights, class_balanced_weights, margin, softmax_cross_entropy
 
+_STEPS_AN_EPOCH = 32
+_FEWEST_A_STEP = 16
 _MOST_RECORDS = 8192  # in one run of a graph …
 _MOST_VALUES = 1 << 22  # … and numbers in them: 27 images of 3×224×224
 
@@ -33,7 +35,7 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Attributes:
         epochs: The most epochs to train; training stops earlier by the validation records.
-        batch_size: Records a step of the optimiser.
+        batch_size: The most records a step of the optimiser; fewer where an epoch would have less than 32 steps.
         learning_rate: Of AdamW, above 0.
         alpha: Weight of a teacher's answers in [0, 1]; the rest is the weight of the labels.
         temperature: T > 0, by which logits are divided before they are compared; higher tells more of what the teacher
@@ -92,7 +94,7 @@ def tune(
         objective = soft_targets(context, tuning, teacher, step=step)
     options = TrainingOptions(
         epochs=tuning.epochs,
-        batch_size=tuning.batch_size,
+        batch_size=_batch_size(tuning, len(training)),
         learning_rate=tuning.learning_rate,
         patience=tuning.patience,
         benign=context.benign,
@@ -104,6 +106,11 @@ def tune(
         return train(student, training, validation, options, objective=objective, progress=context.progress)
     except InputError as error:
         raise InputError(f"{step}: {error}") from error
+
+
+def _batch_size(tuning: Tuning, count: int) -> int:
+    """As asked, unless so few records are left for an epoch's steps that the most epochs would be over in no time."""
+    return max(min(tuning.batch_size, _FEWEST_A_STEP), min(tuning.batch_size, count // _STEPS_AN_EPOCH))
 
 
 def records(context: Context, step: str) -> tuple[LabelledFeatures, LabelledFeatures]:

@@ -106,7 +106,7 @@ def test_training_wins_back_what_three_bits_lose(digits, answers, levels):
 
 
 def test_training_that_does_harm_is_undone(core, context):
-    wild = QuantizeAware(tuning=Tuning(epochs=1, learning_rate=10.0))
+    wild = QuantizeAware(tuning=Tuning(epochs=1, learning_rate=1.0))
     assert wild.apply(core, context).digest == wild.apply(core, untrained(context)).digest
 
 

@@ -136,3 +136,10 @@ def test_batch_first_is_the_transposed_layer(graph, twin_of):
     features = torch.randn(3, STEPS, INPUTS, generator=torch.Generator().manual_seed(0))
     found, expected = (twin_of(graph(body, (STEPS, INPUTS), constants))(features) for body in (first, second))
     torch.testing.assert_close(found, expected)
+
+
+def test_an_output_that_nobody_asked_for_is_no_input_of_a_later_node(compare):
+    body = f"""{TURN}
+        "", h = LSTM<hidden_size={HIDDEN}>(t, w, r) s = Squeeze(h, axes) logits = Clip(s, "", top)"""
+    constants = {"w": operands("LSTM")["w"], "r": operands("LSTM")["r"]}
+    compare(body, (STEPS, INPUTS), {**constants, "axes": np.array([0]), "top": np.float32(0.05)})

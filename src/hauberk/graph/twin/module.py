@@ -229,6 +229,8 @@ class Twin(nn.Module):
             if len(results) < len(outputs):
                 raise node.unsupported(f"the output {outputs[len(results)]!r}")
             for name, value in zip(outputs, results, strict=False):  # optional outputs that nobody asked for
+                if not name:
+                    continue  # "" stands for what is not there, as an input too
                 values[name] = _hooked(hooks[name], value) if name in hooks else value
                 if name in wanted:
                     kept[name] = values[name]

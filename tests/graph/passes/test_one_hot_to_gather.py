@@ -53,6 +53,13 @@ def test_all_columns_compared_with_one_number_are_left_alone(build, rewritten):
     assert rewritten(OneHotToGather(), before) == ["Equal", "Cast", "MatMul"]
 
 
+@pytest.mark.parametrize("value", ["9223372036854775807", "-9223372036854775808"])
+def test_values_at_the_end_of_their_type_make_no_table(build, rewritten, value):
+    constants = f"int64[1] v = {{{value}}}, float[1,2] w = {{1, 2}}"
+    before = build("e = Equal(codes, v) h = Cast<to = 1>(e) y = MatMul(h, w)", constants, columns=1)
+    assert rewritten(OneHotToGather(), before) == ["Equal", "Cast", "MatMul"]
+
+
 def test_values_far_apart_make_no_table(build, rewritten):
     constants = "int64[2] v = {0, 1000000000}, float[2,2] w = {1, 2, 3, 4}"
     before = build("e = Equal(codes, v) h = Cast<to = 1>(e) y = MatMul(h, w)", constants, columns=1)

@@ -167,12 +167,15 @@ def _table(found: _OneHot, weight: Doubles, bias: Doubles | None) -> _Table | Re
     parts: list[Doubles] = []
     lowest, highest, offsets = [], [], []
     begin = 0
+    ends = np.iinfo(found.codes.dtype.numpy() if found.codes.dtype is not None else np.int64)
     for code in range(int(found.column.max()) + 1):
         mine = found.column == code
         values = found.value[mine]
         if not values.size:
             return Refusal("a code lights no column at all")
         low, high = int(values.min()) - 1, int(values.max()) + 1
+        if low < ends.min or high > ends.max:
+            return Refusal("a value at the end of the codes' type leaves no code for nothing")
         if high - low + 1 > _MOST_ROWS:
             return Refusal("the values that codes are compared with lie too far apart for a table")
         part = np.zeros((high - low + 1, weight.shape[1]))

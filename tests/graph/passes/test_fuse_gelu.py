@@ -94,3 +94,10 @@ from hauberk.graph.passes import FuseGelu
 )
 def test_what_is_left(graph, rewritten, constants, body, left):
     assert rewritten(FuseGelu(), graph(body, f"<{constants}>", "records")) == left
+
+
+def test_a_constant_that_widens_the_value_is_no_gelu(graph, rewritten):
+    constants = "<float r = {1.41421356}, float[1,1,1] one = {1}, float half = {0.5}, int64[1] axis = {0}>"
+    body = "d = Div(features, r) e = Erf(d) f = Add(e, one) m = Mul(features, f) g = Mul(m, half) "
+    left = ["Div", "Erf", "Add", "Mul", "Mul", "Squeeze"]
+    assert rewritten(FuseGelu(), graph(body + "logits = Squeeze(g, axis)", constants, "records")) == left

@@ -16,6 +16,7 @@ from hauberk.graph.passes.rewriting import (
     is_float,
     is_operator,
     producer,
+    rank_of,
     used_once,
 )
 from hauberk.recipe import Close, Contract
@@ -33,8 +34,9 @@ class FuseGelu(RewritePass, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     The three factors may be multiplied in any order, and 0.5 may be a division by 2.
 
-    Legal when the graph is of opset 20 or newer, x is float, the constants are those of the formula within a millionth,
-    and the products between are used once. Close, not exact; at −∞ the nodes give NaN (infinity times zero).
+    Legal when the graph is of opset 20 or newer, x is float, the constants are those of the formula within a millionth
+    and have no more dimensions than x, and the products between are used once.
+    Close, not exact; at −∞ the nodes give NaN (infinity times zero).
     """
 
     @property
@@ -52,6 +54,8 @@ class FuseGelu(RewritePass, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         for source, other in (factors, factors[::-1]):
             approximate = _bracket(other, source)
             if approximate is not None and is_float(source):
+                if rank_of(source) is None or rank_of(source) != rank_of(node.outputs[0]):
+                    return Refusal("a constant widens the value, or its number of dimensions is not known")
                 name = f"{node.outputs[0].name}_gelu"
                 attributes = {"approximate": approximate}
                 made = editor.node("Gelu", [source], name, like=node.outputs[0], attributes=attributes)

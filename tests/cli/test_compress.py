@@ -95,6 +95,16 @@ def test_a_missed_requirement_is_exit_code_3_and_the_graph_is_written(words, tmp
     assert out.is_file()
 
 
+def test_a_step_that_found_nothing_to_do_is_told(words, tmp_path, capsys):
+    """Half precision leaves no metadata that could be stripped."""
+    recipe = tmp_path / "mine.json"
+    recipe.write_text('{"name": "mine", "steps": [{"step": "half-precision"}, {"step": "strip-metadata"}]}')
+    assert main([*words, "--recipe", str(recipe)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "kept" in lines["half-precision"]
+    assert "no change" in lines["strip-metadata"]
+
+
 def test_a_step_that_is_undone_is_exit_code_3(words, tmp_path, capsys):
     """Two levels a tensor are too few for weights that were never trained with them."""
     step = {"step": "codebook", "bits": 1, "smallest": 1}

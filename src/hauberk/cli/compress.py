@@ -117,7 +117,8 @@ def _show(account: Compressed, output: Output) -> None:
         verdict = record.verdict
         agreement = "-" if verdict is None else show(verdict.agreement, "fraction")
         largest = "-" if verdict is None else f"{verdict.max_difference:.3g}"
-        rows.append((record.step, "kept" if record.kept else "UNDONE", agreement, largest, f"{record.seconds:.2f} s"))
+        done = "UNDONE" if not record.kept else "kept" if record.after != record.before else "no change"
+        rows.append((record.step, done, agreement, largest, f"{record.seconds:.2f} s"))
     output.table(("step", "", "agreement", "largest difference", "time"), rows)
     for record in account.steps:
         for note in record.notes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -12,12 +14,30 @@ from hauberk.models.sizes import MAX_LAYERS, MAX_WINDOW, require_size
 class _Recurrent(nn.Module):
     """A stack of recurrent layers and a linear layer on the last hidden state."""
 
-    def __init__(self, recurrent: nn.LSTM | nn.GRU, record_shape: tuple[int, int], outputs: int) -> None:
+    NAME: ClassVar[str]
+    STACK: ClassVar[type[nn.LSTM | nn.GRU]]
+
+    def __init__(
+        self,
+        inputs: int,
+        window: int = 16,
+        hidden: int = 64,
+        layers: int = 1,
+        bidirectional: bool = False,  # noqa: FBT001, FBT002 - model cards name it
+        outputs: int = 2,
+    ) -> None:
         super().__init__()
-        self.record_shape = record_shape
-        self.recurrent = recurrent
-        self.directions = 2 if recurrent.bidirectional else 1
-        self.head = nn.Linear(recurrent.hidden_size * self.directions, outputs)
+        require_size(self.NAME, "inputs", inputs)
+        require_size(self.NAME, "window", window, MAX_WINDOW)
+        require_size(self.NAME, "hidden", hidden)
+        require_size(self.NAME, "layers", layers, MAX_LAYERS)
+        require_size(self.NAME, "outputs", outputs)
+        if type(bidirectional) is not bool:
+            raise InputError(f"{self.NAME}: bidirectional is {bidirectional!r}; true or false is needed")
+        self.record_shape = (window, inputs)
+        self.recurrent = self.STACK(inputs, hidden, layers, batch_first=True, bidirectional=bidirectional)
+        self.directions = 2 if bidirectional else 1
+        self.head = nn.Linear(hidden * self.directions, outputs)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits float32 [N, K] of windows float32 [N, T, D]."""
@@ -46,18 +66,8 @@ class WindowLSTM(_Recurrent):
         InputError: A size out of its range.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        window: int = 16,
-        hidden: int = 64,
-        layers: int = 1,
-        bidirectional: bool = False,  # noqa: FBT001, FBT002 - model cards name it
-        outputs: int = 2,
-    ) -> None:
-        _check("window-lstm", inputs, window, hidden, layers, bidirectional, outputs)
-        recurrent = nn.LSTM(inputs, hidden, layers, batch_first=True, bidirectional=bidirectional)
-        super().__init__(recurrent, (window, inputs), outputs)
+    NAME = "window-lstm"
+    STACK = nn.LSTM
 
 
 class WindowGRU(_Recurrent):
@@ -65,40 +75,7 @@ class WindowGRU(_Recurrent):
 
     Parameters and reading of the last state are those of `WindowLSTM`. (Cho et al. 2014, in the variant of torch, where
     the reset gate is applied after the recurrent product.)
-
-    Args:
-        inputs: D, features of a record.
-        window: T, records of a window; the weights do not depend on it.
-        hidden: Hidden units of a layer and direction.
-        layers: Layers above one another.
-        bidirectional: Read every window backwards too.
-        outputs: K, the number of logits.
-
-    Raises:
-        InputError: A size out of its range.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        window: int = 16,
-        hidden: int = 64,
-        layers: int = 1,
-        bidirectional: bool = False,  # noqa: FBT001, FBT002 - model cards name it
-        outputs: int = 2,
-    ) -> None:
-        _check("window-gru", inputs, window, hidden, layers, bidirectional, outputs)
-        recurrent = nn.GRU(inputs, hidden, layers, batch_first=True, bidirectional=bidirectional)
-        super().__init__(recurrent, (window, inputs), outputs)
-
-
-def _check(
-    architecture: str, inputs: int, window: int, hidden: int, layers: int, bidirectional: object, outputs: int
-) -> None:
-    require_size(architecture, "inputs", inputs)
-    require_size(architecture, "window", window, MAX_WINDOW)
-    require_size(architecture, "hidden", hidden)
-    require_size(architecture, "layers", layers, MAX_LAYERS)
-    require_size(architecture, "outputs", outputs)
-    if type(bidirectional) is not bool:
-        raise InputError(f"{architecture}: bidirectional is {bidirectional!r}; true or false is needed")
+    NAME = "window-gru"
+    STACK = nn.GRU

@@ -35,7 +35,9 @@ from hauberk.artifact import OnnxArtifact
 from hauberk.errors import HauberkError
 from hauberk.graph.harness import GraphVerifier
 from hauberk.graph.model import parse, signature_of
-from hauberk.graph.passes import OPTIONAL, PASSES, ChooseFastest, FixBatch
+from hauberk.graph.passes import OPTIONAL, PASSES
+from hauberk.graph.passes.choose_fastest import ChooseFastest
+from hauberk.graph.passes.fix_batch import FixBatch
 from hauberk.graph.passes.foreign import ForeignPass
 from hauberk.graph.precise import double_runner
 from hauberk.optimisation import OTHERS

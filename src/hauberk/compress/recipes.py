@@ -30,7 +30,8 @@ from hauberk.compress.quantize import (
 )
 from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
-from hauberk.graph.passes import CleanUp, StripMetadata
+from hauberk.graph.passes.clean_up import CleanUp
+from hauberk.graph.passes.strip_metadata import StripMetadata
 from hauberk.recipe import Recipe, Step
 
 _NARROWEST = 4  # fewer hidden units than this are not worth timing

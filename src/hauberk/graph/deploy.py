@@ -19,16 +19,14 @@ from numpy.typing import NDArray
 from hauberk.artifact import OnnxArtifact, StepRecord, Verdict
 from hauberk.errors import ContractError
 from hauberk.graph.merge import CONTRACT, merge, verify_merged
-from hauberk.graph.passes import (
-    FoldAffineIntoNext,
-    FoldAffineIntoPrevious,
-    FuseLinear,
-    MatMulAddToGemm,
-    OneHotToGather,
-    ReplaceDivision,
-    ShareInitializers,
-    StripMetadata,
-)
+from hauberk.graph.passes.fold_affine_into_next import FoldAffineIntoNext
+from hauberk.graph.passes.fold_affine_into_previous import FoldAffineIntoPrevious
+from hauberk.graph.passes.fuse_linear import FuseLinear
+from hauberk.graph.passes.mat_mul_add_to_gemm import MatMulAddToGemm
+from hauberk.graph.passes.one_hot_to_gather import OneHotToGather
+from hauberk.graph.passes.replace_division import ReplaceDivision
+from hauberk.graph.passes.share_initializers import ShareInitializers
+from hauberk.graph.passes.strip_metadata import StripMetadata
 from hauberk.recipe import Context, Step
 
 PASSES: tuple[Step, ...] = (

@@ -24,7 +24,8 @@ from hauberk.graph import feeds
 from hauberk.graph.check import check_model
 from hauberk.graph.feeds import Samples
 from hauberk.graph.model import signature_of
-from hauberk.graph.passes import OPTIONAL, PASSES, FixBatch
+from hauberk.graph.passes import OPTIONAL, PASSES
+from hauberk.graph.passes.fix_batch import FixBatch
 from hauberk.graph.passes.onnx_runtime_offline import OnnxRuntimeOffline
 from hauberk.graph.passes.onnxsim import Onnxsim
 from hauberk.graph.passes.onnxslim import Onnxslim

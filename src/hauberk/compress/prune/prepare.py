@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress.core import read_core
 from hauberk.graph.operations import tensor_shapes
-from hauberk.graph.passes import CleanUp
+from hauberk.graph.passes.clean_up import CleanUp
 from hauberk.recipe import Context
 
 PROBE = 2

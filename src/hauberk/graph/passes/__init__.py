@@ -1,6 +1,7 @@
 """Passes over graphs: one file a pass, the class named like the file, each a `Step` with its contract.
 
-`PASSES` holds every one that is applied by default, in the order that lets each find what the ones before it left.
+`PASSES` holds every one that is applied by default, in the order that lets each find what the ones before it left. A
+single pass is imported from its own file.
 """
 
 from dataclasses import replace
@@ -73,42 +74,7 @@ OPTIONAL: tuple[type[Step], ...] = (FuseAttention, GemmToMatMul, PointwiseConvol
 """Passes that are applied only where they are named: they suit one back end, pay on some machines only, or change what
 the graph takes."""
 
-__all__ = [
-    "OPTIONAL",
-    "PASSES",
-    "CancelRepeats",
-    "ChooseFastest",
-    "CleanUp",
-    "DropZeroTerms",
-    "EliminateNoOps",
-    "FixBatch",
-    "FoldAffineIntoNext",
-    "FoldAffineIntoPrevious",
-    "FuseAttention",
-    "FuseBatchNormalization",
-    "FuseGelu",
-    "FuseLayerNormalization",
-    "FuseLinear",
-    "FusePad",
-    "GemmToMatMul",
-    "HoistMeans",
-    "HoistSelections",
-    "MatMulAddToGemm",
-    "MergeCasts",
-    "MergeReshapes",
-    "MergeTransposes",
-    "OneHotToGather",
-    "PassRecipe",
-    "PointwiseConvolutionToMatMul",
-    "PushTransposes",
-    "RemoveDeadCode",
-    "ReplaceDivision",
-    "ReplacePower",
-    "ShareInitializers",
-    "ShareSubexpressions",
-    "StripMetadata",
-    "optimise",
-]
+__all__ = ["OPTIONAL", "PASSES", "PassRecipe", "optimise"]
 
 
 class PassRecipe(Recipe, frozen=True):

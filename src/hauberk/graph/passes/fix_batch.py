@@ -6,14 +6,11 @@ from dataclasses import replace
 from typing import Annotated
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from hauberk.artifact import Artifact, OnnxArtifact, Verdict
+from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.errors import InputError
 from hauberk.graph.check import check_model
-from hauberk.graph.compare import Tally
-from hauberk.graph.model import onnx_only, parse, run, session, signature_of
+from hauberk.graph.model import onnx_only, parse, signature_of
 from hauberk.recipe import Context, Contract, Exact, Step
 
 
@@ -24,8 +21,8 @@ class FixBatch(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
     and inferred again. The answers to so many records stay, bit for bit; any other number is refused by the runtime.
 
     Since the graph then takes less than it did, this is no pass for a core (whose records come in batches of any size)
-    and none of the default ones: verification rightly says that the inputs have changed. `answers_alike` compares the
-    two graphs on what both take.
+    and none of the default ones: verification rightly says that the inputs have changed, unless it is told to accept it
+    (`GraphVerifier(narrowed=True)`), and then compares the two graphs on what both take.
 
     Attributes:
         batch: Records in a call.
@@ -58,31 +55,3 @@ class FixBatch(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
         model = proto.SerializeToString(deterministic=True)
         check_model(model)
         return replace(graph, model=model, signature=signature_of(proto))
-
-
-def answers_alike(free: OnnxArtifact, fixed: OnnxArtifact, records: dict[str, NDArray[np.generic]]) -> Verdict:
-    """Compare a graph with itself after `FixBatch`, bit for bit, on records that fill whole batches.
-
-    Args:
-        free: Before.
-        fixed: After.
-        records: By input, N >= batch records each; what does not fill a last batch is left out.
-    """
-    batch = fixed.signature.inputs[0].shape[0]
-    size = batch if isinstance(batch, int) else 1
-    names = tuple(spec.name for spec in free.signature.outputs)
-    runners = session(free.model), session(fixed.model)
-    tally = Tally(Exact())
-    for first in range(0, len(next(iter(records.values()))) - size + 1, size):
-        feeds = {name: np.ascontiguousarray(value[first : first + size]) for name, value in records.items()}
-        before, after = (run(runner, feeds) for runner in runners)
-        tally.add("real", first, names, before, after)
-    fault = tally.fault
-    return Verdict(
-        holds=fault is None,
-        compared=tally.compared,
-        agreement=float(fault is None),
-        max_difference=tally.worst.difference if tally.worst else 0.0,
-        worst_input=fault.where if fault else "",
-        reason=str(fault) if fault else "",
-    )

@@ -28,6 +28,7 @@ def test_gemm_becomes_plain(attributes, bias_shape, builder):
     (layer,) = find_layers(model.graph)
     assert (layer.shape, layer.axis, layer.channels) == ((20, 3), 1, 3)
     assert list(model.graph.node[0].attribute) == []
+    assert {tensor.name for tensor in model.graph.initializer} == set(model.graph.node[0].input) - {"features"}
     features = np.random.default_rng(0).normal(size=(5, 20)).astype(np.float32)
     before, after = (run(session(each), {"features": features})[0] for each in (core.model, model.SerializeToString()))
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)

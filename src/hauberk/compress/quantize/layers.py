@@ -148,8 +148,11 @@ def prepare(model: onnx.ModelProto) -> None:
 
 
 def plain_gemms(graph: onnx.GraphProto) -> None:
-    """Work the attributes of every Gemm into its constants, in place (the first point of `prepare`)."""
-    constants = Constants(graph)
+    """Work the attributes of every Gemm into its constants, in place (the first point of `prepare`).
+
+    Constants that nothing takes any more go, so that large weights are not held twice.
+    """
+    constants, before = Constants(graph), _taken(graph)
     for node in graph.node:
         if node.op_type != "Gemm":
             continue
@@ -166,6 +169,20 @@ def plain_gemms(graph: onnx.GraphProto) -> None:
             row = np.broadcast_to(bias * beta, (1, weight.shape[1]))[0]
             node.input[2] = _add(graph, f"{node.output[0]}/bias", np.ascontiguousarray(row))
         del node.attribute[:]
+    unused = before - _taken(graph)
+    for place in reversed([place for place, tensor in enumerate(graph.initializer) if tensor.name in unused]):
+        del graph.initializer[place]
+
+
+def _taken(graph: onnx.GraphProto) -> set[str]:
+    """Names that the nodes of a graph take, those within If, Loop and Scan included."""
+    names = {value.name for value in graph.output}
+    for node in graph.node:
+        names.update(node.input)
+        for attribute in node.attribute:
+            for nested in (attribute.g, *attribute.graphs):
+                names |= _taken(nested)
+    return names
 
 
 def _pool_means(model: onnx.ModelProto) -> None:

@@ -14,7 +14,9 @@ from onnx import numpy_helper, parser
 from onnx.external_data_helper import convert_model_to_external_data
 
 from hauberk.errors import InputError, RefusedModelError
-from hauberk.optimisation import choose, optimise_file
+from hauberk.graph.passes.rewriting import Replacement, RewritePass
+from hauberk.optimisation import choose, optimise_file, streamed
+from hauberk.recipe import Contract, Exact
 
 TEXT = (
     '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,32] x) => (float[batch,4] y) {'
@@ -73,6 +75,30 @@ def test_a_recurrent_model_is_not_tried_on_empty_inputs(source, target):
     (found,) = optimise_file(source, target, passes=choose("eliminate-no-ops")).passes
     assert found.outcome == "kept"
     assert found.verdict.skipped > 0
+
+
+class Clipping(RewritePass, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="clipping"):
+    """Takes an Identity for a Clip to the finite numbers."""
+
+    @property
+    def contract(self) -> Contract:
+        return Exact()
+
+    def rewrite(self, node, editor):
+        if node.op_type != "Identity":
+            return None
+        made = editor.node("Clip", [node.inputs[0]], "clipped", like=node.outputs[0])
+        return Replacement((made.outputs[0],), (made,))
+
+
+@pytest.mark.parametrize("small", [0, 1 << 26], ids=["large", "small"])
+def test_exact_passes_meet_infinities_in_large_models_too(source, target, monkeypatch, small):
+    monkeypatch.setattr(streamed, "_SMALL", small)
+    head = TEXT.partition("a = ")[0].replace("float[batch,4] y", "float[batch,32] y")
+    write(source, head + "i = Identity(x) y = Add(i, c) }", {"c": (32,)})
+    (found,) = optimise_file(source, target, passes=(Clipping(),)).passes
+    assert found.outcome == "undone"
+    assert "on extreme-" in found.reason
 
 
 def test_both_files_are_hashed(source, target):

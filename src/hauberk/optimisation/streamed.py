@@ -28,7 +28,7 @@ from hauberk.tensors import Signature
 
 _SMALL = 1 << 26
 """Bytes of weights up to which every trial is run."""
-_TRIALS = 14
+_TRIALS = 18
 """Trials of a larger model; each reads every weight once."""
 
 
@@ -92,11 +92,12 @@ def _trials(model: bytes, samples: Samples, size: int, seed: int) -> list[Trial]
     drawn = feeds.trials(signature, fits, samples, extremes=True, seed=seed)
     if size <= _SMALL:
         return drawn
-    plain = [trial for trial in drawn if not trial.family.startswith("extreme")]
-    extreme = [trial for trial in drawn if trial.family.startswith("extreme")]
-    firsts = {trial.family.partition("-")[0]: trial for trial in reversed(plain)}
-    sizes = [trial for trial in plain if trial.family.startswith("sizes")]
-    return [*firsts.values(), *sizes, *extreme[-4:]][:_TRIALS]
+    families = {trial.family.partition("-")[0]: trial for trial in reversed(drawn)}
+    firsts = [trial for family, trial in families.items() if family not in {"sizes", "extreme"}]
+    sizes = [trial for trial in drawn if trial.family.startswith("sizes")]
+    # Every second one mixes an extreme with plain numbers; of these every other: -0, a denormal, the largest, inf, NaN.
+    extreme = [trial for trial in drawn if trial.family.startswith("extreme")][3::4]
+    return [*firsts, *sizes][: _TRIALS - len(extreme)] + extreme
 
 
 def _judge(step: Step, before: bytes, after: bytes, trials: Sequence[Trial]) -> Verdict:

@@ -193,7 +193,8 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         if self.levels == "k-means":
             levels = cluster.k_means(steps / np.float32(unit), 2**self.weight_bits)
         else:
-            levels = np.unique(np.rint(cluster.powers_of_two(2**self.weight_bits) * unit)).astype(np.float32) / unit
+            powers = np.unique(np.rint(cluster.powers_of_two(2**self.weight_bits) * unit))
+            levels = (powers / unit).astype(np.float32)
         student.add_codebook_weight(name, weight, levels, unit=unit, trained=self.levels == "k-means")
 
     def _largest_level(self) -> int:

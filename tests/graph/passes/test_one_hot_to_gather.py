@@ -53,6 +53,16 @@ def test_all_columns_compared_with_one_number_are_left_alone(build, rewritten):
     assert rewritten(OneHotToGather(), before) == ["Equal", "Cast", "MatMul"]
 
 
+def test_a_table_many_times_as_large_as_the_weights_is_not_made(rewritten, graph_artifact):
+    """Two rows of 64 numbers are half a kilobyte; the table of 60,003 rows would be fifteen megabytes."""
+    for gap, left in ((5, ["Clip", "Add", "Gather", "Squeeze"]), (60_000, ["Equal", "Cast", "MatMul"])):
+        head = HEAD.format(columns=1).replace("float[batch,2] y", "float[batch,64] y")
+        weights = ", ".join(["1"] * 128)
+        constants = f"int64[2] v = {{0, {gap}}}, float[2,64] w = {{{weights}}}"
+        body = "e = Equal(codes, v) h = Cast<to = 1>(e) y = MatMul(h, w)"
+        assert rewritten(OneHotToGather(), graph_artifact(f"{head} <{constants}> {{ {body} }}")) == left
+
+
 @pytest.mark.parametrize("value", ["9223372036854775807", "-9223372036854775808"])
 def test_values_at_the_end_of_their_type_make_no_table(build, rewritten, value):
     constants = f"int64[1] v = {{{value}}}, float[1,2] w = {{1, 2}}"

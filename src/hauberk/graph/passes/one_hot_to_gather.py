@@ -27,6 +27,10 @@ from hauberk.recipe import Close, Contract
 _MOST_ROWS = 1 << 16
 """A table of more rows than this is not built: the values that codes are compared with lie too far apart."""
 
+_LARGER = 4
+"""How many times the numbers of the rows of weights that it replaces a table may hold, where it is not small anyway."""
+_SMALL = 1 << 18
+
 _EXACT_INTEGERS = 1 << 24
 """Below this magnitude float32 holds every integer, so that comparing codes as floats equals comparing them as such."""
 
@@ -64,7 +68,9 @@ class OneHotToGather(RewritePass, frozen=True, forbid_unknown_fields=True, kw_on
        (exact for all codes that a column looks for, below 2**24 in magnitude);
     2. they are the input of a Gemm or MatMul, alone or as one part of a Concat along the columns, whose other users, if
        any, keep it;
-    3. the weights are finite: a zero times infinity would be NaN in the product and is nothing in the look-up.
+    3. the weights are finite: a zero times infinity would be NaN in the product and is nothing in the look-up;
+    4. the table is not many times as large as the weights that it replaces (values that lie far apart leave it empty
+       rows), and every code has a neighbour in its type that lights nothing.
 
     Close, not exact: sums are taken in another order.
     """
@@ -178,6 +184,8 @@ def _table(found: _OneHot, weight: Doubles, bias: Doubles | None) -> _Table | Re
             return Refusal("a value at the end of the codes' type leaves no code for nothing")
         if high - low + 1 > _MOST_ROWS:
             return Refusal("the values that codes are compared with lie too far apart for a table")
+        if (begin + high - low + 1) * weight.shape[1] > max(_LARGER * weight.size, _SMALL):
+            return Refusal("the table would be many times as large as the weights")
         part = np.zeros((high - low + 1, weight.shape[1]))
         np.add.at(part, values - low, weight[mine])
         parts.append(part if bias is None or parts else part + bias)

@@ -101,6 +101,18 @@ def test_exact_passes_meet_infinities_in_large_models_too(source, target, monkey
     assert "on extreme-" in found.reason
 
 
+def test_where_the_graph_cannot_be_written_no_weights_stay_behind(source, target):
+    class Disturbing(Clipping, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="disturbing"):
+        """Somebody makes a folder of the result's name meanwhile."""
+
+        def rewrite(self, node, editor):
+            target.mkdir(exist_ok=True)
+
+    with pytest.raises(InputError, match=r"model\.onnx"):
+        optimise_file(source, target, passes=(Disturbing(),))
+    assert [file.name for file in target.parent.iterdir()] == ["model.onnx"]
+
+
 def test_both_files_are_hashed(source, target):
     found = optimise_file(source, target, passes=choose("clean-up"))
     for model in (found.source, found.result):

@@ -140,9 +140,15 @@ def _write(model: bytes, target: Path, folder: Path, trials: Sequence[Trial]) ->
     compare(streamed.runner(copied), trials, answers, names, tally)
     if tally.fault is not None:
         raise ContractError(f"{target}: the written file answers otherwise: {tally.fault}")
-    draft.replace(place)
     graph = streamed.relocated(written.model, name)
-    write_atomically(target, graph)
+    made = not place.exists()
+    draft.replace(place)
+    try:
+        write_atomically(target, graph)
+    except InputError:
+        if made:
+            place.unlink()  # nothing refers to it
+        raise
     return streamed.digest_of(graph), WeightFile(str(place), written.sha256, written.size)
 
 

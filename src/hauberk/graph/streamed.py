@@ -23,7 +23,7 @@ from hauberk.graph.compare import Outputs
 from hauberk.graph.harness import Subject, is_recurrent
 from hauberk.graph.model import one_line, parse
 from hauberk.graph.passes.clean_up import CleanUp
-from hauberk.graph.passes.rewriting import Array, Editor, GraphPass, redeclare
+from hauberk.graph.passes.rewriting import Array, Editor, GraphPass, forget_shapes, redeclare
 from hauberk.graph.passes.strip_metadata import StripMetadata, strip
 from hauberk.graph.trials import Feeds, Level, Runner
 from hauberk.recipe import Context, Step
@@ -99,10 +99,7 @@ def apply(step: Step, model: bytes, context: Context, spill: Spill) -> bytes:
     if isinstance(step, StripMetadata):
         return strip(model)
     proto = parse(model)
-    standard = {name for node in proto.graph.node if node.domain in {"", "ai.onnx"} for name in node.output}
-    kept = [value for value in proto.graph.value_info if value.name not in standard]
-    del proto.graph.value_info[:]
-    proto.graph.value_info.extend(kept)
+    forget_shapes(proto.graph)
     graph = ir.serde.deserialize_model(proto)
     outside = [
         value.const_value

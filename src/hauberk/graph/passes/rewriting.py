@@ -321,28 +321,30 @@ def _may_take_name(value: ir.Value, fresh: set[ir.Value], graph: ir.Graph) -> bo
 
 
 def _read(artifact: OnnxArtifact) -> ir.Model:
-    """The model without declared shapes of its intermediate tensors: they may be stale, and are inferred again.
-
-    Those of other operators than ONNX's own stay, because nothing could infer them.
-    """
+    """The model without declared shapes of its intermediate tensors: they may be stale, and are inferred again."""
     proto = parse(artifact.model)
-    foreign = {name for node in proto.graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
-    kept = [value for value in proto.graph.value_info if value.name in foreign]
-    del proto.graph.value_info[:]
-    proto.graph.value_info.extend(kept)
+    forget_shapes(proto.graph)
     return ir.serde.deserialize_model(proto)
 
 
 def _written(model: ir.Model, original: onnx.ModelProto) -> bytes:
     """The serialised model, its ends declared as they were: what was inferred of them is not what was promised."""
     proto = ir.serde.serialize_model(model)
-    foreign = {name for node in proto.graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
-    kept = [value for value in proto.graph.value_info if value.name in foreign]
-    del proto.graph.value_info[:]
-    proto.graph.value_info.extend(kept)
+    forget_shapes(proto.graph)
     redeclare(proto.graph, original.graph)
     serialised: bytes = proto.SerializeToString(deterministic=True)
     return serialised
+
+
+def forget_shapes(graph: onnx.GraphProto) -> None:
+    """Drop what a graph declares of intermediate tensors, but for results of other operators than ONNX's own.
+
+    Nothing could infer those.
+    """
+    foreign = {name for node in graph.node if node.domain not in ("", "ai.onnx") for name in node.output}
+    kept = [value for value in graph.value_info if value.name in foreign]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def redeclare(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:

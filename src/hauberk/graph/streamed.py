@@ -19,13 +19,12 @@ import onnxruntime
 from onnx_ir.passes import common
 
 from hauberk.errors import InputError
-from hauberk.graph.compare import Outputs
 from hauberk.graph.harness import Subject, is_recurrent
-from hauberk.graph.model import one_line, parse
+from hauberk.graph.model import parse
 from hauberk.graph.passes.clean_up import CleanUp
 from hauberk.graph.passes.rewriting import Array, Editor, GraphPass, forget_shapes, redeclare
 from hauberk.graph.passes.strip_metadata import StripMetadata, strip
-from hauberk.graph.trials import Feeds, Level, Runner
+from hauberk.graph.trials import Level, Runner, runner_with
 from hauberk.recipe import Context, Step
 
 INLINE = 1024
@@ -158,20 +157,7 @@ def runner(model: bytes) -> Runner:
     proto = parse(model)
     for _, entries in _outside(proto):
         entries["location"].value = entries["location"].value.lstrip("/")
-    try:
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-    except Exception as error:  # its exceptions share no base but Exception
-        raise InputError(f"ONNX Runtime refuses the model: {one_line(error)}") from error
-
-    def run(feeds: Feeds) -> Outputs:
-        try:
-            return [np.asarray(output) for output in session.run(None, feeds)]
-        except Exception as error:  # its exceptions share no base but Exception
-            raise InputError(f"ONNX Runtime cannot run the model: {one_line(error)}") from error
-
-    return run
+    return runner_with(options, proto.SerializeToString())
 
 
 @dataclass(frozen=True)

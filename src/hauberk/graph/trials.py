@@ -98,6 +98,15 @@ def session_runner(model: bytes | str, level: Level) -> Runner:
     options.log_severity_level = 4
     if level == "as written":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return runner_with(options, model)
+
+
+def runner_with(options: onnxruntime.SessionOptions, model: bytes | str) -> Runner:
+    """A session with these options, on the CPU alone, as a function of its inputs.
+
+    Raises:
+        InputError: ONNX Runtime refuses the model; the message is its own, in one line.
+    """
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # its exceptions share no base but Exception

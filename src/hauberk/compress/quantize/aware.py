@@ -325,9 +325,9 @@ def _as_floats(graph: onnx.GraphProto, name: str, tensors: dict[str, onnx.Tensor
     graph.node.remove(decode)
     for suffix in ("codes", "scale"):
         graph.initializer.remove(tensors[f"{name}/{suffix}"])
-    placeholder = onnx.TensorProto(name=f"{name}/decoded")
-    graph.initializer.append(placeholder)
-    return cluster.replace_floats(graph, placeholder, book, scale)
+    decoded = onnx.TensorProto(name=f"{name}/decoded")
+    graph.initializer.append(decoded)
+    return cluster.replace_floats(graph, decoded, book, scale)
 
 
 def _objective(context: Context, tuning: Tuning, taught: NDArray[np.float32], step: str) -> Objective:

@@ -72,19 +72,19 @@ def _factors(node: ir.Node) -> tuple[list[ir.Value], float]:
     """The product that a node computes: its factors that are no constants, and the product of those that are."""
     factors: list[ir.Value] = []
     number = 1.0
-    todo: list[ir.Value] = [value for value in node.inputs if value is not None]
+    pending: list[ir.Value] = [value for value in node.inputs if value is not None]
     if node.op_type == "Div":
         divisor = _number(node.inputs[1])
         if not divisor:
             return [], number
-        number, todo = 1 / divisor, todo[:1]
-    while todo:
-        value = todo.pop()
+        number, pending = 1 / divisor, pending[:1]
+    while pending:
+        value = pending.pop()
         constant = _number(value)
         inner = producer(value, "Mul", "Div")
         if constant is not None:
             number *= constant
-        elif inner is not None and used_once(value) and len(factors) + len(todo) < 3:
+        elif inner is not None and used_once(value) and len(factors) + len(pending) < 3:
             more, factor = _factors(inner)
             number *= factor
             if not more:

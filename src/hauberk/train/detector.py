@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import torch
 from torch import nn
 
 from hauberk.data.splits import Splits
 from hauberk.errors import InputError
-from hauberk.models import ARCHITECTURES, Autoencoder, ModelCard, TrainingRecord, build
+from hauberk.models import ARCHITECTURES, Autoencoder, ModelCard, build
 from hauberk.progress import SILENT, Progress
 from hauberk.recipe import LabelledFeatures
 from hauberk.schema import Decision, FeatureSpace
@@ -19,7 +18,7 @@ from hauberk.train.anomaly import FALSE_POSITIVE_RATE, train_autoencoder
 from hauberk.train.loop import TrainingResult, train
 from hauberk.train.options import TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled
-from hauberk.train.saving import TrainedDetector, digest_of_weights, validation_figures
+from hauberk.train.saving import TrainedDetector, digest_of_weights, training_record
 
 WINDOWS = tuple(name for name in ARCHITECTURES if name.startswith("window-"))
 """Architectures that read windows of records."""
@@ -86,18 +85,7 @@ def train_detector(
     validation = labelled(space, splits.validation, window=window)
     result = _train(module, training, validation, options, false_positive_rate, progress)
     accuracy = _accuracy(module, validation) if math.isnan(result.best.validation_accuracy) else None
-    record = TrainingRecord(
-        data=splits.name,
-        data_digest=splits.digest,
-        split_seed=splits.seed,
-        options=msgspec.to_builtins(options),
-        epochs=result.epochs,
-        best_epoch=result.best_epoch,
-        seconds=result.seconds,
-        validation_loss=result.best.validation_loss,
-        figures=validation_figures(result, len(validation), accuracy),
-        split_block=splits.block,
-    )
+    record = training_record(splits, options, result, len(validation), accuracy=accuracy, split_block=splits.block)
     card = ModelCard(
         architecture=architecture,
         parameters=complete,

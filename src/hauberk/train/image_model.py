@@ -10,13 +10,13 @@ import torch
 
 from hauberk.data.images import ImageDataset, ImageSplits
 from hauberk.errors import InputError
-from hauberk.models import ImageCard, TrainingRecord, build
+from hauberk.models import ImageCard, build
 from hauberk.progress import SILENT, Progress
 from hauberk.schema import ImageSpace
 from hauberk.train.loop import train
 from hauberk.train.options import TrainingOptions
 from hauberk.train.preprocessing import labelled_images
-from hauberk.train.saving import TrainedDetector, digest_of_weights, validation_figures
+from hauberk.train.saving import TrainedDetector, digest_of_weights, training_record
 
 IMAGES = ("residual-cnn", "resnet18", "resnet50")
 """Architectures that read images."""
@@ -70,17 +70,7 @@ def train_image_model(
         module = build(architecture, known | given)
     training, validation = labelled_images(space, splits.training), labelled_images(space, splits.validation)
     result = train(module, training, validation, options, progress=progress)
-    record = TrainingRecord(
-        data=splits.name,
-        data_digest=splits.digest,
-        split_seed=splits.seed,
-        options=msgspec.to_builtins(options),
-        epochs=result.epochs,
-        best_epoch=result.best_epoch,
-        seconds=result.seconds,
-        validation_loss=result.best.validation_loss,
-        figures=validation_figures(result, len(validation)),
-    )
+    record = training_record(splits, options, result, len(validation))
     card = ImageCard(
         architecture=architecture,
         parameters=known | given,

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import msgspec
 import safetensors.torch
 from torch import nn
 
+from hauberk.data import Splits
+from hauberk.data.images import ImageSplits
 from hauberk.errors import InputError
 from hauberk.files import require_writable, write_atomically
 from hauberk.measurement import Measurement, wilson
-from hauberk.models import CARD_FILE, WEIGHTS_FILE, ImageCard, ModelCard, write_card
+from hauberk.models import CARD_FILE, WEIGHTS_FILE, ImageCard, ModelCard, TrainingRecord, write_card
 from hauberk.train.loop import TrainingResult
+from hauberk.train.options import TrainingOptions
 
 Card = TypeVar("Card", ModelCard, ImageCard)
 
@@ -66,14 +70,41 @@ def digest_of_weights(module: nn.Module) -> str:
     return hashlib.sha256(_weights(module)).hexdigest()
 
 
-def validation_figures(result: TrainingResult, records: int, accuracy: float | None = None) -> dict[str, Measurement]:
-    """What a card says of a training: accuracy on the validation split, and the time.
+def training_record(
+    splits: Splits | ImageSplits,
+    options: TrainingOptions,
+    result: TrainingResult,
+    records: int,
+    *,
+    accuracy: float | None = None,
+    split_block: int = 1,
+) -> TrainingRecord:
+    """What a card says of how the weights came about.
 
     Args:
-        result: How the training went.
-        records: Of the validation split.
-        accuracy: Where the training itself counted none.
+        splits: What was trained and validated on.
+        options: How.
+        result: How it went.
+        records: Of the validation split, as the model takes them.
+        accuracy: On the validation split, a fraction, where the training itself counted none.
+        split_block: Consecutive records that the split kept together.
     """
+    return TrainingRecord(
+        data=splits.name,
+        data_digest=splits.digest,
+        split_seed=splits.seed,
+        options=msgspec.to_builtins(options),
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        seconds=result.seconds,
+        validation_loss=result.best.validation_loss,
+        figures=_validation_figures(result, records, accuracy),
+        split_block=split_block,
+    )
+
+
+def _validation_figures(result: TrainingResult, records: int, accuracy: float | None) -> dict[str, Measurement]:
+    """Accuracy on the validation split, and the time."""
     share = wilson(round((result.best.validation_accuracy if accuracy is None else accuracy) * records), records)
     note = "validation split, at a score of 0.5; training stopped by this split"
     return {

@@ -41,7 +41,15 @@ class RunnableSession(Protocol):
         """Run the graph: one array an input, fresh arrays, one an output."""
 
     def predict(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map features float32 [N, *shape] to logits float32 [N, K]."""
+        """Map features float32 [N, *shape] to logits float32 [N, K], for a graph with one input and one output.
+
+        Raises:
+            InputError: The graph has more inputs or outputs, or the batch does not fit.
+            LimitError: The run took too long or needed more memory than allowed.
+            HauberkError: The session is closed.
+        """
+        logits: NDArray[np.float32] = self.run({single_input(self.signature): batch})[0]
+        return logits
 
     def fixed_batch(self, records: int) -> FixedRun:
         """Buffers for runs of always the same number of records, the fastest way to call this back end."""
@@ -49,11 +57,13 @@ class RunnableSession(Protocol):
     def close(self) -> None:
         """Free the model; closing twice is allowed."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 def buffer(spec: TensorSpec, records: int) -> NDArray[Any]:

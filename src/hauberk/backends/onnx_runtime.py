@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from hauberk.backends.admission import admit
-from hauberk.backends.interface import buffer, single_input
+from hauberk.backends.interface import RunnableSession, buffer
 from hauberk.backends.options import SessionOptions
 from hauberk.backends.watchdog import Watch
 from hauberk.errors import HauberkError, InputError, LimitError, RefusedModelError
@@ -59,7 +57,7 @@ _OUT_OF_MEMORY = ("Available memory of", "Failed to allocate memory", "bad_alloc
 _arena_lock = threading.Lock()
 
 
-class Session:
+class Session(RunnableSession):
     """A model, loaded and ready to run. Threads may share it.
 
     Args:
@@ -109,17 +107,6 @@ class Session:
         idle.append(run)
         return results
 
-    def predict(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map features float32 [N, *shape] to logits float32 [N, K], for a graph with one input and one output.
-
-        Raises:
-            InputError: The graph has more inputs or outputs, or the batch does not fit.
-            LimitError: The run took too long or needed more memory than allowed.
-            HauberkError: The session is closed.
-        """
-        logits: NDArray[np.float32] = self.run({single_input(self.signature): batch})[0]
-        return logits
-
     def fixed_batch(self, records: int) -> FixedBatch:
         """Buffers for runs of always the same number of records, faster than `run` for small ones.
 
@@ -138,14 +125,6 @@ class Session:
         if self._session is None:
             raise HauberkError("the session is closed; open it again to run it")
         return self._session
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class FixedBatch:

@@ -20,14 +20,13 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hauberk.backends.admission import admit
-from hauberk.backends.interface import buffer, single_input
+from hauberk.backends.interface import RunnableSession, buffer
 from hauberk.backends.options import OpenVinoOptions
 from hauberk.errors import HauberkError, InputError, LimitError, MissingExtraError, RefusedModelError
 from hauberk.protobuf import messages, text
@@ -54,7 +53,7 @@ _MOST_SHAPES = 4
 _import_lock = threading.Lock()
 
 
-class OpenVinoSession:
+class OpenVinoSession(RunnableSession):
     """A model, loaded and ready to run on the processor. Threads may share it.
 
     Args:
@@ -113,17 +112,6 @@ class OpenVinoSession:
         self._idle.give(shapes, request)
         return results
 
-    def predict(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map features float32 [N, *shape] to logits float32 [N, K], for a graph with one input and one output.
-
-        Raises:
-            InputError: The graph has more inputs or outputs, or the batch does not fit.
-            LimitError: The run took too long.
-            HauberkError: The session is closed.
-        """
-        logits: NDArray[np.float32] = self.run({single_input(self.signature): batch})[0]
-        return logits
-
     def fixed_batch(self, records: int) -> OpenVinoFixedBatch:
         """Buffers for runs of always the same number of records.
 
@@ -155,14 +143,6 @@ class OpenVinoSession:
         if self._compiled is None:
             raise HauberkError("the session is closed; open it again to run it")
         return self._compiled
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class OpenVinoFixedBatch:

@@ -36,7 +36,12 @@ class Sensitivity:
     errors: tuple[float, ...]
 
     def share_at(self, error: float) -> float:
-        """The largest share that costs at most `error`, interpolated between those measured; errors never fall."""
+        """The largest share that costs at most `error`, interpolated between those measured; errors never fall.
+
+        It jumps where shares cost the same. Below an error of 0 it is 0.
+        """
+        if error < 0:
+            return 0.0
         errors = np.maximum.accumulate((0.0, *self.errors))
         shares = (0.0, *self.shares)
         if error >= errors[-1]:
@@ -85,20 +90,30 @@ def over_all(scores: Mapping[str, Scores], amount: float) -> dict[str, float]:
 def by_sensitivity(found: tuple[Sensitivity, ...], sizes: Mapping[str, int], amount: float) -> dict[str, float]:
     """Shares at which every group costs the same, together the wanted amount of all units; found by bisection.
 
+    Where that error is the same for several shares of a group (nothing is lost by taking any of them, say), such groups
+    go the same part of the way from the least to the largest of these.
+
     Args:
         found: What shares of each group cost.
         sizes: Units of each group.
         amount: Wanted share of all their units, in (0, 1). Where even the largest shares tried fall short, those.
     """
-    low, high = 0.0, max(max(each.errors) for each in found)
     wanted = amount * sum(sizes[each.group] for each in found)
-    for _ in range(60):
+
+    def taken(error: float) -> float:
+        return sum(each.share_at(error) * sizes[each.group] for each in found)
+
+    low, high = -1.0, max((max(each.errors) for each in found), default=0.0)
+    for _ in range(80):
         middle = (low + high) / 2
-        if sum(each.share_at(middle) * sizes[each.group] for each in found) < wanted:
+        if taken(middle) < wanted:
             low = middle
         else:
             high = middle
-    return {each.group: each.share_at(high) for each in found}
+    fewer, more = taken(low), taken(high)
+    part = min(1.0, (wanted - fewer) / (more - fewer)) if more > fewer else 1.0
+    shares = {each.group: (each.share_at(low), each.share_at(high)) for each in found}
+    return {group: least + part * (largest - least) for group, (least, largest) in shares.items()}
 
 
 def least_important(group: Group, scores: Scores, gone: int, *, width: int, granularity: int) -> list[int]:

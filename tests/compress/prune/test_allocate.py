@@ -1,0 +1,41 @@
+"""How much of each group goes: the wanted amount together, wherever that is possible."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hauberk.compress.prune.allocate import LARGEST_SHARE, Sensitivity, by_sensitivity
+
+SHARES = (0.25, 0.5, 0.75)
+ERRORS = st.tuples(*[st.sampled_from([0.0, 0.1, 0.1, 0.3]) | st.floats(0, 2)] * 3)
+
+
+def total(shares, sizes):
+    return sum(shares[name] * size for name, size in sizes.items()) / sum(sizes.values())
+
+
+def test_groups_that_cost_nothing_lose_what_was_asked_for():
+    found = tuple(Sensitivity(name, SHARES, (0.0, 0.0, 0.0)) for name in "ab")
+    assert by_sensitivity(found, {"a": 8, "b": 24}, 0.25) == pytest.approx({"a": 0.25, "b": 0.25})
+
+
+def test_a_group_that_costs_nothing_gives_no_more_than_is_asked_for():
+    """It could lose three quarters; that would be 37.5 % of all units, and 25 % are asked for."""
+    found = (Sensitivity("flat", SHARES, (0.0, 0.0, 0.0)), Sensitivity("steep", SHARES, (1.0, 2.0, 3.0)))
+    shares = by_sensitivity(found, {"flat": 10, "steep": 10}, 0.25)
+    assert shares == pytest.approx({"flat": 0.5, "steep": 0.0}, abs=1e-6)
+
+
+@given(st.lists(st.tuples(ERRORS, st.integers(2, 64)), min_size=1, max_size=5), st.floats(0.01, 0.99))
+def test_the_wanted_amount_goes_or_the_largest_shares_tried(groups, amount):
+    found = tuple(Sensitivity(str(place), SHARES, errors) for place, (errors, _) in enumerate(groups))
+    sizes = {str(place): size for place, (_, size) in enumerate(groups)}
+    shares = by_sensitivity(found, sizes, amount)
+    assert total(shares, sizes) == pytest.approx(min(amount, SHARES[-1]), abs=1e-6)
+    assert all(0 <= share <= LARGEST_SHARE for share in shares.values())
+
+
+def test_no_group_that_can_lose_anything_loses_nothing():
+    assert by_sensitivity((), {}, 0.5) == {}

@@ -104,9 +104,8 @@ def subject(name: str, seed: int = 0, *, cache: Path) -> Subject:
     signature = Signature(
         (TensorSpec("features", "float32", ("batch", *shape)),), (TensorSpec("logits", "float32", ("batch", outputs)),)
     )
-    rows = np.sort(np.random.default_rng(seed).permutation(len(data.training))[:_CALIBRATION])
     context = Context(
-        calibration=data.training.features[rows],
+        calibration=data.training.sample(_CALIBRATION, seed).features,
         bounds=data.bounds,
         training=data.training,
         validation=data.validation,

@@ -9,7 +9,7 @@ import pytest
 
 from hauberk.artifact import Artifact, OnnxArtifact, Verdict
 from hauberk.errors import InputError
-from hauberk.recipe import Close, Context, Contract, Recipe, Step
+from hauberk.recipe import Close, Context, Contract, LabelledFeatures, Recipe, Step
 from hauberk.tensors import Signature
 
 SIGNATURE = Signature(inputs=(), outputs=())
@@ -93,3 +93,34 @@ def test_json_round_trip():
 def test_a_bad_recipe_is_refused_with_a_reason(text, says):
     with pytest.raises(InputError, match=says):
         Recipe.from_json(text, [Append, Train])
+
+
+RECORDS = LabelledFeatures(np.arange(100, dtype=np.float32)[:, None], np.arange(100, dtype=np.int64))
+
+
+def test_a_sample_is_as_long_as_asked_and_keeps_order_and_pairs():
+    sample = RECORDS.sample(30, seed=0)
+    assert len(sample) == 30
+    assert (np.diff(sample.targets) > 0).all()
+    np.testing.assert_array_equal(sample.features[:, 0], sample.targets)
+
+
+def test_a_sample_is_decided_by_its_seed():
+    first, again, other = (RECORDS.sample(30, seed).targets for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_every_record_is_as_likely_to_be_in_a_sample():
+    drawn = np.bincount(np.concatenate([RECORDS.sample(30, seed).targets for seed in range(400)]), minlength=100)
+    # 120 times each, give or take 9.2; five times that is beyond chance for all hundred together.
+    assert np.abs(drawn - 120).max() < 46
+
+
+@pytest.mark.parametrize("most", [100, 101])
+def test_a_sample_of_no_fewer_records_is_all_of_them(most):
+    assert RECORDS.sample(most, seed=0) is RECORDS
+
+
+def test_a_sample_of_none_has_the_shape_of_a_record():
+    assert RECORDS.sample(0, seed=0).features.shape == (0, 1)

@@ -67,6 +67,18 @@ class LabelledFeatures:
     def __len__(self) -> int:
         return int(self.features.shape[0])
 
+    def sample(self, most: int, seed: int) -> LabelledFeatures:
+        """At most so many of these records, drawn without replacement, in the order in which they stood.
+
+        Args:
+            most: Not more records than this; all of them where there are no more.
+            seed: Decides which.
+        """
+        if len(self) <= most:
+            return self
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:most])
+        return LabelledFeatures(self.features[rows], self.targets[rows])
+
 
 @dataclass(frozen=True)
 class Context:

@@ -17,6 +17,8 @@ from hauberk.compress.cluster import Codebook, fitted, k_means, nearest, powers_
 from hauberk.errors import InputError
 from hauberk.graph.export import export
 from hauberk.graph.twin import Twin
+from hauberk.graph.verify import verify
+from hauberk.recipe import Recipe
 from hauberk.tensors import Signature, TensorSpec
 
 
@@ -118,6 +120,20 @@ def test_more_bits_lose_less(mlp, context, answers):
         errors.append(np.square(after - before).mean())
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.05 * np.square(before).mean()
+
+
+def test_layers_that_keep_their_floats_are_named(mlp, context):
+    """Those whose weights the graph still holds as float32 matrices."""
+    core, step = mlp(20, 33, 17, 2), Codebook(smallest=64)
+    assert step.notes(core) == ("Gemm 'logits' stays in float: 34 weights are too few to gain",)
+    (record,) = Recipe("codebook", (step,)).apply(core, context, verify).history
+    assert record.notes == step.notes(core)
+    floats = [
+        tensor.name
+        for tensor in onnx.load_model_from_string(step.apply(core, context).model).graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and min(tensor.dims, default=0) > 1 and len(tensor.dims) == 2
+    ]
+    assert floats == ["w2"]
 
 
 def test_weights_that_are_not_finite_are_refused(as_core, context):

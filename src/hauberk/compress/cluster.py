@@ -14,6 +14,7 @@ with the decoded weights, and the file is about an eighth of float32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple
 
@@ -24,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import read_core
+from hauberk.compress.notes import stay_in_float
 from hauberk.errors import InputError
 from hauberk.graph.model import one_line
 from hauberk.recipe import Context, Contract, Lossy, Step
@@ -68,6 +70,22 @@ class Codebook(Step, frozen=True, kw_only=True, tag="codebook"):
     def contract(self) -> Contract:
         """At 4 bits decisions agree on 95 % of real records, logits within 20 %; wider with fewer bits."""
         return self._CONTRACTS[self.bits]
+
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:
+        """Which layers keep their weights as floats, and why."""
+        graph = read_core(artifact, self.name).model.graph
+        small = {
+            tensor.name: math.prod(tensor.dims)
+            for tensor in graph.initializer
+            if tensor.data_type == TensorProto.FLOAT and not self._worth(tensor)
+            if sum(size > 1 for size in tensor.dims) >= 2  # vectors, biases above all, are no weights of a layer
+        }
+
+        def why(node: onnx.NodeProto) -> str:
+            counts = [small[name] for name in node.input if name in small]
+            return f"{max(counts)} weights are too few to gain" if counts else ""
+
+        return stay_in_float(graph, why)
 
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - needs no records
         """Return the graph with its large float32 weights behind codebooks.

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import onnx
 import pytest
 
 from hauberk.compress import QuantizeStatic
@@ -38,6 +39,49 @@ def test_a_quantized_core_comes_back(networks, calibrated, records, fused, relat
     assert result.signature == core.signature
     assert fused(result).count("QLinearConv") == 2
     assert relative_error(core, result, records(core, seed=2)) < 0.2
+
+
+def coded(artifact):
+    """Layers and products of which both factors come from codes, if only behind moves."""
+    graph = onnx.load_model_from_string(artifact.model).graph
+    makers = {name: node for node in graph.node for name in node.output}
+
+    def decodes(name):
+        node = makers.get(name)
+        moved = node is not None and node.op_type in ("Flatten", "Reshape", "Squeeze", "Transpose")
+        return decodes(node.input[0]) if moved else node is not None and node.op_type == "DequantizeLinear"
+
+    return {name for node in graph.node if all(map(decodes, node.input[:2])) for name in node.output}
+
+
+@needs_nncf
+@pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
+def test_recurrent_layers_stay_in_float_and_are_named(kind, builder, calibrated):
+    b = builder()
+    windows = b.node("Relu", b.linear("features", 6, 16))
+    b.gemm(b.recurrent(kind, windows, 16, 8), 8, 3, name="logits")
+    core, step = b.artifact((10, 6), 3), QuantizeNncf(records=20)
+    layer = next(node for node in b.nodes if node.op_type == kind).output[1]
+    assert step.notes(core) == (f"{kind} {layer!r} stays in float: NNCF codes no recurrent layers",)
+    model = onnx.load_model_from_string(step.apply(core, calibrated(core)).model)
+    kept = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    (node,) = (node for node in model.graph.node if node.op_type == kind)
+    assert set(node.input[1:3]) <= kept
+
+
+@needs_nncf
+@pytest.mark.parametrize("transformer", [False, True])
+def test_what_stays_in_float_of_a_transformer_is_named(transformer, networks, calibrated):
+    core, step = networks["transformer"](), QuantizeNncf(records=20, transformer=transformer)
+    result = coded(step.apply(core, calibrated(core)))
+    left = [
+        node
+        for node in onnx.load_model_from_string(core.model).graph.node
+        if node.op_type in ("Gemm", "MatMul") and node.output[0] not in result
+    ]
+    reason = "NNCF codes no weights of attention in a Transformer"
+    assert step.notes(core) == tuple(f"MatMul {node.output[0]!r} stays in float: {reason}" for node in left)
+    assert len(left) == transformer
 
 
 @needs_nncf

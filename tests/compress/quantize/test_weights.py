@@ -94,6 +94,15 @@ def test_small_layers_and_convolutions_are_left_alone_and_named(networks, calibr
     assert len(notes) == 3
 
 
+def test_recurrent_layers_and_products_are_named_too(builder, networks):
+    b = builder()
+    b.gemm(b.recurrent("GRU", "features", 6, 32), 32, 3, name="logits")
+    notes = QuantizeWeights(smallest=64).notes(b.artifact((10, 6), 3))
+    assert [note.split(" stays in float: ")[1] for note in notes] == ["a recurrent layer"]
+    products = QuantizeWeights(smallest=64).notes(networks["transformer"]())
+    assert [note.split(" stays in float: ")[1] for note in products] == ["a product of two activations"] * 2
+
+
 def test_nothing_large_enough_is_refused(networks, calibrated):
     core = networks["mlp"]()
     with pytest.raises(InputError, match="no Gemm or MatMul has 65536"):

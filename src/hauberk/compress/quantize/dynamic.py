@@ -25,6 +25,7 @@ from onnx import helper, numpy_helper
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
+from hauberk.compress.notes import stay_in_float
 from hauberk.compress.quantize.codes import FULL_RANGE, REDUCED_RANGE, largest_code
 from hauberk.compress.quantize.layers import (
     Constants,
@@ -77,20 +78,25 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
     def notes(self, artifact: Artifact) -> tuple[str, ...]:
         """What stays in float, and what convolutions cost."""
         core = self._prepared(artifact)
-        kinds, constants = self._kinds(core), Constants(core.model.graph)
-        found = {layer.name for layer in find_layers(core.model.graph)}
-        said = []
-        for node in core.model.graph.node:
-            name = node.output[0] or node.name
+        graph, constants = core.model.graph, Constants(core.model.graph)
+        layers = {layer.name for layer in find_layers(graph)}
+        recurrent = {tensor for node in _recurrent(graph) for tensor in node.output if tensor}
+
+        def why(node: onnx.NodeProto) -> str:
+            if node.op_type in ("LSTM", *_STORED):
+                if not self.recurrent:
+                    return "recurrent layers were not asked for"
+                if not recurrent.intersection(node.output):
+                    return "its weights are not constant"
+                return "no integer kernel; its weights are kept in int8" if node.op_type in _STORED else ""
             if node.op_type == "Conv" and not self.convolutions:
-                said.append(f"Conv {name!r} stays in float: ONNX Runtime has no fast dynamic kernel for it")
-            elif node.op_type in _STORED and node.op_type in kinds:
-                said.append(f"{node.op_type} {name!r} computes in float with weights kept in int8: no integer kernel")
-            elif node.op_type == "MatMul" and name not in found:
-                said.append(f"MatMul {name!r} stays in float: {why_no_layer(node, constants)}")
-        if "Conv" in kinds:
-            said.append(CONVOLUTIONS_ARE_SLOW)
-        return tuple(said)
+                return "ONNX Runtime has no fast dynamic kernel for it"
+            if node.op_type in ("ConvTranspose", "Einsum"):
+                return "ONNX Runtime has no dynamic kernel for it"
+            return "" if node.output[0] in layers else why_no_layer(node, constants)
+
+        said = stay_in_float(graph, why)
+        return (*said, CONVOLUTIONS_ARE_SLOW) if "Conv" in self._kinds(core) else said
 
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - needs no records
         """Return the graph with its linear and recurrent layers in int8.

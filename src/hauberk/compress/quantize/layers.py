@@ -120,11 +120,16 @@ def _layer(node: onnx.NodeProto, constants: Constants) -> Layer | None:
     return layer
 
 
-def why_no_layer(matmul: onnx.NodeProto, constants: Constants) -> str:
-    """Why a MatMul is no layer with weights."""
-    if matmul.input[1] in constants:
-        return f"its weights are {constants.kind(matmul.input[1])}, not a float32 matrix"
-    return "its weights are on the left" if matmul.input[0] in constants else "a product of two activations"
+def why_no_layer(node: onnx.NodeProto, constants: Constants) -> str:
+    """Why a Gemm, MatMul or Conv is no layer with weights; nothing for any other node."""
+    if node.op_type in ("Conv", "Gemm"):
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        return "it transposes its input" if transposed else "its weights or bias are not float32 constants"
+    if node.op_type != "MatMul":
+        return ""
+    if node.input[1] in constants:
+        return f"its weights are {constants.kind(node.input[1])}, not a float32 matrix"
+    return "its weights are on the left" if node.input[0] in constants else "a product of two activations"
 
 
 def _plain(gemm: onnx.NodeProto) -> bool:

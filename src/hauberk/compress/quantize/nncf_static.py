@@ -18,6 +18,7 @@ import onnx
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import read_core
+from hauberk.compress.notes import stay_in_float
 from hauberk.compress.quantize.layers import find_layers, require_finite, with_constant_weights
 from hauberk.errors import InputError, MissingExtraError
 from hauberk.graph.model import one_line
@@ -25,6 +26,12 @@ from hauberk.recipe import Context, Contract, Lossy, Step
 
 _import_lock = threading.Lock()
 _REPORTER = "openvino_telemetry"
+_LEFT = {
+    "Einsum": "NNCF has no rule for it",
+    "GRU": "NNCF codes no recurrent layers",
+    "LSTM": "NNCF codes no recurrent layers",
+    "RNN": "NNCF codes no recurrent layers",
+}
 
 
 class QuantizeNncf(Step, frozen=True, kw_only=True, tag="quantize-nncf"):
@@ -48,6 +55,20 @@ class QuantizeNncf(Step, frozen=True, kw_only=True, tag="quantize-nncf"):
     def contract(self) -> Contract:
         """Decisions agree on 98 % of real records, logits within 10 % of their root mean square."""
         return self.CONTRACT
+
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:
+        """What NNCF leaves in float, and why."""
+        graph = read_core(with_constant_weights(artifact), self.name).model.graph
+        attention = {name for node in graph.node if node.op_type == "Softmax" for name in node.output}
+
+        def why(node: onnx.NodeProto) -> str:
+            if node.op_type in _LEFT:
+                return _LEFT[node.op_type]
+            if self.transformer and node.op_type == "MatMul" and node.input[0] in attention:
+                return "NNCF codes no weights of attention in a Transformer"
+            return ""
+
+        return stay_in_float(graph, why)
 
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
         """Return NNCF's graph.

@@ -17,12 +17,13 @@ QuantizeLinear at its output. These rules, measured on its optimised graphs, lea
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx
 from onnx import helper
 
+from hauberk.compress.notes import stay_in_float
 from hauberk.compress.quantize.layers import Constants, Layer, find_layers, why_no_layer
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
@@ -62,12 +63,10 @@ _MOVES = frozenset(
         "Unsqueeze",
     }
 )
-_WEIGHTED = {
-    "Conv": "its weights are not constant",
+_NO_KERNEL = {
     "ConvTranspose": "ONNX Runtime has no integer kernel for it in this form",
     "Einsum": "ONNX Runtime has no integer kernel for it",
     "GRU": "ONNX Runtime has no integer kernel for it",
-    "Gemm": "its weights or bias are not constant",
     "LSTM": "ONNX Runtime's integer kernel finds ranges at run time only (quantize-dynamic)",
     "RNN": "ONNX Runtime has no integer kernel for it",
 }
@@ -115,7 +114,7 @@ def plan(model: onnx.ModelProto, *, keep_float: Collection[str] = ()) -> Plan:
         activations=activations,
         groups={name: groups[name] for name in activations},
         sources=tuple(name for name in activations if name not in moved),
-        left=tuple(_left(model.graph, found, at_logits, keep_float)),
+        left=_left(model.graph, found, at_logits, keep_float),
     )
 
 
@@ -264,15 +263,15 @@ def _groups(flow: _Flow, coded: set[str], joints: Collection[str]) -> tuple[dict
 
 def _left(
     graph: onnx.GraphProto, found: tuple[Layer, ...], at_logits: Collection[str], keep_float: Collection[str]
-) -> Iterator[str]:
+) -> tuple[str, ...]:
     names, constants = {layer.name for layer in found}, Constants(graph)
-    for node in graph.node:
-        name = node.output[0] or node.name
-        if name in keep_float and name in names:
-            yield f"{node.op_type} {name!r} stays in float: asked for"
-        elif name in at_logits:
-            yield f"{node.op_type} {name!r} stays in float: it computes the logits, and ONNX Runtime codes its results"
-        elif node.op_type in _WEIGHTED and name not in names:
-            yield f"{node.op_type} {name!r} stays in float: {_WEIGHTED[node.op_type]}"
-        elif node.op_type == "MatMul" and name not in names:
-            yield f"MatMul {name!r} stays in float: {why_no_layer(node, constants)}"
+
+    def why(node: onnx.NodeProto) -> str:
+        name = node.output[0]
+        if name in names:
+            if name in keep_float:
+                return "asked for"
+            return "it computes the logits, and ONNX Runtime codes its results" if name in at_logits else ""
+        return _NO_KERNEL.get(node.op_type, "") or why_no_layer(node, constants)
+
+    return stay_in_float(graph, why)

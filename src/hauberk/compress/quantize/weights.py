@@ -17,12 +17,14 @@ from onnx import TensorProto, helper, version_converter
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
+from hauberk.compress.notes import stay_in_float
 from hauberk.compress.quantize.layers import (
     Constants,
     Layer,
     find_layers,
     prepare,
     require_finite,
+    why_no_layer,
     with_constant_weights,
 )
 from hauberk.errors import InputError
@@ -35,6 +37,15 @@ _OPSET = 21
 _BLOCKS = (16, 32, 64, 128, 256)
 """What ONNX Runtime's kernel takes."""
 
+
+_NO_MATRIX = {
+    "Conv": "a convolution",
+    "ConvTranspose": "a convolution",
+    "Einsum": "neither Gemm nor MatMul",
+    "GRU": "a recurrent layer",
+    "LSTM": "a recurrent layer",
+    "RNN": "a recurrent layer",
+}
 
 _SHRINKS = np.linspace(1.0, 0.75, 6)
 
@@ -65,15 +76,20 @@ class QuantizeWeights(Step, frozen=True, kw_only=True, tag="quantize-weights"):
         return self.CONTRACT
 
     def notes(self, artifact: Artifact) -> tuple[str, ...]:
-        """What stays in float."""
+        """What stays in float, and why."""
         core = self._prepared(artifact)
-        chosen = {layer.name for layer in self._large(core)}
-        return tuple(
-            f"{layer.kind} {layer.name!r} stays in float: "
-            + ("a convolution" if layer.kind == "Conv" else f"{int(np.prod(layer.shape))} weights are too few to gain")
-            for layer in find_layers(core.model.graph)
-            if layer.name not in chosen
-        )
+        layers = {layer.name: int(np.prod(layer.shape)) for layer in find_layers(core.model.graph)}
+        constants = Constants(core.model.graph)
+
+        def why(node: onnx.NodeProto) -> str:
+            name = node.output[0]
+            if node.op_type in _NO_MATRIX:
+                return _NO_MATRIX[node.op_type]
+            if name in layers and layers[name] < self.smallest:
+                return f"{layers[name]} weights are too few to gain"
+            return "" if name in layers else why_no_layer(node, constants)
+
+        return stay_in_float(core.model.graph, why)
 
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - needs no records
         """Return the graph with int4 weights.

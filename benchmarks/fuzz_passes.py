@@ -214,7 +214,7 @@ def _plain_session(model: bytes) -> onnxruntime.InferenceSession:
 def _fresh_inputs(proto: onnx.ModelProto, seed: int) -> Iterator[Feeds]:
     random = np.random.default_rng([seed, 77])
     for batch in _BATCHES:
-        for scale in (1.0, 5.0, 0.01):
+        for scale, reach in ((1.0, (0, 3)), (5.0, (0, 3)), (0.01, (0, 3)), (1.0, (-(1 << 40), 1 << 40))):
             feeds: Feeds = {}
             for value in proto.graph.input:
                 tensor = value.type.tensor_type
@@ -222,7 +222,7 @@ def _fresh_inputs(proto: onnx.ModelProto, seed: int) -> Iterator[Feeds]:
                 if tensor.elem_type == onnx.TensorProto.FLOAT:
                     feeds[value.name] = (scale * random.laplace(size=shape)).astype(np.float32)
                 else:
-                    feeds[value.name] = random.integers(0, 3, shape)
+                    feeds[value.name] = random.integers(*reach, shape)
             yield feeds
 
 

@@ -286,6 +286,32 @@ MUTANTS = (
         Exact(),
         {"two": [2]},
     ),
+    *(
+        Mutant(
+            f"a cast of {kind} to {narrow} and back is taken for nothing, {promise.__struct_config__.tag}",
+            f"{kind}[n,3] x",
+            f"{kind}[n,3] y",
+            f"a = Cast<to = {between}>(x) y = Cast<to = {element}>(a)",
+            "y = Identity(x)",
+            promise,
+        )
+        for kind, element, narrow, between, promise in (
+            ("int64", 7, "int32", 6, Exact()),
+            ("int64", 7, "int32", 6, CLOSE),
+            ("int64", 7, "float32", 1, Exact()),
+            ("int64", 7, "float16", 10, Exact()),
+            ("int64", 7, "float64", 11, Exact()),
+            ("int32", 6, "int8", 3, Exact()),
+        )
+    ),
+    Mutant(
+        "a bound on bytes is dropped",
+        "uint8[n,3] x",
+        "uint8[n,3] y",
+        "low = Constant<value = uint8 {0}>() high = Constant<value = uint8 {10}>() y = Clip(x, low, high)",
+        "y = Identity(x)",
+        Exact(),
+    ),
     Mutant(
         "a layer's unit that wakes up only far out is pruned",
         ROW,

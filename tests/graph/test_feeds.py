@@ -7,7 +7,7 @@ import pytest
 
 from hauberk.errors import InputError
 from hauberk.graph import feeds
-from hauberk.graph.feeds import Samples
+from hauberk.graph.samples import Samples
 from hauberk.tensors import Signature, TensorSpec
 
 
@@ -83,3 +83,38 @@ def test_the_same_seed_draws_the_same():
     of = signature(("x", "float32", ("n", 2)))
     one, two = drawn(of), drawn(of)
     assert all(np.array_equal(a.feeds["x"], b.feeds["x"], equal_nan=True) for a, b in zip(one, two, strict=True))
+
+
+def test_integers_stay_within_what_samples_show():
+    of = signature(("x", "int64", ("n", 2)))
+    samples = Samples.of({"x": np.array([[5, 2**40], [7, 9]])}, of)
+    values = np.concatenate([trial.feeds["x"].ravel() for trial in drawn(of, samples)])
+    assert values.min() >= 5
+    assert values.max() <= 2**40
+    assert values.max() > 2**33
+
+
+def test_integers_that_decide_no_size_are_tried_far_out():
+    of = signature(("x", "int64", ("n", 2)), ("z", "int64", ("n", 2)))
+    trials = feeds.trials(of, lambda _: True, Samples(), extremes=False, seed=0, unbounded={"x"})
+    x, z = (np.concatenate([trial.feeds[name].ravel() for trial in trials]) for name in "xz")
+    assert set(feeds.FAR) <= set(x.tolist())
+    assert np.abs(z).max() < 10
+
+
+def test_the_ends_of_an_integer_type_are_extremes_whatever_samples_show():
+    of = signature(("x", "int32", ("n", 2)))
+    samples = Samples.of({"x": np.array([[1, 2]], np.int32)}, of)
+    trials = feeds.trials(of, lambda _: True, samples, extremes=True, seed=0, unbounded={"x"})
+    extreme = np.concatenate([trial.feeds["x"].ravel() for trial in trials if trial.family.startswith("extreme")])
+    others = np.concatenate([trial.feeds["x"].ravel() for trial in trials if not trial.family.startswith("extreme")])
+    assert {-(2**31), 2**31 - 1} <= set(extreme.tolist())
+    assert set(others.tolist()) == {1, 2}
+
+
+@pytest.mark.parametrize(("dtype", "ends"), [("uint8", (0, 255)), ("int8", (-128, 127))])
+def test_of_8_bits_the_whole_range_is_drawn(dtype, ends):
+    of = signature(("x", dtype, ("n", 400)))
+    trials = feeds.trials(of, lambda _: True, Samples(), extremes=False, seed=0, unbounded={"x"})
+    uniform = np.concatenate([trial.feeds["x"].ravel() for trial in trials if trial.family.startswith("uniform")])
+    assert (uniform.min(), uniform.max()) == ends

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from hauberk.artifact import Artifact, OnnxArtifact
-from hauberk.graph.feeds import Samples
 from hauberk.graph.harness import GraphVerifier
 from hauberk.graph.model import parse, signature_of
+from hauberk.graph.samples import Samples
 from hauberk.recipe import Close, Context, Contract, Exact, Recipe, Step
 
 

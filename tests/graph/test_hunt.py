@@ -8,7 +8,7 @@ import torch
 
 from hauberk.errors import InputError
 from hauberk.graph import hunt
-from hauberk.graph.feeds import Samples
+from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Trial
 
 WIDTH = 24

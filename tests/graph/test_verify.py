@@ -230,3 +230,16 @@ def test_classification_decides_by_the_largest_logit():
     zeros = np.zeros(2, np.float32)
     context = Context(calibration=np.zeros((2, 2), np.float32), bounds=(zeros, zeros), task="classification")
     assert decisions(logits, context).tolist() == [2, 0, 1]
+
+
+def test_a_search_without_gradients_stays_within_the_bounds_of_each_feature(graph_artifact):
+    """The twin knows no Compress. The bound that is dropped is the first feature's; the second reaches far above it."""
+    head = HEAD.format(width=2, outputs=2) + " <bool[2] all = {1, 1}, float[2] high = {1, 3e38}>"
+    before = graph_artifact(head + " { a = Min(features, high) logits = Compress<axis = 1>(a, all) }")
+    after = graph_artifact(head + " { logits = Compress<axis = 1>(features, all) }")
+    low, high = np.zeros(2, np.float32), np.array([1, 1e6], np.float32)
+    calibration = np.random.default_rng(0).random((50, 2), dtype=np.float32) * high
+    verdict = verify(before, after, Close(), Context(calibration=calibration, bounds=(low, high)))
+    assert verdict.holds, verdict.reason
+    wider = Context(calibration=calibration, bounds=(low, np.array([1.5, 1e6], np.float32)))
+    assert not verify(before, after, Close(), wider).holds

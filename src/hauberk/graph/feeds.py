@@ -2,26 +2,27 @@
 
 A core has calibration records and bounds (`hauberk.graph.records`). A graph that is nothing but a file has at best a
 few samples. Its inputs are drawn here: by dtype, within the range that the samples show, at several sizes of every free
-dimension, 0 and 1 among them. Dimensions of one name have one size.
+dimension, 0 and 1 among them. Dimensions of one name have one size. Integers are tried far out too, where a narrower
+type no longer holds them, unless a size depends on them (`hauberk.graph.integers`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from hauberk.errors import InputError
-from hauberk.graph.model import describe
+from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Feeds, Trial
 from hauberk.tensors import Signature, TensorSpec
 
-REACH = 100.0
-"""Without samples, a floating-point input is taken to lie within this of 0."""
+FAR = (2**32 + 1, -(2**32) - 1, 2**24 + 1, 2**15 + 1, 2**8, -1, 0, 1)
+"""Integers that a narrower type does not hold: 32 bits, float32, 16 bits or float16, 8 bits, none with a sign."""
 
 _SIZES = (2, 3, 4, 8, 16, 32, 64, 128, 224)
 """Sizes that free dimensions other than the first are tried at, until the graph runs."""
@@ -29,103 +30,16 @@ _FIRST = (1, 2, 7, 17)
 """Sizes of the first dimension: how many records at once."""
 _MOST_VALUES = 1 << 22
 _MOST_DIMENSIONS = 6
-_REAL_BATCH = 64
-_MOST_REAL = 1024
 _WORDS = ("", "a", "tcp", "http", "é", "A much longer string than the others")
 
 Sizes = Mapping[str, int]
 """Of every free dimension, by its name, or by `input.axis` where it has none."""
 
+_ZERO, _WHOLE = range(1), range(-3, 4)
+_NEAR = (_ZERO, _WHOLE)
+"""Integers of the families "zero" and "lattice": near 0, as far as samples allow, and not as far as they reach."""
+
 Draw = Callable[[TensorSpec, tuple[int, ...], np.random.Generator], NDArray[np.generic]]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Sample inputs of a graph, as somebody would really send them.
-
-    Attributes:
-        calls: One dictionary of arrays a call.
-    """
-
-    calls: tuple[Feeds, ...] = ()
-    low: Mapping[str, float] = field(default_factory=dict)
-    high: Mapping[str, float] = field(default_factory=dict)
-
-    @staticmethod
-    def of(arrays: Mapping[str, NDArray[np.generic]], signature: Signature) -> Samples:
-        """Cut arrays into calls that fit the signature.
-
-        Args:
-            arrays: By input. Where the input's first dimension is free, rows are records and go in batches of 64; where
-                it is fixed, an array is one call, or, with one more dimension in front, several.
-            signature: What the graph takes.
-
-        Raises:
-            InputError: An input is missing or unknown, an array has another dtype or shape than the input takes, or
-                inputs have different numbers of records.
-        """
-        specs = {spec.name: spec for spec in signature.inputs}
-        if arrays.keys() != specs.keys():
-            raise InputError(
-                f"samples: arrays are {', '.join(sorted(arrays)) or 'none'};"
-                f" expected one for each input: {', '.join(map(describe, signature.inputs))}"
-            )
-        cut = {name: list(_calls(arrays[name], spec)) for name, spec in specs.items()}
-        counts = {name: len(calls) for name, calls in cut.items()}
-        if len(set(counts.values())) > 1:
-            shown = ", ".join(f"{name} {len(arrays[name])}" for name in specs)
-            raise InputError(f"samples: inputs have different numbers of records: {shown}")
-        count = min(counts.values(), default=0)
-        if not count:
-            raise InputError("samples: no record in any array; give at least one")
-        floats = {name: array.astype(np.float64) for name, array in arrays.items() if array.dtype.kind == "f"}
-        finite = {name: array[np.isfinite(array)] for name, array in floats.items()}
-        return Samples(
-            calls=tuple({name: calls[index] for name, calls in cut.items()} for index in range(count)),
-            low={name: float(array.min()) for name, array in finite.items() if array.size},
-            high={name: float(array.max()) for name, array in finite.items() if array.size},
-        )
-
-    def fitted(self, signature: Signature) -> Samples:
-        """The same samples for a graph that takes a fixed number of records, in calls of so many.
-
-        What does not fill a last call is left out.
-        """
-        sizes = {spec.name: spec.shape[0] if spec.shape else "" for spec in signature.inputs}
-        fixed = {size for size in sizes.values() if isinstance(size, int)}
-        if len(fixed) != 1 or any(isinstance(size, str) for size in sizes.values()):
-            return self
-        (size,) = fixed
-        calls = tuple(
-            {name: array[first : first + size] for name, array in call.items()}
-            for call in self.calls
-            for first in range(0, min(len(array) for array in call.values()) - size + 1, max(size, 1))
-        )
-        return replace(self, calls=calls)
-
-    def range_of(self, name: str) -> tuple[float, float]:
-        """The least and the largest value of a floating-point input; what contracts hold over."""
-        return self.low.get(name, -REACH), self.high.get(name, REACH)
-
-
-def _calls(array: NDArray[np.generic], spec: TensorSpec) -> Iterator[NDArray[np.generic]]:
-    """One array cut into calls."""
-    if array.dtype.name != spec.dtype and not (spec.dtype == "object" and array.dtype.kind in "OU"):
-        raise InputError(f"samples: {spec.name!r} is {array.dtype.name}; the graph takes {describe(spec)}")
-    if spec.shape and _fits(array.shape, spec) and isinstance(spec.shape[0], str):
-        yield from (array[first : first + _REAL_BATCH] for first in range(0, min(len(array), _MOST_REAL), _REAL_BATCH))
-    elif _fits(array.shape, spec):
-        yield array
-    elif array.ndim and _fits(array.shape[1:], spec):
-        yield from array[:_MOST_REAL]
-    else:
-        raise InputError(f"samples: {spec.name!r} has shape {list(array.shape)}; the graph takes {describe(spec)}")
-
-
-def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
-    return len(shape) == len(spec.shape) and all(
-        isinstance(wanted, str) or wanted == size for size, wanted in zip(shape, spec.shape, strict=True)
-    )
 
 
 def free_dimensions(signature: Signature) -> list[str]:
@@ -140,7 +54,13 @@ def free_dimensions(signature: Signature) -> list[str]:
 
 
 def trials(
-    signature: Signature, fits: Callable[[Feeds], bool], samples: Samples, *, extremes: bool, seed: int
+    signature: Signature,
+    fits: Callable[[Feeds], bool],
+    samples: Samples,
+    *,
+    extremes: bool,
+    seed: int,
+    unbounded: Collection[str] = (),
 ) -> list[Trial]:
     """What a graph is tried on.
 
@@ -148,14 +68,17 @@ def trials(
         signature: Of the graph before the change.
         fits: Whether that graph runs on some inputs; looks for the sizes that it can take.
         samples: Real inputs and the range of each.
-        extremes: Add zeros of both signs, denormals, the largest numbers, infinities and NaN.
+        extremes: Add zeros of both signs, denormals, the largest numbers, infinities and NaN; of integers the ends of
+            their type.
         seed: Of everything drawn.
+        unbounded: Integer inputs that may hold any number: no size depends on them.
 
     Returns:
         Calls of the families "real" (the samples) and "single" (their first records one by one, and none), "random"
         (normal), "uniform" and "boundary" (within the range), "lattice" (halves and whole numbers, where comparisons
         and casts turn), "sizes" (every free dimension at 0, 1 and others), "extreme" where asked. The number of the
-        call within its family is part of the name: `random-2[5]` is row 5 of the third such call.
+        call within its family is part of the name: `random-2[5]` is row 5 of the third such call. "integers" has one
+        input at a number of `FAR` after the other, where samples do not show how far it reaches.
     """
     random = np.random.default_rng(seed)
     samples = samples.fitted(signature)
@@ -171,7 +94,7 @@ def trials(
             result.append(Trial(f"{family}-{drawn[family]}", 0, feeds))
             drawn[family] += 1
 
-    draws = _draws(samples)
+    draws = _draws(samples, unbounded)
     for family, draw in draws.items():
         add(family, base, draw, times=4)
     for sizes in _all_sizes(signature, base):
@@ -179,8 +102,15 @@ def trials(
         add("sizes", sizes, draws["lattice"])
     if extremes:
         for position in range(len(extreme_values(np.dtype(np.float32)))):
-            add("extreme", base, _extreme(position, everywhere=True))
-            add("extreme", base, _extreme(position, everywhere=False))
+            add("extreme", base, _extreme(position, draws["random"], everywhere=True))
+            add("extreme", base, _extreme(position, draws["random"], everywhere=False))
+    for spec in signature.inputs[:_MOST_DIMENSIONS]:
+        far, ends = _far_integers(spec) if spec.name in unbounded else ([], [])
+        shown = spec.name in samples.low
+        for family, values in (("integers", [] if shown else far), ("extreme", [*ends, *(far if shown else [])])):
+            for value in values if extremes or family == "integers" else ():
+                add(family, base, _at(spec.name, value, draws["random"], everywhere=True))
+                add(family, base, _at(spec.name, value, draws["random"], everywhere=False))
     return result
 
 
@@ -296,16 +226,17 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
         raise InputError(f"inputs of dtype {name} cannot be drawn") from error
 
 
-def _draws(samples: Samples) -> dict[str, Draw]:
+def _draws(samples: Samples, unbounded: Collection[str] = ()) -> dict[str, Draw]:
     """How each family draws an input."""
 
     def of(real: Callable[[TensorSpec, tuple[int, ...], np.random.Generator], object], whole: range) -> Draw:
         def draw(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.generic]:
             dtype = numpy_dtype(spec.dtype)
-            if dtype.kind in "iu" or dtype.kind == "b":
-                low = max(whole.start, 0) if dtype.kind == "u" else whole.start
-                values = random.integers(low, whole.stop, shape)
-                return np.asarray(values.astype(dtype) if dtype.kind != "b" else values % 2 == 1)
+            if dtype.kind in "iu":
+                low, high = _integer_range(spec, whole, samples, unbounded)
+                return np.asarray(random.integers(low, high, shape, dtype=dtype, endpoint=True))
+            if dtype.kind == "b":
+                return np.asarray(random.integers(whole.start, whole.stop, shape) % 2 == 1)
             if dtype.kind in "OUS":
                 return np.array(_WORDS, object)[random.integers(len(_WORDS), size=shape)]
             low_end, high_end = samples.range_of(spec.name)
@@ -314,21 +245,39 @@ def _draws(samples: Samples) -> dict[str, Draw]:
 
         return draw
 
-    def middle(spec: TensorSpec) -> tuple[float, float]:
+    def middle(spec: TensorSpec) -> tuple[NDArray[Any], NDArray[Any]]:
         low, high = samples.range_of(spec.name)
-        return (0.0, 1.0) if (low, high) == (-REACH, REACH) else ((low + high) / 2, (high - low) / 6)
+        return ((low + high) / 2, (high - low) / 6) if spec.name in samples.low else (np.asarray(0.0), np.asarray(1.0))
 
     def boundary(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> object:
         low, high = samples.range_of(spec.name)
         return np.where(random.random(shape) < random.random(), low, high)
 
     return {
-        "zero": of(lambda _, shape, __: np.zeros(shape), range(1)),
+        "zero": of(lambda _, shape, __: np.zeros(shape), _ZERO),
         "random": of(lambda spec, shape, random: random.normal(*middle(spec), shape), range(2)),
         "uniform": of(lambda spec, shape, random: random.uniform(*samples.range_of(spec.name), shape), range(10)),
-        "boundary": of(boundary, range(1)),
-        "lattice": of(lambda _, shape, random: random.integers(-6, 7, shape) / 2, range(-3, 4)),
+        "boundary": of(boundary, range(2)),
+        "lattice": of(lambda _, shape, random: random.integers(-6, 7, shape) / 2, _WHOLE),
     }
+
+
+def _integer_range(spec: TensorSpec, usual: range, samples: Samples, unbounded: Collection[str]) -> tuple[int, int]:
+    """The least and the largest integer that a family draws: what is usual for it, what samples show, all of 8 bits."""
+    limits, reaches = _integer_limits(spec.dtype), usual not in _NEAR
+    low, high = max(usual.start, limits[0]), usual.stop - 1
+    if spec.name in samples.low:
+        shown = int(samples.low[spec.name]), int(samples.high[spec.name])
+        return shown if reaches else (min(max(low, shown[0]), shown[1]), min(max(high, shown[0]), shown[1]))
+    if reaches and limits[1] < 1 << 8 and spec.name in unbounded:
+        return limits
+    return low, high
+
+
+def _integer_limits(dtype: str) -> tuple[int, int]:
+    """The least and the largest number of an integer dtype."""
+    limits: np.iinfo[Any] = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
 
 
 def extreme_values(dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
@@ -341,16 +290,40 @@ def extreme_values(dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
     return np.array([0.0, -0.0, small, -small, 100 * small, large, -large, np.inf, -np.inf, np.nan]).astype(dtype)
 
 
-def _extreme(position: int, *, everywhere: bool) -> Draw:
-    """All of an input, or half of it, at one of the extremes of its dtype."""
+def _extreme(position: int, other: Draw, *, everywhere: bool) -> Draw:
+    """All of a floating-point input, or half of it, at one of the extremes of its dtype; others as `other` says."""
 
     def draw(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.generic]:
         dtype = numpy_dtype(spec.dtype)
         if dtype.kind in "biuOUS":
-            return _draws(Samples())["random"](spec, shape, random)
+            return other(spec, shape, random)
         with np.errstate(over="ignore"):
             plain, extreme = random.normal(size=shape).astype(dtype), extreme_values(dtype)[position]
         return np.where((random.random(shape) < 0.5) & (not everywhere), plain, extreme).astype(dtype)
+
+    return draw
+
+
+def _far_integers(spec: TensorSpec) -> tuple[list[int], list[int]]:
+    """Of an integer input, what of `FAR` its type holds (its ends for what it does not), and the ends themselves."""
+    if numpy_dtype(spec.dtype).kind not in "iu":
+        return [], []
+    least, largest = _integer_limits(spec.dtype)
+    far = list(dict.fromkeys(min(max(value, least), largest) for value in FAR))
+    ends = (least, largest, largest - 1, largest // 2 + 1)
+    return far, [value for value in ends if value not in far]
+
+
+def _at(name: str, value: int, other: Draw, *, everywhere: bool) -> Draw:
+    """An integer input at one value, everywhere or in one place; the rest as `other` says."""
+
+    def draw(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.generic]:
+        drawn = other(spec, shape, random)
+        if spec.name == name and everywhere:
+            drawn[...] = value
+        elif spec.name == name and drawn.size:
+            drawn.flat[random.integers(drawn.size)] = value
+        return drawn
 
     return draw
 

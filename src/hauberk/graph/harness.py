@@ -26,19 +26,16 @@ from hauberk.artifact import Artifact, OnnxArtifact, Verdict
 from hauberk.errors import InputError
 from hauberk.graph import feeds, hunt
 from hauberk.graph.compare import Finding, Outputs, Tally, breaches
-from hauberk.graph.feeds import Samples
-from hauberk.graph.model import describe, onnx_only, parse, signature_of
+from hauberk.graph.integers import unbounded
+from hauberk.graph.model import RANDOM, describe, nodes, onnx_only, parse, signature_of
 from hauberk.graph.precise import Yardstick, rejudge, yardstick
+from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Answers, Broken, Feeds, Level, Opener, Runner, Trial, ask, compare, opener
 from hauberk.recipe import Close, Context, Contract, Exact, Lossy
 from hauberk.tensors import Signature, TensorSpec
 
 DEPLOYED = Close()
 """What is asked of an `Exact` step where ONNX Runtime fuses the nodes before and after it differently."""
-
-_RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
 
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
@@ -264,6 +261,7 @@ class GraphVerifier:
                 self.samples,
                 extremes=isinstance(contract, Exact),
                 seed=context.seed,
+                unbounded=unbounded(parse(old.model), parse(new.model)),
             )
             examination = examine(
                 subject, subject_of(new), contract, trials, self._hunter(old, new, trials, context.seed)
@@ -313,20 +311,9 @@ def check_verifiable(model: onnx.ModelProto) -> None:
         Broken: It has an operator that draws random numbers, at any depth; the message names it.
     """
     for node in nodes(model):
-        if node.op_type in _RANDOM and node.domain in {"", "ai.onnx"}:
+        if node.op_type in RANDOM and node.domain in {"", "ai.onnx"}:
             name = node.name or ", ".join(node.output)
             raise Broken(f"cannot be verified: {node.op_type} (node {name!r}) draws random numbers")
-
-
-def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node of a model, those in nested graphs and functions included."""
-    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while pending:
-        node = pending.pop()
-        yield node
-        for attribute in node.attribute:
-            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                pending.extend(graph.node)
 
 
 def check_signature(expected: Signature, after: Artifact) -> None:

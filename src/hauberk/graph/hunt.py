@@ -22,8 +22,9 @@ from torch import Tensor
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.errors import InputError
 from hauberk.graph.compare import Outputs, distance
-from hauberk.graph.feeds import Samples, float_inputs
+from hauberk.graph.feeds import float_inputs
 from hauberk.graph.model import one_line, parse, signature_of
+from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Feeds, Runner, Trial
 from hauberk.graph.twin import Twin
 
@@ -220,7 +221,7 @@ def by_gradient_of_calls(
         if found and time.thread_time() >= end:
             break
         value = start.feeds[spec.name]
-        low, high = (np.full(value.shape[1:], end, np.float32) for end in samples.range_of(spec.name))
+        low, high = (np.broadcast_to(end.astype(np.float32), value.shape[1:]) for end in samples.range_of(spec.name))
         try:
             pinned = [_pinned(graph, start.feeds, spec.name, output.name) for graph in (before, after)]
             points = _by_gradient_whole(pinned, value.astype(np.float32), (low, high), seed, end)

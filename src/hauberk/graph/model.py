@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ BATCH = "batch"
 
 SIZE_LIMIT = 2**31
 """Protobuf holds less than this many bytes in one message, so weights inline must stay below."""
+
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+"""Standard operators that draw random numbers."""
 
 
 def node(operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> onnx.NodeProto:
@@ -115,6 +120,24 @@ def parse(model: bytes) -> onnx.ModelProto:
     if not proto.HasField("graph") or not proto.graph.output:
         raise InputError("not an ONNX model: it holds no graph with an output")
     return proto
+
+
+def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a model, those in nested graphs and functions included."""
+    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while pending:
+        node = pending.pop()
+        yield node
+        for graph in nested_graphs(node):
+            pending.extend(graph.node)
+
+
+def nested_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node holds: branches of an If, bodies of a Loop or Scan."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:

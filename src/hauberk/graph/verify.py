@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from hauberk.artifact import Artifact, OnnxArtifact, Verdict
 from hauberk.errors import InputError
 from hauberk.graph import hunt
-from hauberk.graph.feeds import Samples
 from hauberk.graph.harness import (
     Examination,
     Hunter,
@@ -32,6 +31,7 @@ from hauberk.graph.harness import (
 )
 from hauberk.graph.model import parse, record_shape
 from hauberk.graph.records import Family, families
+from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Broken, Runner, Trial
 from hauberk.recipe import Context, Contract, Exact, Lossy
 from hauberk.schema.decision import Decision
@@ -97,7 +97,7 @@ def _hunter(before: Artifact, after: Artifact, tried: Sequence[Family], context:
         try:
             found = hunt.by_gradient(before, after, real, context.bounds, context.seed)
         except InputError:
-            low, high = (float(end) for end in (context.bounds[0].min(), context.bounds[1].max()))
+            low, high = context.bounds
             samples = Samples(low={name: low}, high={name: high})
             starts = [Trial("real", 0, {name: real[:4]}), Trial("real", 0, {name: real[-1:]})]
             return hunt.by_climbing(old, new, starts, samples, context.seed)

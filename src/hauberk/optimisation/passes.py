@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact, Verdict
 from hauberk.errors import HauberkError, InputError, MissingExtraError
-from hauberk.graph.feeds import Samples
-from hauberk.graph.harness import GraphVerifier, nodes
-from hauberk.graph.model import one_line, parse, record_shape, signature_of
+from hauberk.graph.harness import GraphVerifier
+from hauberk.graph.model import nodes, one_line, parse, record_shape, signature_of
 from hauberk.graph.passes.fix_batch import FixBatch
+from hauberk.graph.samples import Samples
 from hauberk.optimisation.findings import PassResult
 from hauberk.progress import Progress
 from hauberk.recipe import Context, Step

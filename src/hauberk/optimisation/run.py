@@ -22,13 +22,13 @@ from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
 from hauberk.files import read_bounded, require_writable, write_atomically
 from hauberk.graph import feeds
 from hauberk.graph.check import check_model
-from hauberk.graph.feeds import Samples
 from hauberk.graph.model import signature_of
 from hauberk.graph.passes import OPTIONAL, PASSES
 from hauberk.graph.passes.fix_batch import FixBatch
 from hauberk.graph.passes.onnx_runtime_offline import OnnxRuntimeOffline
 from hauberk.graph.passes.onnxsim import Onnxsim
 from hauberk.graph.passes.onnxslim import Onnxslim
+from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Feeds
 from hauberk.ingest.private import PrivateCopy
 from hauberk.ingest.scan import scan_onnx

@@ -15,9 +15,10 @@ from hauberk.errors import ContractError, InputError, RefusedModelError
 from hauberk.files import write_atomically
 from hauberk.graph import feeds, streamed
 from hauberk.graph.compare import Tally
-from hauberk.graph.feeds import Samples
 from hauberk.graph.harness import check_signature, check_verifiable, examine, is_recurrent, refused, survived
+from hauberk.graph.integers import unbounded
 from hauberk.graph.model import parse, signature_of
+from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Broken, Feeds, Trial, ask, compare
 from hauberk.ingest.scan.external import ExternalModel
 from hauberk.optimisation.findings import ModelFile, Optimisation, WeightFile
@@ -79,7 +80,8 @@ def optimise(
 
 def _trials(model: bytes, samples: Samples, size: int, seed: int) -> list[Trial]:
     """What versions are compared on; of a large model some of every family."""
-    signature = signature_of(parse(model))
+    proto = parse(model)
+    signature = signature_of(proto)
     run = streamed.runner(model)
 
     def fits(values: Feeds) -> bool:
@@ -89,7 +91,7 @@ def _trials(model: bytes, samples: Samples, size: int, seed: int) -> list[Trial]
             return False
         return True
 
-    drawn = feeds.trials(signature, fits, samples, extremes=True, seed=seed)
+    drawn = feeds.trials(signature, fits, samples, extremes=True, seed=seed, unbounded=unbounded(proto))
     if size <= _SMALL:
         return drawn
     families = {trial.family.partition("-")[0]: trial for trial in reversed(drawn)}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hauberk.errors import InputError
-from hauberk.graph.feeds import Samples
 from hauberk.graph.harness import GraphVerifier
 from hauberk.graph.model import parse, run, session
 from hauberk.graph.passes import FixBatch
+from hauberk.graph.samples import Samples
 from hauberk.recipe import Context, Exact
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import onnx
 import pytest
 
 from hauberk.compress import QuantizeStatic
+from hauberk.compress.quantize import static
+from hauberk.compress.quantize.calibrate import observe_ranges
 from hauberk.compress.quantize.mixed import QuantizeMixed
 from hauberk.compress.quantize.sensitivity import rank, trade_off
 from hauberk.errors import InputError
@@ -64,6 +69,21 @@ def test_the_curve_runs_from_all_int8_to_all_float(networks, calibrated, relativ
     assert curve[-2].error < curve[0].error
 
 
+def test_agreement_is_that_of_decisions(builder, calibrated, answers):
+    """Detection: what decides is where the threshold on the margin lies, not which logit is larger."""
+    b = builder()
+    b.gemm(b.node("Relu", b.gemm("features", 20, 16)), 16, 2, name="logits")
+    core = b.artifact((20,), 2)
+    context = calibrated(core)
+    quantized = PER_LAYER.apply(core, context)
+    logits = [answers(each, context.calibration) for each in (core, quantized)]
+    margins = [each[:, 1] - each[:, 0] for each in logits]
+    for threshold in (float(np.median(margins[0])), float(margins[0].max()) + 1):
+        at = replace(context, threshold=threshold)
+        curve = trade_off(core, at, rank(core, at), quantization=PER_LAYER, points=2)
+        assert curve[0].agreement == np.mean((margins[0] >= threshold) == (margins[1] >= threshold))
+
+
 def test_a_timer_is_asked_once_and_its_seconds_are_kept(networks, calibrated):
     core = networks["mlp"]()
     context = calibrated(core)
@@ -90,6 +110,23 @@ def test_the_step_keeps_the_most_sensitive_layers(uneven, calibrated):
     result = QuantizeMixed(sensitive=1, quantization=PER_LAYER).apply(uneven, calibrated(uneven))
     constants = {t.name: t.data_type for t in onnx.load_model_from_string(result.model).graph.initializer}
     assert {name.split("/")[0] for name in constants if name.endswith("/weight/codes")} == {"first", "logits"}
+
+
+def test_the_step_watches_each_tensor_once(uneven, calibrated, monkeypatch):
+    """Ranges found for the ranking serve the result, that of static quantization with the same layers in float."""
+    watched = []
+
+    def watch(model, names, records, **parameters):
+        watched.extend(names)
+        return observe_ranges(model, names, records, **parameters)
+
+    monkeypatch.setattr(static, "observe_ranges", watch)
+    context = calibrated(uneven)
+    result = QuantizeMixed(sensitive=1, quantization=PER_LAYER).apply(uneven, context)
+    assert watched
+    assert len(watched) == len(set(watched))
+    named = QuantizeStatic(per_channel=False, keep_float=("second",)).apply(uneven, context)
+    assert result.model == named.model
 
 
 def test_the_step_is_worth_it(uneven, calibrated, records, relative_error):

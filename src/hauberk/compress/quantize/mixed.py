@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import msgspec
-
 from hauberk.artifact import Artifact, OnnxArtifact
-from hauberk.compress.quantize.sensitivity import rank
+from hauberk.compress.quantize.sensitivity import Bench
 from hauberk.compress.quantize.static import QuantizeStatic
 from hauberk.errors import InputError
 from hauberk.recipe import Context, Contract, Lossy, Step
@@ -17,7 +15,7 @@ class QuantizeMixed(Step, frozen=True, kw_only=True, tag="quantize-mixed"):
     """Static INT8 with layers left in float: named ones, or as many of the most sensitive as asked for.
 
     Attributes:
-        sensitive: How many of the most sensitive layers stay in float (`sensitivity.rank` measures which).
+        sensitive: How many of the most sensitive layers stay in float (`sensitivity.Bench.rank` measures which).
         quantization: How the others are quantized; `quantization.keep_float` names layers that stay in float besides.
 
     Raises:
@@ -51,12 +49,11 @@ class QuantizeMixed(Step, frozen=True, kw_only=True, tag="quantize-mixed"):
         Raises:
             InputError: As `QuantizeStatic.apply`, or no layer would be quantized.
         """
-        kept = self.quantization.keep_float
-        if self.sensitive:
-            ranking = rank(artifact, context, quantization=self.quantization)
-            if self.sensitive >= len(ranking):
-                raise InputError(
-                    f"{self.name}: {self.sensitive} of {len(ranking)} layers are to stay in float; nothing to quantize"
-                )
-            kept = (*kept, *(entry.layer for entry in ranking[: self.sensitive]))
-        return msgspec.structs.replace(self.quantization, keep_float=kept).apply(artifact, context)
+        if not self.sensitive:
+            return self.quantization.apply(artifact, context)
+        bench = Bench(artifact, context, self.quantization, self.name)
+        if self.sensitive >= len(bench.layers):
+            raise InputError(
+                f"{self.name}: {self.sensitive} of {len(bench.layers)} layers are to stay in float; nothing to quantize"
+            )
+        return bench.quantized(keep_float=[entry.layer for entry in bench.rank()[: self.sensitive]])

@@ -21,6 +21,7 @@ from hauberk.compress.quantize.plan import plan
 from hauberk.compress.quantize.static import QuantizeStatic, activation_ranges, codes_of, prepared_plan, quantized
 from hauberk.compress.tuning import answers
 from hauberk.errors import InputError
+from hauberk.graph.verify import decisions
 from hauberk.recipe import Context
 
 Timer = Callable[[Sequence[OnnxArtifact]], Sequence[float]]
@@ -55,7 +56,7 @@ class TradeOff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         float_layers: The layers that stay in float, the most sensitive first.
         error: Of the logits, as in `Sensitivity`.
-        agreement: Fraction of records whose largest logit stays the same, in [0, 1].
+        agreement: Fraction of records with the same decision (`hauberk.graph.verify.decisions`), in [0, 1].
         size: Of the graph, bytes.
         latency: Of one record, seconds; `None` without a timer.
     """
@@ -85,17 +86,7 @@ def rank(
     Raises:
         InputError: As `QuantizeStatic.apply`.
     """
-    bench = _Bench(artifact, context, quantization or QuantizeStatic())
-    found = []
-    with context.progress.task("sensitivity of layers", total=len(bench.layers)) as task:
-        for layer in bench.layers:
-            alone = bench.quantized(keep_float=bench.names - {layer.name})
-            saved = len(bench.float_core.model) - len(alone.model)
-            found.append(Sensitivity(layer.name, layer.kind, bench.loss(alone)[0], saved))
-            task.advance()
-    if timer is not None:
-        found = _timed(bench, found, timer)
-    return tuple(sorted(found, key=lambda entry: -entry.error))
+    return Bench(artifact, context, quantization or QuantizeStatic()).rank(timer)
 
 
 def trade_off(
@@ -122,7 +113,7 @@ def trade_off(
     """
     if points < 2:
         raise InputError(f"trade-off: {points} points are no curve; at least 2 are needed")
-    bench = _Bench(artifact, context, quantization or QuantizeStatic())
+    bench = Bench(artifact, context, quantization or QuantizeStatic())
     order = [entry.layer for entry in ranking]
     counts = sorted({round(share * len(order)) for share in np.linspace(0, 1, min(points, len(order) + 1))})
     graphs = [bench.quantized(keep_float=order[:count]) for count in counts]
@@ -133,25 +124,28 @@ def trade_off(
     )
 
 
-def _timed(bench: _Bench, found: Sequence[Sensitivity], timer: Timer) -> list[Sensitivity]:
-    graphs = [bench.quantized(keep_float=()), *(bench.quantized(keep_float={entry.layer}) for entry in found)]
-    whole, *without = timer(graphs)
-    return [
-        msgspec.structs.replace(entry, seconds_saved=seconds - whole)
-        for entry, seconds in zip(found, without, strict=True)
-    ]
+class Bench:
+    """A core whose layers are quantized in many ways, with one calibration for all of them.
 
+    Args:
+        artifact: A float core.
+        context: As for `rank`.
+        quantization: How layers are quantized; those that it keeps in float always stay so.
+        step: Who asks, for messages.
 
-class _Bench:
-    """A core whose layers are quantized in many ways, with one calibration for all of them."""
+    Raises:
+        InputError: As `QuantizeStatic.apply`.
+    """
 
-    def __init__(self, artifact: Artifact, context: Context, quantization: QuantizeStatic) -> None:
+    def __init__(
+        self, artifact: Artifact, context: Context, quantization: QuantizeStatic, step: str = "sensitivity"
+    ) -> None:
         self._quantization = quantization
         self._context = context
-        self._core = read_core(with_constant_weights(artifact), "sensitivity")
+        self._core = read_core(with_constant_weights(artifact), step)
         chosen = prepared_plan(self._core, quantization.keep_float)
         self._ranges: dict[str, tuple[float, float]] = {}
-        self._observe(chosen.activations)
+        self._observe(chosen.sources)
         records = self._core.calibration(context)
         self._means = mean_inputs(self._core.model, chosen, records) if quantization.bias_correction else {}
         self.layers: tuple[Layer, ...] = chosen.layers
@@ -159,6 +153,27 @@ class _Bench:
         self.float_core = self._core.finished(self._core.model)
         self._records = _spread(context)
         self._before = answers(self.float_core, self._records)
+
+    def rank(self, timer: Timer | None = None) -> tuple[Sensitivity, ...]:
+        """Quantize each layer by itself and measure; the most sensitive first."""
+        found = []
+        with self._context.progress.task("sensitivity of layers", total=len(self.layers)) as task:
+            for layer in self.layers:
+                alone = self.quantized(keep_float=self.names - {layer.name})
+                saved = len(self.float_core.model) - len(alone.model)
+                found.append(Sensitivity(layer.name, layer.kind, self.loss(alone)[0], saved))
+                task.advance()
+        if timer is not None:
+            found = self._timed(found, timer)
+        return tuple(sorted(found, key=lambda entry: -entry.error))
+
+    def _timed(self, found: Sequence[Sensitivity], timer: Timer) -> list[Sensitivity]:
+        graphs = [self.quantized(keep_float=()), *(self.quantized(keep_float={entry.layer}) for entry in found)]
+        whole, *without = timer(graphs)
+        return [
+            msgspec.structs.replace(entry, seconds_saved=seconds - whole)
+            for entry, seconds in zip(found, without, strict=True)
+        ]
 
     def _observe(self, names: Collection[str]) -> None:
         """Find ranges that are not known yet."""
@@ -177,12 +192,11 @@ class _Bench:
         return quantized(self._core, chosen, codes, self._quantization, self._means)
 
     def loss(self, after: OnnxArtifact) -> tuple[float, float]:
-        """Relative error of its logits, and the share of records with the same largest logit (sign of a single one)."""
-        logits, old = answers(after, self._records).astype(np.float64), self._before.astype(np.float64)
-        norm = float(np.sqrt(np.mean(np.square(old))))
-        error = float(np.sqrt(np.mean(np.square(logits - old)))) / (norm or 1.0)
-        same = (logits > 0) == (old > 0) if old.shape[1] == 1 else logits.argmax(axis=1) == old.argmax(axis=1)
-        return error, float(np.mean(same))
+        """Relative error of a graph's logits, and the share of records on which it decides as the float core does."""
+        logits, old = answers(after, self._records), self._before
+        norm = float(np.sqrt(np.mean(np.square(old.astype(np.float64)))))
+        error = float(np.sqrt(np.mean(np.square(logits.astype(np.float64) - old)))) / (norm or 1.0)
+        return error, float(np.mean(decisions(logits, self._context) == decisions(old, self._context)))
 
 
 def _spread(context: Context) -> NDArray[np.float32]:

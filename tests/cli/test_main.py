@@ -59,3 +59,30 @@ def test_every_lazy_name_is_there():
         assert getattr(hauberk, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'melt'"):
         _ = hauberk.melt
+
+
+PENDING = """
+import ctypes, sys
+import hauberk.cli, hauberk.cli.keys
+
+interrupt = ctypes.pythonapi.PyErr_SetInterrupt
+interrupt.argtypes = [ctypes.py_object]
+
+class Reader:
+    read = property(interrupt)
+
+def run(options, output):
+    reader = Reader()
+    reader.read  # reading an attribute lets no pending signal in, so that it comes while the first is handled
+    raise KeyboardInterrupt
+
+hauberk.cli.keys.run = run
+sys.exit(hauberk.cli.main(["keys", "show"]))
+"""
+
+
+def test_a_second_interrupt_while_the_first_is_handled_is_one_line_and_130():
+    """Polars raises an interrupt of its own while it reads, and Python's is still to come."""
+    shown = subprocess.run([sys.executable, "-c", PENDING], capture_output=True, text=True, check=False)
+    assert shown.stderr == "hauberk: interrupted\n"
+    assert shown.returncode == 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -50,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options, output))
     except KeyboardInterrupt:
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except (
+            KeyboardInterrupt
+        ):  # one more was pending: polars raises its own, then comes Python's; or an impatient user
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         output.error("interrupted")
         return 130
     except BrokenPipeError:

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         except (
             KeyboardInterrupt
-        ):  # one more was pending: polars raises its own, then comes Python's; or an impatient user
+        ):  # polars raises one of its own, then comes this; or an impatient user
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         output.error("interrupted")
         return 130

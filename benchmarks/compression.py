@@ -4,12 +4,14 @@
 
 Trains the detectors, makes one model a method, judges them on validation and test records, and times all models of one
 detector in one process, interleaved, with one thread. What an earlier run made or measured is kept in `--output` and
-not done again; `--again` times anew, which is what to do on a machine that has become quiet.
+not done again unless sources, versions or parameters behind it have changed, so that a run that was interrupted goes on
+where it stopped. `--again` times anew, which is what to do on a machine that has become quiet.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import time
@@ -19,10 +21,11 @@ from pathlib import Path
 import msgspec
 import torch
 
+from comparison import sources
 from comparison.conclude import conclude
 from comparison.detectors import DETECTORS, USUAL, detector
 from comparison.measure import measure
-from comparison.methods import Workshop, recipe_names
+from comparison.methods import Workshop
 from comparison.page import show, write_page
 from comparison.results import Made, Result
 from hauberk.files import write_atomically
@@ -63,8 +66,11 @@ def run(name: str, options: argparse.Namespace) -> Result | None:
     """One detector: what is known is taken, the rest is made, judged and timed."""
     folder: Path = options.output / name
     file = folder / ("quick.json" if options.quick else "result.json")
-    if file.is_file() and not (options.again or options.fresh or options.build_only):
-        return msgspec.json.decode(file.read_bytes(), type=Result)
+    seconds = 2.0 if options.quick else options.seconds
+    key = _key(options, seconds)
+    known = None if options.again or options.fresh or options.build_only else _known(file, key)
+    if known is not None:
+        return known
     found = detector(name, options.output / "detectors")
     workshop = Workshop(
         folder,
@@ -77,7 +83,7 @@ def run(name: str, options: argparse.Namespace) -> Result | None:
     made: list[Made] = []
     for part in (
         workshop.references(),
-        workshop.ours(recipe_names(quick=options.quick)),
+        workshop.ours(quick=options.quick),
         () if options.no_peers else workshop.peers(),
     ):
         for model in part:
@@ -85,10 +91,27 @@ def run(name: str, options: argparse.Namespace) -> Result | None:
             made.append(model)
     if options.build_only:
         return None
-    seconds = 2.0 if options.quick else options.seconds
-    result = measure(name, found.subject, found.data, made, folder, batch=found.batch, seconds=seconds)
-    write_atomically(file, msgspec.json.format(msgspec.json.encode(result), indent=1))
+    settled = all(model.settled for model in made)
+    result = measure(name, found, made, folder, seconds=seconds, key=key if settled else "")
+    write_atomically(file, msgspec.json.encode(result))
     return result
+
+
+def _key(options: argparse.Namespace, seconds: float) -> str:
+    """Digest of all that decides a result."""
+    parameters = [options.quick, options.no_peers, options.recipe_seconds, seconds]
+    return hashlib.sha256(msgspec.json.encode([sources.of_measuring(), parameters])).hexdigest()
+
+
+def _known(file: Path, key: str) -> Result | None:
+    """What an earlier run measured, unless something that decides it has changed since, its form included."""
+    if not file.is_file():
+        return None
+    try:
+        result = msgspec.json.decode(file.read_bytes(), type=Result)
+    except msgspec.ValidationError:  # written by an older form of this program
+        return None
+    return result if result.key == key else None
 
 
 def _make_beside_each_other(models: list[str], options: argparse.Namespace) -> None:

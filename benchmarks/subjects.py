@@ -77,12 +77,21 @@ class Data:
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a reference detector comes about; `parameters` are those that the data does not decide."""
+    """How a reference detector comes about.
+
+    Attributes:
+        data: Loads its records, by seed.
+        parameters: Those that the data does not decide.
+        options: How it is trained.
+        task: What its logits are for.
+        architecture: Name in `hauberk.models`; empty for that of the detector.
+    """
 
     data: Callable[[int], Data]
     parameters: dict[str, Any]
     options: TrainingOptions
     task: Task = "detection"
+    architecture: str = ""
 
 
 def subject(name: str, seed: int = 0, *, cache: Path) -> Subject:
@@ -123,9 +132,44 @@ def trained(name: str, seed: int = 0, *, cache: Path) -> tuple[nn.Module, Data, 
     """The module of a subject, its data, and the seconds that training took when it was trained."""
     kind = _KINDS[name]
     data = kind.data(seed)
+    options = msgspec.structs.replace(kind.options, seed=seed)
     parameters = _parameters(name, kind, data)
-    module, seconds = _trained(name, parameters, msgspec.structs.replace(kind.options, seed=seed), data, cache)
-    return module, data, seconds
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build(kind.architecture or name, parameters)
+    if name in _UNTRAINED:
+        return module.eval(), data, 0.0
+
+    def fit() -> None:
+        if isinstance(module, Autoencoder):
+            train_autoencoder(module, data.training, data.validation, options)
+        else:
+            train(module, data.training, data.validation, options)
+
+    decided_by = (parameters, msgspec.to_builtins(options), data.digest, _STRIDE)
+    return module, data, fitted(module, fit, weights_file(cache, name, seed, *decided_by))
+
+
+def weights_file(cache: Path, name: str, seed: int, *decided_by: object) -> Path:
+    """Where weights are kept that come of these values (plain ones, as JSON has them) under this version of torch."""
+    text = json.dumps([name, *decided_by, torch.__version__], sort_keys=True)
+    return cache / f"{name}-{seed}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+
+
+def fitted(module: nn.Module, fit: Callable[[], None], file: Path) -> float:
+    """Give a module the weights of a file, or fit it and write them there; the seconds that fitting took."""
+    if file.is_file():
+        with safe_open(file, framework="pt") as kept:
+            module.load_state_dict({name: kept.get_tensor(name) for name in kept.keys()})  # noqa: SIM118 - no mapping
+            seconds = float(kept.metadata()["seconds"])
+    else:
+        started = time.perf_counter()
+        fit()
+        seconds = time.perf_counter() - started
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, safetensors.torch.save(module.state_dict(), metadata={"seconds": f"{seconds:.1f}"}))
+    module.eval()
+    return seconds
 
 
 def _graph(core: Artifact, name: str) -> OnnxArtifact:
@@ -135,37 +179,11 @@ def _graph(core: Artifact, name: str) -> OnnxArtifact:
     raise ContractError(f"{name}: export was undone: {verdict.reason if verdict else ''}")
 
 
-def _trained(
-    name: str, parameters: dict[str, Any], options: TrainingOptions, data: Data, cache: Path
-) -> tuple[nn.Module, float]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        module = build(name, parameters)
-    if name in _UNTRAINED:
-        return module.eval(), 0.0
-    decided_by = [name, parameters, msgspec.to_builtins(options), data.digest, _STRIDE, torch.__version__]
-    key = hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()[:16]
-    cached = cache / f"{name}-{options.seed}-{key}.safetensors"
-    if cached.is_file():
-        with safe_open(cached, framework="pt") as file:
-            module.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
-            return module.eval(), float(file.metadata()["seconds"])
-    started = time.perf_counter()
-    if isinstance(module, Autoencoder):
-        train_autoencoder(module, data.training, data.validation, options)
-    else:
-        train(module, data.training, data.validation, options)
-    seconds = time.perf_counter() - started
-    cache.mkdir(parents=True, exist_ok=True)
-    write_atomically(cached, safetensors.torch.save(module.state_dict(), metadata={"seconds": f"{seconds:.1f}"}))
-    return module.eval(), seconds
-
-
 def _parameters(name: str, kind: _Kind, data: Data) -> dict[str, Any]:
     shape = data.training.features.shape[1:]
     if name.startswith("window-"):
         return {"inputs": shape[1], "window": shape[0], **kind.parameters}
-    if name in ("tabular-mlp", "autoencoder"):
+    if name.startswith("tabular-mlp") or name == "autoencoder":
         return {"inputs": shape[0], **kind.parameters}
     return kind.parameters
 
@@ -221,6 +239,8 @@ def _noise(seed: int) -> Data:
 _BRIEF = TrainingOptions(epochs=15, batch_size=256, patience=4)
 _KINDS = {
     "tabular-mlp": _Kind(_records, {}, TrainingOptions(epochs=40, patience=6)),
+    # Its layers are large enough for 4-bit weights with a kernel of their own, which spare reading them from memory.
+    "tabular-mlp-wide": _Kind(_records, {"widths": [1024, 512]}, _BRIEF, architecture="tabular-mlp"),
     "window-cnn": _Kind(_windows, {}, _BRIEF),
     "window-lstm": _Kind(_windows, {}, _BRIEF),
     "window-gru": _Kind(_windows, {}, _BRIEF),

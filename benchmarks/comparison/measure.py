@@ -16,21 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from comparison.conclude import loss, spoken_of
+from comparison.detectors import Detector
 from comparison.engines import Engine, Features
+from comparison.recommend import loss, spoken_of
 from comparison.results import BASELINE, EAGER, OPENVINO, OPENVINO_BF16, ORT, TORCH, Fidelity, Made, Result, Row, Timing
+from comparison.sources import versions
 from hauberk.errors import HauberkError
 from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
 from hauberk.graph.operations import operations
 from hauberk.graph.verify import decisions
-from hauberk.measurement import Measurement, this_machine
+from hauberk.measurement import Machine, Measurement, this_machine
 from hauberk.recipe import Context, LabelledFeatures
-from subjects import Subject
 
 _MOST_JUDGED = 4000
 """Records of a split that models are judged by: a share of 1 % is known to 0.3 points then."""
-
-
 _TRIED = 5
 """So many of our models, the fastest on ONNX Runtime by a glance, are tried on OpenVINO too."""
 _ALWAYS: dict[str, tuple[str, ...]] = {
@@ -49,23 +48,19 @@ class Splits:
     test: LabelledFeatures
 
 
-def measure(
-    name: str, subject: Subject, data: str, made: Sequence[Made], folder: Path, *, batch: int, seconds: float
-) -> Result:
+def measure(name: str, detector: Detector, made: Sequence[Made], folder: Path, *, seconds: float, key: str) -> Result:
     """Judge and time every model on every engine that runs it.
 
     Args:
         name: Of the detector.
-        subject: The detector.
-        data: What it was trained on, for the table.
+        detector: The detector, with the records that decide about it.
         made: The models, the optimised float32 graph among them.
         folder: Where their files lie.
-        batch: Records in a batch.
         seconds: Time for each of the two interleaved runs.
+        key: For the result: digest of all that decides it.
     """
-    validation = subject.context.validation
-    assert validation is not None
-    splits = Splits(_sample(validation), _sample(subject.test))
+    subject, batch = detector.subject, detector.batch
+    splits = Splits(*(split.sample(_MOST_JUDGED, seed=0) for split in (detector.choosing, subject.test)))
     field = _Field(subject.context, splits, batch)
     _say(f"{name}: judging {len(made)} models")
     for model in made:
@@ -80,18 +75,25 @@ def measure(
     one, many = (_time(engines, splits.test.features, records, seconds) for records in (1, batch))
     result = Result(
         model=name,
-        data=data,
+        data=detector.data,
         batch=batch,
         rows=tuple(_timed(row, one, many) for row in judged),
         noise_one=one.noise_by_metric["latency.p50"],
         noise_many=many.noise_by_metric["latency.p50"],
         rounds=(one.rounds, many.rounds),
-        machine=this_machine(),
+        machine=_machine(),
         load=os.getloadavg()[0],
         taken=dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        key=key,
     )
     _say(f"{name}: timing what was chosen once more")
     return _confirmed(result, engines, splits.test.features, seconds)
+
+
+def _machine() -> Machine:
+    """This machine, with the versions of every library that runs a model here."""
+    machine = this_machine()
+    return msgspec.structs.replace(machine, versions={**machine.versions, **versions()})
 
 
 def _confirmed(result: Result, engines: Mapping[str, Engine], features: Features, seconds: float) -> Result:
@@ -129,10 +131,10 @@ class _Field:
     def enter(self, model: Made, engines: Sequence[str], folder: Path) -> None:
         """Load a model, judge it, and glance at how long it takes; what goes wrong is said in its row."""
         if not model.file:
-            row = Row(model.method, model.kind, "–", model.steps, note=model.note)
+            row = Row(model.method, model.kind, "–", model.steps, model.undone, note=model.note)
             self.rows[row.name] = row
         for engine in engines:
-            row = Row(model.method, model.kind, engine, model.steps, note=model.note)
+            row = Row(model.method, model.kind, engine, model.steps, model.undone, note=model.note)
             self.rows[row.name] = self._entered(row, folder / model.file)
 
     def enter_module(self, module: torch.nn.Module) -> None:
@@ -154,7 +156,9 @@ class _Field:
         content = file.read_bytes() + row.engine.encode()
         same = self._seen.setdefault(content, row.name)
         if row.kind != "reference" and same != row.name:
-            return _with(row, note=_joined(row.note, f"the same file as {same}"))
+            twin = self.rows[same]
+            note = _joined(row.note, f"the same file as {same}")
+            return _with(row, note=note, validation=twin.validation, test=twin.test)
         try:
             self.engines[row.name] = Engine(row.engine, file)
         except HauberkError as error:
@@ -217,12 +221,14 @@ def _rows(features: Features, records: int) -> Features:
 
 def _fidelity(logits: Features, expected: Features, targets: NDArray[np.int64], context: Context) -> Fidelity:
     decided = decisions(logits, context)
+    otherwise = np.flatnonzero(decided != decisions(expected, context))
     difference = logits.astype(np.float64) - expected
     return Fidelity(
         quality=float(np.mean(decided == targets)),
-        agreement=float(np.mean(decided == decisions(expected, context))),
+        agreement=1 - len(otherwise) / len(decided),
         error=float(np.sqrt(np.mean(difference**2) / np.mean(expected.astype(np.float64) ** 2))),
         records=len(targets),
+        otherwise=tuple(otherwise.tolist()),
     )
 
 
@@ -261,13 +267,6 @@ def _timing(measured: Mapping[str, Measurement]) -> Timing:
         ratio_low=1.0 if ratio is None else ratio.low,
         ratio_high=1.0 if ratio is None else ratio.high,
     )
-
-
-def _sample(split: LabelledFeatures) -> LabelledFeatures:
-    if len(split) <= _MOST_JUDGED:
-        return split
-    rows = np.sort(np.random.default_rng(0).permutation(len(split))[:_MOST_JUDGED])
-    return LabelledFeatures(split.features[rows], split.targets[rows])
 
 
 def _with(row: Row, **changes: Any) -> Row:

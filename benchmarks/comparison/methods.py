@@ -1,4 +1,8 @@
-"""What is compared: our recipes, the graph as it is, and the peers, each made once and kept."""
+"""What is compared: our recipes, the graph as it is, and the peers, each made once and kept.
+
+A model is kept as soon as it is made, and is made anew only where the detector, the recipe, the records or the sources
+behind them have changed: a run that was interrupted goes on where it stopped. What failed by the clock is not kept.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,24 @@ import hashlib
 import json
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from comparison import sources
 from comparison.results import OPENVINO, OPENVINO_BF16, OPTIMISED, ORT, PLAIN, Made
 from hauberk.artifact import Artifact, OnnxArtifact
+from hauberk.compress.distill import Distill, GraphTeacher
 from hauberk.compress.recipes import CATALOGUE, named_recipe
 from hauberk.errors import HauberkError, LimitError
 from hauberk.files import write_atomically
 from hauberk.graph.passes.export import Export
 from hauberk.graph.verify import verify
-from hauberk.recipe import Context, LabelledFeatures, Recipe
+from hauberk.recipe import Context, Recipe
 from peers.environments import PEERS, Peer, ask
 from subjects import Subject
 
@@ -30,8 +36,6 @@ _MOST_TRAINING = 6_000
 _MOST_PEER_RECORDS = 300
 """Calibration records for peers: the default subset of NNCF."""
 _PEER_SECONDS = 300.0
-_NOT_FOR_SPEED = frozenset({"distilled-robust"})
-"""Recipes whose aim is another than to be small and fast, and whose training takes the longest."""
 _EVERY_ENGINE = (ORT, OPENVINO, OPENVINO_BF16)
 
 
@@ -44,7 +48,7 @@ class Workshop:
         peers: Where the peers' environments lie.
         limit: Seconds that one recipe may take.
         trains: Whether recipes that train are worth trying at this size.
-        fresh: Make everything anew. Files are found again by model, recipe and data; not by the code that made them.
+        fresh: Make everything anew.
     """
 
     def __init__(self, folder: Path, subject: Subject, peers: Path, *, limit: float, trains: bool, fresh: bool) -> None:
@@ -56,7 +60,15 @@ class Workshop:
         self._trains = trains
         self._steps: dict[str, Artifact] = {}
         self._fresh = fresh
-        self._context = _shortened(subject.context)
+        training = subject.context.training
+        assert training is not None
+        # Who teaches is the detector, as for a user: not what an earlier step of the recipe left of it.
+        self._context = replace(
+            subject.context,
+            training=training.sample(_MOST_TRAINING, subject.context.seed),
+            teacher=GraphTeacher(subject.core),
+        )
+        self._material = _digest(sources.of_making().encode(), subject.core.model, *_arrays(self._context))
 
     def references(self) -> Iterator[Made]:
         """The float32 graph as the exporter leaves it, and after the default passes."""
@@ -64,13 +76,15 @@ class Workshop:
         yield self._kept("optimised", OPTIMISED, self._subject.core.model, _EVERY_ENGINE)
         yield self._kept("plain", PLAIN, plain.model, (ORT,))
 
-    def ours(self, names: Iterable[str]) -> Iterator[Made]:
-        """One model a recipe of the catalogue that applies to this detector."""
-        for name in names:
+    def ours(self, *, quick: bool) -> Iterator[Made]:
+        """One model a recipe of the catalogue that aims at size and speed; quick: of those that train nothing."""
+        for name in CATALOGUE:
             try:
                 recipe = named_recipe(name, self._subject.core)
             except HauberkError as error:
                 yield Made(name, "ours", "", (), "", note=f"does not apply: {error}")
+                continue
+            if _aims_elsewhere(recipe) or (quick and recipe.trains):
                 continue
             if recipe.trains and not self._trains:
                 yield Made(name, "ours", "", (), "", note="not tried: training at this size takes hours here")
@@ -93,29 +107,32 @@ class Workshop:
         return Made(method, "reference", file.name, engines, hashlib.sha256(model).hexdigest())
 
     def _recipe(self, recipe: Recipe) -> Made:
-        data = self._context.training.features.shape if self._context.training else ()
-        key = _digest(self._subject.core.model, recipe.to_json(), str(data).encode())
+        key = _digest(self._material.encode(), recipe.to_json())
         known = self._known(recipe.name, key)
         if known is not None:
             return known
         started = time.perf_counter()
+        alarm = _Alarm()
         try:
-            with _at_most(self._limit):
+            with _at_most(self._limit, alarm):
                 artifact = self._applied(recipe)
         except HauberkError as error:
-            return self._record(Made(recipe.name, "ours", "", (), key, note=str(error)))
+            note, settled = (alarm.said, False) if alarm.rang else (str(error), True)
+            return self._record(Made(recipe.name, "ours", "", (), key, note=note, settled=settled))
         seconds = time.perf_counter() - started
         done = artifact.history[len(self._subject.core.history) :]
-        undone = [
+        notes = [
             f"{record.step} undone: {record.verdict.reason}" for record in done if record.verdict and not record.kept
         ]
-        undone += [note for record in done if record.kept for note in record.notes[:1]]
-        kept = tuple(record.step for record in done if record.kept)
-        if not kept or not isinstance(artifact, OnnxArtifact):
-            return self._record(Made(recipe.name, "ours", "", (), key, note="; ".join(undone), seconds=seconds))
-        file = self.folder / f"{recipe.name}.onnx"
-        write_atomically(file, artifact.model)
-        made = Made(recipe.name, "ours", file.name, _EVERY_ENGINE, key, kept, "; ".join(undone), seconds)
+        notes += [note for record in done if record.kept for note in record.notes[:1]]
+        kept, undone = (
+            tuple(record.parameters for record in done if record.kept is wanted) for wanted in (True, False)
+        )
+        made = Made(recipe.name, "ours", "", (), key, kept, undone, "; ".join(notes), seconds, not alarm.rang)
+        if kept and isinstance(artifact, OnnxArtifact):
+            file = self.folder / f"{recipe.name}.onnx"
+            write_atomically(file, artifact.model)
+            made = msgspec.structs.replace(made, file=file.name, engines=_EVERY_ENGINE)
         return self._record(made)
 
     def _applied(self, recipe: Recipe) -> Artifact:
@@ -129,40 +146,57 @@ class Workshop:
         return artifact
 
     def _peer(self, peer: Peer, plain: Path, calibration: Path) -> Made:
-        key = _digest(plain.read_bytes(), calibration.read_bytes(), repr(peer).encode())
+        key = _digest(plain.read_bytes(), calibration.read_bytes(), peer.digest.encode())
         known = self._known(peer.name, key)
         if known is not None:
             return known
         openvino = peer.engine == "openvino"
-        file = self.folder / f"peer-{PEERS.index(peer)}{'.xml' if openvino else '.onnx'}"
+        file = self.folder / f"{_stem(peer.name)}{'.xml' if openvino else '.onnx'}"
         outcome = ask(peer, plain, calibration, file, folder=self._peers, seconds=_PEER_SECONDS)
-        engines = (OPENVINO, OPENVINO_BF16) if openvino else (ORT,)
-        name = "" if outcome.file is None else outcome.file.name
-        return self._record(Made(peer.name, "peer", name, engines, key, note=outcome.note, seconds=outcome.seconds))
+        made = Made(
+            peer.name,
+            "peer",
+            "" if outcome.file is None else outcome.file.name,
+            (OPENVINO, OPENVINO_BF16) if openvino else (ORT,),
+            key,
+            note=outcome.note,
+            seconds=outcome.seconds,
+            settled=outcome.settled,
+        )
+        return self._record(made)
 
     def _known(self, method: str, key: str) -> Made | None:
         """What an earlier run made, unless anything that decides it has changed since."""
         note = self.folder / f"{_stem(method)}.made.json"
         if self._fresh or not note.is_file():
             return None
-        made = msgspec.json.decode(note.read_bytes(), type=Made)
+        try:
+            made = msgspec.json.decode(note.read_bytes(), type=Made)
+        except msgspec.ValidationError:  # written by an older form of this program
+            return None
         return made if made.key == key and (not made.file or (self.folder / made.file).is_file()) else None
 
     def _record(self, made: Made) -> Made:
-        write_atomically(self.folder / f"{_stem(made.method)}.made.json", msgspec.json.encode(made))
+        if made.settled:
+            write_atomically(self.folder / f"{_stem(made.method)}.made.json", msgspec.json.encode(made))
         return made
 
 
-def recipe_names(*, quick: bool) -> Sequence[str]:
-    """The recipes of the catalogue that aim at size and speed; only those that train nothing where it must be quick."""
-    if not quick:
-        return tuple(name for name in CATALOGUE if name not in _NOT_FOR_SPEED)
-    quick_ones = ("int8-dynamic", "int8-static", "float16")
-    return tuple(name for name in CATALOGUE if name in quick_ones)
+def _aims_elsewhere(recipe: Recipe) -> bool:
+    """Whether a recipe is for something else than size and speed: robust students take the longest to train."""
+    return any(isinstance(step, Distill) and step.robust is not None for step in recipe.steps)
+
+
+@dataclass
+class _Alarm:
+    """Whether a recipe's time ran out, however its code took it: some report every failure of theirs in their words."""
+
+    rang: bool = False
+    said: str = ""
 
 
 @contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
+def _at_most(seconds: float, alarm: _Alarm) -> Iterator[None]:
     """Stop what runs inside once its time is up.
 
     Raises:
@@ -170,7 +204,8 @@ def _at_most(seconds: float) -> Iterator[None]:
     """
 
     def stop(*_: object) -> None:
-        raise LimitError(f"it took more than the {seconds:g} s that one recipe has here")
+        alarm.rang, alarm.said = True, f"it took more than the {seconds:g} s that one recipe has here"
+        raise LimitError(alarm.said)
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -181,13 +216,13 @@ def _at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _shortened(context: Context) -> Context:
-    """The same context with as many training records as a recipe may have, drawn at random."""
-    training = context.training
-    if training is None or len(training) <= _MOST_TRAINING:
-        return context
-    rows = np.sort(np.random.default_rng(context.seed).permutation(len(training))[:_MOST_TRAINING])
-    return replace(context, training=LabelledFeatures(training.features[rows], training.targets[rows]))
+def _arrays(context: Context) -> Iterator[bytes]:
+    """Every record that a step may see."""
+    yield context.calibration.tobytes()
+    for split in (context.training, context.validation):
+        if split is not None:
+            yield split.features.tobytes()
+            yield split.targets.tobytes()
 
 
 def _digest(*parts: bytes) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from comparison.conclude import Target, recommended, verdict
+from comparison.conclude import Target
+from comparison.recommend import did_nothing, loss, recommended, slower
 from comparison.results import BASELINE, Result, Row
 from hauberk.files import write_atomically
 from hauberk.measurement import Machine
@@ -59,10 +60,39 @@ def _summary(results: Sequence[Result]) -> str:
         assert alone is not None
         assert batch is not None
         lines.append(
-            f"| {result.model} | {one.name} | {_time(alone.p50)} | {1 / alone.ratio:.2f} × |"
-            f" {many.name} | {_time(batch.p50)} | {1 / batch.ratio:.2f} × |"
+            f"| {result.model} | {_with_undone(one)} | {_time(alone.p50)} | {1 / alone.ratio:.2f} × |"
+            f" {_with_undone(many)} | {_time(batch.p50)} | {1 / batch.ratio:.2f} × |"
         )
     return "\n".join(lines)
+
+
+def _with_undone(row: Row) -> str:
+    """The name of a row, with the steps of its recipe that were undone and are therefore not in the model."""
+    undone = ", ".join(step["step"] for step in row.undone)
+    return f"{row.name} (without {undone}, undone)" if undone else row.name
+
+
+def verdict(row: Row, result: Result) -> str:
+    """What the table says of a row, in a few words."""
+    if row.one is None:
+        return row.note if row.size else f"not made: {row.note}"
+    chosen, baseline = recommended(result), result.row(BASELINE)
+    said = [
+        f"**recommended for {use}**"
+        for use, best in (("one record", chosen.one), (f"{result.batch} records", chosen.many))
+        if best.name == row.name
+    ]
+    if row.name == BASELINE:
+        said.append("baseline")
+    objections = [
+        loss(row, baseline),
+        did_nothing(row, baseline),
+        *(slower(row, result, batch=batch) for batch in (False, True)),
+    ]
+    said += [objection for objection in objections if objection]
+    return "; ".join(
+        [*(said or ["keeps its quality; another is faster"]), *([f"note: {row.note}"] if row.note else [])]
+    )
 
 
 def _table(result: Result) -> str:
@@ -78,10 +108,17 @@ def _table(result: Result) -> str:
         "",
         (
             f"{result.rounds[0]} and {result.rounds[1]} rounds; the baseline against itself strays by"
-            f" {100 * result.noise_one:.1f} % (one record) and {100 * result.noise_many:.1f} % (batch)."
+            f" {100 * result.noise_one:.1f} % (one record) and {100 * result.noise_many:.1f} % (batch). Chosen by"
+            f" {_records(result, test=False)} validation records, judged on {_records(result, test=True)} test records."
         ),
     ]
     return "\n".join(lines)
+
+
+def _records(result: Result, *, test: bool) -> str:
+    row = result.row(BASELINE)
+    split = row.test if test else row.validation
+    return "–" if split is None else f"{split.records:,}"
 
 
 def _line(row: Row, result: Result) -> str:

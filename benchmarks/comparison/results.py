@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from hauberk.measurement import Machine
 
 Kind = Literal["reference", "ours", "peer"]
+Steps = tuple[dict[str, Any], ...]
+"""Steps of a recipe with their parameters, as its JSON has them: `{"step": "codebook", "bits": 4, …}`."""
 
 
 class Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,9 +22,11 @@ class Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         file: Name in the detector's folder; empty where the method failed.
         engines: What runs it.
         key: Digest of everything that decides the file.
-        steps: Names of the steps that were kept, for our recipes.
+        steps: The steps that were kept, for our recipes.
+        undone: The steps that broke their contract and were undone.
         note: Why it failed or what a reader must know; empty otherwise.
         seconds: How long it took.
+        settled: False where it failed by the clock or the network, so that another run may end otherwise.
     """
 
     method: str
@@ -30,9 +34,11 @@ class Made(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str
     engines: tuple[str, ...]
     key: str
-    steps: tuple[str, ...] = ()
+    steps: Steps = ()
+    undone: Steps = ()
     note: str = ""
     seconds: float = 0.0
+    settled: bool = True
 
 
 class Fidelity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,12 +49,14 @@ class Fidelity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         agreement: Share of records decided as the optimised float32 graph decides them, in [0, 1].
         error: Root mean square of the difference of logits from that graph's, as a fraction of theirs.
         records: How many there were.
+        otherwise: Which of them, by position, it decides otherwise than that graph.
     """
 
     quality: float
     agreement: float
     error: float
     records: int
+    otherwise: tuple[int, ...] = ()
 
 
 class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,11 +76,12 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         method: Name of the recipe or of the peer.
         kind: Who made the model.
         engine: What runs it.
-        steps: Names of the steps that were kept, for our recipes.
+        steps: The steps that were kept, for our recipes.
+        undone: The steps that were undone.
         size: Bytes of the file; 0 where there is none.
         macs: Multiply-accumulate operations for one record; `None` where they cannot be counted.
         note: Why it failed or what a reader must know.
-        validation: On the split that recommendations are chosen by; `None` where the method failed.
+        validation: On the records that recommendations are chosen by; `None` where the method failed.
         test: On the split that final figures come from.
         one: One record a call.
         many: One batch a call.
@@ -83,7 +92,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     method: str
     kind: Kind
     engine: str
-    steps: tuple[str, ...] = ()
+    steps: Steps = ()
+    undone: Steps = ()
     size: int = 0
     macs: int | None = None
     note: str = ""
@@ -98,6 +108,11 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def name(self) -> str:
         """Method and engine, unique in a result."""
         return f"{self.method} · {self.engine}"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the steps that were kept."""
+        return tuple(step["step"] for step in self.steps)
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +129,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         machine: Where.
         load: Load average before timing, the benchmark's own share included.
         taken: Date, ISO 8601.
+        key: Digest of everything that decides the result; empty where another run may end otherwise.
     """
 
     model: str
@@ -126,6 +142,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine: Machine
     load: float
     taken: str
+    key: str
 
     def row(self, name: str) -> Row:
         """The row of that name."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
+_OUT_OF_TIME = "it took more than"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Peer:
     quantizes: bool = True
     engine: str = "onnxruntime"
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that decides what the peer makes of a model: how it is asked, and in which versions."""
+        files = (HERE / self.script, _requirements(self.environment))
+        return hashlib.sha256(b"".join([repr(self).encode(), *(file.read_bytes() for file in files)])).hexdigest()
+
 
 _CLEAR = {"--clear-shapes": "inferred shapes removed from the model"}
 
@@ -62,11 +69,17 @@ class Outcome:
         file: The model that it wrote, or `None` where it failed.
         note: What had to be done, or why it failed; empty where the documented call worked.
         seconds: How long it took, its start included.
+        settled: False where it failed by the clock or the network, so that another attempt may end otherwise.
     """
 
     file: Path | None
     note: str
     seconds: float
+    settled: bool = True
+
+
+def _requirements(environment: str) -> Path:
+    return HERE / "requirements" / f"{environment}.txt"
 
 
 def python_of(environment: str, folder: Path) -> Path:
@@ -75,7 +88,7 @@ def python_of(environment: str, folder: Path) -> Path:
     Raises:
         subprocess.CalledProcessError: It cannot be built, for example without a network.
     """
-    requirements = HERE / "requirements" / f"{environment}.txt"
+    requirements = _requirements(environment)
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
     home = folder / environment
     stamp = home / "requirements.sha256"
@@ -105,7 +118,8 @@ def ask(peer: Peer, model: Path, calibration: Path, result: Path, *, folder: Pat
         python = python_of(peer.environment, folder)
     except subprocess.CalledProcessError as error:
         said = (error.stderr or b"").decode(errors="replace").strip().splitlines() or [str(error)]
-        return Outcome(None, f"its environment cannot be built: {said[-1][:200]}", time.perf_counter() - started)
+        note = f"its environment cannot be built: {said[-1][:200]}"
+        return Outcome(None, note, time.perf_counter() - started, settled=False)
     command = [str(python), str(HERE / peer.script), peer.method, str(model), str(calibration), str(result)]
     failure = _attempt(command, seconds)
     if not failure:
@@ -114,7 +128,8 @@ def ask(peer: Peer, model: Path, calibration: Path, result: Path, *, folder: Pat
     for flag, meaning in peer.workaround.items():
         failure = _attempt([*command, flag], seconds)
         notes.append(f"with {meaning} it {'fails: ' + failure if failure else 'works'}")
-    return Outcome(None if failure else result, "; ".join(notes), time.perf_counter() - started)
+    settled = not any(_OUT_OF_TIME in note for note in notes)
+    return Outcome(None if failure else result, "; ".join(notes), time.perf_counter() - started, settled)
 
 
 def _attempt(command: list[str], seconds: float) -> str:
@@ -124,7 +139,7 @@ def _attempt(command: list[str], seconds: float) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, env=environment)
     except subprocess.TimeoutExpired:
-        return f"it took more than {seconds:g} s"
+        return f"{_OUT_OF_TIME} {seconds:g} s"
     last = (done.stdout.strip().splitlines() or [""])[-1]
     if done.returncode == 0 and last.startswith("{"):
         return str(json.loads(last)["failure"])

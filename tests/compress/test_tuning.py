@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from hauberk.compress.tuning import Tuning, _batch_size, answers, distillation, tune
+from hauberk.compress.teaching import distillation, teachers_lesson
+from hauberk.compress.tuning import Lesson, Tuning, _batch_size, answers, tune
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.recipe import Context, LabelledFeatures
-from hauberk.train import cross_entropy
 
 QUICK = Tuning(epochs=3, batch_size=32, learning_rate=1e-2)
 
@@ -31,11 +31,11 @@ def weights_of(module: nn.Module) -> list[bytes]:
 
 
 def test_the_same_seed_gives_the_same_weights(context, core):
-    teacher = answers(core, context.training.features)
+    lesson = teachers_lesson(core, context, QUICK, step="test")
     runs = []
     for seed in (0, 0, 1):
         module = student()
-        tune(module, replace(context, seed=seed), QUICK, step="test", teacher=teacher)
+        tune(module, replace(context, seed=seed), QUICK, step="test", lesson=lesson)
         runs.append(weights_of(module))
     assert runs[0] == runs[1] != runs[2]
 
@@ -54,13 +54,9 @@ def test_threads_and_random_state_are_put_back(context):
 def test_a_teacher_is_followed_against_the_labels(context, core):
     """With alpha 1 the labels do not count: a student told the opposite of them answers like the teacher."""
     teacher = answers(core, context.training.features)
-    wrong = replace(
-        context,
-        training=replace(context.training, targets=1 - context.training.targets),
-        validation=LabelledFeatures(context.training.features, teacher.argmax(axis=1)),
-    )
-    module = student()
-    tune(module, wrong, Tuning(epochs=60, batch_size=32, learning_rate=1e-2, alpha=1.0), step="test", teacher=teacher)
+    wrong = replace(context, training=replace(context.training, targets=1 - context.training.targets))
+    module, tuning = student(), Tuning(epochs=60, batch_size=32, learning_rate=1e-2)
+    tune(module, wrong, tuning, step="test", lesson=teachers_lesson(core, wrong, tuning, step="test"))
     with torch.no_grad():
         learned = module(torch.from_numpy(context.training.features)).argmax(dim=1).numpy()
     assert (learned == teacher.argmax(axis=1)).mean() > 0.9
@@ -99,8 +95,9 @@ def test_a_classifier_learns_from_a_teacher_of_classes():
     bounds = (np.full(6, -9, np.float32), np.full(6, 9, np.float32))
     context = Context(features, bounds, training=records, validation=records, task="classification")
     torch.manual_seed(0)
-    module = nn.Linear(6, 3)
-    tune(module, context, Tuning(epochs=100, learning_rate=3e-2, alpha=1.0), step="test", teacher=teacher)
+    module, tuning = nn.Linear(6, 3), Tuning(epochs=100, learning_rate=3e-2)
+    learned_by = distillation(torch.from_numpy(teacher), tuning)
+    tune(module, context, tuning, step="test", lesson=Lesson(learned_by, learned_by))
     with torch.no_grad():
         learned = torch.softmax(module(torch.from_numpy(features)), dim=1).numpy()
     expected = np.exp(teacher) / np.exp(teacher).sum(axis=1, keepdims=True)
@@ -117,7 +114,7 @@ def test_an_objective_of_ones_own_takes_the_place_of_all(context, core):
         return sum(float(tensor.square().sum()) for tensor in module.state_dict().values())
 
     before = size()
-    tune(module, context, Tuning(epochs=5, patience=5), step="test", objective=shrink)
+    tune(module, context, Tuning(epochs=5, patience=5), step="test", lesson=Lesson(shrink))
     assert size() < before
 
 
@@ -145,18 +142,6 @@ def test_missing_records_are_named(missing, context):
         tune(student(), replace(context, **{missing: None}), QUICK, step="prune")
 
 
-def test_answers_to_other_records_are_refused(context):
-    with pytest.raises(InputError, match=r"the teacher's answers are \[7, 2\], not \[300, logits\]"):
-        tune(student(), context, QUICK, step="test", teacher=np.zeros((7, 2), np.float32))
-
-
-def test_a_teacher_that_answers_nan_is_refused(context):
-    teacher = np.zeros((300, 2), np.float32)
-    teacher[4] = np.nan
-    with pytest.raises(InputError, match="training record 4 is not finite"):
-        tune(student(), context, QUICK, step="test", teacher=teacher)
-
-
 def test_training_that_diverges_names_the_step(context):
     huge = replace(context.training, features=context.training.features * np.float32(1e38))
     with pytest.raises(InputError, match="prune: training diverged"):
@@ -169,6 +154,7 @@ def test_training_that_diverges_names_the_step(context):
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"temperature": float("inf")}, "temperature is inf"),
         ({"alpha": 1.5}, "alpha is 1.5"),
+        ({"logits": -1.0}, "logits is -1.0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"patience": 0}, "patience is 0"),
@@ -189,82 +175,6 @@ def test_answers_in_chunks_are_those_of_one_run(core):
     session = onnxruntime.InferenceSession(core.model, providers=["CPUExecutionProvider"])
     expected = session.run(None, {"features": features})[0]
     np.testing.assert_allclose(answers(core, features), expected, rtol=1e-5, atol=1e-6)
-
-
-T, ALPHA = 3.0, 0.6
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def loss_of(student: np.ndarray, teacher: np.ndarray, targets: np.ndarray, weights=(1.0, 1.0), **changes) -> float:
-    weighed = torch.tensor(weights, dtype=torch.float64)
-    objective = distillation(
-        torch.tensor(teacher),
-        hard=lambda logits, targets: cross_entropy(logits, targets, weighed),
-        **{"temperature": T, "alpha": ALPHA, **changes},
-    )
-    indices = torch.arange(len(student))
-    return float(objective(torch.nn.Identity(), torch.tensor(student), torch.tensor(targets), indices))
-
-
-@pytest.fixture
-def logits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(7)
-    student, teacher = generator.normal(size=(2, 50, 2)) * 3
-    return student, teacher, generator.integers(0, 2, size=50)
-
-
-def test_loss_is_the_closed_form(logits):
-    student, teacher, targets = logits
-    p, q = softmax(teacher / T), softmax(student / T)
-    soft = (p * np.log(p / q)).sum(axis=1).mean()
-    weight = np.array([0.7, 1.6])[targets]
-    hard = -(weight * np.log(softmax(student)[np.arange(50), targets])).sum() / weight.sum()
-    expected = ALPHA * T**2 * soft + (1 - ALPHA) * hard
-    assert loss_of(student, teacher, targets, weights=(0.7, 1.6)) == pytest.approx(expected, rel=1e-9)
-
-
-def test_a_student_that_answers_like_the_teacher_has_no_soft_loss(logits):
-    student, _, targets = logits
-    assert loss_of(student, student + 5.0, targets, alpha=1.0) == pytest.approx(0, abs=1e-12)
-
-
-def test_teacher_is_looked_up_by_index(logits):
-    student, teacher, targets = logits
-    objective = distillation(torch.tensor(teacher), temperature=T, alpha=1.0, hard=no_loss)
-    picked = torch.tensor([4, 2])
-    loss = objective(torch.nn.Identity(), torch.tensor(student)[picked], torch.tensor(targets)[picked], picked)
-    assert float(loss) == pytest.approx(loss_of(student[[4, 2]], teacher[[4, 2]], targets[[4, 2]], alpha=1.0))
-
-
-def test_a_single_logit_counts_as_log_odds(logits):
-    student, teacher, targets = logits
-    odds = [values[:, 1:] - values[:, :1] for values in (student, teacher)]
-    assert loss_of(*odds, targets) == pytest.approx(loss_of(student, teacher, targets), rel=1e-9)
-
-
-def test_gradient_scale_does_not_depend_on_temperature(logits):
-    """At high temperature the soft gradient tends to (s - t) / K for centred logits (Hinton et al. 2015, eq. 4)."""
-    student, teacher, targets = (torch.tensor(values) for values in logits)
-    student = (student - student.mean(dim=1, keepdim=True)).requires_grad_()
-    teacher = teacher - teacher.mean(dim=1, keepdim=True)
-    objective = distillation(teacher, temperature=1e4, alpha=1.0, hard=no_loss)
-    objective(torch.nn.Identity(), student, targets, torch.arange(50)).backward()
-    expected = (student - teacher).detach() / 2 / 50
-    torch.testing.assert_close(student.grad, expected, rtol=1e-3, atol=1e-6)
-
-
-def test_different_numbers_of_logits_are_compared_by_their_margins(logits):
-    student, teacher, targets = logits
-    odds = teacher[:, 1:] - teacher[:, :1]
-    assert loss_of(student, odds, targets) == pytest.approx(loss_of(student, teacher, targets), rel=1e-9)
-
-
-def no_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(())
 
 
 @pytest.mark.parametrize(("count", "batch"), [(10, 16), (1079, 33), (8192, 256), (1_000_000, 256)])

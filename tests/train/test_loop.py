@@ -82,6 +82,32 @@ def test_another_seed_gives_another_order_of_batches():
     assert runs[0] != runs[1]
 
 
+def test_the_learning_rate_falls_along_half_a_cosine():
+    """AdamW's first steps are as long as the rate: a lone weight with a constant gradient shows it."""
+    seen = []
+
+    class Lone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            seen.append(float(self.weight.detach()))
+            return self.weight.expand(len(features), 1)
+
+    def down(module: nn.Module, features: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return -module(features).mean()
+
+    options = TrainingOptions(
+        epochs=4, batch_size=100, learning_rate=1e-2, weight_decay=0.0, patience=4, schedule="cosine"
+    )
+    train(Lone(), records(500, 0), records(100, 1), options, objective=down, judge=down)
+    lengths = np.diff(sorted(set(seen)))
+    expected = 1e-2 * (1 + np.cos(np.pi * np.arange(20) / 20)) / 2
+    np.testing.assert_allclose(lengths, expected[: len(lengths)], rtol=1e-3, atol=1e-7)
+    assert len(lengths) >= 19
+
+
 def test_dropout_is_seeded_too():
     runs = []
     for _ in range(2):

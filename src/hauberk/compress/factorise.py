@@ -28,7 +28,8 @@ from onnx import helper, numpy_helper
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.smaller import check_smaller
-from hauberk.compress.tuning import Tuning, teachers_answers, tune
+from hauberk.compress.teaching import teachers_lesson
+from hauberk.compress.tuning import Tuning, tune
 from hauberk.errors import InputError
 from hauberk.graph.operations import Shapes, tensor_shapes
 from hauberk.graph.twin import Twin
@@ -46,7 +47,7 @@ class Factorise(Step, frozen=True, kw_only=True, tag="factorise"):
         energy: Share of the squared singular values to keep in each layer, in (0, 1].
         ratio: Rank as a share of the full rank, in (0, 1), instead of what `energy` asks for.
         layers: Energy of single layers by the name of their weight, 1 to leave one whole.
-        tuning: How to train afterwards, with the graph as it was as the teacher; `None` does not train.
+        tuning: How to train afterwards, taught by `Context.teacher` or else the graph as it was; `None` does not train.
     """
 
     energy: float = 0.9
@@ -97,15 +98,14 @@ class Factorise(Step, frozen=True, kw_only=True, tag="factorise"):
         """
         core = read_core(artifact, self.name)
         core.require_float()
-        train = context.trained and self.tuning is not None
-        teacher = teachers_answers(core.artifact, context, self.name) if train else None
         thin = read_core(artifact, self.name)
         if not self._split(thin):
             raise InputError(f"{self.name}: nothing to factorise, no layer would have fewer parameters and operations")
         result = thin.finished(thin.model)
-        if train and self.tuning is not None:
+        if context.trained and self.tuning is not None:
+            lesson = teachers_lesson(core.artifact, context, self.tuning, step=self.name)
             twin = Twin(result)
-            tune(twin, context, self.tuning, step=self.name, teacher=teacher)
+            tune(twin, context, self.tuning, step=self.name, lesson=lesson)
             result = core.finished(read_core(twin.to_artifact(), self.name).model)
         check_smaller(core, result)
         return result

@@ -34,6 +34,7 @@ from hauberk.graph.passes.clean_up import CleanUp
 from hauberk.graph.passes.strip_metadata import StripMetadata
 from hauberk.recipe import Recipe, Step
 
+_UNDER_ATTACK = Tuning(epochs=80, patience=10, schedule="constant", alpha=0.7, logits=0.0)
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
 
 
@@ -97,6 +98,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             "weights in 4 bits and activations in 8, trained as they are rounded, computed with in 8 bits",
             _always(QuantizeAware(weight_bits=4)),
         ),
+        "codebook-16-qat": Entry(
+            "weights kept as 4-bit indices into 16 levels, trained as they are rounded, computed with in float32",
+            _always(QuantizeAware(weight_bits=4, levels="k-means", activations="float32")),
+        ),
         "int8-nncf": Entry(
             "weights and activations in 8 bits as NNCF chooses them (extra 'nncf')",
             _always(QuantizeNncf()),
@@ -132,7 +137,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "pruned-distilled-qat": Entry(
             "half of all units removed, the rest taught by the whole, then trained as it is rounded to 8 bits",
             _always(
-                PruneStructured(amount=0.5, tuning=Tuning(epochs=5)),
+                PruneStructured(amount=0.5, tuning=Tuning(epochs=10)),
                 Distill(student=Itself(), tuning=Tuning(epochs=40, patience=10)),
                 QuantizeAware(),
                 CleanUp(),
@@ -161,7 +166,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "distilled-robust": Entry(
             "a network of half the width that learned the detector's answers while its records were attacked",
-            _always(Distill(student=Scaled(width=0.5), robust=Robust())),
+            _always(Distill(student=Scaled(width=0.5), robust=Robust(), tuning=_UNDER_ATTACK)),
         ),
         "distilled-half-int8": Entry(
             "a network of half the width that learned the detector's answers, then in 8 bits",

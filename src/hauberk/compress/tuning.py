@@ -1,28 +1,24 @@
 """Training inside a step: the one place where a compressed model is brought back to what the detector knew.
 
 A pruned graph, a quantized twin and a distilled student are trained alike: on the labels, on the answers of a teacher,
-or on both. Soft targets are those of Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network"
-(arXiv:1503.02531).
+or on both. What is minimised there is in `hauberk.compress.teaching`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.errors import InputError
 from hauberk.graph.model import run, session
 from hauberk.recipe import Context, LabelledFeatures
-from hauberk.train import Objective, TrainingOptions, TrainingResult, cross_entropy, train
-from hauberk.train.objective import balanced_weights, class_balanced_weights, margin, softmax_cross_entropy
+from hauberk.train import Objective, Schedule, TrainingOptions, TrainingResult, train
 
 _STEPS_AN_EPOCH = 32
 _FEWEST_A_STEP = 16
@@ -36,41 +32,58 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes:
         epochs: The most epochs to train; training stops earlier by the validation records.
         batch_size: The most records a step of the optimiser; fewer where an epoch would have less than 32 steps.
-        learning_rate: Of AdamW, above 0.
+        learning_rate: Of AdamW, above 0, at the beginning.
+        schedule: Whether the learning rate stays ("constant") or falls to 0 along half a cosine over all epochs.
         alpha: Weight of a teacher's answers in [0, 1]; the rest is the weight of the labels.
         temperature: T > 0, by which logits are divided before they are compared; higher tells more of what the teacher
             thinks of the unlikely answer.
-        patience: Epochs without a lower validation loss after which training stops.
+        logits: Weight, at least 0, of the squared error of the logits beside their divergence. It is taken as a part of
+            the teacher's mean square.
+        patience: Epochs without a better answer to the validation records after which training stops.
 
     Raises:
         InputError: A value out of its range.
     """
 
-    epochs: int = 20
+    epochs: int = 40
     batch_size: int = 256
     learning_rate: float = 1e-3
-    alpha: float = 0.7
+    schedule: Schedule = "cosine"
+    alpha: float = 1.0
     temperature: float = 2.0
-    patience: int = 5
+    logits: float = 1.0
+    patience: int = 10
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise InputError(f"tuning: temperature is {self.temperature}; a number above 0 is needed")
         if not 0 <= self.alpha <= 1:
             raise InputError(f"tuning: alpha is {self.alpha}; a number from 0 to 1 is needed")
+        if not 0 <= self.logits < math.inf:
+            raise InputError(f"tuning: logits is {self.logits}; a number from 0 is needed")
         TrainingOptions(
-            epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, patience=self.patience
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            patience=self.patience,
         )
 
 
+class Lesson(NamedTuple):
+    """What a student is to learn.
+
+    Attributes:
+        objective: To minimise on the training records.
+        judge: To stop by on the validation records; by default the class-weighted cross-entropy of their labels.
+    """
+
+    objective: Objective
+    judge: Objective | None = None
+
+
 def tune(
-    student: nn.Module,
-    context: Context,
-    tuning: Tuning,
-    *,
-    step: str,
-    teacher: NDArray[np.float32] | None = None,
-    objective: Objective | None = None,
+    student: nn.Module, context: Context, tuning: Tuning, *, step: str, lesson: Lesson | None = None
 ) -> TrainingResult:
     """Train a module in place on the context's records and leave it with its best weights, in evaluation mode.
 
@@ -82,20 +95,17 @@ def tune(
         context: Its training records are learned from, its validation records say when to stop.
         tuning: How.
         step: Who asks, for messages.
-        teacher: Float32 [N, K], a teacher's logits of the training records, in their order. Without it the student
-            learns from the labels alone.
-        objective: What to minimise instead of either.
+        lesson: What is learned; without one, the labels.
 
     Raises:
-        InputError: There are no training or validation records, the teacher answered others, or training diverged.
+        InputError: There are no training or validation records, or training diverged.
     """
     training, validation = records(context, step)
-    if teacher is not None and objective is None:
-        objective = soft_targets(context, tuning, teacher, step=step)
     options = TrainingOptions(
         epochs=tuning.epochs,
         batch_size=_batch_size(tuning, len(training)),
         learning_rate=tuning.learning_rate,
+        schedule=tuning.schedule,
         patience=tuning.patience,
         benign=context.benign,
         task=context.task,
@@ -103,7 +113,15 @@ def tune(
         threads=context.threads,
     )
     try:
-        return train(student, training, validation, options, objective=objective, progress=context.progress)
+        return train(
+            student,
+            training,
+            validation,
+            options,
+            objective=lesson.objective if lesson else None,
+            judge=lesson.judge if lesson else None,
+            progress=context.progress,
+        )
     except InputError as error:
         raise InputError(f"{step}: {error}") from error
 
@@ -142,125 +160,3 @@ def answers(artifact: OnnxArtifact, features: NDArray[np.float32], *, most: int 
     chunk = max(1, min(most, _MOST_VALUES // max(1, features[0].size)))
     logits = [run(loaded, {name: features[start : start + chunk]})[0] for start in range(0, len(features), chunk)]
     return np.concatenate(logits).astype(np.float32, copy=False)
-
-
-def soft_targets(context: Context, tuning: Tuning, teacher: NDArray[np.float32], *, step: str) -> Objective:
-    """The objective by which a student learns a teacher's answers to the context's training records, and their labels.
-
-    Args:
-        context: Its training records and task.
-        tuning: Temperature and weight of the teacher.
-        teacher: Float32 [N, K], the teacher's logits of the training records, in their order.
-        step: Who asks, for messages.
-
-    Raises:
-        InputError: There are no training records, the answers do not fit them, or a class has no record.
-    """
-    return distillation(
-        checked(teacher, context, step),
-        temperature=tuning.temperature,
-        alpha=tuning.alpha,
-        hard=hard_loss(context, class_weights(context, teacher.shape[1], step)),
-        benign=context.benign,
-    )
-
-
-def teachers_answers(artifact: OnnxArtifact, context: Context, step: str) -> NDArray[np.float32]:
-    """What is taught: the logits float32 [N, K] that the teacher gives to the training records, in their order.
-
-    The teacher is `context.teacher`, or the graph itself where there is none.
-
-    Raises:
-        InputError: There are no training records, or the teacher cannot answer them.
-    """
-    training, _ = records(context, step)
-    if context.teacher is None:
-        return answers(artifact, training.features)
-    return context.teacher.predict(training.features)
-
-
-def checked(teacher: NDArray[np.float32], context: Context, step: str) -> Tensor:
-    """A teacher's answers to the training records as a tensor [N, K].
-
-    Raises:
-        InputError: They are of another shape, or not finite.
-    """
-    training, _ = records(context, step)
-    if teacher.ndim != 2 or len(teacher) != len(training):
-        raise InputError(
-            f"{step}: the teacher's answers are {list(teacher.shape)}, not [{len(training)}, logits] as the training"
-            " records need"
-        )
-    if not np.isfinite(teacher).all():
-        row = int(np.argwhere(~np.isfinite(teacher))[0][0])
-        raise InputError(f"{step}: the teacher's answer to training record {row} is not finite")
-    return torch.tensor(teacher, dtype=torch.float32)
-
-
-def class_weights(context: Context, outputs: int, step: str) -> Tensor:
-    """Weights under which all classes of the training records count alike: float32 [2], or [K] in classification.
-
-    Raises:
-        InputError: There are no training records, or a class has none.
-    """
-    training, _ = records(context, step)
-    try:
-        if context.task == "classification":
-            return torch.tensor(class_balanced_weights(training.targets, outputs))
-        return torch.tensor(balanced_weights(training.targets))
-    except InputError as error:
-        raise InputError(f"{step}: {error}") from error
-
-
-def hard_loss(context: Context, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """`H(y, s)`: the cross-entropy that training minimises otherwise, of logits [B, K] and targets int64 [B], in nats.
-
-    Args:
-        context: What the logits are for, and which one is benign.
-        weights: As `class_weights` gives them.
-    """
-    if context.task == "classification":
-        return lambda logits, targets: softmax_cross_entropy(logits, targets, weights)
-    return lambda logits, targets: cross_entropy(logits, targets, weights, context.benign)
-
-
-def distillation(
-    teacher: Tensor, *, temperature: float, alpha: float, hard: Callable[[Tensor, Tensor], Tensor], benign: int = 0
-) -> Objective:
-    """The objective `alpha * T² * KL(softmax(t / T) || softmax(s / T)) + (1 - alpha) * H(y, s)`, in nats a record.
-
-    `t` and `s` are the logits of teacher and student, `H` the class-weighted cross-entropy that training minimises
-    otherwise. T² keeps the two gradients in proportion when T changes (section 2 of the paper).
-
-    Args:
-        teacher: The teacher's logits [N, K] for all training records, looked up by index.
-        temperature: T.
-        alpha: Weight of the teacher.
-        hard: `H`, see `hard_loss`.
-        benign: Index of the benign logit.
-    """
-
-    def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
-        logits = module(features)
-        soft = divergence(logits, teacher[indices], temperature, benign)
-        return alpha * temperature**2 * soft + (1 - alpha) * hard(logits, targets)
-
-    return objective
-
-
-def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, benign: int = 0) -> Tensor:
-    """`KL(softmax(t / T) || softmax(s / T))` in nats, the mean over records, of logits [B, K].
-
-    A single logit, the log-odds of attack, counts as the pair [0, logit]. Where teacher and student have different
-    numbers of logits, both are reduced to that.
-    """
-    if student.shape[1] != teacher.shape[1]:
-        student, teacher = (margin(logits, benign)[:, None] for logits in (student, teacher))
-    if student.shape[1] == 1:
-        student, teacher = (functional.pad(logits, (1, 0)) for logits in (student, teacher))
-    return functional.kl_div(
-        functional.log_softmax(student / temperature, dim=1),
-        functional.log_softmax(teacher / temperature, dim=1),
-        log_target=True,
-        reduction="batchmean",
-    )

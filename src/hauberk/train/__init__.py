@@ -5,7 +5,7 @@ from hauberk.train.detector import RECORDS, WINDOW, WINDOWS, train_detector
 from hauberk.train.image_model import IMAGES, fit_image_space, train_image_model
 from hauberk.train.loop import Epoch, TrainingResult, train
 from hauberk.train.objective import Objective, balanced_weights, cross_entropy
-from hauberk.train.options import TrainingOptions
+from hauberk.train.options import Schedule, TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled, labelled_images
 from hauberk.train.saving import TrainedDetector, prepare_folder, save_detector
 
@@ -17,6 +17,7 @@ __all__ = [
     "Epoch",
     "Objective",
     "PreprocessingKind",
+    "Schedule",
     "TrainedDetector",
     "TrainingOptions",
     "TrainingResult",

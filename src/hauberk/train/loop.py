@@ -150,6 +150,12 @@ class _Run:
         self.optimiser = torch.optim.AdamW(
             module.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
+        steps = -(-len(training) // options.batch_size)
+        self.rates = (
+            torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, options.epochs * steps)
+            if options.schedule == "cosine"
+            else None
+        )
         self.order = torch.Generator().manual_seed(options.seed)
 
     def _default_objective(self, module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:  # noqa: ARG002
@@ -186,6 +192,8 @@ class _Run:
                 loss = self.objective(self.module, self.features[indices], self.targets[indices], indices)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
+            if self.rates is not None:
+                self.rates.step()
             total += loss.detach() * len(indices)
         return float(total) / len(order)
 

@@ -14,6 +14,7 @@ _MOST = (1 << 63) - 1  # torch counts in 64 bits
 _MOST_THREADS = 1024  # asked for a hundred thousand, OpenMP ends the process without a word
 
 Precision = Literal["float32", "bfloat16"]
+Schedule = Literal["constant", "cosine"]
 
 
 class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -23,6 +24,8 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         epochs: The most epochs to run, at least 1.
         batch_size: Records a step of the optimiser, at least 1; all of them where there are fewer.
         learning_rate: Of AdamW, above 0.
+        schedule: Whether the learning rate stays ("constant"), or falls to 0 along half a cosine over all epochs
+            ("cosine"; Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts).
         weight_decay: Of AdamW, at least 0.
         patience: Epochs without a lower validation loss after which training stops, at least 1.
         class_weights: Weigh all classes alike, however rare one is.
@@ -41,6 +44,7 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     epochs: int = 80
     batch_size: int = 512
     learning_rate: float = 1e-3
+    schedule: Schedule = "constant"
     weight_decay: float = 1e-4
     patience: int = 10
     class_weights: bool = True

@@ -11,7 +11,7 @@ import torch
 from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.compress.distill import Robust
 from hauberk.compress.distill.robust import robust_distillation
-from hauberk.compress.tuning import Tuning, tune
+from hauberk.compress.tuning import Lesson, Tuning, tune
 from hauberk.data import load_splits
 from hauberk.graph.export import export
 from hauberk.models import TabularMLP
@@ -58,5 +58,5 @@ def robust_detector(spambase: Spambase) -> OnnxArtifact:
     tuning = Tuning(epochs=20, alpha=1.0, temperature=1.0, patience=20, learning_rate=3e-3)
     certain = torch.from_numpy(np.log(0.98 * labels + 0.01))
     objective = robust_distillation(spambase.context, tuning, Robust(radius=0.05), certain, 2, step="test")
-    tune(module, spambase.context, tuning, step="test", objective=objective)
+    tune(module, spambase.context, tuning, step="test", lesson=Lesson(objective))
     return spambase.graph(module)

@@ -14,7 +14,8 @@ from hauberk.artifact import TorchArtifact
 from hauberk.compress import Distill
 from hauberk.compress.distill import Attention, GraphTeacher, Hints, Itself, Pair, Scaled
 from hauberk.compress.distill.hints import Shown, attention_loss, hidden, hint_loss
-from hauberk.compress.tuning import Tuning, soft_targets, tune
+from hauberk.compress.teaching import distillation
+from hauberk.compress.tuning import Lesson, Tuning, tune
 from hauberk.errors import InputError
 from hauberk.graph.export import export
 from hauberk.graph.twin import Twin
@@ -115,7 +116,7 @@ def test_hints_bring_the_student_nearer_to_the_teacher(context, core):
         losses.append(float(loss.detach()))
         return loss
 
-    tune(taught, context, Tuning(epochs=20, patience=20, learning_rate=1e-2), step="test", objective=watched)
+    tune(taught, context, Tuning(epochs=20, patience=20, learning_rate=1e-2), step="test", lesson=Lesson(watched))
     assert losses[-1] < 0.2 * losses[0]
 
 
@@ -171,7 +172,7 @@ def test_base_and_hints_are_added(context, core):
     """With the regressor fixed, the objective is the sum of its parts."""
     twin = Twin(core)
     shown = Shown(twin, core, [Hints(weight=2.0, pairs=(Pair("r0", "r0"),))], context.calibration, "test")
-    base = soft_targets(context, Tuning(), np.zeros((300, 2), np.float32), step="test")
+    base = distillation(torch.zeros(300, 2), Tuning())
     features, targets = torch.from_numpy(context.training.features), torch.from_numpy(context.training.targets)
     everything = torch.arange(300)
     total = float(shown.objective(base)(shown, features, targets, everything).detach())
@@ -188,3 +189,19 @@ def test_a_teacher_is_no_part_of_what_is_trained(context, core):
     regressor = 16 * 16 + 16
     of_student = sum(parameter.numel() for parameter in student.parameters())
     assert sum(parameter.numel() for parameter in shown.parameters()) == of_student + regressor
+
+
+def test_hints_are_compared_on_the_records_themselves_though_the_student_saw_attacked_ones_last(context, core):
+    twin = Twin(core)
+    shown = Shown(twin, core, [Hints(pairs=(Pair("r0", "r0"),))], context.calibration, "test")
+    features = torch.from_numpy(context.training.features)
+
+    def elsewhere(module, features, *_):
+        return 0.0 * module(features + 1.0).sum()
+
+    def here(module, features, *_):
+        return 0.0 * module(features).sum()
+
+    batch = features, torch.from_numpy(context.training.targets), torch.arange(300)
+    with torch.no_grad():
+        assert float(shown.objective(elsewhere)(shown, *batch)) == float(shown.objective(here)(shown, *batch))

@@ -40,8 +40,8 @@ def test_a_robust_teachers_student_is_more_robust_when_taught_under_attack(seed,
     withstand = []
     for robust in (None, Robust(radius=RADIUS, steps=5)):
         student = make(NARROW, core, context)
-        objective = Distill(student=NARROW, tuning=TUNING, robust=robust).objective(core, context)
-        tune(student, context, TUNING, step="test", objective=objective)
+        lesson = Distill(student=NARROW, tuning=TUNING, robust=robust).lesson(core, context)
+        tune(student, context, TUNING, step="test", lesson=lesson)
         withstand.append(robust_accuracy(student, spambase))
     plain, taught_under_attack = withstand
     assert taught_under_attack > plain + 0.1
@@ -64,7 +64,7 @@ def test_what_cannot_be_moved_is_not_attacked(context, core):
     everything = torch.arange(300)
 
     def loss(where: Context) -> float:
-        tuning = Tuning(alpha=1.0, temperature=1.0)
+        tuning = Tuning(temperature=1.0, logits=0.0)
         objective = robust_distillation(where, tuning, Robust(radius=0.2), teacher, 2, step="test")
         return float(objective(Twin(core), features, targets, everything))
 
@@ -88,7 +88,7 @@ def test_a_teacher_of_one_logit_is_compared_by_the_margin_of_where_benign_stands
 
     for student, benign in ((twin, 0), (Swapped(), 1)):
         where = replace(context, mutable=np.zeros(20, dtype=np.bool_), benign=benign)
-        objective = robust_distillation(where, Tuning(alpha=1.0), Robust(), teacher, 2, step="test")
+        objective = robust_distillation(where, Tuning(), Robust(), teacher, 2, step="test")
         losses.append(float(objective(student, features, targets, everything)))
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
@@ -113,7 +113,7 @@ def test_windows_of_classes_are_attacked_within_their_bounds():
             seen.append(windows.detach().numpy().copy())
             return windows.flatten(1) @ weights.T
 
-    objective = robust_distillation(context, Tuning(alpha=1.0), Robust(radius=0.1), torch.zeros(2, 2), 2, step="test")
+    objective = robust_distillation(context, Tuning(), Robust(radius=0.1), torch.zeros(2, 2), 2, step="test")
     objective(Linear(), torch.from_numpy(features), torch.from_numpy(targets), torch.arange(2))
     moved = np.where(np.array([[1, -1, 1, -1, 1, -1], [-1, 1, -1, 1, -1, 1]]) > 0, -0.1, 0.01)
     np.testing.assert_allclose(seen[-1], moved.reshape(2, 3, 2), atol=1e-6)

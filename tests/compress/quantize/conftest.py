@@ -252,3 +252,15 @@ def relative_error() -> Callable[[OnnxArtifact, OnnxArtifact, Floats], float]:
         return float(np.sqrt(np.mean((new - old) ** 2) / np.mean(old**2)))
 
     return error
+
+
+@pytest.fixture
+def recurrent(builder):
+    """A recurrent layer of 32 units over windows [7, 12], and a linear head."""
+
+    def build(kind: str, *, chained: bool = False):
+        b = builder()
+        b.gemm(b.recurrent(kind, "features", 12, 32, chained=chained), 32, 3, name="logits")
+        return b.artifact((7, 12), 3)
+
+    return build

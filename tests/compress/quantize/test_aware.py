@@ -87,7 +87,7 @@ def test_a_residual_network_runs_in_integer_kernels_alone(digits, fused, bits):
 
 def test_untrained_at_eight_bits_it_is_static_quantization(core, context, answers):
     aware = QuantizeAware().apply(core, untrained(context))
-    static = QuantizeStatic(bias_correction=False).apply(core, context)
+    static = QuantizeStatic().apply(core, context)
     np.testing.assert_array_equal(answers(aware, context.calibration), answers(static, context.calibration))
 
 
@@ -181,6 +181,35 @@ def test_weights_alone_leave_the_float_kernels_as_they_are(digits, fused, answer
     assert (kinds["Conv"], kinds["Gemm"]) == (before["Conv"], before["Gemm"])
     assert not kinds.keys() & {"DequantizeLinear", "Gather", "Cast", "Mul"}
     assert (answers(result, images).argmax(1) == answers(core, images).argmax(1)).mean() > 0.95
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_weights_of_recurrent_layers_lie_in_few_levels_too(kind, recurrent, calibrated, records, fused, relative_error):
+    core = recurrent(kind)
+    context = calibrated(core)
+    windows = records(core, count=600, seed=1)
+    taught = replace(
+        context,
+        training=LabelledFeatures(windows[:500], np.zeros(500, np.int64)),
+        validation=LabelledFeatures(windows[500:], np.zeros(100, np.int64)),
+        task="classification",
+    )
+    step = QuantizeAware(weight_bits=3, activations="float32", tuning=Tuning(epochs=20, learning_rate=3e-3))
+    assert step.notes(core) == ()
+    rounded, trained = (step.apply(core, replace(taught, trained=each)) for each in (False, True))
+    assert fused(trained) == fused(core)
+    books = [array for name, array in initializers(trained).items() if name.endswith("/codebook")]
+    assert len(books) == 3  # input, hidden, and the linear layer's
+    assert all(array.size <= 8 for array in books)
+    unseen = records(core, seed=2)
+    assert relative_error(core, trained, unseen) < 0.7 * relative_error(core, rounded, unseen)
+
+
+def test_what_stays_in_float_is_said(recurrent):
+    core = recurrent("LSTM")
+    assert any("LSTM" in note and "stays in float" in note for note in QuantizeAware().notes(core))
+    kept = QuantizeAware(weight_bits=4, activations="float32", keep_float=("logits",)).notes(core)
+    assert kept == ("Gemm 'logits' stays in float: asked for",)
 
 
 def test_layers_may_stay_in_float(core, context, fused):

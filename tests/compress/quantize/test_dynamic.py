@@ -51,18 +51,6 @@ def test_every_linear_layer_is_fused(core, context, fused):
     assert operators == ["DynamicQuantizeMatMul", "Relu", "DynamicQuantizeMatMul", "Relu", "DynamicQuantizeMatMul"]
 
 
-@pytest.fixture
-def recurrent(builder):
-    """A recurrent layer of 32 units over windows [7, 12], and a linear head."""
-
-    def build(kind: str, *, chained: bool = False):
-        b = builder()
-        b.gemm(b.recurrent(kind, "features", 12, 32, chained=chained), 32, 3, name="logits")
-        return b.artifact((7, 12), 3)
-
-    return build
-
-
 @pytest.mark.parametrize("chained", [False, True])
 def test_lstm_computes_in_integers(chained, recurrent, calibrated, fused, records, relative_error):
     core = recurrent("LSTM", chained=chained)

@@ -123,19 +123,23 @@ class Shown(nn.Module):
         shapes = _Shapes(shown, hidden(teacher), student, hidden(student.to_artifact()), features, step)
         self._terms = [self._term(show, pair, shapes) for show in shows for pair in shapes.pairs(show)]
         self._seen: dict[str, Tensor] = {}
+        self._answered: Tensor | None = None
         for term in self._terms:
             student.on_tensor[term.pair.student] = self._keeper(term.pair.student)
 
     def forward(self, features: Tensor) -> Tensor:
         """The student's logits [N, K]."""
+        self._answered = features
         logits: Tensor = self.student(features)
         return logits
 
     def objective(self, base: Objective) -> Objective:
-        """`base` on the answers plus what is shown, compared on the records that `base` had answered last."""
+        """`base` on the answers plus what is shown, compared on the same records, whatever `base` looked at last."""
 
         def total(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
             loss = base(module, features, targets, indices)
+            if self._answered is not features:  # but attacked ones, say
+                module(features)
             with torch.no_grad():
                 shown = self._shows(features, {term.pair.teacher for term in self._terms})
             for term in self._terms:
@@ -149,6 +153,7 @@ class Shown(nn.Module):
         for term in self._terms:
             self.student.on_tensor.pop(term.pair.student, None)
         self._seen.clear()
+        self._answered = None
         return self.student
 
     def _keeper(self, name: str) -> Callable[[Tensor], Tensor]:

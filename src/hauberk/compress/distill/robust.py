@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hauberk.artifact import OnnxArtifact
 from hauberk.attacks import PGD, FeatureThreat, WhiteBox
-from hauberk.compress.tuning import Tuning, class_weights, divergence, hard_loss
+from hauberk.compress.teaching import Distance, class_weights, hard_loss, teachers_answers
+from hauberk.compress.tuning import Lesson, Tuning, records
 from hauberk.errors import InputError
 from hauberk.recipe import Context
 from hauberk.schema import Decision
@@ -41,32 +43,49 @@ class Robust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise InputError(f"robust: steps is {self.steps}; a whole number of at least 1 is needed")
 
 
+def robust_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, robust: Robust, *, step: str) -> Lesson:
+    """To answer attacked records as the teacher answers the untouched ones; training stops by the labels.
+
+    Args:
+        artifact: The graph that the step was given; the teacher where `context.teacher` is None.
+        context: Records, bounds, task, seed and what is mutable.
+        tuning: Temperature and weights.
+        robust: The attack.
+        step: Who asks, for messages.
+
+    Raises:
+        InputError: There are no training records, or a teacher that cannot answer them.
+    """
+    training, _ = records(context, step)
+    teacher = teachers_answers(artifact, training, context, step)
+    outputs = int(artifact.signature.outputs[0].shape[-1])
+    return Lesson(robust_distillation(context, tuning, robust, teacher, outputs, step=step))
+
+
 def robust_distillation(
     context: Context, tuning: Tuning, robust: Robust, teacher: Tensor, outputs: int, *, step: str
 ) -> Objective:
-    """The objective `alpha * T² * KL(softmax(t(x) / T) || softmax(s(x') / T)) + (1 - alpha) * H(y, s(x))`.
+    """The objective `alpha * far(t(x), s(x')) + (1 - alpha) * H(y, s(x))`, see `hauberk.compress.teaching.Distance`.
 
     `x'` is the record attacked, `s` and `t` are the logits of student and teacher, `H` is the class-weighted
     cross-entropy.
 
     Args:
         context: Bounds, task, seed and what is mutable.
-        tuning: alpha and T.
+        tuning: alpha, T and the weight of the squared error.
         robust: The attack.
         teacher: Float32 [N, K], the teacher's logits of the training records.
         outputs: K of the student.
         step: Who asks, for messages.
     """
     adversary = _Adversary(context, robust, outputs)
-    hard = hard_loss(context, class_weights(context, outputs, step))
+    far = Distance(teacher, tuning, context.benign)
+    hard = hard_loss(context, class_weights(context, outputs, step)) if tuning.alpha < 1 else None
 
     def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
         attacked = adversary.attack(module, features, targets)
-        soft = divergence(module(attacked), teacher[indices], tuning.temperature, context.benign)
-        loss = tuning.alpha * tuning.temperature**2 * soft
-        if tuning.alpha < 1:
-            loss = loss + (1 - tuning.alpha) * hard(module(features), targets)
-        return loss
+        loss = tuning.alpha * far(module(attacked), teacher[indices])
+        return loss if hard is None else loss + (1 - tuning.alpha) * hard(module(features), targets)
 
     return objective
 

@@ -13,14 +13,14 @@ import torch
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.distill.hints import Attention, Hints, Shown
-from hauberk.compress.distill.robust import Robust, robust_distillation
+from hauberk.compress.distill.robust import Robust, robust_lesson
 from hauberk.compress.distill.student import Student, graph_of, make
 from hauberk.compress.distill.teacher import GraphTeacher
-from hauberk.compress.tuning import Tuning, checked, records, soft_targets, teachers_answers, tune
+from hauberk.compress.teaching import teachers_lesson
+from hauberk.compress.tuning import Lesson, Tuning, records, tune
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.recipe import Context, Contract, Lossy, Step
-from hauberk.train import Objective
 
 
 class Distill(Step, frozen=True, kw_only=True, tag="distill"):
@@ -71,33 +71,28 @@ class Distill(Step, frozen=True, kw_only=True, tag="distill"):
         for part, kind in zip(records(context, self.name), ("training", "validation"), strict=True):
             core.check_features(part.features, kind)
         shows = [show for show in (self.hints, self.attention) if show is not None]
+        lesson = self.lesson(core, context)
         if not shows:
-            tune(student, context, self.tuning, step=self.name, objective=self.objective(core, context))
+            tune(student, context, self.tuning, step=self.name, lesson=lesson)
             return graph_of(student, core, context)
         teacher = _showing(core, context)
         twin = student if isinstance(student, Twin) else Twin(graph_of(student, core, context))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             taught = Shown(twin, teacher, shows, context.calibration, self.name)
-        objective = taught.objective(self.objective(core, context))
-        tune(taught, context, self.tuning, step=self.name, objective=objective)
+        shown = Lesson(taught.objective(lesson.objective), lesson.judge)
+        tune(taught, context, self.tuning, step=self.name, lesson=shown)
         return graph_of(taught.finish(), core, context)
 
-    def objective(self, core: Core, context: Context) -> Objective:
-        """What the student minimises on answers: the teacher's, the labels', and under which attack.
+    def lesson(self, core: Core, context: Context) -> Lesson:
+        """What the student learns: the teacher's answers and the labels, and under which attack.
 
         Raises:
             InputError: No training or validation records, or a teacher that cannot answer them.
         """
-        answered = teachers_answers(core.artifact, context, self.name)
-        teacher = checked(answered, context, self.name)
-        if context.task == "classification" and teacher.shape[1] != core.outputs:
-            raise InputError(
-                f"{self.name}: the teacher tells {teacher.shape[1]} classes apart, the model {core.outputs}"
-            )
         if self.robust is not None:
-            return robust_distillation(context, self.tuning, self.robust, teacher, core.outputs, step=self.name)
-        return soft_targets(context, self.tuning, answered, step=self.name)
+            return robust_lesson(core.artifact, context, self.tuning, self.robust, step=self.name)
+        return teachers_lesson(core.artifact, context, self.tuning, step=self.name)
 
 
 def _showing(core: Core, context: Context) -> OnnxArtifact:

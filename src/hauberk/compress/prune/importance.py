@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress.prune.dependencies import Dependencies, Group
-from hauberk.compress.tuning import answers, hard_loss
+from hauberk.compress.teaching import hard_loss
+from hauberk.compress.tuning import answers
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.graph.verify import decisions

@@ -24,7 +24,8 @@ from hauberk.compress.prune.importance import Importance, Scores, importance
 from hauberk.compress.prune.prepare import prepare
 from hauberk.compress.prune.remove import remove
 from hauberk.compress.smaller import check_smaller
-from hauberk.compress.tuning import Tuning, answers, teachers_answers, tune
+from hauberk.compress.teaching import teachers_lesson
+from hauberk.compress.tuning import Tuning, answers, tune
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.recipe import Context, Contract, Lossy, Step
@@ -49,7 +50,8 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
         attention: Whether whole heads go, or the same dimensions of every head.
         granularity: What is left of a group is rounded up to a multiple of this; 8 or 16 suit vector units.
         iterations: How often to prune and train; the amount is reached in geometric steps.
-        tuning: How to train after each prune, with the unpruned graph as the teacher; `None` does not train.
+        tuning: How to train after each prune, taught by `Context.teacher` or else the graph as it was;
+            `None` does not train.
     """
 
     amount: float = 0.5
@@ -102,15 +104,15 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
         sizes = {group.name: len(group.units) for group in first.groups}
         if unknown := next((name for name in self.layers if name not in sizes), ""):
             raise InputError(f"{self.name}: there is no group {unknown!r}; groups are {', '.join(sizes)}")
-        train = context.trained and self.tuning is not None
-        teacher = teachers_answers(core.artifact, context, self.name) if train else None
-        rounds = self.iterations if train else 1
+        tuning = self.tuning if context.trained else None
+        lesson = teachers_lesson(core.artifact, context, tuning, step=self.name) if tuning else None
+        rounds = self.iterations if tuning else 1
         pruned = core.artifact
         for number in range(1, rounds + 1):
             pruned = self._round(pruned, context, sizes, number / rounds)
-            if train and self.tuning is not None:
+            if tuning:
                 twin = Twin(pruned)
-                tune(twin, context, self.tuning, step=self.name, teacher=teacher)
+                tune(twin, context, tuning, step=self.name, lesson=lesson)
                 pruned = twin.to_artifact()
         pruned = core.finished(read_core(pruned, self.name).model)
         check_smaller(core, pruned)

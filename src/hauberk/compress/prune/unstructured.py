@@ -24,10 +24,12 @@ from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.prune.prepare import prepare
 from hauberk.compress.prune.sparsity import rectified, weights_of
-from hauberk.compress.tuning import Tuning, soft_targets, teachers_answers, tune
+from hauberk.compress.teaching import teachers_lesson
+from hauberk.compress.tuning import Lesson, Tuning, tune
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.recipe import Context, Contract, Lossy, Step
+from hauberk.train import Objective
 
 Masks = dict[str, NDArray[np.bool_]]
 """By weight, which of its elements stay."""
@@ -40,7 +42,8 @@ class Masking(Step, frozen=True, kw_only=True):
     """What steps have in common that set weights to zero and train the others.
 
     Attributes:
-        tuning: How to train, with the graph as it was as the teacher and the zeros held; `None` does not train.
+        tuning: How to train with the zeros held, taught by `Context.teacher` or else the graph as it was; `None` does not
+            train.
     """
 
     tuning: Tuning | None = Tuning()
@@ -61,17 +64,17 @@ class Masking(Step, frozen=True, kw_only=True):
         """
         core = read_core(artifact, self.name)
         core.require_float()
-        train = context.trained and self.tuning is not None
-        teacher = teachers_answers(core.artifact, context, self.name) if train else None
+        tuning = self.tuning if context.trained else None
+        lesson = teachers_lesson(core.artifact, context, tuning, step=self.name) if tuning else None
         sparse = core.finished(prepare(core.artifact, context, self.name).model)
-        rounds = self._rounds() if train else 1
+        rounds = self._rounds() if tuning else 1
         for number in range(1, rounds + 1):
             weights = _weights(read_core(sparse, self.name))
             masks = self._masks(weights, number / rounds)
             twin = Twin(sparse)
             hold(twin, masks)
-            if train and self.tuning is not None:
-                tune(twin, context, self.tuning, step=self.name, teacher=teacher)
+            if tuning:
+                tune(twin, context, tuning, step=self.name, lesson=lesson)
                 hold(twin, masks)
             sparse = twin.to_artifact()
         return core.finished(read_core(sparse, self.name).model)
@@ -150,7 +153,7 @@ class PruneNM(Masking, frozen=True, kw_only=True, tag="prune-n-m"):
 class SparsifyActivations(Step, frozen=True, kw_only=True, tag="sparsify-activations"):
     """Train a graph so that more of its feature maps are zero behind Relu: an L1 penalty on what they let through.
 
-    The answers are held by the graph as it was, as the teacher. Back ends gain nothing from the zeros (see
+    The answers are held by `Context.teacher`, or else the graph as it was. Back ends gain nothing from the zeros (see
     `hauberk.compress.prune.sparsity`); hardware that skips them does.
 
     Attributes:
@@ -187,8 +190,7 @@ class SparsifyActivations(Step, frozen=True, kw_only=True, tag="sparsify-activat
         plain = core.finished(core.model)
         if not context.trained:
             return plain
-        teacher = teachers_answers(core.artifact, context, self.name)
-        answer = soft_targets(context, self.tuning, teacher, step=self.name)
+        lesson = teachers_lesson(core.artifact, context, self.tuning, step=self.name)
         twin, let_through = Twin(plain), {}
 
         def remember(name: str) -> Callable[[Tensor], Tensor]:
@@ -198,12 +200,16 @@ class SparsifyActivations(Step, frozen=True, kw_only=True, tag="sparsify-activat
 
             return watch
 
-        def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
-            loss = answer(module, features, targets, indices)
-            return loss + self.strength * torch.stack(list(let_through.values())).mean()
+        def penalised(answer: Objective) -> Objective:
+            def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+                loss = answer(module, features, targets, indices)
+                return loss + self.strength * torch.stack(list(let_through.values())).mean()
 
+            return objective
+
+        penalty = Lesson(penalised(lesson.objective), penalised(lesson.judge) if lesson.judge else None)
         twin.on_tensor.update({name: remember(name) for name in names})
-        tune(twin, context, self.tuning, step=self.name, objective=objective)
+        tune(twin, context, self.tuning, step=self.name, lesson=penalty)
         twin.on_tensor.clear()
         return core.finished(read_core(twin.to_artifact(), self.name).model)
 

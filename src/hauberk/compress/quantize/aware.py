@@ -11,6 +11,7 @@ gradient that a scale gets through straight-through rounding), or follow the ran
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -18,48 +19,42 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress import cluster
 from hauberk.compress.core import Core, read_core
+from hauberk.compress.quantize.bias import correct_biases, mean_inputs
 from hauberk.compress.quantize.calibrate import Calibrator
 from hauberk.compress.quantize.codes import Affine, along, largest_code
 from hauberk.compress.quantize.fake import FakeQuantized
 from hauberk.compress.quantize.layers import (
     Constants,
     Layer,
-    find_layers,
-    prepare,
-    require_finite,
     with_constant_weights,
 )
 from hauberk.compress.quantize.plan import Plan
 from hauberk.compress.quantize.qdq import WeightCode, weight_codes, write
 from hauberk.compress.quantize.static import activation_ranges, codes_of, prepared_plan
-from hauberk.compress.tuning import (
-    Tuning,
-    answers,
-    checked,
-    class_weights,
-    divergence,
-    hard_loss,
-    records,
-    tune,
+from hauberk.compress.quantize.weights_alone import (
+    decoded_at_load,
+    layers_with_weights,
+    left_in_float,
+    write_weights,
 )
+from hauberk.compress.teaching import Distance, teachers_lesson
+from hauberk.compress.tuning import Tuning, answers, records, tune
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
-from hauberk.recipe import Context, Contract, LabelledFeatures, Lossy, Step
-from hauberk.train import Objective
-from hauberk.train.objective import margin
+from hauberk.graph.verify import decisions
+from hauberk.recipe import Context, Contract, Lossy, Step
 
 WeightLevels = Literal["uniform", "k-means", "powers-of-two"]
 _SHRINKS = np.linspace(0.15, 1.0, 35)  # of the largest magnitude, tried as ends of a grid of few levels
 _FOR_EIGHT_BITS = Tuning(epochs=15, batch_size=64, learning_rate=1e-4, alpha=1.0)
 _FOR_FEWER = Tuning(epochs=30, batch_size=64, learning_rate=5e-4, alpha=1.0, patience=8)
 _BATCH = 256
+_STANDARD_ERRORS = 2  # by which training has to bring a student nearer to its teacher
 _INT8 = 127
 _INT32 = 2.0**30  # half of the largest code of a bias
 _SMALLEST_SCALE = np.float32(1e-30)
@@ -114,6 +109,13 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         """At 8 bits decisions agree on 98 % of real records, logits within 10 %; wider with fewer bits."""
         return self._CONTRACTS[self.weight_bits]
 
+    def notes(self, artifact: Artifact) -> tuple[str, ...]:
+        """What stays in float, and why."""
+        core = read_core(with_constant_weights(artifact), self.name)
+        if self.activations == "uint8":
+            return prepared_plan(core, self.keep_float).left
+        return left_in_float(core, self.keep_float)
+
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
         """Return the trained quantized graph, or the untrained one where that is nearer to the float model.
 
@@ -134,9 +136,9 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
     def _student(self, core: Core, context: Context) -> FakeQuantized:
         """The twin of the quantized core, with its weights as they were before rounding."""
         if self.activations == "float32":
-            layers = _float_layers(core, self.keep_float)
+            layers = layers_with_weights(core, self.keep_float)
             weights = self._weight_codes(core, layers, None)
-            written = _write_weights(core.model, layers, weights)
+            written = write_weights(core.model, layers, weights)
             plan = None
         else:
             plan = prepared_plan(core, self.keep_float)
@@ -144,19 +146,20 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
             ranges = activation_ranges(core, context, plan.sources, self.calibrator, self.percentile)
             codes = codes_of(plan, ranges)
             weights = self._weight_codes(core, layers, (plan, codes))
+            if self.weight_bits == 8:  # begin where `quantize-static` ends
+                correct_biases(core.model, plan, weights, mean_inputs(core.model, plan, core.calibration(context)))
             written = write(core.model, plan, codes, weights)
-        twin = Twin(core.finished(written))
-        student = FakeQuantized(twin)
+        student = FakeQuantized(Twin(core.finished(written)))
         constants = Constants(core.model.graph)
         for layer in layers:
             self._add_weight(student, layer, constants, weights[layer.name])
         if plan is not None:
             self._add_activations(student, plan, core.model.graph.input[0].name)
-        for layer in layers if plan is not None else ():
-            if layer.bias:
-                bias = constants.floats(layer.bias)
-                data = f"{plan.groups[layer.data]}/scale" if plan is not None else ""
-                student.add_bias(f"{layer.name}/bias", bias, (data, f"{layer.name}/weight/scale"))
+            biases = {node.output[0]: node.input[2] for node in core.model.graph.node if len(node.input) > 2}
+            for layer in plan.layers:
+                if layer.bias:
+                    scales = (f"{plan.groups[layer.data]}/scale", f"{layer.name}/weight/scale")
+                    student.add_bias(f"{layer.name}/bias", constants.floats(biases[layer.name]), scales)
         return student
 
     def _weight_codes(
@@ -216,27 +219,24 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
     def _train(self, student: FakeQuantized, core: Core, context: Context) -> None:
         """Train; put everything back unless the student now agrees as well with its teacher and is nearer to it.
 
-        That is judged on validation records. The best epoch is the one that agrees best with the teacher, not with the
-        labels: the teacher is what is kept.
+        That is judged on validation records, and nearer means by more than chance: what is no better is not worth
+        having been trained on other records than those that come.
         """
         tuning = self.tuning or (_FOR_EIGHT_BITS if self.weight_bits == 8 else _FOR_FEWER)
         training, validation = records(context, self.name)
         core.check_features(training.features, "training")
         core.check_features(validation.features, "validation")
         # The step's own input teaches, whatever `context.teacher` is: that is what its contract compares with.
-        taught, held_out = (answers(core.artifact, part.features) for part in (training, validation))
-        before = {name: value.detach().clone() for name, value in student.state_dict().items()}
-        agreed, distance = _nearness(student, validation.features, held_out, context)
-        tune(
-            student,
-            replace(context, validation=LabelledFeatures(validation.features, _decisions(held_out, context))),
-            tuning,
-            step=self.name,
-            objective=_objective(context, tuning, taught, self.name),
-        )
-        agreed_now, distance_now = _nearness(student, validation.features, held_out, context)
-        if agreed_now < agreed or not distance_now < distance:
-            student.load_state_dict(before)
+        lesson = teachers_lesson(core.artifact, replace(context, teacher=None), tuning, step=self.name)
+        taught = answers(core.artifact, validation.features)
+        wanted, far = decisions(taught, context), Distance(torch.from_numpy(taught), tuning, context.benign)
+        first, start = _answered(student, validation.features), deepcopy(student.state_dict())
+        tune(student, context, tuning, step=self.name, lesson=lesson)
+        last = _answered(student, validation.features)
+        agreed, agrees = (np.mean(decisions(each.numpy(), context) == wanted) for each in (first, last))
+        distances = [far.of_each(each, torch.from_numpy(taught)) for each in (first, last)]
+        if agrees < agreed or not _nearer(*distances):
+            student.load_state_dict(start)
 
     def _packed(self, model: onnx.ModelProto, coded: tuple[str, ...]) -> onnx.ModelProto:
         """Weights of few levels as uint4 indices into a codebook."""
@@ -246,7 +246,7 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         if self.activations == "uint8":
             nodes = [node for name in coded for node in cluster.replace_codes(graph, tensors[f"{name}/codes"])]
         else:
-            nodes = [node for name in coded for node in _as_floats(graph, name, tensors)]
+            nodes = [node for name in coded for node in decoded_at_load(graph, name, tensors)]
         cluster.put_first(graph, nodes)
         return model
 
@@ -274,99 +274,14 @@ def best_scales(weight: NDArray[np.float32], axis: int, low: int, high: int) -> 
     return best.reshape(-1).astype(np.float32)
 
 
-def _float_layers(core: Core, keep_float: tuple[str, ...]) -> tuple[Layer, ...]:
-    core.require_float()
-    prepare(core.model)
-    layers = find_layers(core.model.graph)
-    names = [layer.name for layer in layers]
-    unknown = sorted(set(keep_float) - set(names))
-    if unknown:
-        raise InputError(f"{core.step}: no layer is called {unknown[0]!r}; layers are {', '.join(names)}")
-    kept = tuple(layer for layer in layers if layer.name not in keep_float)
-    if not kept:
-        raise InputError(
-            f"{core.step}: nothing to quantize, the graph has no Gemm, MatMul or Conv with float32 constant weights"
-        )
-    require_finite(core.model.graph, kept, core.step)
-    return kept
-
-
-def _write_weights(
-    model: onnx.ModelProto, layers: tuple[Layer, ...], weights: dict[str, WeightCode]
-) -> onnx.ModelProto:
-    """The graph with the weights of its layers behind DequantizeLinear and everything else in float."""
-    written = onnx.ModelProto()
-    written.CopyFrom(model)
-    graph, constants = written.graph, Constants(model.graph)
-    by_name = {layer.name: layer for layer in layers}
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        layer = by_name.get(node.output[0])
-        if layer is not None:
-            name = f"{layer.name}/weight"
-            shape = constants.shape(layer.weight)
-            graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.int8), f"{name}/codes"))
-            graph.initializer.append(numpy_helper.from_array(weights[layer.name].scale, f"{name}/scale"))
-            operands = [f"{name}/codes", f"{name}/scale"]
-            nodes.append(helper.make_node("DequantizeLinear", operands, [f"{name}/decoded"], axis=layer.axis))
-            node.input[1] = f"{name}/decoded"
-    cluster.put_first(graph, nodes)
-    return written
-
-
-def _as_floats(graph: onnx.GraphProto, name: str, tensors: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
-    """Replace a weight's DequantizeLinear, which ONNX Runtime would run every time, by nodes that it folds at load."""
-    decode = next(node for node in graph.node if node.output[0] == f"{name}/decoded")
-    axis = next(helper.get_attribute_value(attribute) for attribute in decode.attribute if attribute.name == "axis")
-    codes = numpy_helper.to_array(tensors[f"{name}/codes"])
-    scale = along(numpy_helper.to_array(tensors[f"{name}/scale"]), codes.ndim, axis)
-    levels, indices = np.unique(codes, return_inverse=True)
-    book = cluster.Book(levels.astype(np.float32), indices.reshape(codes.shape).astype(np.uint8))
-    graph.node.remove(decode)
-    for suffix in ("codes", "scale"):
-        graph.initializer.remove(tensors[f"{name}/{suffix}"])
-    decoded = onnx.TensorProto(name=f"{name}/decoded")
-    graph.initializer.append(decoded)
-    return cluster.replace_floats(graph, decoded, book, scale)
-
-
-def _objective(context: Context, tuning: Tuning, taught: NDArray[np.float32], step: str) -> Objective:
-    """`alpha * (T² * KL + squared error of the logits) + (1 - alpha) * cross-entropy`.
-
-    The squared error, as a fraction of the teacher's mean square, is what the divergence does not see: a shift that all
-    logits share.
-    """
-    teacher = checked(taught, context, step)
-    hard = hard_loss(context, class_weights(context, taught.shape[1], step))
-    square = teacher.square().mean().clamp_min(torch.finfo(torch.float32).tiny)
-
-    def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
-        logits, wanted = module(features), teacher[indices]
-        soft = tuning.temperature**2 * divergence(logits, wanted, tuning.temperature, context.benign)
-        error = functional.mse_loss(logits, wanted) / square if logits.shape == wanted.shape else soft.new_zeros(())
-        return tuning.alpha * (soft + error) + (1 - tuning.alpha) * hard(logits, targets)
-
-    return objective
-
-
-def _decisions(logits: NDArray[np.float32], context: Context) -> NDArray[np.int64]:
-    """What a teacher decides, as targets int64 [N]."""
-    scores = torch.from_numpy(logits)
-    if context.task == "classification":
-        return np.asarray(scores.argmax(dim=1), np.int64)
-    return np.asarray(margin(scores, context.benign) >= context.threshold, np.int64)
-
-
-def _nearness(
-    student: nn.Module, features: NDArray[np.float32], taught: NDArray[np.float32], context: Context
-) -> tuple[float, float]:
-    """How near a student is to its teacher: share of equal decisions, and divergence plus relative squared error."""
+def _answered(student: nn.Module, features: NDArray[np.float32]) -> Tensor:
+    """Logits [N, K] of a student as it is now."""
     student.eval()
-    wanted = torch.from_numpy(taught)
     with torch.no_grad():
-        logits = torch.cat([student(part) for part in torch.split(torch.from_numpy(features), _BATCH)])
-        distance = divergence(logits, wanted, 1.0, context.benign)
-        if logits.shape == wanted.shape:
-            distance = distance + functional.mse_loss(logits, wanted) / wanted.square().mean()
-    equal = _decisions(logits.numpy(), context) == _decisions(taught, context)
-    return float(equal.mean()), float(distance)
+        return torch.cat([student(part) for part in torch.split(torch.from_numpy(features), _BATCH)])
+
+
+def _nearer(before: Tensor, now: Tensor) -> bool:
+    """Whether distances [N] of the same records have fallen by more than chance makes them fall."""
+    gained = (before - now).double()
+    return bool(gained.mean() > _STANDARD_ERRORS * gained.std() / len(gained) ** 0.5)

@@ -1,0 +1,164 @@
+"""What a student is taught: a teacher's answers, and how far a student's are from them.
+
+Soft targets are those of Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network"
+(arXiv:1503.02531). Beside them stands the squared error of the logits, after Ba and Caruana 2014, "Do Deep Nets Really
+Need to be Deep?" (arXiv:1312.6184): the divergence hardly sees how sure a teacher is of what it is sure of, and not at
+all a shift that all logits share, and a lossy step is judged by both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hauberk.artifact import OnnxArtifact
+from hauberk.compress.tuning import Lesson, Tuning, answers, records
+from hauberk.errors import InputError
+from hauberk.recipe import Context, LabelledFeatures
+from hauberk.train import Objective, cross_entropy
+from hauberk.train.objective import balanced_weights, class_balanced_weights, margin, softmax_cross_entropy
+
+
+def teachers_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, *, step: str) -> Lesson:
+    """To answer like the teacher: `context.teacher`, or the graph itself where there is none.
+
+    Args:
+        artifact: The graph that a step was given; the student has as many logits.
+        context: Records, task, and the teacher.
+        tuning: Temperature and weights.
+        step: Who asks, for messages.
+
+    Raises:
+        InputError: Training or validation records are missing, the teacher cannot answer them, or, where the labels
+            count too, a class has no record.
+    """
+    training, validation = records(context, step)
+    outputs = int(artifact.signature.outputs[0].shape[-1])
+    hard = hard_loss(context, class_weights(context, outputs, step)) if tuning.alpha < 1 else None
+    objective, judge = (
+        distillation(teachers_answers(artifact, part, context, step), tuning, hard=hard, benign=context.benign)
+        for part in (training, validation)
+    )
+    return Lesson(objective, judge)
+
+
+def teachers_answers(artifact: OnnxArtifact, part: LabelledFeatures, context: Context, step: str) -> Tensor:
+    """The teacher's logits float32 [N, K] of records, in their order.
+
+    Raises:
+        InputError: The teacher cannot answer them, or its answers are of another shape, not finite, or, where classes
+            are told apart, not as many as the graph's.
+    """
+    outputs = int(artifact.signature.outputs[0].shape[-1])
+    given = answers(artifact, part.features) if context.teacher is None else context.teacher.predict(part.features)
+    if given.ndim != 2 or len(given) != len(part):
+        raise InputError(f"{step}: the teacher answers {list(given.shape)} for {len(part)} records, not [N, logits]")
+    if not np.isfinite(given).all():
+        row = int(np.argwhere(~np.isfinite(given))[0][0])
+        raise InputError(f"{step}: the teacher's answer to record {row} of {len(part)} is not finite")
+    if context.task == "classification" and given.shape[1] != outputs:
+        raise InputError(f"{step}: the teacher tells {given.shape[1]} classes apart, the model {outputs}")
+    return torch.tensor(given, dtype=torch.float32)
+
+
+def class_weights(context: Context, outputs: int, step: str) -> Tensor:
+    """Weights under which all classes of the training records count alike: float32 [2], or [K] in classification.
+
+    Raises:
+        InputError: There are no training records, or a class has none.
+    """
+    training, _ = records(context, step)
+    try:
+        if context.task == "classification":
+            return torch.tensor(class_balanced_weights(training.targets, outputs))
+        return torch.tensor(balanced_weights(training.targets))
+    except InputError as error:
+        raise InputError(f"{step}: {error}") from error
+
+
+def hard_loss(context: Context, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """`H(y, s)`: the cross-entropy that training minimises otherwise, of logits [B, K] and targets int64 [B], in nats.
+
+    Args:
+        context: What the logits are for, and which one is benign.
+        weights: As `class_weights` gives them.
+    """
+    if context.task == "classification":
+        return lambda logits, targets: softmax_cross_entropy(logits, targets, weights)
+    return lambda logits, targets: cross_entropy(logits, targets, weights, context.benign)
+
+
+def distillation(
+    teacher: Tensor, tuning: Tuning, *, hard: Callable[[Tensor, Tensor], Tensor] | None = None, benign: int = 0
+) -> Objective:
+    """The objective `alpha * far(t, s) + (1 - alpha) * H(y, s)`, in nats a record; see `Distance` for `far`.
+
+    `t` and `s` are the logits of teacher and student, `H` the class-weighted cross-entropy that training minimises
+    otherwise.
+
+    Args:
+        teacher: The teacher's logits [N, K] for all records, looked up by index.
+        tuning: alpha, temperature and the weight of the squared error.
+        hard: `H`, see `hard_loss`; needed where alpha is below 1.
+        benign: Index of the benign logit.
+    """
+    far = Distance(teacher, tuning, benign)
+
+    def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+        logits = module(features)
+        loss = tuning.alpha * far(logits, teacher[indices])
+        return loss if hard is None else loss + (1 - tuning.alpha) * hard(logits, targets)
+
+    return objective
+
+
+class Distance:
+    """How far answers are from a teacher's: `T² * KL(softmax(t / T) || softmax(s / T)) + logits * mean((t - s)²) / t²`.
+
+    T² keeps the gradients in proportion when T changes (section 2 of Hinton et al.); `t²` is the mean square of all
+    that the teacher answers, so that the second term is a share. Where teacher and student have different numbers of
+    logits, both are reduced to the log-odds of attack.
+
+    Args:
+        teacher: All of its logits [N, K].
+        tuning: T and the weight of the squared error.
+        benign: Index of the benign logit.
+    """
+
+    def __init__(self, teacher: Tensor, tuning: Tuning, benign: int = 0) -> None:
+        self._tuning, self._benign = tuning, benign
+        least = torch.finfo(torch.float32).tiny
+        self._squares = [logits.square().mean().clamp_min(least) for logits in (teacher, margin(teacher, benign))]
+
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """A scalar, the mean over records, of logits [B, K] each."""
+        return self.of_each(student, teacher).mean()
+
+    def of_each(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """One number a record [B], of logits [B, K] each."""
+        reduced = student.shape[1] != teacher.shape[1]
+        if reduced:
+            student, teacher = (margin(logits, self._benign)[:, None] for logits in (student, teacher))
+        square = self._squares[reduced].to(student.device)
+        temperature = self._tuning.temperature
+        soft = temperature**2 * divergence(student, teacher, temperature)
+        return soft + self._tuning.logits * (student - teacher).square().mean(dim=1) / square
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """`KL(softmax(t / T) || softmax(s / T))` in nats a record [B], of logits [B, K] of the same shape.
+
+    A single logit, the log-odds of attack, counts as the pair [0, logit].
+    """
+    if student.shape[1] == 1:
+        student, teacher = (functional.pad(logits, (1, 0)) for logits in (student, teacher))
+    return functional.kl_div(
+        functional.log_softmax(student / temperature, dim=1),
+        functional.log_softmax(teacher / temperature, dim=1),
+        log_target=True,
+        reduction="none",
+    ).sum(dim=1)

@@ -49,29 +49,34 @@ class Subject:
 
     Attributes:
         open: Loads it.
-        names: Of its outputs.
+        outputs: What it declares of its outputs.
         exact: Builds its yardstick; `None` where there is none (a torch module, a very large graph).
         recurrent: Whether it has an LSTM, GRU or RNN: ONNX Runtime 1.31 ends the process when one meets an empty
             sequence or batch, so that neither can be tried.
     """
 
     open: Opener
-    names: tuple[str, ...]
+    outputs: tuple[TensorSpec, ...]
     exact: Callable[[], Yardstick] | None = None
     recurrent: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its outputs."""
+        return tuple(spec.name for spec in self.outputs)
 
 
 def subject_of(artifact: Artifact) -> Subject:
     """An artifact under examination."""
-    names = tuple(spec.name for spec in artifact.signature.outputs)
+    outputs = artifact.signature.outputs
     if not isinstance(artifact, OnnxArtifact):
-        return Subject(opener(artifact), names)
+        return Subject(opener(artifact), outputs)
     model = artifact.model
     try:
         recurrent = is_recurrent(parse(model))
     except InputError:
         recurrent = False  # it does not load either, which is said when it is tried
-    return Subject(opener(artifact), names, exact=lambda: yardstick(model), recurrent=recurrent)
+    return Subject(opener(artifact), outputs, exact=lambda: yardstick(model), recurrent=recurrent)
 
 
 def is_recurrent(model: onnx.ModelProto) -> bool:
@@ -199,7 +204,22 @@ def _compare(
         run = after.open(level)
     except InputError as error:
         raise Broken(f"the result does not load: {error}") from error
-    return compare(run, trials, answers, before.names, tally), answers
+    compared = compare(run, trials, answers, before.names, tally)
+    for trial, _, new in compared:
+        _check_declared(before.outputs, after.outputs, new, trial.where)
+    return compared, answers
+
+
+def _check_declared(before: Sequence[TensorSpec], after: Sequence[TensorSpec], answer: Outputs, where: str) -> None:
+    """Where the second model declares a size that the first left open, its answers have that size.
+
+    Raises:
+        Broken: They have another.
+    """
+    for was, now, array in zip(before, after, answer, strict=True):
+        for axis, (open_, size) in enumerate(zip(was.shape, now.shape, strict=True)):
+            if isinstance(open_, str) and isinstance(size, int) and array.shape[axis : axis + 1] != (size,):
+                raise Broken(f"output {describe(now)} has shape {list(array.shape)} on {where}")
 
 
 def _check_repeatable(run: Runner, trials: Sequence[Trial], answers: Answers) -> None:

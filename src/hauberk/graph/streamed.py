@@ -20,7 +20,7 @@ from onnx_ir.passes import common
 
 from hauberk.errors import InputError
 from hauberk.graph.harness import Subject, is_recurrent
-from hauberk.graph.model import parse
+from hauberk.graph.model import parse, signature_of
 from hauberk.graph.passes.clean_up import CleanUp
 from hauberk.graph.passes.rewriting import Array, Editor, GraphPass, forget_shapes, redeclare
 from hauberk.graph.passes.strip_metadata import StripMetadata, strip
@@ -131,13 +131,14 @@ def _change(step: Step, graph: ir.Model, context: Context, spill: Spill) -> bool
     return changed
 
 
-def subject(model: bytes, names: tuple[str, ...]) -> Subject:
+def subject(model: bytes) -> Subject:
     """Such a graph under examination; it is run as written, whatever the level, so that no weight is copied."""
 
     def opened(level: Level) -> Runner:  # noqa: ARG001 - there is one way
         return runner(model)
 
-    return Subject(opened, names, recurrent=is_recurrent(parse(model)))
+    proto = parse(model)
+    return Subject(opened, signature_of(proto).outputs, recurrent=is_recurrent(proto))
 
 
 def runner(model: bytes) -> Runner:

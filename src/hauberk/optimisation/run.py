@@ -201,16 +201,24 @@ def _latency(
     if one is None:
         return None
     many = None if fixed else feeds.call(signature, fits, samples, records=BATCH, seed=seed)
+    records = _records(signature, one)
     runners = {name: _runner(session, one, many) for name, session in sessions.items()}
     return measure_latency(
         runners,
         baseline=first,
         again=_runner(Session(versions[first].model, options), one, many),
-        batch=(fixed or 1) if many is None else BATCH,
+        records=records,
+        batch=records if many is None else BATCH,
         seconds=seconds * len(versions),
         seed=seed,
         progress=progress,
     )
+
+
+def _records(signature: Signature, values: Feeds) -> int:
+    """Rows that every input of a call has; 1 where inputs differ, and a row of one cannot be a record."""
+    rows = {len(values[spec.name]) for spec in signature.inputs if spec.shape}
+    return rows.pop() if len(rows) == 1 else 1
 
 
 def _any_call(signature: Signature, fits: Callable[[Feeds], bool], samples: Samples, seed: int) -> Feeds | None:

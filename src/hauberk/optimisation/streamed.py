@@ -110,8 +110,7 @@ def _judge(step: Step, before: bytes, after: bytes, trials: Sequence[Trial]) -> 
         check_verifiable(old)
         was, now = signature_of(old), signature_of(new)
         check_signature(was, OnnxArtifact(after, now, origin=""))
-        names = _names(was)
-        examination = examine(streamed.subject(before, names), streamed.subject(after, names), step.contract, chosen)
+        examination = examine(streamed.subject(before), streamed.subject(after), step.contract, chosen)
     except Broken as broken:
         return refused(str(broken))
     except InputError as error:

@@ -20,6 +20,9 @@ class FixBatch(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
     Legal when every input's first dimension is free and the graph runs on that many records; inner shapes are dropped
     and inferred again. The answers to so many records stay, bit for bit; any other number is refused by the runtime.
 
+    A free dimension that is called like an input's first one is that size too, wherever it stands; an output whose
+    first dimension is called otherwise (rows that the graph selects, say) stays open.
+
     Since the graph then takes less than it did, this is no pass for a core (whose records come in batches of any size)
     and none of the default ones: verification rightly says that the inputs have changed, unless it is told to accept it
     (`GraphVerifier(narrowed=True)`), and then compares the two graphs on what both take.
@@ -44,13 +47,19 @@ class FixBatch(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=
         graph = onnx_only(artifact, self.name)
         proto = parse(graph.model)
         initializers = {tensor.name for tensor in proto.graph.initializer}
-        for value in (*proto.graph.input, *proto.graph.output):
+        names = set()
+        for value in proto.graph.input:
             sizes = value.type.tensor_type.shape.dim
             if value.name in initializers:
                 continue
             if not sizes or (sizes[0].HasField("dim_value") and sizes[0].dim_value != self.batch):
                 raise InputError(f"{self.name}: {value.name!r} has no free batch dimension to fix")
+            names.add(sizes[0].dim_param)
             sizes[0].dim_value = self.batch
+        for value in (*proto.graph.input, *proto.graph.output):
+            for size in value.type.tensor_type.shape.dim:
+                if size.dim_param and size.dim_param in names:
+                    size.dim_value = self.batch
         del proto.graph.value_info[:]
         model = proto.SerializeToString(deterministic=True)
         check_model(model)

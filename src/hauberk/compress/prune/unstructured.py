@@ -42,8 +42,8 @@ class Masking(Step, frozen=True, kw_only=True):
     """What steps have in common that set weights to zero and train the others.
 
     Attributes:
-        tuning: How to train with the zeros held, taught by `Context.teacher` or else the graph as it was; `None` does not
-            train.
+        tuning: How to train with the zeros held, taught by `Context.teacher` or else the graph as it was; `None` does
+            not train.
     """
 
     tuning: Tuning | None = Tuning()

@@ -66,7 +66,7 @@ def _compute(name: str, seed: int, cache: Path, log: Path) -> None:
     if not missing:
         return
     found = subject(name, seed, cache=cache)
-    assert found.context.training is not None and found.context.validation is not None  # noqa: S101, PT018 - a subject's
+    assert found.context.training is not None and found.context.validation is not None  # noqa: PT018 - a subject's
     records, tuning = MODELS[name]
     context = replace(
         found.context,

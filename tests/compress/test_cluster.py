@@ -14,6 +14,7 @@ from torch import nn
 
 from hauberk.artifact import TorchArtifact
 from hauberk.compress.cluster import Codebook, fitted, k_means, nearest, powers_of_two
+from hauberk.compress.quantize import QuantizeWeights
 from hauberk.errors import InputError
 from hauberk.graph.export import export
 from hauberk.graph.twin import Twin
@@ -145,6 +146,16 @@ def test_weights_that_are_not_finite_are_refused(as_core, context):
     ]
     with pytest.raises(InputError, match="weights 'bad' are not finite"):
         Codebook().apply(as_core(nodes, {"bad": weight, "w": np.ones((20, 2), np.float32)}), context)
+
+
+@pytest.mark.parametrize("step", [Codebook(smallest=16), QuantizeWeights(smallest=16)], ids=lambda step: step.name)
+def test_a_graph_that_cannot_be_brought_to_four_bits_is_refused(step, as_core, context):
+    """onnx's converter wants to know the size of the batch before it writes a Gemm of opset 6 anew."""
+    nodes = [onnx.helper.make_node("Gemm", ["features", "w", "b"], ["logits"])]
+    constants = {"w": np.ones((20, 2), np.float32), "b": np.ones(2, np.float32)}
+    core = as_core(nodes, constants, opset=6)
+    with pytest.raises(InputError, match=f"{step.name}: onnx cannot bring the graph to opset 21"):
+        step.apply(core, context)
 
 
 @pytest.mark.parametrize("bits", [0, 5])

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ from hauberk.recipe import Context, Contract, Lossy, Step
 Levels = Literal["k-means", "powers-of-two"]
 
 OPSET = 21
-"""The first opset with tensors of uint4."""
+"""The first opset with tensors of int4 and uint4."""
 
 LARGEST_BITS = 4
 """A uint4 index tells 16 levels apart."""
@@ -254,12 +255,7 @@ def _indexed(
     name = tensor.name
     graph.initializer.remove(tensor)
     graph.initializer.append(numpy_helper.from_array(levels, f"{name}/codebook"))
-    flat = indices.reshape(-1)
-    low, high = flat[0::2], np.append(flat, np.uint8(0))[1::2]
-    packed = (low | (high << 4)).astype(np.uint8)  # the first of a pair in the low half of its byte
-    graph.initializer.append(
-        helper.make_tensor(f"{name}/indices", TensorProto.UINT4, indices.shape, packed.tobytes(), raw=True)
-    )
+    graph.initializer.append(numpy_helper.from_array(indices.astype(ml_dtypes.uint4), f"{name}/indices"))
     return [
         helper.make_node("Cast", [f"{name}/indices"], [f"{name}/places"], name=f"{name}/widen", to=TensorProto.INT32),
         helper.make_node("Gather", [f"{name}/codebook", f"{name}/places"], [result], name=f"{name}/look-up"),

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, version_converter
+from onnx import helper, numpy_helper
 
 from hauberk.artifact import Artifact, OnnxArtifact
+from hauberk.compress.cluster import at_least_opset
 from hauberk.compress.core import Core, read_core
 from hauberk.compress.notes import stay_in_float
 from hauberk.compress.quantize.layers import (
@@ -28,11 +30,7 @@ from hauberk.compress.quantize.layers import (
     with_constant_weights,
 )
 from hauberk.errors import InputError
-from hauberk.graph.model import one_line
 from hauberk.recipe import Context, Contract, Lossy, Step
-
-_OPSET = 21
-"""The first opset with 4-bit integers and with scales by block."""
 
 _BLOCKS = (16, 32, 64, 128, 256)
 """What ONNX Runtime's kernel takes."""
@@ -106,7 +104,7 @@ class QuantizeWeights(Step, frozen=True, kw_only=True, tag="quantize-weights"):
                 f"{self.name}: nothing to quantize, no Gemm or MatMul has {self.smallest} constant float32 weights"
             )
         require_finite(core.model.graph, layers, self.name)
-        model = self._at_opset(core.model)
+        model = at_least_opset(core.model, self.name)
         for layer in layers:
             _write(model.graph, layer, self.block_size)
         return core.finished(model)
@@ -123,18 +121,6 @@ class QuantizeWeights(Step, frozen=True, kw_only=True, tag="quantize-weights"):
             for layer in layers
             if layer.kind in ("Gemm", "MatMul") and layer.shape[0] * layer.shape[1] >= self.smallest
         )
-
-    def _at_opset(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-        if opset >= _OPSET:
-            return model
-        try:
-            converted: onnx.ModelProto = version_converter.convert_version(model, _OPSET)
-        except RuntimeError as error:  # ConvertError is one
-            raise InputError(
-                f"{self.name}: opset {opset} cannot be converted to {_OPSET}: {one_line(error)}"
-            ) from error
-        return converted
 
 
 def encode_blocks(weight: NDArray[np.float32], block_size: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -173,8 +159,8 @@ def _write(graph: onnx.GraphProto, layer: Layer, block_size: int) -> None:
         raise ValueError(f"layer {layer.name!r} is not of this graph")
     codes, scale = encode_blocks(weight, block_size)
     names = [f"{layer.name}/weight/{part}" for part in ("codes", "scale", "decoded")]
-    graph.initializer.append(_int4(names[0], codes))
-    graph.initializer.append(onnx.numpy_helper.from_array(scale, names[1]))
+    graph.initializer.append(numpy_helper.from_array(codes.astype(ml_dtypes.int4), names[0]))
+    graph.initializer.append(numpy_helper.from_array(scale, names[1]))
     decode = helper.make_node("DequantizeLinear", names[:2], names[2:], axis=0, block_size=block_size)
     place = next(index for index, node in enumerate(graph.node) if node.output[0] == layer.name)
     product = layer.name if not layer.bias else f"{layer.name}/product"
@@ -184,10 +170,3 @@ def _write(graph: onnx.GraphProto, layer: Layer, block_size: int) -> None:
     nodes = [*graph.node[:place], *made, *graph.node[place + 1 :]]
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def _int4(name: str, codes: NDArray[np.int8]) -> onnx.TensorProto:
-    """A 4-bit tensor: two codes a byte, the first in the lower half."""
-    flat = np.append(codes.reshape(-1), np.zeros(codes.size % 2, dtype=np.int8)).astype(np.uint8) & 0x0F
-    packed = (flat[0::2] | (flat[1::2] << 4)).astype(np.uint8)
-    return TensorProto(name=name, data_type=TensorProto.INT4, dims=codes.shape, raw_data=packed.tobytes())

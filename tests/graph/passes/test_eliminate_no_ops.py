@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hauberk.graph.passes import EliminateNoOps
+from hauberk.graph.passes import CleanUp, EliminateNoOps
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,13 @@ from hauberk.graph.passes import EliminateNoOps
 )
 def test_what_is_left(graph, rewritten, constants, body, left):
     assert rewritten(EliminateNoOps(), graph(body, f"<{constants}>", "records")) == left
+
+
+def test_of_bfloat16_zero_has_a_sign_too(graph_artifact, context_of, operators):
+    """Unlike of integers: −0 + 0 is 0."""
+    head = '<ir_version: 10, opset_import: ["" : 20]> g (bfloat16[n] x) => (bfloat16[n] y)'
+    for zero, left in (("0", ["Cast", "Add", "Neg"]), ("-0.0", ["Neg"])):
+        text = f"{head} <float z = {{{zero}}}> {{ c = Cast<to = 16>(z) a = Add(x, c) y = Neg(a) }}"
+        folded = CleanUp().apply(graph_artifact(text), context_of(4))
+        kept = operators(EliminateNoOps().apply(folded, context_of(4)))
+        assert [operator for operator in left if operator != "Cast"] == kept

@@ -66,8 +66,38 @@ from hauberk.graph.passes import FuseLayerNormalization
             ),
             ["LayerNormalization", "Mul", "MatMul"],
         ),
+        (
+            (
+                "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}, float[1,1,1] e = {0.01}, int64[1] a = {-1},"
+                " int64[1] first = {0}"
+            ),
+            (
+                "m = ReduceMean(features, a) d = Sub(features, m) q = Mul(d, d) v = ReduceMean(q, a) u = Add(v, "
+                "e) r = Sqrt(u) n = Div(d, r) p = MatMul(n, w) logits = ReduceMax<keepdims = 0>(p, first)"
+            ),
+            ["ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div", "MatMul", "ReduceMax"],
+        ),
+        (
+            (
+                "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}, float e = {0.01}, float[1,1,1] two = {2}, int64[1] "
+                "a = {-1}, int64[1] first = {0}"
+            ),
+            (
+                "m = ReduceMean(features, a) d = Sub(features, m) q = Pow(d, two) v = ReduceMean(q, a) u = Add(v, "
+                "e) r = Sqrt(u) n = Div(d, r) p = MatMul(n, w) logits = ReduceMax<keepdims = 0>(p, first)"
+            ),
+            ["ReduceMean", "Sub", "Pow", "ReduceMean", "Add", "Sqrt", "Div", "MatMul", "ReduceMax"],
+        ),
     ],
-    ids=["a quotient", "a reciprocal and a power", "a scale without a bias", "another square", "two scales"],
+    ids=[
+        "a quotient",
+        "a reciprocal and a power",
+        "a scale without a bias",
+        "another square",
+        "two scales",
+        "an epsilon that widens",
+        "an exponent that widens",
+    ],
 )
 def test_what_is_left(graph, rewritten, constants, body, left):
     assert rewritten(FuseLayerNormalization(), graph(body, f"<{constants}>", "records")) == left

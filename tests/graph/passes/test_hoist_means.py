@@ -30,8 +30,13 @@ from hauberk.graph.passes import HoistMeans
             "m = MatMul(features, w) r = Relu(m) logits = ReduceMean<keepdims = 0>(r, a)",
             ["MatMul", "Relu", "ReduceMean"],
         ),
+        (
+            "float[2] b = {0.5, -0.25}, int64[1] a = {0}, float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}",
+            "c = Add(b, b) m = ReduceMean(c, a) n = Add(features, m) logits = MatMul(n, w)",
+            ["Add", "ReduceMean", "Add", "MatMul"],
+        ),
     ],
-    ids=["without a bias", "with axes kept", "over columns", "with something between"],
+    ids=["without a bias", "with axes kept", "over columns", "with something between", "of a vector added to itself"],
 )
 def test_what_is_left(graph, rewritten, constants, body, left):
     assert rewritten(HoistMeans(), graph(body, f"<{constants}>", "windows")) == left

@@ -39,6 +39,14 @@ from hauberk.graph.passes import HoistSelections
             ["Gather", "LayerNormalization", "MatMul"],
         ),
         (
+            (
+                "float[4,2] w = {0.5, -1, 2, 0.25, -0.5, 1, 3, -2}, int64 zero = {0},"
+                " float[3,4] g = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}"
+            ),
+            "n = LayerNormalization(features, g) s = Gather<axis = 1>(n, zero) logits = MatMul(s, w)",
+            ["LayerNormalization", "Gather", "MatMul"],
+        ),
+        (
             "int64[2] c = {0, 2}, int64[1] a = {1}",
             "n = Softmax(features) s = Gather<axis = 2>(n, c) logits = ReduceSum<keepdims = 0>(s, a)",
             ["Softmax", "Gather", "ReduceSum"],
@@ -55,6 +63,7 @@ from hauberk.graph.passes import HoistSelections
         "a constant for every step",
         "columns",
         "past a normalisation",
+        "a scale for every step",
         "not along what is normalised",
         "a selection of as much as there is",
     ],

@@ -41,6 +41,16 @@ def test_what_is_left(build, rewritten, body, left):
     assert rewritten(OneHotToGather(), build(f"{COLUMNS} {body}", SPREAD)) == left
 
 
+def test_a_bias_of_one_number_for_each_record_is_left_alone(graph_artifact, rewritten):
+    """[M, 1] has as many numbers as there are columns where M records come at a time."""
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (int64[2,1] codes) => (float[2,2] y)'
+        " <int64[2] v = {0, 1}, float[2,2] w = {1, 2, 3, 4}, float[2,1] b = {10, 20}>"
+        " { e = Equal(codes, v) h = Cast<to = 1>(e) y = Gemm(h, w, b) }"
+    )
+    assert rewritten(OneHotToGather(), graph_artifact(text)) == ["Equal", "Cast", "Gemm"]
+
+
 def test_one_column_of_codes_and_values_with_gaps(build, rewritten):
     constants = "int64[3] v = {-5, 7, 7}, float[3,2] w = {1, 2, 3, 4, 5, 6}"
     before = build("e = Equal(codes, v) h = Cast<to = 1>(e) y = MatMul(h, w)", constants, columns=1)

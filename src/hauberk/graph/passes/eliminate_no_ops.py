@@ -16,7 +16,6 @@ from hauberk.graph.passes.rewriting import (
     axes_of,
     constant_of,
     integer,
-    is_float,
     is_operator,
     keeps_shape,
     rank_of,
@@ -62,7 +61,7 @@ def _neutral(node: ir.Node, accepts: Callable[[Array, bool], bool], *, commutes:
         constant = constant_of(other)
         if value is None or constant is None or not constant.size or not keeps_shape(value, constant):
             continue
-        if accepts(constant, is_float(value)):
+        if accepts(constant, value.dtype is None or value.dtype.is_floating_point()):
             return value
     return None
 

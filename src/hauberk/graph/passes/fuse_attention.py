@@ -76,7 +76,8 @@ class FuseAttention(RewritePass, frozen=True, forbid_unknown_fields=True, kw_onl
         sizes = {(part.count, part.size) for part in (query, key, value)}
         whole = query.count * query.size
         result = node.outputs[0]
-        if len(sizes) > 1 or rank_of(result) != 3 or size_of(result, -1) != whole:
+        merged_back = size_of(result, -1) == whole and size_of(result, 1) == size_of(query.source, 1)
+        if len(sizes) > 1 or rank_of(result) != 3 or not merged_back:
             return Refusal("heads differ in number or size, or are not merged back")
         if any(part.source.dtype != ir.DataType.FLOAT for part in (query, key, value)):
             return Refusal("it is not float32")

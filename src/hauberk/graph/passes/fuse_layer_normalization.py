@@ -39,7 +39,7 @@ class FuseLayerNormalization(
 
     1. the graph is of opset 17 or newer and x is float32 (half precision would be computed in float32 inside);
     2. both means are taken over the last axis alone, whose size is known, and kept as an axis of size 1;
-    3. epsilon is one constant number; the square is `d · d` or `Pow(d, 2)`;
+    3. epsilon is one constant number, of no more dimensions than x; the square is `d · d` or `Pow(d, 2)`;
     4. scale and bias are constants [D]; nobody else uses the value before them.
 
     Close, not exact. onnxscript's rule is not used: it takes any scale, and of one that widens the value it makes a
@@ -80,6 +80,8 @@ def _normalised(node: ir.Node, editor: Editor) -> Replacement | Refusal | None:
     width = size_of(source, -1)
     if source is None or source.dtype != ir.DataType.FLOAT or width is None:
         return Refusal("the value is not float32, or its last axis has no known size")
+    if rank_of(node.outputs[0]) != rank_of(source):
+        return Refusal("epsilon or the exponent has more dimensions than the value, and widens it")
     ones = editor.constant(np.ones(width, dtype=np.float32), f"{node.outputs[0].name}_scale")
     attributes = {"axis": -1, "epsilon": float(epsilon.reshape(()))}
     old = node.outputs[0]

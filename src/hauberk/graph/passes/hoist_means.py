@@ -50,7 +50,7 @@ class HoistMeans(RewritePass, frozen=True, forbid_unknown_fields=True, kw_only=T
             return None
         biased = producer(node.inputs[0], "Add")
         bias = next((v for v in biased.inputs if _is_vector(v)), None) if biased is not None else None
-        value = node.inputs[0] if bias is None else next(v for v in biased.inputs if v is not bias)  # type: ignore[union-attr]
+        value = node.inputs[0] if bias is None else next((v for v in biased.inputs if v is not bias), None)  # type: ignore[union-attr]
         layer = read_layer(producer(value, "MatMul"))
         axes, rank = axes_of(node), rank_of(node.inputs[0])
         if layer is None or axes is None or rank is None:

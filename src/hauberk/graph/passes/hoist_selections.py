@@ -41,8 +41,8 @@ class HoistSelections(RewritePass, frozen=True, forbid_unknown_fields=True, kw_o
     1. the selection is a Slice or Gather along one axis with constant bounds or indices, and selects less than
        there is;
     2. what it is moved ahead of is elementwise (of one value, of a value and a constant, or of two values of the same
-       known shape), a MatMul or Gemm with constant weights, or a LayerNormalization or Softmax along the last axis of a
-       selection along another one;
+       known shape), a MatMul or Gemm with constant weights, or a Softmax or LayerNormalization (scale and bias [D])
+       along the last axis of a selection along another one;
     3. nobody else uses the value that is selected from.
 
     Close, not exact: a product with fewer rows may be computed by another kernel.
@@ -68,6 +68,8 @@ class HoistSelections(RewritePass, frozen=True, forbid_unknown_fields=True, kw_o
         if is_operator(work, *_NORMALISATIONS) and selection.axis < selection.rank - 1:
             if integer(work, "axis", -1) % selection.rank != selection.rank - 1:
                 return None
+            if any(value is not None and rank_of(value) not in (0, 1) for value in work.inputs[1:]):
+                return Refusal("the scale or bias may differ along the axis that is selected from")
             return _on_inputs(selection, work, [selection.of(work.inputs[0], editor), *work.inputs[1:]], editor)
         return None
 

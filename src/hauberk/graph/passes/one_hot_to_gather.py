@@ -126,7 +126,9 @@ def _looked_up(
     old = node.outputs[0]
     bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
     constant = constant_of(bias)
-    if constant is not None and constant.size not in (1, layer.outputs):
+    if constant is not None and (
+        constant.size not in (1, layer.outputs) or constant.shape[-1:] not in ((), (constant.size,))
+    ):
         return Refusal("the bias is not one number for each column")
     table = _table(found, layer.weight[rows], None if constant is None else constant.astype(np.float64).reshape(-1))
     if isinstance(table, Refusal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -86,3 +87,25 @@ def test_a_second_interrupt_while_the_first_is_handled_is_one_line_and_130():
     shown = subprocess.run([sys.executable, "-c", PENDING], capture_output=True, text=True, check=False)
     assert shown.stderr == "hauberk: interrupted\n"
     assert shown.returncode == 130
+
+
+def test_an_interrupt_while_a_class_is_made_is_130(capsys, monkeypatch):
+    """Python 3.11 turns whatever `__set_name__` raises into a RuntimeError."""
+
+    class Attribute:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt
+
+    def run(options, output):
+        class _Made:
+            attribute = Attribute()
+
+    import hauberk.cli.keys
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(hauberk.cli.keys, "run", run)
+    try:
+        assert main(["keys", "show"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "hauberk: interrupted\n"

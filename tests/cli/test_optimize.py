@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import onnx
 import pytest
 from onnx import parser
 
+from hauberk.artifact import Artifact
 from hauberk.cli import main
 from hauberk.graph.passes import PASSES
+from hauberk.recipe import Context, Contract, Exact, Step
 
 HEADER = '<ir_version: 10, opset_import: ["" : 20]> g '
 PLAIN = "(float[n,4] x) => (float[n,4] y) { a = Relu(x) b = Relu(x) y = Add(a, b) }"
@@ -98,3 +101,46 @@ def test_a_file_may_be_written_over_itself(file_of, tmp_path):
     source = file_of(PLAIN)
     assert main(["optimize", source, source, "--passes", "clean-up", "--timing", "0.02"]) == 0
     assert len(onnx.load(source).graph.node) == 2
+
+
+def test_a_latency_names_the_records_of_a_call(file_of, tmp_path, capsys):
+    arguments = ["optimize", file_of(PLAIN), str(tmp_path / "out.onnx"), "--passes", "clean-up", "--timing", "0.02"]
+    assert main(arguments) == 0
+    assert " with one record a call, " in capsys.readouterr().out
+    assert main([*arguments, "--fix-batch", "256"]) == 0
+    assert " with 256 records a call, " in capsys.readouterr().out
+    assert main([*arguments, "--fix-batch", "256", "--json"]) == 0
+    for measured in json.loads(capsys.readouterr().out)["latency"]["measurements"].values():
+        assert {figure["note"] for figure in measured.values()} == {"256 records a call"}
+
+
+class There(Step, frozen=True, kw_only=True, tag="there"):
+    """Renames a tensor, and `Back` renames it back."""
+
+    names: tuple[str, str] = ("a", "other")
+
+    @property
+    def contract(self) -> Contract:
+        return Exact()
+
+    def apply(self, artifact: Artifact, context: Context) -> Artifact:
+        old, new = self.names
+        renamed = onnx.load_from_string(artifact.model)
+        for node in renamed.graph.node:
+            for tensors in (node.input, node.output):
+                tensors[:] = [new if name == old else name for name in tensors]
+        return dataclasses.replace(artifact, model=renamed.SerializeToString())
+
+
+class Back(There, frozen=True, kw_only=True, tag="back"):
+    names: tuple[str, str] = ("other", "a")
+
+
+def test_a_result_that_is_the_original_is_not_called_faster(file_of, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hauberk.optimisation.choose", lambda names, fix_batch: (There(), Back()))
+    source = file_of(PLAIN)
+    assert main(["optimize", source, str(tmp_path / "out.onnx"), "--timing", "0.02"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[1:3]] == ["kept", "kept"]
+    assert (tmp_path / "out.onnx").read_bytes() == (tmp_path / "in.onnx").read_bytes()
+    assert lines[-1] == "latency   unchanged: the result is the original, byte for byte"

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(levelname)s %(message)s")
     output = Output(json=options.json)
     try:
-        return int(options.run(options, output))
+        return _run(options, output)
     except KeyboardInterrupt:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -63,6 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except Exception as error:  # noqa: BLE001 - the last place that can turn an error into one clear line
         return _report(error, output, debug=options.debug)
+
+
+def _run(options: argparse.Namespace, output: Output) -> int:
+    try:
+        return int(options.run(options, output))
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # it came while Python 3.11 made a class
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _report(error: Exception, output: Output, *, debug: bool) -> int:

@@ -98,6 +98,9 @@ def _show(found: Optimisation, output: Output, *, explain: bool) -> None:
 
 def _show_latency(found: Optimisation, output: Output) -> None:
     """The last version against the original."""
+    if found.result.sha256 == found.source.sha256:
+        output.text("latency   unchanged: the result is the original, byte for byte")
+        return
     if found.result.weights:
         output.text("latency   not measured: the weights lie beside the graph; two versions need not fit into memory")
         return
@@ -109,11 +112,12 @@ def _show_latency(found: Optimisation, output: Output) -> None:
         output.text("latency   unchanged: no pass changed the graph")
         return
     p50, ratio = _cells(found, last)
-    output.text(f"latency   {p50} at one record, {ratio} the original's; noise {100 * found.latency.noise:.1f} %")
+    call = found.latency.measurements[last]["latency.p50"].note
+    output.text(f"latency   {p50} with {call}, {ratio} the original's; noise {100 * found.latency.noise:.1f} %")
 
 
 def _cells(found: Optimisation, name: str) -> tuple[str, str]:
-    """Median latency at one record, and its ratio to the original's."""
+    """Median latency of a call, and its ratio to the original's."""
     from hauberk.requirements import show
 
     measured = found.latency.measurements.get(name) if found.latency else None

@@ -53,8 +53,8 @@ class LatencyResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How fast every model is.
 
     Attributes:
-        measurements: By model, then by metric: `latency.p50`, `latency.p99` (seconds, one record) and `throughput`
-            (records/s), each with a bootstrap interval and, except for the baseline, a ratio to the baseline.
+        measurements: By model, then by metric: `latency.p50`, `latency.p99` (seconds, one call of `Runner.one`) and
+            `throughput` (records/s), each with a bootstrap interval and, except for the baseline, a ratio to it.
         noise: How far the ratio of the baseline to itself reaches from 1, over `latency.p50` and `throughput`. A
             model is slower beyond noise where the near end of its ratio is further from 1 than this.
         noise_by_metric: The same for each metric alone; `latency.p99` is by far the noisiest.
@@ -74,6 +74,7 @@ def measure_latency(
     *,
     baseline: str,
     again: Runner | None = None,
+    records: int = 1,
     batch: int = 256,
     seconds: float = 2.0,
     seed: int = 0,
@@ -87,6 +88,7 @@ def measure_latency(
         baseline: Name of the one that ratios refer to.
         again: A second, independently built runner of the baseline; then the noise covers what differs between two
             sessions of the same graph, such as where their memory lies. The baseline's own runner by default.
+        records: Records that `Runner.one` answers; more than one only where a graph takes no fewer.
         batch: Records that `Runner.many` answers.
         seconds: Time to spend in all; at least 10 rounds are timed, however long they take.
         seed: Seed of the order of calls and of the bootstrap.
@@ -110,11 +112,11 @@ def measure_latency(
     rounds = len(timings[None].one)
     weights = generator.multinomial(rounds, np.full(rounds, 1 / rounds), size=_RESAMPLES).astype(np.int32)
     figures = {name: _figures(timing, weights, batch) for name, timing in timings.items()}
-    repeated = _measurements(figures[None], figures[baseline], weights, batch)
+    repeated = _measurements(figures[None], figures[baseline], weights, records, batch)
     noise = {metric: _reach(measurement.ratio) for metric, measurement in repeated.items()}
     return LatencyResult(
         measurements={
-            name: _measurements(figures[name], None if name == baseline else figures[baseline], weights, batch)
+            name: _measurements(figures[name], None if name == baseline else figures[baseline], weights, records, batch)
             for name in runners
         },
         noise=max(noise["latency.p50"], noise["throughput"]),
@@ -258,7 +260,11 @@ def weighted_quantiles(
 
 
 def _measurements(
-    model: Mapping[str, _Figure], baseline: Mapping[str, _Figure] | None, weights: NDArray[np.int32], batch: int
+    model: Mapping[str, _Figure],
+    baseline: Mapping[str, _Figure] | None,
+    weights: NDArray[np.int32],
+    records: int,
+    batch: int,
 ) -> dict[str, Measurement]:
     measured = {}
     for name, figure in model.items():
@@ -274,9 +280,13 @@ def _measurements(
             difference=reference
             and percentile_interval(figure.value - reference.value, figure.drawn - reference.drawn),
             ratio=reference and _ratio(figure, reference, weights),
-            note=f"{batch} records a call" if name == "throughput" else "one record a call",
+            note=f"{batch} records a call" if name == "throughput" else _a_call(records),
         )
     return measured
+
+
+def _a_call(records: int) -> str:
+    return "one record a call" if records == 1 else f"{records} records a call"
 
 
 def _ratio(figure: _Figure, reference: _Figure, weights: NDArray[np.int32]) -> Estimate:

@@ -19,7 +19,6 @@ from hauberk.compress.prune.prepare import prepare
 from hauberk.compress.prune.remove import remove
 from hauberk.compress.tuning import answers
 from hauberk.graph.model import BATCH, assemble
-from hauberk.recipe import Context
 from hauberk.tensors import Signature, TensorSpec
 
 Floats = NDArray[np.float32]
@@ -212,9 +211,7 @@ class Truth:
 
 def removal(core: OnnxArtifact, *, attention: str = "heads", seed: int = 0, share: float = 0.5) -> Truth:
     """Remove a random share of each group."""
-    shape = core.signature.inputs[0].shape[1:]
-    context = Context(np.zeros((1, *shape), np.float32), (np.zeros(shape, np.float32), np.ones(shape, np.float32)))
-    graph = prepare(core, context, "test")
+    graph = prepare(core, "test")
     dependencies = analyse(graph, attention=attention)
     generator = np.random.default_rng(seed)
     units: list[int] = []

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hauberk.compress.prune import PruneStructured, PruneUnstructured
 from hauberk.compress.prune.allocate import LARGEST_SHARE, Sensitivity, by_sensitivity
+from hauberk.errors import InputError
 
 SHARES = (0.25, 0.5, 0.75)
 ERRORS = st.tuples(*[st.sampled_from([0.0, 0.1, 0.1, 0.3]) | st.floats(0, 2)] * 3)
@@ -35,6 +37,22 @@ def test_the_wanted_amount_goes_or_the_largest_shares_tried(groups, amount):
     shares = by_sensitivity(found, sizes, amount)
     assert total(shares, sizes) == pytest.approx(min(amount, SHARES[-1]), abs=1e-6)
     assert all(0 <= share <= LARGEST_SHARE for share in shares.values())
+
+
+@pytest.mark.parametrize("step", [PruneStructured, PruneUnstructured])
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"amount": 0.0}, "amount is 0.0; a share above 0 and below 1 is needed"),
+        ({"amount": 1.0}, "amount is 1.0"),
+        ({"amount": float("nan")}, "amount is nan"),
+        ({"layers": {"w0": 1.0}}, "the share of 'w0' is 1.0; from 0 to below 1 is right"),
+        ({"layers": {"w0": -0.1}}, "the share of 'w0' is -0.1"),
+    ],
+)
+def test_shares_that_nobody_can_remove_are_refused(step, parameters, message):
+    with pytest.raises(InputError, match=message):
+        step(**parameters)
 
 
 def test_no_group_that_can_lose_anything_loses_nothing():

@@ -15,7 +15,6 @@ from hauberk.compress.prune.prepare import prepare
 from hauberk.compress.prune.remove import remove
 from hauberk.compress.tuning import answers
 from hauberk.graph.export import export
-from hauberk.recipe import Context
 from hauberk.tensors import Signature, TensorSpec
 
 STEPS, WIDTH, HIDDEN = 5, 7, 6
@@ -62,8 +61,7 @@ def test_the_same_as_slicing_by_hand(kind: type[nn.RNNBase], directions: int) ->
     torch.manual_seed(1)
     whole = Recurrent(kind, hidden=HIDDEN, directions=directions)
     core = exported(whole)
-    bare = Context(np.zeros((1, STEPS, WIDTH), np.float32), (np.zeros(()), np.ones(())))  # type: ignore[arg-type]
-    dependencies = analyse(prepare(core, bare, "test"))
+    dependencies = analyse(prepare(core, "test"))
     units = _labels_of_hidden_units(dependencies.axes, HIDDEN)
     gone = [unit for position, unit in enumerate(units) if position not in KEPT]
     result = remove(read_core(core, "test"), dependencies, gone)
@@ -87,8 +85,7 @@ def test_units_that_nobody_reads_go_without_a_trace() -> None:
         whole.body.weight_hh_l0[:, gone] = 0
         whole.head.weight[:, gone] = 0
     core = exported(whole)
-    bare = Context(np.zeros((1, STEPS, WIDTH), np.float32), (np.zeros(()), np.ones(())))  # type: ignore[arg-type]
-    dependencies = analyse(prepare(core, bare, "test"))
+    dependencies = analyse(prepare(core, "test"))
     labels = _labels_of_hidden_units(dependencies.axes, HIDDEN)
     result = remove(read_core(core, "test"), dependencies, [labels[unit] for unit in gone])
     records = np.random.default_rng(0).normal(size=(9, STEPS, WIDTH)).astype(np.float32)

@@ -238,9 +238,6 @@ def test_a_graph_with_nothing_to_prune_says_why(mlp, context):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"amount": 0.0}, "amount is 0.0"),
-        ({"amount": 1.0}, "amount is 1.0"),
-        ({"layers": {"w0": 1.0}}, "share of 'w0' is 1.0"),
         ({"granularity": 0}, "granularity is 0"),
         ({"iterations": 0}, "iterations is 0"),
     ],

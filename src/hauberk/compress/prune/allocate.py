@@ -11,6 +11,7 @@ import numpy as np
 
 from hauberk.compress.prune.dependencies import Dependencies, Group
 from hauberk.compress.prune.importance import Scores
+from hauberk.errors import InputError
 
 Allocation = Literal["uniform", "global", "sensitivity"]
 
@@ -19,6 +20,24 @@ LARGEST_SHARE = 0.9
 
 TRIED = (0.25, 0.5, 0.75)
 """Shares of each group whose removal, alone, is measured for a sensitivity."""
+
+
+def check_shares(amount: float, layers: Mapping[str, float], step: str) -> None:
+    """Refuse shares that nobody can remove.
+
+    Args:
+        amount: Of all that can be pruned, in (0, 1).
+        layers: Of single parts by name, in [0, 1).
+        step: Who asks, for messages.
+
+    Raises:
+        InputError: One of them lies outside; the message says which.
+    """
+    if not 0 < amount < 1:
+        raise InputError(f"{step}: amount is {amount}; a share above 0 and below 1 is needed")
+    for name, share in layers.items():
+        if not 0 <= share < 1:
+            raise InputError(f"{step}: the share of {name!r} is {share}; from 0 to below 1 is right")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from hauberk.compress.tuning import answers
 from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.graph.verify import decisions
-from hauberk.recipe import Context
+from hauberk.recipe import Context, LabelledFeatures
 
 Importance = Literal["l1", "l2", "taylor", "batchnorm", "random"]
 Scores = NDArray[np.float64]
@@ -107,34 +107,32 @@ def _gradients(dependencies: Dependencies, artifact: OnnxArtifact, context: Cont
     twin = Twin(replace(artifact, model=dependencies.graph.model.SerializeToString()))
     held = {name: twin.tensor(name) for name in dependencies.contracted}
     scores = {group.name: np.zeros(len(group.units)) for group in dependencies.groups}
-    features, targets = _records(artifact, context)
+    records = _records(artifact, context)
     outputs = int(artifact.signature.outputs[0].shape[1])
     weights = torch.ones(outputs if context.task == "classification" else 2)
     loss = hard_loss(context, weights)
     threads = torch.get_num_threads()
     torch.set_num_threads(context.threads)
     try:
-        for start in range(0, len(features), _BATCH):
+        for start in range(0, len(records), _BATCH):
             batch = slice(start, start + _BATCH)
-            answer = loss(twin(torch.from_numpy(features[batch])), torch.from_numpy(targets[batch]))
+            features, targets = (torch.from_numpy(part[batch]) for part in (records.features, records.targets))
+            answer = loss(twin(features), targets)
             gradients = torch.autograd.grad(answer, list(held.values()))
             products = {
                 name: (weight.detach() * gradient).numpy().astype(np.float64)
                 for (name, weight), gradient in zip(held.items(), gradients, strict=True)
             }
             for name, change in _summed(dependencies, products).items():
-                scores[name] += np.square(change) / -(-len(features) // _BATCH)
+                scores[name] += np.square(change) / -(-len(records) // _BATCH)
     finally:
         torch.set_num_threads(threads)
     return scores
 
 
-def _records(artifact: OnnxArtifact, context: Context) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Up to `_MOST_RECORDS` records and targets, drawn from the training records where there are some."""
-    generator = np.random.default_rng(context.seed)
-    available = context.calibration if context.training is None else context.training.features
-    chosen = np.sort(generator.permutation(len(available))[:_MOST_RECORDS])
-    features = np.ascontiguousarray(available[chosen])
-    if context.training is None:
-        return features, decisions(answers(artifact, features), context)
-    return features, context.training.targets[chosen]
+def _records(artifact: OnnxArtifact, context: Context) -> LabelledFeatures:
+    """Up to `_MOST_RECORDS` training records; where there are none, calibration records and what the core decides."""
+    available = context.training
+    if available is None:
+        available = LabelledFeatures(context.calibration, decisions(answers(artifact, context.calibration), context))
+    return available.sample(_MOST_RECORDS, context.seed)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -19,7 +20,6 @@ from hauberk.artifact import OnnxArtifact
 from hauberk.compress.core import read_core
 from hauberk.graph.operations import tensor_shapes
 from hauberk.graph.passes.clean_up import CleanUp
-from hauberk.recipe import Context
 
 PROBE = 2
 """Records in the batch at which shapes are looked at; one more record tells which sizes depend on it."""
@@ -48,14 +48,15 @@ class PlainGraph:
     constants: Mapping[str, NDArray[np.generic]]
 
 
-def prepare(artifact: OnnxArtifact, context: Context, step: str) -> PlainGraph:
+def prepare(artifact: OnnxArtifact, step: str) -> PlainGraph:
     """Bring a core into plain form.
 
     Raises:
         InputError: Not a core, or its shapes cannot be told.
     """
-    folded = CleanUp(largest_input=_LARGEST_FOLD, largest_output=_LARGEST_FOLD).apply(artifact, context)
-    model = read_core(folded, step).model
+    graph = ir.from_proto(read_core(artifact, step).model)
+    CleanUp(largest_input=_LARGEST_FOLD, largest_output=_LARGEST_FOLD).clean(graph)
+    model = ir.to_proto(graph)
     shapes, batched = _shapes(model)
     _drop_zero_states(model)
     _read_past_concat(model, shapes)

@@ -13,6 +13,7 @@ from hauberk.compress.prune.allocate import (
     Allocation,
     Sensitivity,
     by_sensitivity,
+    check_shares,
     least_important,
     over_all,
     sensitivities,
@@ -67,11 +68,7 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
     CONTRACT: ClassVar[Lossy] = Lossy(agreement=0.9)
 
     def __post_init__(self) -> None:
-        if not 0 < self.amount < 1:
-            raise InputError(f"{self.name}: amount is {self.amount}; a share above 0 and below 1 is needed")
-        for name, share in self.layers.items():
-            if not 0 <= share < 1:
-                raise InputError(f"{self.name}: the share of {name!r} is {share}; from 0 to below 1 is right")
+        check_shares(self.amount, self.layers, self.name)
         for name in ("granularity", "iterations"):
             if getattr(self, name) < 1:
                 raise InputError(f"{self.name}: {name} is {getattr(self, name)}; 1 or more is right")
@@ -84,10 +81,7 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
     def notes(self, artifact: Artifact) -> tuple[str, ...]:
         """Layers before the logits that keep all their units, and why."""
         core = read_core(artifact, self.name)
-        nothing = np.zeros((0, *core.shape), np.float32)
-        frozen = analyse(
-            prepare(core.artifact, Context(nothing, (nothing, nothing)), self.name), attention=self.attention
-        ).frozen
+        frozen = analyse(prepare(core.artifact, self.name), attention=self.attention).frozen
         return tuple(f"{name!r} keeps all units: {reason}" for name, reason in frozen.items() if reason != THE_ANSWERS)
 
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
@@ -100,7 +94,7 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
         """
         core = read_core(artifact, self.name)
         core.require_float()
-        first = self.groups(core.artifact, context)
+        first = self.groups(core.artifact)
         sizes = {group.name: len(group.units) for group in first.groups}
         if unknown := next((name for name in self.layers if name not in sizes), ""):
             raise InputError(f"{self.name}: there is no group {unknown!r}; groups are {', '.join(sizes)}")
@@ -118,13 +112,13 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
         check_smaller(core, pruned)
         return pruned
 
-    def groups(self, artifact: OnnxArtifact, context: Context) -> Dependencies:
+    def groups(self, artifact: OnnxArtifact) -> Dependencies:
         """What can be removed from a core.
 
         Raises:
             InputError: Nothing; the message says why.
         """
-        found = analyse(prepare(artifact, context, self.name), attention=self.attention)
+        found = analyse(prepare(artifact, self.name), attention=self.attention)
         if not any(len(group.units) > 1 for group in found.groups):
             reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(found.frozen.items())[:3])
             raise InputError(f"{self.name}: nothing to prune in this graph ({reasons or 'it has no constant weights'})")
@@ -137,13 +131,13 @@ class PruneStructured(Step, frozen=True, kw_only=True, tag="prune-structured"):
             InputError: As `apply`, or records that do not fit.
         """
         core = read_core(artifact, self.name)
-        found = self.groups(core.artifact, context)
+        found = self.groups(core.artifact)
         return self._sensitivities(core, found, self._scores(found, core.artifact, context), context)
 
     def _round(self, artifact: OnnxArtifact, context: Context, sizes: dict[str, int], progress: float) -> OnnxArtifact:
         """Prune until that part of the way is done: what is left shrinks by the same factor in every round."""
         core = read_core(artifact, self.name)
-        found = self.groups(artifact, context)
+        found = self.groups(artifact)
         scores = self._scores(found, artifact, context)
         amount = 1 - (1 - self.amount) ** progress
         shares = self._shares(core, found, scores, sizes, amount, context)

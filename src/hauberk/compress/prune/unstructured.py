@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import Core, read_core
+from hauberk.compress.prune.allocate import check_shares
 from hauberk.compress.prune.prepare import prepare
 from hauberk.compress.prune.sparsity import rectified, weights_of
 from hauberk.compress.teaching import teachers_lesson
@@ -66,7 +67,7 @@ class Masking(Step, frozen=True, kw_only=True):
         core.require_float()
         tuning = self.tuning if context.trained else None
         lesson = teachers_lesson(core.artifact, context, tuning, step=self.name) if tuning else None
-        sparse = core.finished(prepare(core.artifact, context, self.name).model)
+        sparse = core.finished(prepare(core.artifact, self.name).model)
         rounds = self._rounds() if tuning else 1
         for number in range(1, rounds + 1):
             weights = _weights(read_core(sparse, self.name))
@@ -103,11 +104,7 @@ class PruneUnstructured(Masking, frozen=True, kw_only=True, tag="prune-unstructu
     iterations: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.amount < 1:
-            raise InputError(f"{self.name}: amount is {self.amount}; a share above 0 and below 1 is needed")
-        for name, share in self.layers.items():
-            if not 0 <= share < 1:
-                raise InputError(f"{self.name}: the share of {name!r} is {share}; from 0 to below 1 is right")
+        check_shares(self.amount, self.layers, self.name)
         if self.iterations < 1:
             raise InputError(f"{self.name}: iterations is {self.iterations}; 1 or more is right")
 

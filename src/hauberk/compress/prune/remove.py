@@ -20,7 +20,7 @@ from hauberk.compress.core import Core
 from hauberk.compress.prune.analysis import Place
 from hauberk.compress.prune.dependencies import Dependencies
 from hauberk.compress.prune.prepare import PROBE, drop_dead
-from hauberk.compress.prune.rules import is_written_shape
+from hauberk.compress.prune.rules_movement import is_written_shape
 from hauberk.compress.prune.units import varying
 from hauberk.errors import ContractError
 from hauberk.graph.operations import tensor_shapes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -14,9 +15,14 @@ from onnx import numpy_helper, parser
 from onnx.external_data_helper import convert_model_to_external_data
 
 from hauberk.errors import InputError, RefusedModelError
+from hauberk.graph import feeds
+from hauberk.graph import streamed as streamed_graph
+from hauberk.graph.harness import examine
+from hauberk.graph.model import signature_of
 from hauberk.graph.passes.rewriting import Replacement, RewritePass
+from hauberk.graph.samples import Samples
 from hauberk.optimisation import choose, optimise_file, streamed
-from hauberk.recipe import Contract, Exact
+from hauberk.recipe import Close, Contract, Exact
 
 TEXT = (
     '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,32] x) => (float[batch,4] y) {'
@@ -198,3 +204,24 @@ def test_a_foreign_operator_is_refused_here_too(source, target):
     source.write_bytes(proto.SerializeToString())
     with pytest.raises(RefusedModelError, match="domain 'evil'"):
         optimise_file(source, target, passes=choose("clean-up"))
+
+
+@pytest.mark.parametrize("contract", [Exact(), Close()])
+def test_each_version_is_loaded_once(source, contract):
+    """Its weights are gigabytes, and there is one way of running it: a second comparison would be the first again."""
+    proto = onnx.load(source, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = str(source.parent / entry.value)
+    subject = streamed_graph.subject(proto.SerializeToString())
+    opened = []
+
+    def counted(level):
+        opened.append(level)
+        return subject.open(level)
+
+    counting = dataclasses.replace(subject, open=counted)
+    trials = feeds.trials(signature_of(proto), lambda _: True, Samples(), extremes=True, seed=0)
+    assert examine(counting, counting, contract, trials).reason == ""
+    assert opened == ["as written", "as written"]

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from hauberk.graph.decision import decision_graph
-from hauberk.graph.deploy import deploy
+from hauberk.graph.deploy import SEAM_PASSES, deploy
 from hauberk.graph.merge import merge
 from hauberk.graph.model import parse
 from hauberk.graph.preprocess import preprocessing_graph
@@ -90,6 +90,9 @@ class Negated(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
     def contract(self) -> Contract:
         return Exact()
 
+    def notes(self, artifact):
+        return (f"turned the sign of {len(parse(artifact.model).graph.node)} nodes' last weights",)
+
     def apply(self, artifact, context):
         proto = parse(artifact.model)
         name = [node for node in proto.graph.node if node.op_type == "Gemm"][-1].input[1]
@@ -104,3 +107,16 @@ def test_a_pass_that_does_harm_is_undone_and_named(parts, records):
     assert harmed.model == merge(*parts).model
     assert (record.step, record.kept, record.before) == ("negated", False, record.after)
     assert "output 'scores' went from" in record.verdict.reason
+
+
+def test_a_record_says_what_the_step_notes_and_what_the_graph_was_held_to(parts, records):
+    *_, merging, record = deploy(*parts, records, passes=(Negated(),)).history
+    nodes = len(parse(merge(*parts).model).graph.node)
+    assert record.notes == (f"turned the sign of {nodes} nodes' last weights",)
+    assert record.contract == merging.contract != "exact"
+
+
+def test_a_pass_that_finds_nothing_leaves_no_record(deployed):
+    passes = [record for record in deployed.history if record.step != "merge"]
+    assert all(record.before != record.after for record in passes)
+    assert 0 < len(passes) < len(SEAM_PASSES)

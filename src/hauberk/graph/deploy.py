@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.artifact import OnnxArtifact, StepRecord, Verdict
+from hauberk.artifact import Artifact, OnnxArtifact, StepRecord, Verdict
 from hauberk.errors import ContractError
 from hauberk.graph.merge import CONTRACT, merge, verify_merged
+from hauberk.graph.model import onnx_only
 from hauberk.graph.passes.fold_affine_into_next import FoldAffineIntoNext
 from hauberk.graph.passes.fold_affine_into_previous import FoldAffineIntoPrevious
 from hauberk.graph.passes.fuse_linear import FuseLinear
@@ -27,9 +28,9 @@ from hauberk.graph.passes.one_hot_to_gather import OneHotToGather
 from hauberk.graph.passes.replace_division import ReplaceDivision
 from hauberk.graph.passes.share_initializers import ShareInitializers
 from hauberk.graph.passes.strip_metadata import StripMetadata
-from hauberk.recipe import Context, Step
+from hauberk.recipe import UNCHANGED, Context, Contract, Recipe, Step
 
-PASSES: tuple[Step, ...] = (
+SEAM_PASSES: tuple[Step, ...] = (
     MatMulAddToGemm(),
     FoldAffineIntoPrevious(),
     FoldAffineIntoNext(),
@@ -54,7 +55,7 @@ def deploy(
     records: Records,
     *,
     parameters: Mapping[str, object] | None = None,
-    passes: tuple[Step, ...] = PASSES,
+    passes: tuple[Step, ...] = SEAM_PASSES,
 ) -> OnnxArtifact:
     """Merge three parts and optimise the whole.
 
@@ -82,7 +83,16 @@ def deploy(
     if not verdict.holds:
         raise ContractError(f"merge: {verdict.reason}")
     merged = merged.with_record(
-        _record("merge", dict(parameters or {}), core.digest, merged.digest, verdict=verdict, seconds=seconds)
+        StepRecord(
+            step="merge",
+            parameters=dict(parameters or {}),
+            contract=msgspec.to_builtins(CONTRACT),
+            before=core.digest,
+            after=merged.digest,
+            kept=True,
+            verdict=verdict,
+            seconds=seconds,
+        )
     )
     for step in passes:
         merged = _applied(step, merged, parts, tried)
@@ -93,32 +103,18 @@ def _applied(
     step: Step, merged: OnnxArtifact, parts: tuple[OnnxArtifact, OnnxArtifact, OnnxArtifact], records: Records
 ) -> OnnxArtifact:
     """The graph after a pass, or before it where the pass did harm; untouched where it found nothing to do."""
+
+    def verify(before: Artifact, after: Artifact, contract: Contract, context: Context) -> Verdict:  # noqa: ARG001
+        return verify_merged(onnx_only(after, step.name), *parts, records)
+
     nothing = np.zeros((0, 1), dtype=np.float32)
-    started = time.perf_counter()
-    result = step.apply(merged, Context(calibration=nothing, bounds=(nothing[:0], nothing[:0])))
-    seconds = time.perf_counter() - started
-    if not isinstance(result, OnnxArtifact) or result.digest == merged.digest:
+    context = Context(calibration=nothing, bounds=(nothing[:0], nothing[:0]))
+    result = onnx_only(Recipe(step.name, (step,)).apply(merged, context, verify), step.name)
+    *earlier, record = result.history
+    if record.verdict == UNCHANGED:
         return merged
-    verdict = verify_merged(result, *parts, records)
-    kept = result if verdict.holds else merged
-    return replace(kept, history=merged.history).with_record(
-        _record(step.name, msgspec.to_builtins(step), merged.digest, kept.digest, verdict=verdict, seconds=seconds)
-    )
-
-
-def _record(
-    step: str, parameters: dict[str, object], before: str, after: str, *, verdict: Verdict, seconds: float
-) -> StepRecord:
-    return StepRecord(
-        step=step,
-        parameters=parameters,
-        contract=msgspec.to_builtins(CONTRACT),
-        before=before,
-        after=after,
-        kept=verdict.holds,
-        verdict=verdict,
-        seconds=seconds,
-    )
+    held = msgspec.structs.replace(record, contract=msgspec.to_builtins(CONTRACT))
+    return replace(result, history=(*earlier, held))
 
 
 def _with_stray_codes(records: Records) -> dict[str, NDArray[np.generic]]:

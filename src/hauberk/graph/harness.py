@@ -30,7 +30,7 @@ from hauberk.graph.integers import unbounded
 from hauberk.graph.model import RANDOM, describe, nodes, onnx_only, parse, signature_of
 from hauberk.graph.precise import Yardstick, rejudge, yardstick
 from hauberk.graph.samples import Samples
-from hauberk.graph.trials import Answers, Broken, Feeds, Level, Opener, Runner, Trial, ask, compare, opener
+from hauberk.graph.trials import Answers, Broken, Level, Opener, Runner, Trial, ask, compare, opener, runs_on
 from hauberk.recipe import Close, Context, Contract, Exact, Lossy
 from hauberk.tensors import Signature, TensorSpec
 
@@ -51,6 +51,7 @@ class Subject:
         open: Loads it.
         outputs: What it declares of its outputs.
         exact: Builds its yardstick; `None` where there is none (a torch module, a very large graph).
+        levels: Ways in which it can be run. A model whose weights must not be copied runs as it is written only.
         recurrent: Whether it has an LSTM, GRU or RNN: ONNX Runtime 1.31 ends the process when one meets an empty
             sequence or batch, so that neither can be tried.
     """
@@ -59,6 +60,7 @@ class Subject:
     outputs: tuple[TensorSpec, ...]
     exact: Callable[[], Yardstick] | None = None
     recurrent: bool = False
+    levels: tuple[Level, ...] = ("as written", "optimised")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,7 +163,8 @@ def examine(
     if before.recurrent or after.recurrent:
         kept = survived(trials)
         examination.skipped, trials = len(trials) - len(kept), kept
-    for level, tally, chosen in _comparisons(examination, trials):
+    levels = tuple(level for level in before.levels if level in after.levels)
+    for level, tally, chosen in _comparisons(examination, trials, levels):
         compared, answers = _compare(before, after, level, chosen, tally)
         if not any(array.size for _, old, _ in compared for array in old):
             why = answers.failure or "its answers are empty"
@@ -173,7 +176,7 @@ def examine(
         if examination.fault is not None:
             return examination
     if hunter is not None and not isinstance(contract, Lossy):
-        level = next(_comparisons(examination, trials))[0]
+        level = next(_comparisons(examination, trials, levels))[0]
         found = hunter(before.open(level), after.open(level))
         compared, answers = _compare(before, after, level, found, examination.tally)
         examination.skipped += answers.skipped
@@ -181,15 +184,17 @@ def examine(
     return examination
 
 
-def _comparisons(examination: Examination, trials: Sequence[Trial]) -> Iterator[tuple[Level, Tally, Sequence[Trial]]]:
+def _comparisons(
+    examination: Examination, trials: Sequence[Trial], levels: tuple[Level, ...]
+) -> Iterator[tuple[Level, Tally, Sequence[Trial]]]:
     """How the models are run, by what they are judged, and on which trials."""
     if isinstance(examination.contract, Exact):
-        yield "as written", examination.tally, trials
+        yield levels[0], examination.tally, trials
         plain = [trial for trial in trials if not trial.family.startswith("extreme")]
-        if plain:
-            yield "optimised", examination.deployed, plain
+        if plain and len(levels) > 1:
+            yield levels[1], examination.deployed, plain
     else:
-        yield "optimised", examination.tally, trials
+        yield levels[-1], examination.tally, trials
 
 
 def _compare(
@@ -271,26 +276,20 @@ class GraphVerifier:
             verdict says so and does not hold, so that the graph is left alone.
         """
         old, new = onnx_only(before, "verification"), onnx_only(after, "verification")
-        try:
-            check_verifiable(parse(old.model))
-            check_signature(_narrowed(old.signature, new.signature) if self.narrowed else old.signature, new)
+
+        def examined() -> Examination:
             subject = subject_of(old)
             trials = feeds.trials(
                 new.signature,
-                _fits(subject.open("optimised")),
+                runs_on(subject.open("optimised")),
                 self.samples,
                 extremes=isinstance(contract, Exact),
                 seed=context.seed,
                 unbounded=unbounded(parse(old.model), parse(new.model)),
             )
-            examination = examine(
-                subject, subject_of(new), contract, trials, self._hunter(old, new, trials, context.seed)
-            )
-        except Broken as broken:
-            return refused(str(broken))
-        except InputError as error:
-            return refused(f"cannot be verified: {error}")
-        return examination.verdict(0.0 if examination.reason else 1.0, examination.reason)
+            return examine(subject, subject_of(new), contract, trials, self._hunter(old, new, trials, context.seed))
+
+        return judged(old, new, examined, narrowed=self.narrowed)
 
     def _hunter(self, before: OnnxArtifact, after: OnnxArtifact, trials: Sequence[Trial], seed: int) -> Hunter:
         def look(old: Runner, new: Runner) -> Sequence[Trial]:
@@ -301,6 +300,28 @@ class GraphVerifier:
                 return hunt.by_climbing(old, new, starts, self.samples, seed)
 
         return look
+
+
+def judged(
+    before: OnnxArtifact, after: OnnxArtifact, examined: Callable[[], Examination], *, narrowed: bool = False
+) -> Verdict:
+    """The verdict on a change to any graph: of what `examined` finds, once the two are seen to be comparable.
+
+    Args:
+        before: The step's input.
+        after: Its output.
+        examined: Compares them.
+        narrowed: Accept that dimensions which were free became numbers.
+    """
+    try:
+        check_verifiable(parse(before.model))
+        check_signature(_narrowed(before.signature, after.signature) if narrowed else before.signature, after)
+        examination = examined()
+    except Broken as broken:
+        return refused(str(broken))
+    except InputError as error:
+        return refused(f"cannot be verified: {error}")
+    return examination.verdict(0.0 if examination.reason else 1.0, examination.reason)
 
 
 def _narrowed(before: Signature, after: Signature) -> Signature:
@@ -368,16 +389,3 @@ def show(contract: Contract) -> str:
 def _fixed(spec: TensorSpec) -> tuple[str, str, tuple[int | None, ...]]:
     """What must not change: the names that free dimensions happen to have may."""
     return spec.name, spec.dtype, tuple(size if isinstance(size, int) else None for size in spec.shape)
-
-
-def _fits(run: Runner) -> Callable[[Feeds], bool]:
-    """Whether a model runs on some inputs."""
-
-    def fits(values: Feeds) -> bool:
-        try:
-            run(values)
-        except InputError:
-            return False
-        return True
-
-    return fits

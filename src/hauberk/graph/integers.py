@@ -81,7 +81,7 @@ def _unbounded(model: onnx.ModelProto) -> frozenset[str]:
 def _deciding(node: onnx.NodeProto) -> Iterable[str]:
     """Inputs of a node that decide sizes."""
     if node.op_type in _ALL or node.domain not in {"", "ai.onnx"}:
-        inside = (name for graph in nested_graphs(node) for name in _used(graph))
+        inside = (name for graph in nested_graphs(node.attribute) for name in _used(graph))
         return [*node.input, *inside]
     return [node.input[place] for place in _SIZES.get(node.op_type, ()) if place < len(node.input)]
 
@@ -90,7 +90,7 @@ def _used(graph: onnx.GraphProto) -> Iterable[str]:
     """What the nodes of a graph read, at any depth."""
     for node in graph.node:
         yield from node.input
-        for nested in nested_graphs(node):
+        for nested in nested_graphs(node.attribute):
             yield from _used(nested)
 
 
@@ -100,7 +100,7 @@ def _sources(every: Iterable[onnx.NodeProto], *, casts: bool) -> Sources:
     for node in every:
         if node.op_type in _SHAPES or (not casts and _makes_floats(node)):
             continue
-        bodies = list(nested_graphs(node))
+        bodies = list(nested_graphs(node.attribute))
         for body in bodies:
             for value in body.input:
                 result.setdefault(value.name, set()).update(node.input)

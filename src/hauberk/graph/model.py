@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,13 +128,13 @@ def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     while pending:
         node = pending.pop()
         yield node
-        for graph in nested_graphs(node):
+        for graph in nested_graphs(node.attribute):
             pending.extend(graph.node)
 
 
-def nested_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs that a node holds: branches of an If, bodies of a Loop or Scan."""
-    for attribute in node.attribute:
+def nested_graphs(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node's attributes hold: branches of an If, the body of a Loop or Scan; not those in them."""
+    for attribute in attributes:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs

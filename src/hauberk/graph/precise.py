@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from hauberk.graph.compare import Outputs, Tally, is_number
-from hauberk.graph.model import parse
+from hauberk.graph.model import nested_graphs, parse
 from hauberk.graph.trials import Feeds, Runner, Trial
 
 SLACK = 4.0
@@ -185,13 +185,8 @@ def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
         pending += _nested(graph.node)
 
 
-def _nested(nodes: Iterable[onnx.NodeProto]) -> list[onnx.GraphProto]:
-    return [
-        graph
-        for node in nodes
-        for attribute in node.attribute
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
-    ]
+def _nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    return (graph for node in nodes for graph in nested_graphs(node.attribute))
 
 
 def _double(graph: onnx.GraphProto) -> None:

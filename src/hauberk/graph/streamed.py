@@ -138,7 +138,7 @@ def subject(model: bytes) -> Subject:
         return runner(model)
 
     proto = parse(model)
-    return Subject(opened, signature_of(proto).outputs, recurrent=is_recurrent(proto))
+    return Subject(opened, signature_of(proto).outputs, recurrent=is_recurrent(proto), levels=("as written",))
 
 
 def runner(model: bytes) -> Runner:

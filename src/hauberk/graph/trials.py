@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from hauberk.artifact import Artifact, OnnxArtifact
-from hauberk.errors import InputError
+from hauberk.errors import HauberkError, InputError
 from hauberk.graph.compare import Outputs, Tally
 from hauberk.graph.model import one_line
 
@@ -119,6 +119,19 @@ def runner_with(options: onnxruntime.SessionOptions, model: bytes | str) -> Runn
             raise InputError(f"ONNX Runtime cannot run the model: {one_line(error)}") from error
 
     return run
+
+
+def runs_on(run: Callable[[Feeds], object]) -> Callable[[Feeds], bool]:
+    """Whether a model runs on some inputs."""
+
+    def runs(values: Feeds) -> bool:
+        try:
+            run(values)
+        except HauberkError:
+            return False
+        return True
+
+    return runs
 
 
 def ask(run: Runner, trials: Sequence[Trial]) -> Answers:

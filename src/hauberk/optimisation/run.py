@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.backends import Session, SessionOptions
-from hauberk.errors import HauberkError, InputError, RefusedModelError
+from hauberk.errors import InputError, RefusedModelError
 from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
 from hauberk.files import read_bounded, require_writable, write_atomically
 from hauberk.graph import feeds
@@ -29,7 +29,7 @@ from hauberk.graph.passes.onnx_runtime_offline import OnnxRuntimeOffline
 from hauberk.graph.passes.onnxsim import Onnxsim
 from hauberk.graph.passes.onnxslim import Onnxslim
 from hauberk.graph.samples import Samples
-from hauberk.graph.trials import Feeds
+from hauberk.graph.trials import Feeds, runs_on
 from hauberk.ingest.private import PrivateCopy
 from hauberk.ingest.scan import scan_onnx
 from hauberk.ingest.scan.external import scan_external
@@ -185,13 +185,7 @@ def _latency(
     first = next(iter(sessions))
     original = sessions[first]
 
-    def fits(values: Feeds) -> bool:
-        try:
-            original.run(values)
-        except HauberkError:
-            return False
-        return True
-
+    fits = runs_on(original.run)
     signature = versions[first].signature
     taken = {spec.shape[0] for spec in list(versions.values())[-1].signature.inputs if spec.shape}
     fixed = next((size for size in taken if isinstance(size, int)), None)

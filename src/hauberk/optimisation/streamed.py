@@ -15,11 +15,11 @@ from hauberk.errors import ContractError, InputError, RefusedModelError
 from hauberk.files import write_atomically
 from hauberk.graph import feeds, streamed
 from hauberk.graph.compare import Tally
-from hauberk.graph.harness import check_signature, check_verifiable, examine, is_recurrent, refused, survived
+from hauberk.graph.harness import examine, is_recurrent, judged, survived
 from hauberk.graph.integers import unbounded
 from hauberk.graph.model import parse, signature_of
 from hauberk.graph.samples import Samples
-from hauberk.graph.trials import Broken, Feeds, Trial, ask, compare
+from hauberk.graph.trials import Trial, ask, compare, runs_on
 from hauberk.ingest.scan.external import ExternalModel
 from hauberk.optimisation.findings import ModelFile, Optimisation, WeightFile
 from hauberk.optimisation.passes import context_of, count_nodes, run_passes
@@ -83,15 +83,7 @@ def _trials(model: bytes, samples: Samples, size: int, seed: int) -> list[Trial]
     proto = parse(model)
     signature = signature_of(proto)
     run = streamed.runner(model)
-
-    def fits(values: Feeds) -> bool:
-        try:
-            run(values)
-        except InputError:
-            return False
-        return True
-
-    drawn = feeds.trials(signature, fits, samples, extremes=True, seed=seed, unbounded=unbounded(proto))
+    drawn = feeds.trials(signature, runs_on(run), samples, extremes=True, seed=seed, unbounded=unbounded(proto))
     if size <= _SMALL:
         return drawn
     families = {trial.family.partition("-")[0]: trial for trial in reversed(drawn)}
@@ -104,18 +96,10 @@ def _trials(model: bytes, samples: Samples, size: int, seed: int) -> list[Trial]
 
 def _judge(step: Step, before: bytes, after: bytes, trials: Sequence[Trial]) -> Verdict:
     """Compare two versions, one after the other."""
-    old, new = parse(before), parse(after)
+    old, new = (OnnxArtifact(model, signature_of(parse(model)), origin="") for model in (before, after))
     chosen = [trial for trial in trials if isinstance(step.contract, Exact) or not trial.family.startswith("extreme")]
-    try:
-        check_verifiable(old)
-        was, now = signature_of(old), signature_of(new)
-        check_signature(was, OnnxArtifact(after, now, origin=""))
-        examination = examine(streamed.subject(before), streamed.subject(after), step.contract, chosen)
-    except Broken as broken:
-        return refused(str(broken))
-    except InputError as error:
-        return refused(f"cannot be verified: {error}")
-    return examination.verdict(0.0 if examination.reason else 1.0, examination.reason)
+    subjects = streamed.subject(before), streamed.subject(after)
+    return judged(old, new, lambda: examine(*subjects, step.contract, chosen))
 
 
 def _names(signature: Signature) -> tuple[str, ...]:

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from hauberk.graph.model import RANDOM
 from hauberk.graph.passes.rewriting import Editor, Refusal, Replacement, RewritePass, is_operator
 from hauberk.recipe import Contract, Exact
 
-_RANDOM = frozenset(
-    ["Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"]
-)
+_KEPT = ("Identity", "Dropout")
+"""Dropout draws random numbers when it is told to train; Identities are what this pass itself may leave."""
 
 
 class ShareSubexpressions(
@@ -35,7 +35,7 @@ class ShareSubexpressions(
     def rewrite(self, node: ir.Node, editor: Editor) -> Replacement | Refusal | None:
         """Replace a node by an equal one further up."""
         graphs = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-        if node.domain not in ("", "ai.onnx") or is_operator(node, "Identity", *_RANDOM):
+        if node.domain not in ("", "ai.onnx") or is_operator(node, *_KEPT, *RANDOM):
             return None
         if any(attribute.type in graphs or attribute.is_ref() for attribute in node.attributes.values()):
             return None

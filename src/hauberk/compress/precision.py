@@ -13,9 +13,9 @@ more there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -25,8 +25,6 @@ from hauberk.compress.core import read_core
 from hauberk.errors import ContractError, InputError
 from hauberk.recipe import Context, Contract, Lossy, Step
 
-_LARGEST = float(np.finfo(np.float16).max)
-_LARGEST_BFLOAT16 = float.fromhex("0x1.fep127")
 _SMALLEST_TENSOR = 64  # below this many values a Cast node takes more bytes than half precision saves
 
 
@@ -47,7 +45,7 @@ class HalfPrecision(Step, frozen=True, kw_only=True, tag="half-precision"):
             InputError: Not a core, quantized, or without float32 constants of a size that is worth it.
             ContractError: A constant exceeds the range of float16 (65504); the message names it.
         """
-        return _stored(artifact, self.name, _halve)
+        return _stored(artifact, self.name, np.dtype(np.float16), "keep this model in float32")
 
 
 class BrainPrecision(Step, frozen=True, kw_only=True, tag="brain-precision"):
@@ -75,15 +73,21 @@ class BrainPrecision(Step, frozen=True, kw_only=True, tag="brain-precision"):
             InputError: Not a core, quantized, or without float32 constants of a size that is worth it.
             ContractError: A constant rounds beyond the range of bfloat16 or is no number; the message names it.
         """
-        return _stored(artifact, self.name, _shorten)
+        advice = "keep this model in float32 (only OpenVINO would compute in bfloat16)"
+        return _stored(artifact, self.name, np.dtype(ml_dtypes.bfloat16), advice)
 
 
-def _stored(artifact: Artifact, step: str, store: Callable[[onnx.TensorProto, str], onnx.NodeProto]) -> OnnxArtifact:
-    """The graph with its large constants stored otherwise; `store` changes one and returns what widens it again."""
+def _stored(artifact: Artifact, step: str, form: np.dtype[Any], advice: str) -> OnnxArtifact:
+    """The graph with its large constants stored in another form of floats, each behind a Cast to float32.
+
+    Raises:
+        InputError: Not a core, quantized, or nothing is large enough.
+        ContractError: A constant does not fit the form; the message ends in the advice.
+    """
     core = read_core(artifact, step)
     core.require_float()
     graph = core.model.graph
-    casts = [store(tensor, step) for tensor in graph.initializer if _worth_halving(tensor)]
+    casts = [_store(tensor, step, form, advice) for tensor in graph.initializer if _worth_halving(tensor)]
     if not casts:
         raise InputError(
             f"{step}: nothing to store in half precision, the graph has no float32 constant of"
@@ -99,33 +103,12 @@ def _worth_halving(tensor: onnx.TensorProto) -> bool:
     return tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) >= _SMALLEST_TENSOR
 
 
-def _halve(tensor: onnx.TensorProto, step: str) -> onnx.NodeProto:
-    """Turn an initializer into float16 under another name, in place; return the Cast that gives the old name back."""
-    values = numpy_helper.to_array(tensor)
-    largest = float(np.abs(values).max())
-    if not largest <= _LARGEST:  # NaN compares False
-        raise ContractError(
-            f"{step}: {tensor.name!r} holds {largest:.4g}, float16 ends at {_LARGEST:.0f}; keep this model in float32"
-        )
-    name = tensor.name
-    tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))
-    return helper.make_node("Cast", [f"{name}/half"], [name], name=f"{name}/widen", to=onnx.TensorProto.FLOAT)
-
-
-def _shorten(tensor: onnx.TensorProto, step: str) -> onnx.NodeProto:
-    """The same with bfloat16, rounded to nearest even: the upper half of a float32's bits."""
-    values = numpy_helper.to_array(tensor)
-    largest = float(np.abs(values).max())
-    if not largest <= _LARGEST_BFLOAT16:  # NaN compares False
-        raise ContractError(
-            f"{step}: {tensor.name!r} holds {largest:.4g}, bfloat16 ends at {_LARGEST_BFLOAT16:.4g};"
-            " keep this model in float32 (only OpenVINO would compute in bfloat16)"
-        )
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-    name, shape = tensor.name, list(tensor.dims)
-    raw = upper.tobytes()
-    tensor.Clear()
-    tensor.name, tensor.data_type, tensor.raw_data = f"{name}/half", onnx.TensorProto.BFLOAT16, raw
-    tensor.dims.extend(shape)
+def _store(tensor: onnx.TensorProto, step: str, form: np.dtype[Any], advice: str) -> onnx.NodeProto:
+    """Round an initializer to nearest even, under another name, in place; return the Cast that gives the name back."""
+    name, values = tensor.name, numpy_helper.to_array(tensor)
+    held = float(np.abs(values).max())
+    end = float(ml_dtypes.finfo(form).max)  # type: ignore[no-untyped-call]
+    if not held <= end:  # NaN compares False
+        raise ContractError(f"{step}: {name!r} holds {held:.4g}, {form.name} ends at {end:.5g}; {advice}")
+    tensor.CopyFrom(numpy_helper.from_array(values.astype(form), f"{name}/half"))
     return helper.make_node("Cast", [f"{name}/half"], [name], name=f"{name}/widen", to=onnx.TensorProto.FLOAT)

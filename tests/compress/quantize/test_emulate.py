@@ -29,6 +29,19 @@ def images(records, scale=1.0):
     return (RANDOM.normal(size=(records, 3, 12, 12)) * scale).astype(np.float32)
 
 
+def core_of(nodes, constants, shape, outputs, *, result=onnx.TensorProto.FLOAT):
+    """A core by hand: features float32 [batch, *shape] to logits [batch, outputs]."""
+    graph = helper.make_graph(
+        nodes,
+        "core",
+        [helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["batch", *shape])],
+        [helper.make_tensor_value_info("logits", result, ["batch", outputs])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return artifact(model.SerializeToString())
+
+
 def residual(head="pool"):
     """A residual network by hand: convolutions of every kind, Add, Relu, pools, Gemm."""
     nodes = [
@@ -55,15 +68,7 @@ def residual(head="pool"):
     sizes = {"w0": (8, 3, 3, 3), "w1": (8, 4, 3, 3), "w2": (8, 8, 3, 3), "w3": (8, 8, 3, 3), "b0": (8,), "b1": (8,)}
     sizes |= {"wg": (5, 8 if head == "pool" else 32), "bg": (5,)}
     constants = {name: RANDOM.normal(size=size).astype(np.float32) * 0.3 for name, size in sizes.items()}
-    graph = helper.make_graph(
-        nodes,
-        "core",
-        [helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["batch", 3, 12, 12])],
-        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 5])],
-        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    return artifact(model.SerializeToString())
+    return core_of(nodes, constants, (3, 12, 12), 5)
 
 
 def image_context(records=64):
@@ -104,17 +109,9 @@ def test_any_ranges_of_a_residual_sum(seed):
         helper.make_node("MatMul", ["f", "m"], ["logits"]),
     ]
     constants = {"w": weight(), "v": weight(), "m": np.eye(36, dtype=np.float32)}
-    graph = helper.make_graph(
-        nodes,
-        "core",
-        [helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["batch", 2, 3, 3])],
-        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 36])],
-        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     records = (random.normal(size=(200, 2, 3, 3)) + random.uniform(-2, 2)).astype(np.float32)
     context = Context(calibration=records, bounds=(np.zeros((2, 3, 3)), np.ones((2, 3, 3))))
-    result = QuantizeStatic().apply(artifact(model.SerializeToString()), context)
+    result = QuantizeStatic().apply(core_of(nodes, constants, (2, 3, 3), 36), context)
     np.testing.assert_array_equal(emulate(result, records * 1.2), answers(result, records * 1.2))
 
 
@@ -139,13 +136,6 @@ def test_what_computes_in_floats_is_named(mlp, core, context):
 def test_a_graph_that_ends_in_codes_is_refused():
     nodes = [helper.make_node("QuantizeLinear", ["features", "s", "z"], ["logits"])]
     constants = {"s": np.array(1, np.float32), "z": np.array(0, np.uint8)}
-    graph = helper.make_graph(
-        nodes,
-        "core",
-        [helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["batch", 2])],
-        [helper.make_tensor_value_info("logits", onnx.TensorProto.UINT8, ["batch", 2])],
-        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    core = core_of(nodes, constants, (2,), 2, result=onnx.TensorProto.UINT8)
     with pytest.raises(InputError, match="not the float32 result"):
-        emulate(artifact(model.SerializeToString()), np.zeros((1, 2), np.float32))
+        emulate(core, np.zeros((1, 2), np.float32))

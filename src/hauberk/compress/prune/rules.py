@@ -7,6 +7,9 @@ A rule reads the labels of a node's inputs and gives labels to its outputs. Four
 - it is **tied**: elements that meet in one result come and go together;
 - it is **frozen**: an operator averages over it (a normalisation, a softmax, a mean), so that taking one out changes
   the others; or names its position; or is not known here.
+
+Here are the rules of operators that compute; `rules_contraction.py` has those that sum over units, `rules_movement.py`
+those that only move values.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ def _trained_quantization(results: Sequence[Result]) -> Target:
             if gone > won:
                 said = f"{name} ({gone} records lost, {won} won against {other.method})"
                 (worse if _beyond_chance(gone, won) else lower).append(said)
-            if trained.test.error > other.test.error:
+            if round(trained.test.error, 4) > round(other.test.error, 4):
                 off.append(f"{name} ({trained.test.error:.4f}, {other.method} {other.test.error:.4f})")
     if not pairs:
         return Target(asked, "not measured", None)

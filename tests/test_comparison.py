@@ -1,0 +1,251 @@
+"""The conclusions of `benchmarks/compression.py`: every target can be missed, and what is missed is named."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from hauberk.artifact import TorchArtifact
+from hauberk.compress.recipes import CATALOGUE
+from hauberk.graph.passes.export import Export
+from hauberk.measurement import this_machine
+from hauberk.models import TabularMLP
+from hauberk.recipe import Context, LabelledFeatures
+from hauberk.tensors import Signature, TensorSpec
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ROOMS = ("conclude", "detectors", "methods", "page", "recommend", "results", "sources")
+AWARE = {"step": "quantize-aware", "weight_bits": 8, "activations": "uint8"}
+STATIC = {"step": "quantize-static"}
+NARROW_FLOAT = {"step": "quantize-aware", "weight_bits": 4, "activations": "float32"}
+NARROW_INTEGER = {"step": "quantize-aware", "weight_bits": 4, "activations": "uint8"}
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    """The modules of the comparison, by name."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield SimpleNamespace(**{room: importlib.import_module(f"comparison.{room}") for room in ROOMS})
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def make(comparison):
+    """Builds rows and results: by default a row as good, as fast and as large as the baseline."""
+    form = comparison.results
+
+    def fidelity(*, quality=0.9, agreement=1.0, error=0.0, otherwise=()):
+        return form.Fidelity(quality, agreement, error, 1000, tuple(otherwise))
+
+    def row(method, *, kind="ours", engine=form.ORT, ratio=1.0, low=None, size=1000, **fields):
+        timing = form.Timing(1e-5 * ratio, 2e-5 * ratio, ratio, ratio if low is None else low, ratio)
+        fields = {"validation": fidelity(), "test": fidelity(), "one": timing, "many": timing, **fields}
+        return form.Row(method, kind, engine, size=size, **fields)
+
+    def result(*rows, model="tabular-mlp"):
+        always = (
+            row(form.OPTIMISED, kind="reference"),
+            row(form.PLAIN, kind="reference"),
+            row(form.EAGER, kind="reference", engine=form.TORCH, ratio=5.0, size=0),
+        )
+        return form.Result(model, "-", 256, (*always, *rows), 0.01, 0.01, (9, 9), this_machine(), 0.0, "-", "-")
+
+    return SimpleNamespace(row=row, result=result, fidelity=fidelity)
+
+
+def target(comparison, result, words):
+    (found,) = (target for target in comparison.conclude.conclude([result]) if words in target.asked)
+    return found
+
+
+@pytest.mark.parametrize(("gone", "won"), [(0, 0), (1, 0), (5, 0), (6, 0), (10, 3), (20, 11), (60, 40), (400, 350)])
+def test_what_is_beyond_chance_is_the_one_sided_binomial_test_at_two_standard_errors(comparison, gone, won):
+    probability = stats.binomtest(gone, gone + won, 0.5, alternative="greater").pvalue if gone + won else 1.0
+    assert comparison.conclude._beyond_chance(gone, won) == (probability < stats.norm.sf(2))
+
+
+@pytest.mark.parametrize(
+    ("trained", "calibrated", "met", "says"),
+    [
+        (range(20), (), False, "worse on int8-qat on tabular-mlp (20 records lost, 0 won against int8-static)"),
+        ((1, 2, 3), (4, 5), True, "lower within chance on int8-qat on tabular-mlp (3 records lost, 2 won"),
+        ((), range(20), True, "1 of 1 comparisons hold"),
+        (range(20), range(20), True, "1 of 1 comparisons hold"),
+    ],
+)
+def test_training_with_the_rounding_is_judged_by_paired_decisions(comparison, make, trained, calibrated, met, says):
+    rows = (
+        make.row("int8-qat", steps=(AWARE,), test=make.fidelity(otherwise=trained)),
+        make.row("int8-static", steps=(STATIC,), test=make.fidelity(otherwise=calibrated)),
+    )
+    found = target(comparison, make.result(*rows), "training with the rounding")
+    assert found.met is met
+    assert says in found.measured
+
+
+def test_a_trained_graph_that_was_undone_is_worse_than_a_calibrated_one(comparison, make):
+    gone = {"engine": "–", "size": 0, "validation": None, "test": None, "one": None, "many": None}
+    rows = (make.row("int8-qat", undone=(AWARE,), **gone), make.row("int8-static", steps=(STATIC,)))
+    found = target(comparison, make.result(*rows), "training with the rounding")
+    assert (found.met, "int8-qat on tabular-mlp (undone" in found.measured) == (False, True)
+
+
+@pytest.mark.parametrize("narrow", [NARROW_FLOAT, NARROW_INTEGER])
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"size": 150}, ""),
+        ({"size": 250}, "any on tabular-mlp (0.25 of the size, 1.00 × the time)"),
+        ({"size": 150, "ratio": 1.3}, "any on tabular-mlp (0.15 of the size, 1.30 × the time)"),
+        ({"size": 1000}, "any on tabular-mlp (did nothing: 1.00 of the size)"),
+        ({"size": 150, "validation": None, "one": None}, "any on tabular-mlp (does not run)"),
+    ],
+)
+def test_small_files_are_judged_by_size_and_time_beside_their_own_kind(comparison, make, narrow, fields, says):
+    result = make.result(make.row("any", steps=(narrow,), **fields))
+    mine, other = (f"files that compute in {kind}" for kind in ("float32", "8-bit integers"))
+    if narrow is NARROW_INTEGER:
+        mine, other = other, mine
+    assert target(comparison, result, mine) == (target(comparison, result, mine).asked, *verdict_of(says))
+    assert target(comparison, result, other).met is None
+
+
+def verdict_of(says):
+    return (f"0 of 1 hold; not {says}", False) if says else ("1 of 1 hold", True)
+
+
+def test_a_small_file_that_was_undone_is_named(comparison, make):
+    fields = {"engine": "–", "size": 0, "validation": None, "test": None, "one": None, "many": None}
+    result = make.result(make.row("any", undone=({"step": "codebook", "bits": 4},), **fields))
+    assert target(comparison, result, "compute in float32").measured == "0 of 1 hold; not any on tabular-mlp (undone)"
+
+
+@pytest.mark.parametrize(("ratio", "met"), [(3.5, True), (1.5, False), (1.0, False)])
+def test_dynamic_convolutions_that_get_no_warning_miss_the_target(comparison, make, ratio, met):
+    rows = (make.row("int8-dynamic"), make.row("quantize_dynamic", kind="peer", size=260, ratio=ratio))
+    found = target(comparison, make.result(*rows, model="resnet18"), "dynamically quantized convolutions")
+    assert found.met is met
+    assert "int8-dynamic" not in found.measured  # which left them in float32
+
+
+def test_a_row_that_stored_nothing_in_fewer_bits_says_so_in_the_table(comparison, make):
+    row = make.row("int4-qat", steps=(NARROW_INTEGER,))
+    assert "did nothing: 1.00 of the size" in comparison.page.verdict(row, make.result(row))
+
+
+def test_the_summary_names_steps_that_the_recommended_model_is_without(comparison, make):
+    row = make.row("pruned-qat", steps=({"step": "prune-structured"},), undone=(AWARE,), ratio=0.5, size=500)
+    result = make.result(row)
+    assert comparison.recommend.recommended(result).one == row
+    assert "pruned-qat · ORT (without quantize-aware, undone)" in comparison.page.show([result], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"quality": 0.894}, "loses 0.6 points"),
+        ({"agreement": 0.989}, "agrees on 98.9 %"),
+        ({"error": 0.11}, "moves logits by 11 %"),
+    ],
+)
+def test_a_fast_model_is_not_recommended_where_it_does_harm(comparison, make, changes, says):
+    fast = make.row("fast", ratio=0.5, validation=make.fidelity(**changes))
+    result = make.result(fast)
+    assert comparison.recommend.recommended(result).one.method != "fast"
+    assert says in comparison.page.verdict(fast, result)
+
+
+def test_what_is_chosen_by_shares_no_record_with_what_steps_stop_by(comparison):
+    records = np.arange(64)
+    windows = np.lib.stride_tricks.sliding_window_view(records, 8)[:, :, None].astype(np.float32)
+    stopping, choosing = comparison.detectors._halves(LabelledFeatures(windows, np.zeros(len(windows), np.int64)))
+    assert not set(stopping.features.ravel()) & set(choosing.features.ravel())
+    assert len(stopping) + len(choosing) + 7 == len(windows)
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """A small network of random weights with a few records: enough to have models made of it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = TabularMLP(8, (32, 16)).eval()
+    features = np.random.default_rng(0).random((64, 8), dtype=np.float32)
+    records = LabelledFeatures(features, np.arange(64) % 2)
+    bounds = (np.zeros(8, np.float32), np.ones(8, np.float32))
+    context = Context(features, bounds, training=records, validation=records)
+    specs = (TensorSpec("features", "float32", ("batch", 8)),), (TensorSpec("logits", "float32", ("batch", 2)),)
+    artifact = TorchArtifact(module, Signature(*specs), "0" * 64)
+    return SimpleNamespace(core=Export().apply(artifact, context), module=artifact, context=context)
+
+
+@pytest.fixture
+def workshop(comparison, subject, tmp_path, monkeypatch):
+    """Makes the one recipe `float16` in the same folder every time."""
+    monkeypatch.setattr(comparison.methods, "CATALOGUE", {"float16": CATALOGUE["float16"]})
+
+    def ours(*, limit=60.0, **changes):
+        changed = SimpleNamespace(**{**vars(subject), **changes})
+        bench = comparison.methods.Workshop(tmp_path, changed, tmp_path, limit=limit, trains=True, fresh=False)
+        (made,) = bench.ours(quick=False)
+        return made
+
+    return ours
+
+
+def test_the_detector_teaches_in_every_step_of_a_recipe(comparison, subject, tmp_path):
+    bench = comparison.methods.Workshop(tmp_path, subject, tmp_path, limit=1.0, trains=True, fresh=False)
+    assert bench._context.teacher.artifact is subject.core
+
+
+def test_a_model_is_made_once(workshop):
+    first = workshop()
+    assert first.file == "float16.onnx"
+    assert workshop() == first  # to the nanosecond that it took
+
+
+def test_a_model_is_made_anew_where_the_sources_have_changed(comparison, workshop, monkeypatch):
+    first = workshop()
+    monkeypatch.setattr(comparison.sources, "of_making", lambda: "other")
+    assert workshop().key != first.key
+
+
+def test_a_model_is_made_anew_from_other_records(workshop, subject):
+    calibration = subject.context.calibration + np.float32(0.001)
+    assert workshop(context=replace(subject.context, calibration=calibration)).key != workshop().key
+
+
+def test_what_an_older_form_of_the_program_wrote_is_made_anew(workshop, tmp_path):
+    made = msgspec.to_builtins(workshop())
+    (tmp_path / "float16.made.json").write_bytes(msgspec.json.encode({**made, "steps": ["half-precision"]}))
+    assert [step["step"] for step in workshop().steps] == ["half-precision"]
+
+
+def test_what_ran_out_of_time_is_said_and_tried_again(workshop):
+    slow = workshop(limit=1e-6)
+    assert (slow.file, slow.settled) == ("", False)
+    assert "it took more than the 1e-06 s" in slow.note
+    assert workshop().file
+
+
+def test_another_version_of_a_peer_is_another_peer(comparison, monkeypatch, tmp_path):
+    environments = importlib.import_module("peers.environments")
+    peer = environments.PEERS[0]
+    before = peer.digest
+    (tmp_path / "requirements").mkdir()
+    for file in (peer.script, f"requirements/{peer.environment}.txt"):
+        (tmp_path / file).write_bytes((environments.HERE / file).read_bytes())
+    monkeypatch.setattr(environments, "HERE", tmp_path)
+    assert peer.digest == before
+    (tmp_path / "requirements" / f"{peer.environment}.txt").write_text("onnxruntime==0.0.1\n")
+    assert peer.digest != before

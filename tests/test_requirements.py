@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hauberk.errors import InputError
 from hauberk.measurement import Estimate, Measurement
-from hauberk.requirements import detection_rate, false_positive_rate, parse_requirement, show
+from hauberk.requirements import detection_rate, false_positive_rate, parse_requirement, show, show_difference
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_a_relative_rate_is_judged_on_the_paired_interval():
     assert requirement.judge(accuracy(0.5, low=0.4, high=0.6, difference=Estimate(-0.005, -0.009, 0.0))).holds
     outcome = requirement.judge(accuracy(0.5, low=0.4, high=0.6, difference=Estimate(-0.005, -0.011, 0.0)))
     assert not outcome.holds
-    assert outcome.reason == ("accuracy minus baseline is -0.50 % (95 % bound -1.10 %), required >= -1.00 %")
+    assert outcome.reason == ("accuracy minus baseline is -0.50 pt (95 % bound -1.10 pt), required >= -1.00 pt")
 
 
 def test_the_baseline_meets_every_requirement_that_allows_no_change():
@@ -125,13 +127,40 @@ def test_detection_rate_names_round_trip(rate):
     [
         (7.12e-6, "s", "7.12 µs"),
         (0.0123, "s", "12.3 ms"),
-        (3.0, "s", "3 s"),
+        (3.0, "s", "3.00 s"),
+        (999.7e-6, "s", "1.00 ms"),
+        (0.0, "s", "0.00 µs"),
+        (1500.0, "s", "1500 s"),
         (45500, "bytes", "45.5 kB"),
         (12, "bytes", "12 B"),
         (0.9731, "fraction", "97.31 %"),
         (1234567.0, "records/s", "1,234,567 records/s"),
-        (0.5, "", "0.5"),
+        (0.5, "", "0.500"),
     ],
 )
 def test_shows_figures_as_people_read_them(value, unit, shown):
     assert show(value, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (-0.012, "fraction", "-1.20 pt"),
+        (0.0, "fraction", "+0.00 pt"),
+        (0.0012, "s", "+1.20 ms"),
+        (-5e4, "bytes", "-50.0 kB"),
+    ],
+)
+def test_differences_have_their_sign_and_those_of_rates_are_points(value, unit, shown):
+    assert show_difference(value, unit) == shown
+
+
+def test_only_what_is_measured_can_be_required_where_less_than_all_is():
+    assert parse_requirement("size <= 1MB", ("size", "accuracy")).metric == "size"
+    for text, says in (
+        ("auroc >= 90%", "auroc is not measured here; measured are size, accuracy"),
+        ("detection_rate@fpr=1% >= 90%", "detection_rate@fpr=1% is not measured here"),
+        ("speed >= 3", "unknown metric 'speed'; measured are size, accuracy"),
+    ):
+        with pytest.raises(InputError, match=re.escape(says)):
+            parse_requirement(text, ("size", "accuracy"))

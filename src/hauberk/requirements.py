@@ -13,7 +13,7 @@ holds when the interval's unfavourable end does; one on a difference from the ba
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Literal
 
@@ -97,11 +97,13 @@ class Requirement(msgspec.Struct, frozen=True):
         unfavourable, bound = self._compare(measurement)
         holds = unfavourable <= bound if self.operator == "<=" else unfavourable >= bound
         what = {None: self.metric, "difference": f"{self.metric} minus baseline", "ratio": f"{self.metric} / baseline"}
-        unit = "" if self.relative == "ratio" else measurement.unit
-        reason = (
-            f"{what[self.relative]} is {show(self._centre(measurement), unit)}"
-            f" (95 % bound {show(unfavourable, unit)}), required {self.operator} {show(bound, unit)}"
+        centre, end, wanted = (
+            show_difference(value, measurement.unit)
+            if self.relative == "difference"
+            else show(value, "" if self.relative == "ratio" else measurement.unit)
+            for value in (self._centre(measurement), unfavourable, bound)
         )
+        reason = f"{what[self.relative]} is {centre} (95 % bound {end}), required {self.operator} {wanted}"
         return Outcome(self.text, holds=holds, reason=reason)
 
     def _centre(self, measurement: Measurement) -> float:
@@ -135,19 +137,23 @@ def false_positive_rate(metric: str) -> float | None:
     return None if match is None else float(match[1]) / (100 if match[2] else 1)
 
 
-def parse_requirement(text: str) -> Requirement:
+def parse_requirement(text: str, measured: Collection[str] | None = None) -> Requirement:
     """Read one requirement.
 
+    Args:
+        text: As the user wrote it.
+        measured: The metrics that will be measured, where these are fewer than all.
+
     Raises:
-        InputError: Not of the form `metric op value`, an unknown metric, a unit that the metric does not have, or a
-            bound relative to a baseline that the metric does not have.
+        InputError: Not of the form `metric op value`, an unknown metric or one that will not be measured, a unit that
+            the metric does not have, or a bound relative to a baseline that the metric does not have.
     """
     match = _EXPRESSION.fullmatch(text)
     if match is None:
         raise InputError(
             f"requirement {text!r}: expected METRIC <= VALUE or METRIC >= VALUE, as in 'latency.p99 <= 50us'"
         )
-    metric, kind = _metric(match["metric"], text)
+    metric, kind = _metric(match["metric"], text, measured)
     operator: Literal["<=", ">="] = "<=" if match["operator"] == "<=" else ">="
     bound = match["bound"]
     if metric in _ABSOLUTE_ONLY and "baseline" in bound:
@@ -177,13 +183,17 @@ def _relative(match: re.Match[str], metric: str, kind: Kind, operator: Literal["
     return Requirement(metric, operator, "difference", sign * amount * _factor(unit, kind, text), text.strip())
 
 
-def _metric(name: str, text: str) -> tuple[str, Kind]:
+def _metric(name: str, text: str, measured: Collection[str] | None) -> tuple[str, Kind]:
     rate = false_positive_rate(name)
+    exists = rate is not None or name in METRICS
+    if measured is not None and name not in measured:
+        what = f"{name} is not measured here" if exists else f"unknown metric {name!r}"
+        raise InputError(f"requirement {text!r}: {what}; measured are {', '.join(measured)}")
     if rate is not None:
         if not 0 < rate < 1:
             raise InputError(f"requirement {text!r}: the false-positive rate must lie between 0 and 100 %")
         return detection_rate(rate), "rate"
-    if name not in METRICS:
+    if not exists:
         known = ", ".join([*METRICS, "detection_rate@fpr=1%"])
         raise InputError(f"requirement {text!r}: unknown metric {name!r}; known are {known}")
     return name, METRICS[name]
@@ -205,13 +215,26 @@ _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
 
 
 def show(value: float, unit: str) -> str:
-    """A figure as people read it: `7.1 µs`, `45.5 kB`, `97.30 %`."""
+    """A figure as people read it: `7.10 µs`, `45.5 kB`, `97.30 %`."""
     if unit in _SCALES:
         scales = _SCALES[unit]
-        factor, name = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
-        return f"{value / factor:.3g} {name}"
+        rounded = abs(float(f"{value:.3g}"))  # 999.9 µs are shown as 1.00 ms
+        factor, name = next((scale for scale in scales if rounded >= scale[0]), scales[-1])
+        return f"{value:.0f} B" if name == "B" else f"{significant(value / factor)} {name}"
     if unit == "fraction":
         return f"{100 * value:.2f} %"
     if unit == "records/s":
         return f"{value:,.0f} records/s"
-    return f"{value:.3g} {unit}".rstrip()
+    return f"{significant(value)} {unit}".rstrip()
+
+
+def show_difference(value: float, unit: str) -> str:
+    """The difference of two figures, with its sign: `-1.20 pt` between two rates, `+1.20 ms`."""
+    if unit == "fraction":
+        return f"{100 * value:+.2f} pt"
+    return f"{'-' if value < 0 else '+'}{show(abs(value), unit)}"
+
+
+def significant(value: float) -> str:
+    """Three significant digits, zeros at the end included: 0.720, 9.80, 45.5; whole numbers from a thousand on."""
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".removesuffix(".")

@@ -137,6 +137,12 @@ def test_recipes_are_listed(capsys):
         ([], "--recipe is missing"),
         (["--recipe", "float16", "--data", "nowhere.csv"], "nowhere.csv"),
         (["--recipe", "float16", "--require", "size < 3"], "expected METRIC <= VALUE"),
+        (
+            ["--recipe", "float16", "--require", "auroc >= 50%"],
+            "auroc is not measured here; measured are latency.p50, ",
+        ),
+        (["--recipe", "float16", "--require", "detection_rate@fpr=1% >= 50%"], "is not measured here; measured are"),
+        (["--recipe", "float16", "--require", "speed >= 3"], "unknown metric 'speed'; measured are latency.p50, "),
         (["--recipe", "float16", "--teacher", "nobody.onnx"], "nobody.onnx"),
         (["--recipe", "float16", "--timing", "0"], "above 0"),
     ],

@@ -23,7 +23,7 @@ def test_metrics_have_names_in_words(metric, words):
         (7.42e-6, "s", "7.42 µs"),
         (0.9312, "fraction", "93.12 %"),
         (302_113, "bytes", "302 kB"),
-        (1_500_059, "records/s", "1.5 M/s"),
+        (1_500_059, "records/s", "1.50 M/s"),
         (52_300, "records/s", "52.3 k/s"),
         (812, "records/s", "812 records/s"),
         (1234, "count", "1,234"),
@@ -36,8 +36,8 @@ def test_figures_have_their_unit(value, unit, words):
 @pytest.mark.parametrize(
     ("low", "high", "unit", "words"),
     [
-        (7.2e-6, 7.6e-6, "s", "7.2 – 7.6 µs"),
-        (9.5e-4, 1.1e-3, "s", "950 µs – 1.1 ms"),
+        (7.2e-6, 7.6e-6, "s", "7.20 – 7.60 µs"),
+        (9.5e-4, 1.1e-3, "s", "950 µs – 1.10 ms"),
         (0.5, 0.75, "fraction", "50.00 – 75.00 %"),
         (3, 4, "count", "3 – 4"),
     ],
@@ -56,7 +56,7 @@ def measurement(unit, **comparison):
         (measurement("fraction", difference=Estimate(-0.01, -0.02, 0.005)), "−1.00 pt (−2.00 to +0.50)"),
         (measurement("s", ratio=Estimate(0.69, 0.68, 0.7)), "0.69 × baseline (0.68 – 0.70)"),
         (measurement("bytes", ratio=Estimate(0.25, 0.25, 0.25)), "0.25 × baseline"),
-        (measurement("s", difference=Estimate(-1e-6, -2e-6, -5e-7)), "−1 µs (−2 µs to −0.5 µs)"),
+        (measurement("s", difference=Estimate(-1e-6, -2e-6, -5e-7)), "−1.00 µs (−2.00 µs to −0.500 µs)"),
         (measurement("s"), ""),
     ],
 )
@@ -86,6 +86,6 @@ def test_contracts_are_sentences(contract, words):
     assert wording.contract(record(contract)) == words
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0, "none"), (0.004, "4 ms"), (31.4, "31.4 s"), (161.4, "2.7 min")])
+@pytest.mark.parametrize(("seconds", "words"), [(0, "none"), (0.004, "4.00 ms"), (31.4, "31.4 s"), (161.4, "2.7 min")])
 def test_time_spans(seconds, words):
     assert wording.duration(seconds) == words

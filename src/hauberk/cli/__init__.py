@@ -53,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        except (
-            KeyboardInterrupt
-        ):  # polars raises one of its own, then comes this; or an impatient user
+        except KeyboardInterrupt:  # polars raises one of its own, then comes this; or an impatient user
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         output.error("interrupted")
         return 130

@@ -57,10 +57,10 @@ def run(options: argparse.Namespace, output: Output) -> int:
             raise InputError(f"{'MODEL' if name == 'model' else '--' + name} is missing; --list shows the recipes")
     from hauberk.files import write_atomically
     from hauberk.requirements import parse_requirement
-    from hauberk.search.compression import compress, find_recipe
+    from hauberk.search.compression import METRICS, compress, find_recipe
     from hauberk.search.material import DataSource, gather
 
-    wanted = [parse_requirement(text) for text in options.require]
+    wanted = [parse_requirement(text, METRICS) for text in options.require]
     recipe_for = find_recipe(options.recipe)
     if not 0 < options.timing < float("inf"):
         raise InputError(f"--timing is {options.timing:g}; seconds above 0 are needed")

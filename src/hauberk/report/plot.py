@@ -164,7 +164,7 @@ def _latency_axis(measurements: Sequence[Measurement], frame: Frame) -> _Axis:
             return start + (math.log10(value) - first) / (last - first) * (stop - start)
 
         values = _decimal_values(first, last, 14 if frame.names else 6)
-        ticks = tuple(Tick(round(place_log(value), 1), wording.figure(value, "s")) for value in values)
+        ticks = tuple(Tick(round(place_log(value), 1), wording.tick(value, "s")) for value in values)
         return _Axis(place_log, ticks, logarithmic=True)
     # Latencies that hardly differ are drawn close together: a narrower axis would have no ticks to tell apart.
     pad = max(0.08 * (high - low), 0.01 * high) or 1e-6

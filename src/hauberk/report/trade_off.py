@@ -47,7 +47,7 @@ def draw(points: Sequence[TradeOff], frame: Frame = FRAME, *, identifier: str = 
             f'<text class="soft" x="{frame.left - 8}" y="{y + 4}" text-anchor="end">{100 * value:.3g} %</text>'
         )
     for value in across.ticks():
-        x, text = across.place(value), escape(wording.figure(value, unit))
+        x, text = across.place(value), escape(wording.tick(value, unit))
         lines.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{frame.top}" y2="{floor}"/>')
         lines.append(f'<text class="soft" x="{x}" y="{floor + 18}" text-anchor="middle">{text}</text>')
     lines.append(f'<path class="frame" fill="none" d="M{frame.left} {frame.top}V{floor}H{right}"/>')

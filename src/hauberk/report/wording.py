@@ -6,7 +6,7 @@ import json
 
 from hauberk.artifact import StepRecord
 from hauberk.measurement import Estimate, Measurement
-from hauberk.requirements import false_positive_rate, show
+from hauberk.requirements import false_positive_rate, show, show_difference, significant
 
 _TITLES = {
     "latency.p50": "Latency, median",
@@ -20,6 +20,7 @@ _TITLES = {
     "auroc": "AUROC",
     "agreement": "Agreement with the original",
     "robust_accuracy": "Robust accuracy",
+    "false_positive_rate": "False-positive rate",
 }
 
 
@@ -49,8 +50,14 @@ def figure(value: float, unit: str) -> str:
     if unit == "count":
         return f"{value:,.0f}"
     if unit == "records/s" and value >= 1e4:
-        return f"{value / 1e6:.3g} M/s" if value >= 1e6 else f"{value / 1e3:.3g} k/s"
+        return f"{significant(value / 1e6)} M/s" if value >= 999.5e3 else f"{significant(value / 1e3)} k/s"
     return show(value, unit)
+
+
+def tick(value: float, unit: str) -> str:
+    """A figure beside an axis: round, and so without zeros behind the point."""
+    number, space, name = figure(value, unit).partition(" ")
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + space + name
 
 
 def interval(measurement: Measurement) -> str:
@@ -76,10 +83,9 @@ def ratio(estimate: Estimate) -> str:
 
 def difference(estimate: Estimate, unit: str) -> str:
     """A difference from the baseline, with its interval; of rates in percentage points."""
-    if unit == "fraction":
-        value, low, high = (_signed(f"{100 * number:+.2f}") for number in (estimate.value, estimate.low, estimate.high))
-        return f"{value} pt ({low} to {high})"
-    value, low, high = (_signed(figure(number, unit)) for number in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (_signed(show_difference(end, unit)) for end in (estimate.value, estimate.low, estimate.high))
+    if unit == "fraction":  # the unit is the same of all three, and said once
+        low, high = low.removesuffix(" pt"), high.removesuffix(" pt")
     return f"{value} ({low} to {high})"
 
 

@@ -33,6 +33,9 @@ from hauberk.requirements import Outcome, Requirement
 from hauberk.search.choose import too_slow
 from hauberk.search.material import Material
 
+METRICS = ("latency.p50", "latency.p99", "throughput", "size", "accuracy", "agreement", "training_time")
+"""What is measured here, and can be required."""
+
 _BASELINE, _RESULT = "float32", "result"
 _BATCH = 256
 """Records that are answered at once, for qualities as for throughput."""
@@ -128,8 +131,7 @@ def compress(
     Args:
         material: The core, and the records.
         recipe: What to do.
-        requirements: What must hold, of `latency.p50`, `latency.p99`, `throughput`, `size`, `accuracy`, `agreement` and
-            `training_time`.
+        requirements: What must hold, of `METRICS`.
         timing: Seconds of timing.
         progress: Who follows.
 
@@ -137,9 +139,15 @@ def compress(
         The resulting core, and the account of it.
 
     Raises:
-        InputError: A step cannot be applied to this model or these records.
+        InputError: A step cannot be applied to this model or these records, or a requirement is on another metric.
         ContractError: The recipe leaves something other than a graph.
     """
+    for requirement in requirements:
+        if requirement.metric not in METRICS:
+            raise InputError(
+                f"requirement {requirement.text!r}: {requirement.metric} is not measured here; measured are"
+                f" {', '.join(METRICS)}"
+            )
     core = material.core
     with progress.task(f"compressing: {recipe.name}"):
         made = recipe.apply(core, material.context, verify)

@@ -1,4 +1,4 @@
-"""The errors that Hauberk raises on purpose.
+"""The errors that Hauberk raises on purpose, and how they quote other libraries' errors.
 
 Every message says what is wrong, where, and what would be right, in one line; the command line prints it as it is
 and leaves with `exit_code`. Anything else that escapes is a bug and keeps its traceback.
@@ -44,3 +44,17 @@ class BundleError(TrustError):
 
 class LimitError(HauberkError):
     """A limit on time or memory was reached; the work was stopped."""
+
+
+def one_line(error: BaseException, most: int = 300, without: tuple[str, ...] = ()) -> str:
+    """What another library's exception says, on one line, for quoting it in a message of ours.
+
+    Args:
+        error: Its type stands for it where it says nothing.
+        most: Characters from which on the rest is cut off.
+        without: Lines that begin so are left out, unless nothing else is said.
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if not line.startswith(without)]
+    text = " ".join(" ".join(told).split() or " ".join(lines).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]}…"

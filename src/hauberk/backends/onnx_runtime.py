@@ -18,7 +18,7 @@ from hauberk.backends.admission import admit
 from hauberk.backends.interface import RunnableSession, buffer
 from hauberk.backends.options import SessionOptions
 from hauberk.backends.watchdog import Watch
-from hauberk.errors import HauberkError, InputError, LimitError, RefusedModelError
+from hauberk.errors import HauberkError, InputError, LimitError, RefusedModelError, one_line
 from hauberk.tensors import Signature, TensorSpec
 
 _OPTIMIZATION = {
@@ -243,8 +243,8 @@ def _build(model: bytes, settings: onnxruntime.SessionOptions, providers: list[s
         session = onnxruntime.InferenceSession(model, settings, providers=providers, enable_fallback=0)
     except Exception as error:
         if _is_out_of_memory(error):
-            raise LimitError(f"loading the model needs more memory than allowed: {_one_line(error)}") from error
-        raise RefusedModelError(f"ONNX Runtime does not load the model: {_one_line(error)}") from error
+            raise LimitError(f"loading the model needs more memory than allowed: {one_line(error)}") from error
+        raise RefusedModelError(f"ONNX Runtime does not load the model: {one_line(error)}") from error
     # Where its libraries or its card are missing, ONNX Runtime leaves a provider out and says so in its log only.
     if session.get_providers()[0] != providers[0]:
         raise InputError(
@@ -257,16 +257,12 @@ def _build(model: bytes, settings: onnxruntime.SessionOptions, providers: list[s
 
 def _translated(error: Exception) -> HauberkError:
     if _is_out_of_memory(error):
-        return LimitError(f"the model was stopped: it needs more memory than allowed: {_one_line(error)}")
-    return InputError(f"ONNX Runtime cannot run the model on this input: {_one_line(error)}")
+        return LimitError(f"the model was stopped: it needs more memory than allowed: {one_line(error)}")
+    return InputError(f"ONNX Runtime cannot run the model on this input: {one_line(error)}")
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from hauberk.backends.admission import admit
 from hauberk.backends.interface import RunnableSession, buffer
 from hauberk.backends.options import OpenVinoOptions
-from hauberk.errors import HauberkError, InputError, LimitError, MissingExtraError, RefusedModelError
+from hauberk.errors import HauberkError, InputError, LimitError, MissingExtraError, RefusedModelError, one_line
 from hauberk.protobuf import messages, text
 from hauberk.tensors import Signature, TensorSpec
 
@@ -49,6 +49,9 @@ _DTYPES = {
 }
 _MOST_SHAPES = 4
 """Shapes of inputs whose tensors are kept for the next run; one record, a batch, and the rest of a batch."""
+
+_PLACES = ("Exception from src/", "Check '")
+"""Beginnings of the lines in which OpenVINO says where in its source it stopped."""
 
 _import_lock = threading.Lock()
 
@@ -77,7 +80,7 @@ class OpenVinoSession(RunnableSession):
             self._model = self._core.read_model(model)
             self._compiled: Any = self._core.compile_model(self._model, "CPU", self._settings)
         except Exception as error:  # its errors are RuntimeErrors and whatever plug-ins raise
-            raise RefusedModelError(f"OpenVINO does not load the model: {_one_line(error)}") from error
+            raise RefusedModelError(f"OpenVINO does not load the model: {_said(error)}") from error
         self.signature = _signature(model, self._compiled)
         self._idle = _Pool()
 
@@ -130,7 +133,7 @@ class OpenVinoSession(RunnableSession):
             fixed.reshape({name: list(array.shape) for name, array in inputs.items()})
             compiled = self._core.compile_model(fixed, "CPU", self._settings)
         except Exception as error:  # as in __init__
-            raise InputError(f"OpenVINO cannot fix the batch to {records} records: {_one_line(error)}") from error
+            raise InputError(f"OpenVINO cannot fix the batch to {records} records: {_said(error)}") from error
         request = _Request(self._package, compiled, self.signature, list(inputs.values()), self.options)
         return OpenVinoFixedBatch(request, inputs, outputs)
 
@@ -206,7 +209,7 @@ class _Request:
         except Exception as error:
             if self._limit is not None and "was canceled" in str(error):
                 raise self._too_late() from error
-            raise InputError(f"OpenVINO cannot run the model on this input: {_one_line(error)}") from error
+            raise InputError(f"OpenVINO cannot run the model on this input: {_said(error)}") from error
         if late:  # it finished after its time, inside one long operator
             raise self._too_late()
 
@@ -256,7 +259,7 @@ def library() -> Any:
             return importlib.import_module("openvino")
         except ImportError as error:
             raise MissingExtraError(
-                f"OpenVINO is not installed ({_one_line(error)}); install it with pip install 'hauberk[openvino]'"
+                f"OpenVINO is not installed ({one_line(error)}); install it with pip install 'hauberk[openvino]'"
             ) from error
         finally:
             if silenced:
@@ -356,8 +359,5 @@ def _empty(spec: TensorSpec) -> NDArray[Any]:
     return np.zeros([size if isinstance(size, int) else 0 for size in spec.shape], dtype=spec.dtype)
 
 
-def _one_line(error: Exception) -> str:
-    """What OpenVINO says, without the places in its source."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = " ".join(line for line in lines if line and not line.startswith(("Exception from src/", "Check '")))
-    return (said or " ".join(str(error).split()) or type(error).__name__)[:300]
+def _said(error: Exception) -> str:
+    return one_line(error, without=_PLACES)

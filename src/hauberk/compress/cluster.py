@@ -27,8 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import read_core
 from hauberk.compress.notes import stay_in_float
-from hauberk.errors import InputError
-from hauberk.graph.model import one_line
+from hauberk.errors import InputError, one_line
 from hauberk.recipe import Context, Contract, Lossy, Step
 
 Levels = Literal["k-means", "powers-of-two"]

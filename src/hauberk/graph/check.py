@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from hauberk.errors import InputError
-from hauberk.graph.model import one_line, parse, session
+from hauberk.errors import InputError, one_line
+from hauberk.graph.model import parse, session
 
 
 def check_model(model: bytes) -> None:

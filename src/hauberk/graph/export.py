@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from hauberk.artifact import OnnxArtifact, TorchArtifact
-from hauberk.errors import InputError
-from hauberk.graph.model import BATCH, OPSET, SIZE_LIMIT, one_line, record_shape, signature_of
+from hauberk.errors import InputError, one_line
+from hauberk.graph.model import BATCH, OPSET, SIZE_LIMIT, record_shape, signature_of
 from hauberk.graph.normalise import as_core, normalise
 
 __all__ = ["export", "normalise"]

@@ -20,10 +20,10 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from hauberk.artifact import Artifact, OnnxArtifact
-from hauberk.errors import InputError
+from hauberk.errors import InputError, one_line
 from hauberk.graph.compare import Outputs, distance
 from hauberk.graph.feeds import float_inputs
-from hauberk.graph.model import one_line, parse, signature_of
+from hauberk.graph.model import parse, signature_of
 from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Feeds, Runner, Trial
 from hauberk.graph.twin import Twin

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import compose, numpy_helper
 
 from hauberk.artifact import OnnxArtifact, Verdict
-from hauberk.errors import InputError
+from hauberk.errors import InputError, one_line
 from hauberk.graph.check import check_model
 from hauberk.graph.compare import Tally
-from hauberk.graph.model import one_line, parse, run, session, signature_of
+from hauberk.graph.model import parse, run, session, signature_of
 from hauberk.graph.passes.strip_metadata import strip
 from hauberk.recipe import Close
 from hauberk.schema.decision import Decision

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from hauberk.artifact import Artifact, OnnxArtifact
-from hauberk.errors import InputError
+from hauberk.errors import InputError, one_line
 from hauberk.tensors import Signature, TensorSpec
 
 OPSET = 20
@@ -205,9 +205,3 @@ def spec_of(value: onnx.ValueInfoProto) -> TensorSpec:
         int(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in tensor.shape.dim
     )
     return TensorSpec(name=value.name, dtype=dtype, shape=shape)
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message with line breaks and runs of spaces collapsed, cut to a readable length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}…"

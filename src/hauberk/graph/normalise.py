@@ -19,13 +19,12 @@ from onnx import TensorProto, version_converter
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from hauberk.artifact import OnnxArtifact
-from hauberk.errors import InputError
+from hauberk.errors import InputError, one_line
 from hauberk.graph.check import check_model
 from hauberk.graph.model import (
     BATCH,
     IR_VERSION,
     OPSET,
-    one_line,
     parse,
     run,
     session,

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from hauberk.errors import InputError
-from hauberk.graph.model import one_line, parse, run, session, spec_of
+from hauberk.errors import InputError, one_line
+from hauberk.graph.model import parse, run, session, spec_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 

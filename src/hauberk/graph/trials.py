@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from hauberk.artifact import Artifact, OnnxArtifact
-from hauberk.errors import HauberkError, InputError
+from hauberk.errors import HauberkError, InputError, one_line
 from hauberk.graph.compare import Outputs, Tally
-from hauberk.graph.model import one_line
 
 Feeds = dict[str, NDArray[np.generic]]
 Runner = Callable[[Feeds], Outputs]

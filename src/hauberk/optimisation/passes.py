@@ -14,9 +14,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact, Verdict
-from hauberk.errors import HauberkError, InputError, MissingExtraError
+from hauberk.errors import HauberkError, InputError, MissingExtraError, one_line
 from hauberk.graph.harness import GraphVerifier
-from hauberk.graph.model import nodes, one_line, parse, record_shape, signature_of
+from hauberk.graph.model import nodes, parse, record_shape, signature_of
 from hauberk.graph.passes.fix_batch import FixBatch
 from hauberk.graph.samples import Samples
 from hauberk.optimisation.findings import PassResult

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.errors import InputError
+from hauberk.errors import InputError, one_line
 from hauberk.tensors import TensorSpec
 
 DATATYPES = {
@@ -223,7 +223,7 @@ class Codec:
         except RecursionError:
             raise InputError("the request is nested too deeply") from None
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise InputError(f"not an inference request: {_one_line(error)}") from None
+            raise InputError(f"not an inference request: {one_line(error)}") from None
 
     def _checked(self, item: _Input, values: Mapping[str, Any]) -> TensorMetadata:
         spec = self._known.get(item.name)
@@ -262,7 +262,7 @@ class Codec:
             with np.errstate(over="ignore"):  # what is too large for a float32 becomes infinite and is refused as such
                 array = np.array(values, dtype=dtype)
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-            raise InputError(f"input {item.name}: data is not a list of {spec.datatype}: {_one_line(error)}") from None
+            raise InputError(f"input {item.name}: data is not a list of {spec.datatype}: {one_line(error)}") from None
         if array.size != count or (nested and list(array.shape) != item.shape):
             raise InputError(f"input {item.name}: data does not have the shape {item.shape}")
         return array.reshape(item.shape)
@@ -319,7 +319,3 @@ def _flag(parameters: Mapping[str, object], name: str, *, default: bool) -> bool
     if not isinstance(value, bool):
         raise InputError(f"parameter {name} is {reprlib.repr(value)}; give true or false")
     return value
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

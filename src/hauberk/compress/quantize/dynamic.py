@@ -35,8 +35,7 @@ from hauberk.compress.quantize.layers import (
     why_no_layer,
     with_constant_weights,
 )
-from hauberk.errors import InputError
-from hauberk.graph.model import one_line
+from hauberk.errors import InputError, one_line
 from hauberk.recipe import Context, Contract, Lossy, Step
 
 # ONNX Runtime's quantizer asks for its own preparation unless a model says that it had it; here it has nothing to

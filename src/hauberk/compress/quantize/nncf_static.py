@@ -20,8 +20,7 @@ from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import read_core
 from hauberk.compress.notes import stay_in_float
 from hauberk.compress.quantize.layers import find_layers, require_finite, with_constant_weights
-from hauberk.errors import InputError, MissingExtraError
-from hauberk.graph.model import one_line
+from hauberk.errors import InputError, MissingExtraError, one_line
 from hauberk.recipe import Context, Contract, Lossy, Step
 
 _import_lock = threading.Lock()

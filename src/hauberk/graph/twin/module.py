@@ -16,8 +16,8 @@ from onnx_ir.passes import common
 from torch import Tensor, nn
 
 from hauberk.artifact import OnnxArtifact
-from hauberk.errors import InputError
-from hauberk.graph.model import one_line, parse
+from hauberk.errors import InputError, one_line
+from hauberk.graph.model import parse
 from hauberk.graph.twin import (
     convolution,
     elementwise,

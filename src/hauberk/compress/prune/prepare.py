@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress.core import read_core
+from hauberk.graph.model import nested_graphs
 from hauberk.graph.operations import tensor_shapes
 from hauberk.graph.passes.clean_up import CleanUp
 
@@ -223,9 +224,8 @@ def drop_dead(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
 def reads(node: onnx.NodeProto) -> set[str]:
     """Names that a node reads, those in nested graphs included."""
     names = set(node.input)
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                names |= reads(inner)
-            names.update(value.name for value in graph.output)
+    for graph in nested_graphs(node.attribute):
+        for inner in graph.node:
+            names |= reads(inner)
+        names.update(value.name for value in graph.output)
     return names

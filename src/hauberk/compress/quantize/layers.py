@@ -14,7 +14,7 @@ from onnxscript.optimizer import fold_constants_ir
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.errors import InputError
-from hauberk.graph.model import parse
+from hauberk.graph.model import nested_graphs, parse
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
 _LARGEST_FOLD = 1 << 28  # elements; weights that are computed from weights are not larger than these
@@ -184,9 +184,8 @@ def _taken(graph: onnx.GraphProto) -> set[str]:
     names = {value.name for value in graph.output}
     for node in graph.node:
         names.update(node.input)
-        for attribute in node.attribute:
-            for nested in (attribute.g, *attribute.graphs):
-                names |= _taken(nested)
+        for nested in nested_graphs(node.attribute):
+            names |= _taken(nested)
     return names
 
 

@@ -8,6 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from hauberk.errors import RefusedModelError
+from hauberk.graph.model import nested_graphs
 
 MAX_ONNX_BYTES = (2 << 30) - 1
 """Protocol buffers end at 2 GiB."""
@@ -56,10 +57,9 @@ def _attributes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.AttributeProto
 
 def _subgraphs(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.GraphProto]:
     """The graphs inside attributes (of If, Loop, Scan), at any depth."""
-    for attribute in attributes:
-        for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-            yield graph
-            yield from _subgraphs(_attributes(graph.node))
+    for graph in nested_graphs(attributes):
+        yield graph
+        yield from _subgraphs(_attributes(graph.node))
 
 
 def _refuse_external_data(graphs: list[onnx.GraphProto], attributes: Iterable[onnx.AttributeProto], where: str) -> None:

@@ -20,6 +20,7 @@ from hauberk.artifact import Artifact, OnnxArtifact, StepRecord, Verdict
 from hauberk.errors import ContractError
 from hauberk.graph.merge import CONTRACT, merge, verify_merged
 from hauberk.graph.model import onnx_only
+from hauberk.graph.passes import PassRecipe
 from hauberk.graph.passes.fold_affine_into_next import FoldAffineIntoNext
 from hauberk.graph.passes.fold_affine_into_previous import FoldAffineIntoPrevious
 from hauberk.graph.passes.fuse_linear import FuseLinear
@@ -28,7 +29,7 @@ from hauberk.graph.passes.one_hot_to_gather import OneHotToGather
 from hauberk.graph.passes.replace_division import ReplaceDivision
 from hauberk.graph.passes.share_initializers import ShareInitializers
 from hauberk.graph.passes.strip_metadata import StripMetadata
-from hauberk.recipe import UNCHANGED, Context, Contract, Recipe, Step
+from hauberk.recipe import Context, Contract, Step
 
 SEAM_PASSES: tuple[Step, ...] = (
     MatMulAddToGemm(),
@@ -94,27 +95,26 @@ def deploy(
             seconds=seconds,
         )
     )
-    for step in passes:
-        merged = _applied(step, merged, parts, tried)
-    return merged
+    return _optimised(merged, parts, passes, tried)
 
 
-def _applied(
-    step: Step, merged: OnnxArtifact, parts: tuple[OnnxArtifact, OnnxArtifact, OnnxArtifact], records: Records
+def _optimised(
+    merged: OnnxArtifact,
+    parts: tuple[OnnxArtifact, OnnxArtifact, OnnxArtifact],
+    passes: tuple[Step, ...],
+    records: Records,
 ) -> OnnxArtifact:
-    """The graph after a pass, or before it where the pass did harm; untouched where it found nothing to do."""
+    """The graph after every pass that did no harm; all are held to the contract of merging, whatever they promise."""
 
     def verify(before: Artifact, after: Artifact, contract: Contract, context: Context) -> Verdict:  # noqa: ARG001
-        return verify_merged(onnx_only(after, step.name), *parts, records)
+        return verify_merged(onnx_only(after, "deploy"), *parts, records)
 
     nothing = np.zeros((0, 1), dtype=np.float32)
     context = Context(calibration=nothing, bounds=(nothing[:0], nothing[:0]))
-    result = onnx_only(Recipe(step.name, (step,)).apply(merged, context, verify), step.name)
-    *earlier, record = result.history
-    if record.verdict == UNCHANGED:
-        return merged
-    held = msgspec.structs.replace(record, contract=msgspec.to_builtins(CONTRACT))
-    return replace(result, history=(*earlier, held))
+    result = onnx_only(PassRecipe("deployed", passes).apply(merged, context, verify), "deploy")
+    told, contract = len(merged.history), msgspec.to_builtins(CONTRACT)
+    held = (msgspec.structs.replace(record, contract=contract) for record in result.history[told:])
+    return replace(result, history=(*merged.history, *held))
 
 
 def _with_stray_codes(records: Records) -> dict[str, NDArray[np.generic]]:

@@ -12,11 +12,11 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from hauberk.artifact import Artifact, Verdict
+from hauberk.artifact import Verdict
 from hauberk.errors import InputError
 from hauberk.graph.model import parse, signature_of
 from hauberk.graph.verify import decisions, verify
-from hauberk.recipe import Close, Context, Contract, Exact, Lossy, Recipe, Step
+from hauberk.recipe import Close, Context, Contract, Exact, Lossy, Recipe
 
 HEAD = '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,{width}] features) => (float[batch,{outputs}] logits)'
 WEIGHTED = (
@@ -24,28 +24,18 @@ WEIGHTED = (
 )
 
 
-class Replace(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="replace"):
-    """Puts another model in the place of its input: stands for any step that went wrong."""
+@pytest.fixture
+def outcome(ready):
+    def of(before, after, context, promise: Contract | None = None) -> Verdict:
+        """Apply the wrong step through a recipe; return its verdict, having seen that it was undone if it is broken."""
+        step = ready(model=after.model, promise=promise or Close())
+        result = Recipe("r", (step,)).apply(before, context, verify)
+        record = result.history[0]
+        assert record.kept == record.verdict.holds
+        assert result.model == (after.model if record.kept else before.model)
+        return record.verdict
 
-    model: bytes
-    promise: Exact | Close | Lossy = Close()
-
-    @property
-    def contract(self) -> Contract:
-        return self.promise
-
-    def apply(self, artifact: Artifact, context: Context) -> Artifact:
-        return dataclasses.replace(artifact, model=self.model)
-
-
-def outcome(before, after, context, promise: Contract | None = None) -> Verdict:
-    """Apply the wrong step through a recipe and return its verdict, having seen that it was undone if it is broken."""
-    step = Replace(model=after.model, promise=promise or Close())
-    result = Recipe("r", (step,)).apply(before, context, verify)
-    record = result.history[0]
-    assert record.kept == record.verdict.holds
-    assert result.model == (after.model if record.kept else before.model)
-    return record.verdict
+    return of
 
 
 def edited(artifact, edit):
@@ -67,7 +57,7 @@ def test_a_core_equals_itself_bit_for_bit_on_extremes_too(core, context_of):
     assert (verdict.holds, verdict.max_difference) == (True, 0.0)
 
 
-def test_a_cast_to_integers_taken_for_an_identity_is_undone(graph_artifact, context_of):
+def test_a_cast_to_integers_taken_for_an_identity_is_undone(graph_artifact, context_of, outcome):
     head = HEAD.format(width=2, outputs=2)
     before = graph_artifact(f"{head} {{ i = Cast<to = 7>(features) logits = Cast<to = 1>(i) }}")
     after = graph_artifact(f"{head} {{ logits = Identity(features) }}")
@@ -77,7 +67,7 @@ def test_a_cast_to_integers_taken_for_an_identity_is_undone(graph_artifact, cont
     assert verdict.reason.startswith("output 'logits' went from 0 to 0.99")  # the farthest from its truncation
 
 
-def test_merged_reshapes_with_a_zero_are_undone(graph_artifact, context_of):
+def test_merged_reshapes_with_a_zero_are_undone(graph_artifact, context_of, outcome):
     # Reshape [.., 2] then [0, -1] keeps rows of two; merged into [0, -1] alone, the zero copies the batch instead.
     head = HEAD.format(width=6, outputs=6)
     tail = "p = Softmax(b) logits = Reshape(p, six) }"
@@ -96,7 +86,7 @@ def perturb(proto: onnx.ModelProto) -> None:
     weights.CopyFrom(numpy_helper.from_array(values, weights.name))
 
 
-def test_a_weight_moved_by_a_thousandth_is_undone(core, context_of):
+def test_a_weight_moved_by_a_thousandth_is_undone(core, context_of, outcome):
     verdict = outcome(core, edited(core, perturb), context_of(119))
     assert not verdict.holds
     assert verdict.max_difference > 1e-5
@@ -123,13 +113,13 @@ def widen(proto: onnx.ModelProto) -> None:
         (widen, "outputs were 'logits' float32 [batch, 2] and became 'logits' float64 [batch, 2]"),
     ],
 )
-def test_a_changed_signature_is_undone(core, context_of, edit, says):
+def test_a_changed_signature_is_undone(core, context_of, edit, says, outcome):
     verdict = outcome(core, edited(core, edit), context_of(119))
     assert (verdict.holds, verdict.reason) == (False, says)
 
 
 @pytest.mark.parametrize("promise", [Exact(), Close(), Lossy(agreement=0.0)])
-def test_a_nan_where_none_was_breaks_every_contract(graph_artifact, context_of, promise):
+def test_a_nan_where_none_was_breaks_every_contract(graph_artifact, context_of, promise, outcome):
     head = HEAD.format(width=2, outputs=2)
     before = graph_artifact(f"{head} {{ logits = Identity(features) }}")
     after = graph_artifact(
@@ -140,7 +130,7 @@ def test_a_nan_where_none_was_breaks_every_contract(graph_artifact, context_of, 
     assert "from 0 to nan on boundary[0]" in verdict.reason or "extreme" in verdict.reason
 
 
-def test_a_sign_of_zero_breaks_only_exact(graph_artifact, context_of):
+def test_a_sign_of_zero_breaks_only_exact(graph_artifact, context_of, outcome):
     head = HEAD.format(width=2, outputs=2)
     before = graph_artifact(f"{head} {{ logits = Identity(features) }}")
     after = graph_artifact(f"{head} <float z = {{0}}> {{ logits = Add(features, z) }}")
@@ -149,7 +139,7 @@ def test_a_sign_of_zero_breaks_only_exact(graph_artifact, context_of):
     assert "went from -0 to 0 on extreme" in verdict.reason
 
 
-def test_an_overflow_breaks_only_exact(graph_artifact, context_of):
+def test_an_overflow_breaks_only_exact(graph_artifact, context_of, outcome):
     head = HEAD.format(width=2, outputs=2)
     before = graph_artifact(f"{head} {{ logits = Identity(features) }}")
     after = graph_artifact(
@@ -159,7 +149,7 @@ def test_an_overflow_breaks_only_exact(graph_artifact, context_of):
     assert "went from 3.40282347e+38 to inf on extreme" in outcome(before, after, context_of(2), Exact()).reason
 
 
-def test_a_batch_that_became_fixed_is_undone(graph_artifact, context_of):
+def test_a_batch_that_became_fixed_is_undone(graph_artifact, context_of, outcome):
     head = HEAD.format(width=2, outputs=2)
     before = graph_artifact(f"{head} {{ logits = Neg(features) }}")
     after = graph_artifact(
@@ -170,13 +160,13 @@ def test_a_batch_that_became_fixed_is_undone(graph_artifact, context_of):
     assert verdict.reason.startswith("the result fails on real[0], 1 at once: ONNX Runtime cannot run the model")
 
 
-def test_a_result_that_does_not_load_is_undone(graph_artifact, context_of):
+def test_a_result_that_does_not_load_is_undone(graph_artifact, context_of, outcome):
     before = graph_artifact(WEIGHTED)
     broken = dataclasses.replace(before, model=before.model[:-9])
     assert outcome(before, broken, context_of(2)).reason.startswith("the result does not load: not an ONNX model")
 
 
-def test_a_lossy_step_is_held_to_its_agreement(graph_artifact, context_of):
+def test_a_lossy_step_is_held_to_its_agreement(graph_artifact, context_of, outcome):
     head = HEAD.format(width=2, outputs=2)
     before = graph_artifact(f"{head} {{ logits = Identity(features) }}")
     after = graph_artifact(f"{head} {{ logits = Neg(features) }}")
@@ -187,7 +177,7 @@ def test_a_lossy_step_is_held_to_its_agreement(graph_artifact, context_of):
 
 
 @pytest.mark.parametrize(("allowed", "holds"), [(0.051, True), (0.049, False)])
-def test_a_lossy_step_is_held_to_its_relative_error(graph_artifact, context_of, allowed, holds):
+def test_a_lossy_step_is_held_to_its_relative_error(graph_artifact, context_of, allowed, holds, outcome):
     head = HEAD.format(width=2, outputs=2)
     before = graph_artifact(f"{head} {{ logits = Identity(features) }}")
     after = graph_artifact(f"{head} <float a = {{1.05}}> {{ logits = Mul(features, a) }}")
@@ -204,7 +194,7 @@ def test_a_torch_step_is_verified_too(torch_artifact, context_of):
     assert not verify(before, after, Close(), context_of(4)).holds
 
 
-def test_a_verdict_with_infinities_still_travels_as_json(graph_artifact, context_of):
+def test_a_verdict_with_infinities_still_travels_as_json(graph_artifact, context_of, outcome):
     head = HEAD.format(width=2, outputs=2)
     before = graph_artifact(f"{head} {{ logits = Identity(features) }}")
     after = graph_artifact(f"{head} <float z = {{0}}> {{ logits = Div(features, z) }}")

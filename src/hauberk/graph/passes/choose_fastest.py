@@ -17,10 +17,9 @@ from hauberk.graph.passes.gemm_to_mat_mul import GemmToMatMul
 from hauberk.graph.passes.merge_transposes import MergeTransposes
 from hauberk.graph.passes.pointwise_convolution_to_mat_mul import PointwiseConvolutionToMatMul
 from hauberk.graph.passes.push_transposes import PushTransposes
-from hauberk.graph.passes.rewriting import GraphPass
 from hauberk.recipe import Close, Context, Contract, Step
 
-VARIANTS: dict[str, tuple[GraphPass, ...]] = {
+VARIANTS: dict[str, tuple[Step, ...]] = {
     "products instead of Gemm": (GemmToMatMul(),),
     "channels last where a convolution is a product": (
         PointwiseConvolutionToMatMul(),
@@ -82,9 +81,9 @@ class ChooseFastest(Step, frozen=True, forbid_unknown_fields=True, kw_only=True,
         return variants[best] if ratios[best] < 1 - self.margin - noise else graph
 
 
-def _made(graph: OnnxArtifact, passes: tuple[GraphPass, ...], context: Context) -> OnnxArtifact:
+def _made(graph: OnnxArtifact, passes: tuple[Step, ...], context: Context) -> OnnxArtifact:
     for step in passes:
-        graph = step.apply(graph, context)
+        graph = onnx_only(step.apply(graph, context), step.name)
     return graph
 
 

@@ -286,7 +286,7 @@ def show(reports: Sequence[Report]) -> None:
 
 
 def main() -> int:
-    """Run, print, and fail where anything differed in silence."""
+    """Run, print, and fail where anything differed in silence or crashed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--graphs", type=int, default=2000, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first graph")
@@ -302,7 +302,7 @@ def main() -> int:
         signal.signal(number, lambda *_: _stopped.append(True))
     reports = run_all(options.seed, options.graphs, others=options.others, keep=options.out)
     show(reports)
-    return 1 if any(report.silent for report in reports) else 0
+    return 1 if any(report.silent or report.crashed for report in reports) else 0
 
 
 if __name__ == "__main__":

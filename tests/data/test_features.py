@@ -55,6 +55,19 @@ def test_tables_are_left_to_their_own_reader(file, shape, expected):
     assert holds_features(file(np.zeros(shape))) is expected
 
 
+def test_columns_without_names_are_features_of_a_model_that_has_names(file):
+    path = file(np.zeros((100, 2)))
+    assert holds_features(path, ["rate", "bytes"])
+    assert not holds_features(path, ["feature_0", "feature_1"])  # trained on just such a file
+    assert not holds_features(file(np.zeros((100, 2)), names=np.array(["rate", "bytes"])), ["rate", "bytes"])
+
+
+def test_of_two_names_the_usual_one_is_benign(file):
+    labels = np.where(np.arange(100) % 4 == 0, "attack", "normal")
+    assert load_features(file(labels=labels)).classes == ("normal", "attack")
+    assert load_features(file(labels=labels), benign="attack").classes == ("attack", "normal")
+
+
 def damaged(content: bytes) -> bytes:
     return content[:60] + b"\xff" * 30 + content[90:]
 

@@ -13,7 +13,7 @@ from hauberk.compress.tuning import answers
 from hauberk.data import load_digits, load_splits
 from hauberk.errors import InputError
 from hauberk.models import ImageCard, write_card
-from hauberk.schema import Decision, ImageSpace
+from hauberk.schema import Decision, FeatureSpace, ImageSpace
 from hauberk.search.material import DataSource, gather
 from hauberk.search.prepare import ModelSource, unseen_by
 
@@ -146,3 +146,47 @@ def test_images_of_other_classes_are_refused(saved):
     source = with_card(saved(1, 32, 32, outputs=2), ("cat", "dog"))
     with pytest.raises(InputError, match=r"classes are .*; the model tells cat, dog apart"):
         gather(source, DataSource("digits"), seed=0)
+
+
+def features_of(trained, folder, **arrays):
+    """The bundled records as the detector takes them, in a file."""
+    splits = load_splits("spambase", schema=trained.card.schema)
+    space = FeatureSpace(trained.card.schema, trained.card.preprocessing)
+    labelled = [(space.transform(*part.coded), part.targets) for part in (splits.training, splits.test)]
+    features, targets = (np.concatenate(each) for each in zip(*labelled, strict=True))
+    np.savez(folder / "records.npz", **{"features": features, "labels": targets, **arrays})
+    return DataSource(folder / "records.npz")
+
+
+def test_a_trained_detector_takes_features_without_names(trained, tmp_path):
+    found = gather(trained.as_source, features_of(trained, tmp_path), seed=0)
+    by_name = gather(trained.as_source, SPAMBASE, seed=0)
+    for one, other in zip(found.context.bounds, by_name.context.bounds, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(found.context.mutable, by_name.context.mutable)
+    answered = answers(found.core, found.test.features).argmax(axis=1)
+    assert (answered == found.test.targets).mean() > 0.9
+    assert not found.unseen
+
+
+def test_features_without_names_of_another_width_are_refused(trained, tmp_path):
+    data = features_of(trained, tmp_path, features=np.zeros((100, 9)), labels=np.arange(100) % 2)
+    with pytest.raises(InputError, match="the model takes 57 features, the data has 9"):
+        gather(trained.as_source, data, seed=0)
+
+
+def test_columns_before_preprocessing_are_not_taken_for_features(trained, tmp_path):
+    numbers = np.full((100, 57), 300.0)
+    data = features_of(trained, tmp_path, features=numbers, labels=np.arange(100) % 2)
+    with pytest.raises(InputError, match=r"far outside its range in training.*give 'names'"):
+        gather(trained.as_source, data, seed=0)
+
+
+def test_a_trained_detector_takes_columns_with_names_from_an_npz_file(trained, tmp_path):
+    """Its array `labels` is the label, whatever that was called in the training."""
+    splits = load_splits("spambase", schema=trained.card.schema)
+    names = [feature.name for feature in splits.training.schema.numbers]
+    texts = np.array(["ham", "spam"])[splits.training.targets]
+    np.savez(tmp_path / "named.npz", features=splits.training.coded.numeric, labels=texts, names=np.array(names))
+    found = gather(trained.as_source, DataSource(tmp_path / "named.npz"), seed=0)
+    assert (answers(found.core, found.test.features).argmax(axis=1) == found.test.targets).mean() > 0.9

@@ -1,19 +1,21 @@
 """Records that are features already, of any shape: windows, images, whatever a model reads, as one NPZ file.
 
-The arrays are `features`, numbers [N, *shape] with two sizes or more in a shape, and `labels` [N], names or class
-indices. Tables [N, D] have a schema and are read by `load_splits`.
+The arrays are `features`, numbers [N, *shape], and `labels` [N], names or class indices. Tables [N, D] have names and a
+schema and are read by `load_splits`.
 """
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.data.readers import NPZ_ERRORS, read_arrays, read_bytes, sha256
+from hauberk.data.labels import BENIGN_NAMES
+from hauberk.data.readers import NPZ_ERRORS, read_arrays, read_bytes, sha256, unnamed
 from hauberk.data.splits import stratified_split
 from hauberk.errors import InputError
 from hauberk.recipe import LabelledFeatures
@@ -45,17 +47,27 @@ class FeatureSplits:
     name: str
 
 
-def holds_features(path: Path) -> bool:
-    """Whether a file is an NPZ whose `features` have a shape rather than columns; False for all else."""
+def holds_features(path: Path, columns: Collection[str] = ()) -> bool:
+    """Whether a file is an NPZ of features rather than of a table's columns; False for all else.
+
+    Its `features` have a shape of two sizes or more; or they are [N, D] without `names`, for a model whose columns have
+    names.
+
+    Args:
+        path: The file.
+        columns: Names of the columns that the model was trained on, where they are known.
+    """
     if path.suffix != ".npz" or not path.is_file():
         return False
     try:
         with zipfile.ZipFile(path) as archive, archive.open("features.npy") as member:
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return len(read(member)[0]) > 2
+            shape = read(member)[0]
+            named = "names.npy" in archive.namelist()
     except NPZ_ERRORS:
         return False  # whoever reads it as a table says what is wrong with it
+    return len(shape) > 2 or (len(shape) == 2 and not named and not {*columns} <= {*unnamed(shape[1])})
 
 
 def load_features(path: Path, *, benign: str | None = None, seed: int = 0) -> FeatureSplits:
@@ -63,8 +75,8 @@ def load_features(path: Path, *, benign: str | None = None, seed: int = 0) -> Fe
 
     Args:
         path: An NPZ file; nothing in it is unpickled.
-        benign: The class that is no attack; it becomes class 0. By default classes are in the order of their names, or
-            as they are where labels are whole numbers from 0.
+        benign: The class that is no attack; it becomes class 0. By default whole numbers are class indices as they
+            are, and of two names the usual one is benign (normal, ham, …); all else is in the order of names.
         seed: Seed of the split.
 
     Raises:
@@ -103,6 +115,9 @@ def _classes(labels: NDArray[np.generic], benign: str | None, path: Path) -> tup
     found = np.unique(labels)
     names = [str(name) for name in found]
     order = list(range(len(names)))
+    if benign is None and labels.dtype.kind == "U" and len(names) == 2:
+        usual = [name for name in names if name.lower() in BENIGN_NAMES]
+        benign = usual[0] if len(usual) == 1 else None
     if benign is not None:
         if benign not in names:
             raise InputError(f"{path}: no record is of class {benign!r}; there are {', '.join(names[:20])}")

@@ -82,9 +82,8 @@ def load_splits(
     if block < 1:
         raise InputError(f"a block of a split is {block} records; at least 1 is needed")
     if schema is not None and schema.label is not None:
-        label = label or schema.label.name
         benign = benign or schema.label.benign
-    found = _read_source(source, label, benign, drop)
+    found = _read_source(source, label, benign, drop, None if schema is None else schema.label)
     texts = class_names(found.table, found.label)
     if len(texts) < FEWEST_RECORDS:
         raise InputError(f"{found.table.where}: {len(texts)} records; at least {FEWEST_RECORDS} are needed")
@@ -140,17 +139,25 @@ def check_files(known: KnownDataSet) -> list[tuple[SourceFile, bytes]]:
     return contents
 
 
-def _read_source(source: str | Path, label: str | None, benign: str | None, drop: Collection[str]) -> _Source:
+def _read_source(
+    source: str | Path, label: str | None, benign: str | None, drop: Collection[str], expected: Label | None
+) -> _Source:
+    """Read records; `expected` is the schema's label, which is taken where none is asked for."""
+    asked = label or (None if expected is None else expected.name)
     known = KNOWN.get(source) if isinstance(source, str) else None
     if known is not None:
-        return _read_known(known, label, benign, drop)
+        return _read_known(known, asked, benign, drop)
     path = Path(source)
     if not path.exists():
-        raise InputError(f"{source}: no such file, and no data set of that name; known are {', '.join(KNOWN)}")
+        raise InputError(
+            f"{source}: no such file, and no data set of that name; known are {', '.join(KNOWN)}, and digits (images)"
+        )
     content = read_bytes(path)
     table = _drop(parse_table(content, path), drop)
+    if label is None and asked is not None and path.suffix.lower() == ".npz" and asked not in table.columns:
+        table = table.renamed("label", asked)  # its array of labels has no name of its own
     name = path.name.partition(".")[0] or path.name
-    return _Source(name, table, None, sha256(content), find_label(table, label), benign)
+    return _Source(name, table, None, sha256(content), find_label(table, asked), benign)
 
 
 def _read_known(known: KnownDataSet, label: str | None, benign: str | None, drop: Collection[str]) -> _Source:

@@ -200,6 +200,11 @@ def read_arrays(content: bytes, where: str, names: Collection[str]) -> dict[str,
         raise InputError(f"{where}: cannot be read as NPZ without pickles: {_brief(error)}") from error
 
 
+def unnamed(columns: int) -> list[str]:
+    """What the columns of an NPZ file without `names` are called."""
+    return [f"feature_{column}" for column in range(columns)]
+
+
 def _parse_npz(content: bytes, where: str) -> Table:
     arrays = read_arrays(content, where, ("features", "labels", "names"))
     if "features" not in arrays or "labels" not in arrays:
@@ -210,7 +215,7 @@ def _parse_npz(content: bytes, where: str) -> Table:
             f"{where}: 'features' is {features.dtype} {features.shape} and 'labels' {labels.shape}; "
             "give numbers [N, D] and one label a row"
         )
-    names = [str(name) for name in arrays.get("names", [f"feature_{column}" for column in range(features.shape[1])])]
+    names = [str(name) for name in arrays.get("names", unnamed(features.shape[1]))]
     if len(names) != features.shape[1] or len({*names, "label"}) != len(names) + 1:
         raise InputError(f"{where}: 'names' must be {features.shape[1]} different names, none of them 'label'")
     columns: dict[str, NDArray[Any]] = {

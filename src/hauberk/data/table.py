@@ -42,6 +42,10 @@ class Table:
         """The other columns."""
         return Table({name: column for name, column in self.data.items() if name not in names}, self.where)
 
+    def renamed(self, name: str, new: str) -> Table:
+        """The same columns, one of them under another name."""
+        return Table({new if each == name else each: column for each, column in self.data.items()}, self.where)
+
 
 def count_missing(column: NDArray[Any]) -> int:
     """How many values of a column are missing (NaN or None)."""

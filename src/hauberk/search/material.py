@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress.distill import GraphTeacher
@@ -114,13 +115,11 @@ def gather(
     path = Path(data.source)
     if data.source == "digits" or path.is_dir():
         found = _from_images(data, loaded.card, outputs, seed)
-    elif holds_features(path):
-        found = _from_features(path, data, outputs, seed)
+    elif holds_features(path, () if source.card is None else [each.name for each in source.card.schema.features]):
+        found = _from_features(path, source, data, shape, outputs, seed)
     else:
         found = _from_table(source, data, shape, seed)
-    if found.training.features.shape[1:] != shape:
-        took, has = ("×".join(map(str, sizes)) for sizes in (shape, found.training.features.shape[1:]))
-        raise InputError(f"{source.path}: the model takes {took} features, the data has {has}")
+    _require_shape(source, shape, found.training)
     context = Context(
         calibration=calibration_records(found.training, seed),
         bounds=found.bounds,
@@ -198,16 +197,44 @@ def _from_images(data: DataSource, card: ModelCard | ImageCard | None, outputs: 
     return _Records(training, validation, test, (low, high), None, "classification", unseen)
 
 
-def _from_features(path: Path, data: DataSource, outputs: object, seed: int) -> _Records:
-    """Records that are features already; the range of each is the one seen in training."""
+def _from_features(
+    path: Path, source: ModelSource, data: DataSource, shape: tuple[int, ...], outputs: object, seed: int
+) -> _Records:
+    """Records that are features already; the range of each is the card's, or the one seen in training."""
     splits = load_features(path, benign=data.benign, seed=seed)
     features = splits.training.features
     two = len(splits.classes) == 2 and outputs in (1, 2)
     if not two and len(splits.classes) != outputs:
         raise InputError(f"{path}: {len(splits.classes)} classes; the model tells {outputs} apart")
-    bounds = (features.min(axis=0), features.max(axis=0))
     task: Task = "detection" if two else "classification"
-    return _Records(splits.training, splits.validation, splits.test, bounds, None, task)
+    if source.card is None:
+        bounds = (features.min(axis=0), features.max(axis=0))
+        return _Records(splits.training, splits.validation, splits.test, bounds, None, task)
+    _require_shape(source, shape, splits.training)
+    space = FeatureSpace(source.card.schema, source.card.preprocessing)
+    _require_features(path, space, features)
+    low, high, mutable = (np.broadcast_to(each, shape).copy() for each in (*space.bounds, space.mutable))
+    return _Records(splits.training, splits.validation, splits.test, (low, high), mutable, task)
+
+
+def _require_shape(source: ModelSource, shape: tuple[int, ...], records: LabelledFeatures) -> None:
+    if records.features.shape[1:] != shape:
+        took, has = ("×".join(map(str, sizes)) for sizes in (shape, records.features.shape[1:]))
+        raise InputError(f"{source.path}: the model takes {took} features, the data has {has}")
+
+
+def _require_features(path: Path, space: FeatureSpace, features: NDArray[np.float32]) -> None:
+    """Refuse columns as they were before the preprocessing: the model would answer them, and wrongly."""
+    low, high = space.bounds
+    rows = features.reshape(-1, space.width)
+    share = np.mean((rows < 2 * low - high) | (rows > 2 * high - low), axis=0)
+    worst = int(share.argmax())
+    if share[worst] > 0.5:
+        raise InputError(
+            f"{path}: feature {worst} lies far outside its range in training, {low[worst]:g} to {high[worst]:g}, in"
+            f" {100 * share[worst]:.0f} % of the records; an .npz without 'names' holds features as the model takes"
+            " them, after preprocessing: give 'names' with columns as they were recorded"
+        )
 
 
 def _teacher(path: Path, shape: tuple[int, ...], context: Context) -> OnnxArtifact:

@@ -28,6 +28,7 @@ from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import read_core
 from hauberk.compress.notes import stay_in_float
 from hauberk.errors import InputError, one_line
+from hauberk.graph.model import attributes
 from hauberk.recipe import Context, Contract, Lossy, Step
 
 Levels = Literal["k-means", "powers-of-two"]
@@ -127,10 +128,8 @@ def channel_axes(graph: onnx.GraphProto) -> dict[str, int]:
     """The axis of the output channels, or gates, in the weights of each layer that has such an axis; by weight."""
     axes: dict[str, int] = {}
     for node in graph.node:
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        axis = {"Conv": 0, "Gemm": 0 if transposed else 1, "MatMul": -1, "LSTM": 1, "GRU": 1, "RNN": 1}.get(
-            node.op_type
-        )
+        columns = 0 if attributes(node).get("transB", 0) else 1
+        axis = {"Conv": 0, "Gemm": columns, "MatMul": -1, "LSTM": 1, "GRU": 1, "RNN": 1}.get(node.op_type)
         if axis is not None:
             axes.update(dict.fromkeys(node.input[1:3], axis))
     return axes

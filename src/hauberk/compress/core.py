@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.errors import InputError
 from hauberk.graph.check import check_model
-from hauberk.graph.model import describe, parse, record_shape
+from hauberk.graph.model import attributes, describe, parse, record_shape
 from hauberk.graph.passes.strip_metadata import strip
 from hauberk.recipe import Context
 
@@ -181,18 +181,18 @@ def _linear(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> Lin
         return None
     if node.op_type == "MatMul":
         return Linear(node, node.input[0], weight, None)
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if attributes.get("transA", 0):
+    stated = attributes(node)
+    if stated.get("transA", 0):
         return None
-    if attributes.get("transB", 0):
+    if stated.get("transB", 0):
         weight = weight.T
-    weight = np.ascontiguousarray(weight * np.float32(attributes.get("alpha", 1.0)))
+    weight = np.ascontiguousarray(weight * np.float32(stated.get("alpha", 1.0)))
     if len(node.input) < 3 or not node.input[2]:
         return Linear(node, node.input[0], weight, None)
     bias = _constant(node.input[2], constants)
     if bias is None:
         return None
-    bias = np.broadcast_to(bias * np.float32(attributes.get("beta", 1.0)), (1, weight.shape[1]))[0]
+    bias = np.broadcast_to(bias * np.float32(stated.get("beta", 1.0)), (1, weight.shape[1]))[0]
     return Linear(node, node.input[0], weight, np.ascontiguousarray(bias))
 
 

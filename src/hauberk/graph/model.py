@@ -39,6 +39,11 @@ def node(operator: str, inputs: Sequence[str], output: str, **attributes: Any) -
     return helper.make_node(operator, list(inputs), [output], name=output, **attributes)
 
 
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Attributes that a node states, by name; those it leaves out have the operator's defaults."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
 def assemble(
     name: str,
     nodes: Sequence[onnx.NodeProto],

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from hauberk.compress.prune.prepare import PlainGraph
 from hauberk.compress.prune.units import Labels, Units, reshape_like
+from hauberk.graph.model import attributes
 
 Attention = Literal["heads", "dimensions"]
 """What of an attention layer is removed: whole heads, or the same dimensions of every head."""
@@ -79,7 +79,7 @@ class Analysis:
 
     def attribute(self, node: onnx.NodeProto, name: str, default: Any = None) -> Any:
         """An attribute of a node."""
-        return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
+        return attributes(node).get(name, default)
 
     def integers(self, node: onnx.NodeProto, position: int) -> NDArray[np.int64] | None:
         """A constant whole-number input of a node; `None` where it is left out or computed."""

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress.core import read_core
-from hauberk.graph.model import nested_graphs
+from hauberk.graph.model import attributes, nested_graphs
 from hauberk.graph.operations import tensor_shapes
 from hauberk.graph.passes.clean_up import CleanUp
 
@@ -96,10 +96,8 @@ def _drop_zero_states(model: onnx.ModelProto) -> None:
         if node is None:
             return False
         if node.op_type == "ConstantOfShape":
-            value = next(
-                (numpy_helper.to_array(item.t) for item in node.attribute if item.name == "value"), np.zeros(1)
-            )
-            return not np.any(value)
+            value = attributes(node).get("value")
+            return value is None or not np.any(numpy_helper.to_array(value))
         sources = node.input if node.op_type == "Concat" else node.input[:1]
         return node.op_type in _ZERO_IN_ZERO_OUT and not node.domain and all(map(zero, sources))
 
@@ -120,9 +118,7 @@ def _read_past_concat(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ..
         if node.op_type != "Gather" or source is None or source.op_type != "Concat" or node.input[1] not in constants:
             continue
         rank = len(shapes[source.output[0]])
-        axis, along = (
-            next((item.i for item in each.attribute if item.name == "axis"), 0) % rank for each in (node, source)
-        )
+        axis, along = (attributes(each).get("axis", 0) % rank for each in (node, source))
         position = constants[node.input[1]]
         if axis != along or position.ndim or any(name not in shapes for name in source.input):
             continue

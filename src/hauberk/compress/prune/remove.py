@@ -23,6 +23,7 @@ from hauberk.compress.prune.prepare import PROBE, drop_dead
 from hauberk.compress.prune.rules_movement import is_written_shape
 from hauberk.compress.prune.units import varying
 from hauberk.errors import ContractError
+from hauberk.graph.model import attributes
 from hauberk.graph.operations import tensor_shapes
 
 Keep = NDArray[np.bool_]
@@ -129,7 +130,7 @@ class _Removal:
 
     def _regroup(self, node: onnx.NodeProto) -> None:
         """Where whole groups went there are fewer; where every group lost the same channels there are as many."""
-        groups = next((item.i for item in node.attribute if item.name == "group"), 1)
+        groups = attributes(node).get("group", 1)
         before, after = self.shapes[node.input[0]][1], self.shape(node.input[0])[1]
         if groups > 1 and groups >= before // groups:
             _set(node, "group", after * groups // before)
@@ -151,7 +152,7 @@ class _Removal:
         node.input[position] = self._new(f"{result}/target", target)
 
     def _state_parts(self, node: onnx.NodeProto) -> None:
-        axis = next((item.i for item in node.attribute if item.name == "axis"), 0) % len(self.shapes[node.input[0]])
+        axis = attributes(node).get("axis", 0) % len(self.shapes[node.input[0]])
         sizes = np.array([self.shape(name)[axis] for name in node.output], np.int64)
         _set(node, "num_outputs", None)
         data = node.input[0]
@@ -172,7 +173,7 @@ class _Removal:
 
     def _state_positions(self, node: onnx.NodeProto) -> None:
         data = node.input[0]
-        axis = next((item.i for item in node.attribute if item.name == "axis"), 0) % len(self.shapes[data])
+        axis = attributes(node).get("axis", 0) % len(self.shapes[data])
         if (keep := self.kept(data).get(axis)) is None:
             return
         indices = np.asarray(self.constants[node.input[1]], np.int64) % len(keep)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from hauberk.artifact import OnnxArtifact
-from hauberk.graph.model import parse
+from hauberk.graph.model import attributes, parse
 from hauberk.graph.twin import Twin
 
 _BATCH = 256
@@ -107,8 +107,7 @@ def weights_of(model: onnx.ModelProto) -> dict[str, int]:
     found: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type == "Gemm":
-            transposed = any(item.name == "transB" and item.i for item in node.attribute)
-            places: tuple[tuple[int, int], ...] = ((1, 1 if transposed else 0),)
+            places: tuple[tuple[int, int], ...] = ((1, 1 if attributes(node).get("transB", 0) else 0),)
         elif node.op_type in ("LSTM", "GRU", "RNN"):
             places = _RECURRENT
         else:

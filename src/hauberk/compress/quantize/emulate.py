@@ -27,7 +27,7 @@ from onnx import helper, numpy_helper
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.errors import InputError
-from hauberk.graph.model import parse
+from hauberk.graph.model import attributes, parse
 
 _Floats = NDArray[np.float32]
 _Array = NDArray[np.generic]
@@ -98,9 +98,8 @@ def emulate(artifact: OnnxArtifact, features: NDArray[np.float32]) -> NDArray[np
 
 
 def _run(node: onnx.NodeProto, inputs: list[_Value]) -> _Value:
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type in _OPERATORS:
-        result = _OPERATORS[node.op_type](attributes, inputs)
+        result = _OPERATORS[node.op_type](attributes(node), inputs)
         if result is not None:
             return result
     name = node.name or node.output[0]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.compress.core import read_core
@@ -35,6 +35,7 @@ from hauberk.compress.quantize.layers import (
     with_constant_weights,
 )
 from hauberk.errors import InputError
+from hauberk.graph.model import attributes
 from hauberk.recipe import Close, Context, Contract, Step
 
 _HOMOGENEOUS = frozenset({"Relu", "LeakyRelu"})
@@ -126,7 +127,7 @@ def _repeat(first: Layer, second: Layer, node: onnx.NodeProto, flat: int) -> int
         flat: Values of a record before it was made flat on the way; 0 where it was not, or where that is not known.
     """
     if second.kind == "Conv":
-        group = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "group"), 1)
+        group = attributes(node).get("group", 1)
         lined_up = first.kind == "Conv" and second.shape[1] * group == first.channels
         return int(lined_up and (group == 1 or second.shape[1] == 1) and not flat)
     inputs = second.shape[0]

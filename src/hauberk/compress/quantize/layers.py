@@ -14,7 +14,7 @@ from onnxscript.optimizer import fold_constants_ir
 
 from hauberk.artifact import Artifact, OnnxArtifact
 from hauberk.errors import InputError
-from hauberk.graph.model import nested_graphs, parse
+from hauberk.graph.model import attributes, nested_graphs, parse
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
 _LARGEST_FOLD = 1 << 28  # elements; weights that are computed from weights are not larger than these
@@ -123,7 +123,7 @@ def _layer(node: onnx.NodeProto, constants: Constants) -> Layer | None:
 def why_no_layer(node: onnx.NodeProto, constants: Constants) -> str:
     """Why a Gemm, MatMul or Conv is no layer with weights; nothing for any other node."""
     if node.op_type in ("Conv", "Gemm"):
-        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        transposed = attributes(node).get("transA", 0)
         return "it transposes its input" if transposed else "its weights or bias are not float32 constants"
     if node.op_type != "MatMul":
         return ""
@@ -161,14 +161,14 @@ def plain_gemms(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type != "Gemm":
             continue
-        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        stated = attributes(node)
         bias_name = node.input[2] if len(node.input) > 2 else ""
         weight, bias = constants.floats(node.input[1]), constants.floats(bias_name)
-        if weight is None or attributes.get("transA", 0) or (bias_name and bias is None):
+        if weight is None or stated.get("transA", 0) or (bias_name and bias is None):
             continue
-        alpha, beta = (np.float32(attributes.get(name, 1.0)) for name in ("alpha", "beta"))
-        if attributes.get("transB", 0) or alpha != 1:
-            weight = (weight.T if attributes.get("transB", 0) else weight) * alpha
+        alpha, beta = (np.float32(stated.get(name, 1.0)) for name in ("alpha", "beta"))
+        if stated.get("transB", 0) or alpha != 1:
+            weight = (weight.T if stated.get("transB", 0) else weight) * alpha
             node.input[1] = _add(graph, f"{node.output[0]}/weight", np.ascontiguousarray(weight))
         if bias is not None and (beta != 1 or bias.shape != (weight.shape[1],)):
             row = np.broadcast_to(bias * beta, (1, weight.shape[1]))[0]
@@ -219,13 +219,13 @@ def _mean_of_space(node: onnx.NodeProto, rank: int, constants: Constants) -> boo
     """Whether a node that is a mean over exactly the spatial axes keeps them; `None` for every other node."""
     if node.op_type != "ReduceMean" or rank <= _SPATIAL:
         return None
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    axes = attributes.get("axes")
+    stated = attributes(node)
+    axes = stated.get("axes")
     if axes is None and len(node.input) > 1 and node.input[1] in constants:
         axes = constants.array(node.input[1]).tolist()
     if axes is None or sorted(int(axis) % rank for axis in axes) != list(range(_SPATIAL, rank)):
         return None
-    return bool(attributes.get("keepdims", 1))
+    return bool(stated.get("keepdims", 1))
 
 
 def _add(graph: onnx.GraphProto, name: str, values: NDArray[np.float32]) -> str:

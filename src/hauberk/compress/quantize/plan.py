@@ -21,10 +21,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx
-from onnx import helper
 
 from hauberk.compress.notes import stay_in_float
 from hauberk.compress.quantize.layers import Constants, Layer, find_layers, why_no_layer
+from hauberk.graph.model import attributes
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 """Operators that the quantizer behind them does on the way: its range ends where they cut."""
@@ -214,8 +214,7 @@ class _Flow:
 
 def _nearest(node: onnx.NodeProto) -> bool:
     """A Resize that repeats values; every other mode computes new ones."""
-    modes = [helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == "mode"]
-    return node.op_type == "Resize" and (not modes or modes[0] == b"nearest")
+    return node.op_type == "Resize" and bool(attributes(node).get("mode", b"nearest") == b"nearest")
 
 
 def _coded(flow: _Flow, layers: Mapping[str, Layer], joints: Collection[str]) -> set[str]:

@@ -29,6 +29,7 @@ from hauberk.compress.quantize.layers import (
     with_constant_weights,
 )
 from hauberk.errors import InputError
+from hauberk.graph.model import attributes
 from hauberk.recipe import Close, Context, Contract, Step
 
 _LARGEST = 16  # powers of two by which a channel may be scaled
@@ -126,10 +127,9 @@ def _can_take_scale(node: onnx.NodeProto, constants: Constants) -> bool:
     """Whether a node is a LayerNormalization over the last axis with constants of its own."""
     if node.op_type != "LayerNormalization" or len(node.output) > 1:
         return False
-    axis = next((helper.get_attribute_value(attribute) for attribute in node.attribute if attribute.name == "axis"), -1)
     parameters = [name for name in node.input[1:] if name]
     one_dimensional = all(name in constants and len(constants.shape(name)) == 1 for name in parameters)
-    return axis == -1 and one_dimensional and bool(parameters)
+    return attributes(node).get("axis", -1) == -1 and one_dimensional and bool(parameters)
 
 
 def _smooth(graph: onnx.GraphProto, data: str, layers: tuple[Layer, ...], scale: NDArray[np.float32]) -> None:

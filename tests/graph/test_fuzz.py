@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -47,3 +48,35 @@ def test_the_judge_sees_a_difference(fuzz_passes):
 def test_the_same_seed_is_the_same_graph(fuzz_passes):
     graphs = [fuzz_passes.random_graph(seed).SerializeToString() for seed in (3, 3, 4)]
     assert graphs[0] == graphs[1] != graphs[2]
+
+
+@pytest.mark.parametrize(
+    ("happened", "fails"),
+    [
+        ({}, False),
+        ({"undone": [("fuse-linear", "output 'y' went from 1 to 2")]}, False),
+        ({"crashed": [("fuse-linear", "StopIteration: ")]}, True),
+        ({"silent": ["output 0 was 1 and is 2"]}, True),
+    ],
+    ids=["nothing", "undone", "crashed", "silent"],
+)
+def test_a_crash_fails_the_run_as_a_silent_difference_does(fuzz_passes, happened, fails):
+    assert fuzz_passes.failed([fuzz_passes.Report(0), fuzz_passes.Report(1, **happened)]) == fails
+
+
+def test_the_judge_tries_integers_that_narrower_types_do_not_hold(fuzz_passes):
+    head = '<ir_version: 10, opset_import: ["" : 20]> g (int64[n] i) => (int64[n] y)'
+    plain, narrowed = (
+        onnx.parser.parse_model(f"{head} {{ {body} }}").SerializeToString()
+        for body in ("y = Neg(i)", "a = Cast<to = 6>(i) b = Cast<to = 7>(a) y = Neg(b)")
+    )
+    assert fuzz_passes.judge(plain, narrowed, 0, ["wrong"])
+
+
+def test_a_peak_of_memory_above_its_limit_is_complained_of():
+    """The limit of `benchmarks/large_model.py`, which itself needs gigabytes."""
+    spec = importlib.util.spec_from_file_location("large_model", BENCHMARKS / "large_model.py")
+    large_model = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(large_model)
+    assert large_model.too_much(1500, 1000) == ""
+    assert large_model.too_much(1501, 1000) == "more than 1.5 times the weights"

@@ -107,11 +107,16 @@ def test_convolutions_that_are_asked_for_come_with_a_warning(networks, calibrate
     assert relative_error(core, result, records(core, seed=2)) < 0.1
 
 
-def test_shapes_of_one_fixed_batch_are_no_obstacle(core, context, answers):
-    """torch's exporter leaves such shapes behind, and the quantizer's shape inference fails on them."""
+def test_recorded_shapes_of_weights_are_no_obstacle(builder, calibrated, answers):
+    """torch's exporter records them; the quantizer transposes a Gemm's matrix and trips over its old shape."""
+    b = builder()
+    weight, shortcut = b.random(16, 20, fan=20), b.node("MatMul", "features", b.random(20, 16, fan=20))
+    hidden = b.node("Gemm", "features", weight, shortcut, transB=1)  # a bias that is computed: no layer of ours
+    b.gemm(b.node("Relu", hidden), 16, 2, name="logits")
+    core = b.artifact((20,), 2)
     model = onnx.load_model_from_string(core.model)
-    model.graph.value_info.append(helper.make_tensor_value_info("h0", TensorProto.FLOAT, [2, 16]))
-    model.graph.value_info.append(helper.make_tensor_value_info("h1", TensorProto.FLOAT, [3, 8]))
+    model.graph.value_info.append(helper.make_tensor_value_info(weight, TensorProto.FLOAT, [16, 20]))
+    context = calibrated(core)
     result = QuantizeDynamic().apply(replace(core, model=model.SerializeToString()), context)
     expected = answers(QuantizeDynamic().apply(core, context), context.calibration)
     np.testing.assert_array_equal(answers(result, context.calibration), expected)
@@ -163,6 +168,20 @@ def test_a_factor_does_not_keep_a_gemm_in_float(builder, calibrated):
     ]
     assert kinds.count("MatMulInteger") == 2
     assert "Gemm" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("factors", "integers"), [({}, 3), ({"transB": 1}, 3), ({"beta": 0.5}, 2), ({"alpha": 2.0}, 2)]
+)
+def test_a_gemm_whose_bias_is_computed_is_named_where_it_stays(factors, integers, builder, calibrated):
+    b = builder()
+    weight = b.random(*((16, 20) if "transB" in factors else (20, 16)), fan=20)
+    hidden = b.node("Gemm", "features", weight, b.node("MatMul", "features", b.random(20, 16, fan=20)), **factors)
+    b.gemm(b.node("Relu", hidden), 16, 2, name="logits")
+    core, step = b.artifact((20,), 2), QuantizeDynamic()
+    kinds = [node.op_type for node in onnx.load_model_from_string(step.apply(core, calibrated(core)).model).graph.node]
+    assert kinds.count("MatMulInteger") == integers
+    assert [hidden in note for note in step.notes(core)] == [True] * kinds.count("Gemm")
 
 
 def test_stacked_matrices_stay_in_float_and_are_named(builder, calibrated, relative_error, records):

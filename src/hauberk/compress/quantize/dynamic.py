@@ -36,6 +36,7 @@ from hauberk.compress.quantize.layers import (
     with_constant_weights,
 )
 from hauberk.errors import InputError, one_line
+from hauberk.graph.model import attributes
 from hauberk.recipe import Context, Contract, Lossy, Step
 
 # ONNX Runtime's quantizer asks for its own preparation unless a model says that it had it; here it has nothing to
@@ -92,7 +93,7 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
                 return "ONNX Runtime has no fast dynamic kernel for it"
             if node.op_type in ("ConvTranspose", "Einsum"):
                 return "ONNX Runtime has no dynamic kernel for it"
-            return "" if node.output[0] in layers else why_no_layer(node, constants)
+            return "" if node.output[0] in layers or _splits(node, constants) else why_no_layer(node, constants)
 
         said = stay_in_float(graph, why)
         return (*said, CONVOLUTIONS_ARE_SLOW) if "Conv" in self._kinds(core) else said
@@ -113,7 +114,7 @@ class QuantizeDynamic(Step, frozen=True, kw_only=True, tag="quantize-dynamic"):
                 " constant weights"
             )
         require_finite(core.model.graph, find_layers(core.model.graph), self.name)
-        # Exporters leave shapes of one fixed batch there, and the quantizer's shape inference trips over them.
+        # Exporters record the shapes of weights there, and the quantizer, which transposes some, trips over them.
         del core.model.graph.value_info[:]
         model = core.model
         _store(model.graph, [kind for kind in kinds if kind in _STORED])
@@ -175,6 +176,14 @@ def _no_layers(graph: onnx.GraphProto) -> list[str]:
     for node in stacked:
         node.name = f"{node.output[0]}/stacked"
     return [node.name for node in stacked]
+
+
+def _splits(node: onnx.NodeProto, constants: Constants) -> bool:
+    """Whether the quantizer makes MatMul and Add of a Gemm although it is no layer: its bias may be computed."""
+    if node.op_type != "Gemm" or constants.floats(node.input[1]) is None:
+        return False
+    stated = attributes(node)
+    return bool((stated.get("alpha", 1), stated.get("beta", 1), stated.get("transA", 0)) == (1, 1, 0))
 
 
 def _recurrent(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -138,7 +138,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="time what was timed before once more")
     parser.add_argument("--fresh", action="store_true", help="make every model anew (and time it)")
     parser.add_argument("--workers", type=int, default=1, help="detectors whose models are made at the same time")
-    parser.add_argument("--recipe-seconds", type=float, default=120.0, help="the most that one recipe may take")
+    parser.add_argument("--recipe-seconds", type=float, default=300.0, help="the most that one recipe may take")
     parser.add_argument("--build-only", action="store_true", help="make the models, time nothing")
     parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
     parser.add_argument(

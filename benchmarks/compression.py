@@ -44,7 +44,7 @@ def main() -> int:
         print(f"no detector is called {', '.join(unknown)}; there are {', '.join(DETECTORS)}", file=sys.stderr)
         return 2
     if options.workers > 1:
-        _make_beside_each_other(models, options)
+        _make_beside_each_other([name for name in models if _known(name, options) is None], options)
         options.again, options.fresh = options.again or options.fresh, False
     results = []
     for name in models:
@@ -64,13 +64,10 @@ def main() -> int:
 
 def run(name: str, options: argparse.Namespace) -> Result | None:
     """One detector: what is known is taken, the rest is made, judged and timed."""
-    folder: Path = options.output / name
-    file = folder / ("quick.json" if options.quick else "result.json")
-    seconds = 2.0 if options.quick else options.seconds
-    key = _key(options, seconds)
-    known = None if options.again or options.fresh or options.build_only else _known(file, key)
+    known = _known(name, options)
     if known is not None:
         return known
+    folder: Path = options.output / name
     found = detector(name, options.output / "detectors")
     workshop = Workshop(
         folder,
@@ -92,26 +89,32 @@ def run(name: str, options: argparse.Namespace) -> Result | None:
     if options.build_only:
         return None
     settled = all(model.settled for model in made)
-    result = measure(name, found, made, folder, seconds=seconds, key=key if settled else "")
-    write_atomically(file, msgspec.json.encode(result))
+    key = _key(options) if settled else ""
+    result = measure(name, found, made, folder, seconds=2.0 if options.quick else options.seconds, key=key)
+    write_atomically(_file(name, options), msgspec.json.encode(result))
     return result
 
 
-def _key(options: argparse.Namespace, seconds: float) -> str:
+def _file(name: str, options: argparse.Namespace) -> Path:
+    return Path(options.output, name, "quick.json" if options.quick else "result.json")
+
+
+def _key(options: argparse.Namespace) -> str:
     """Digest of all that decides a result."""
-    parameters = [options.quick, options.no_peers, options.recipe_seconds, seconds]
+    parameters = [options.no_peers, options.recipe_seconds, options.seconds]
     return hashlib.sha256(msgspec.json.encode([sources.of_measuring(), parameters])).hexdigest()
 
 
-def _known(file: Path, key: str) -> Result | None:
+def _known(name: str, options: argparse.Namespace) -> Result | None:
     """What an earlier run measured, unless something that decides it has changed since, its form included."""
-    if not file.is_file():
+    file = _file(name, options)
+    if options.again or options.fresh or options.build_only or not file.is_file():
         return None
     try:
         result = msgspec.json.decode(file.read_bytes(), type=Result)
     except msgspec.ValidationError:  # written by an older form of this program
         return None
-    return result if result.key == key else None
+    return result if result.key == _key(options) else None
 
 
 def _make_beside_each_other(models: list[str], options: argparse.Namespace) -> None:

@@ -33,7 +33,7 @@ from hauberk.files import write_atomically
 from hauberk.graph.passes import optimise
 from hauberk.graph.passes.export import Export
 from hauberk.graph.verify import verify
-from hauberk.models import Autoencoder, build
+from hauberk.models import Autoencoder, fresh
 from hauberk.recipe import Context, LabelledFeatures, Recipe, Task
 from hauberk.schema import FeatureSpace, ImageSpace
 from hauberk.tensors import Signature, TensorSpec
@@ -134,9 +134,7 @@ def trained(name: str, seed: int = 0, *, cache: Path) -> tuple[nn.Module, Data, 
     data = kind.data(seed)
     options = msgspec.structs.replace(kind.options, seed=seed)
     parameters = _parameters(name, kind, data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = build(kind.architecture or name, parameters)
+    module = fresh(kind.architecture or name, parameters, seed)
     if name in _UNTRAINED:
         return module.eval(), data, 0.0
 

@@ -16,14 +16,13 @@ from hauberk.data import load_splits
 from hauberk.errors import InputError
 from hauberk.evaluate.robustness.protocol import Budget
 from hauberk.files import draft, require_writable, write_atomically
-from hauberk.ingest import find_card
-from hauberk.models import WEIGHTS_FILE, read_card
 from hauberk.progress import SILENT, Progress
 from hauberk.report import render
 from hauberk.requirements import Requirement, parse_requirement
 from hauberk.requirements import false_positive_rate as rate_of_metric
 from hauberk.sealing import SealingKeys, open_and_compare, seal
-from hauberk.search import Adversary, Findings, ModelSource, conclude, look_once, prepare, search
+from hauberk.search import Adversary, Findings, conclude, look_once, prepare, search
+from hauberk.search.source import find_source, require_apart
 from hauberk.train import PreprocessingKind
 from hauberk.trust import EncryptionKey, Passphrase, SigningKey
 
@@ -104,35 +103,63 @@ def harden(
         ContractError: The bundle does not answer what was measured; nothing of it should be used.
     """
     started = time.perf_counter()
-    bundle, page = _outputs(Path(out), report)
-    detector = _name(name or bundle.stem)
-    wanted = [parse_requirement(text) for text in requirements]
-    rate = _threshold_rate(false_positive_rate, wanted)
-
-    card_path = find_card(Path(model), Path(card) if card else None)
-    known = read_card(card_path) if card_path else None
-    own_code = Path(arch.rpartition(":")[0]) if arch else None
-    _require_apart((bundle, page), (Path(model), Path(model, WEIGHTS_FILE), card_path, Path(data), own_code))
-    if seed is None:
-        seed = known.training.split_seed if known and known.training else 0
-    schema = known.schema if known else None
+    plan = _plan(Path(out), report, name, requirements, false_positive_rate)
+    source, seed = find_source(
+        Path(model),
+        card=Path(card) if card else None,
+        arch=arch,
+        preprocessing=preprocessing,
+        seed=seed,
+        records_only=True,
+    )
+    require_apart((plan.bundle, plan.report), source, (Path(data),))
+    schema = source.card.schema if source.card else None
     splits = load_splits(data, label=label, benign=benign, drop=drop, schema=schema, seed=seed)
-    source = ModelSource(Path(model), known, card_path, arch, preprocessing)
     adversary = Adversary(radius, budget or Budget())
-    subject = prepare(source, splits, adversary, false_positive_rate=rate, timing=timing, seed=seed, progress=progress)
+    subject = prepare(
+        source, splits, adversary, false_positive_rate=plan.rate, timing=timing, seed=seed, progress=progress
+    )
 
-    result = search(subject, wanted, progress=progress)
-    look = look_once(subject, result, splits, wanted, progress=progress)
+    result = search(subject, plan.requirements, progress=progress)
+    look = look_once(subject, result, splits, plan.requirements, progress=progress)
     seconds = time.perf_counter() - started
-    findings = conclude(subject, result, look, splits, detector=detector, seconds=seconds)
+    findings = conclude(subject, result, look, splits, detector=plan.detector, seconds=seconds)
 
-    keys = SealingKeys.complete(encryption, signing)
     rendered = render(findings).encode()
-    with draft(bundle) as unproven:
+    keys = SealingKeys.complete(encryption, signing)
+    with draft(plan.bundle) as unproven:
         seal(unproven, findings, look.deployable, subject.space.schema, rendered, keys)
         open_and_compare(unproven, keys, splits.test.coded, result.recommended.decision, look.margins)
-    write_atomically(page, rendered)
-    return Hardened(findings, bundle, page)
+    write_atomically(plan.report, rendered)
+    return Hardened(findings, plan.bundle, plan.report)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is wanted and where it goes, checked before any work.
+
+    Attributes:
+        bundle: The bundle to write.
+        report: The report to write.
+        detector: The detector's name.
+        requirements: What must hold.
+        rate: The false-positive rate that the alarm threshold is set for, a fraction in (0, 1).
+    """
+
+    bundle: Path
+    report: Path
+    detector: str
+    requirements: tuple[Requirement, ...]
+    rate: float
+
+
+def _plan(
+    out: Path, report: str | Path | None, name: str | None, requirements: Sequence[str], rate: float | None
+) -> _Plan:
+    bundle, page = _outputs(out, report)
+    detector = _name(name or bundle.stem)
+    wanted = tuple(parse_requirement(text) for text in requirements)
+    return _Plan(bundle, page, detector, wanted, _threshold_rate(rate, wanted))
 
 
 def _outputs(bundle: Path, report: str | Path | None) -> tuple[Path, Path]:
@@ -143,14 +170,6 @@ def _outputs(bundle: Path, report: str | Path | None) -> tuple[Path, Path]:
     for path in (bundle, page):
         require_writable(path)
     return bundle, page
-
-
-def _require_apart(outputs: Collection[Path], inputs: Collection[Path | None]) -> None:
-    """Refuse to write over what the detector is made of."""
-    taken = {path.resolve() for path in inputs if path is not None}
-    for path in outputs:
-        if path.resolve() in taken:
-            raise InputError(f"{path}: the detector is made of this file; write to another")
 
 
 def _name(name: str) -> str:

@@ -63,6 +63,7 @@ def test_the_import_path_is_left_as_it_was(file):
         ("import torch\ndef f():\n    return torch.nn.Linear(2)", "f", "nets.py:3: TypeError"),
         ("import sys\nsys.exit(3)", "f", "nets.py:2: SystemExit: 3"),
         ("def f(inputs):\n    return 1", "f", "TypeError: f() missing 1 required positional argument: 'inputs'"),
+        ("import sys\ndel sys.modules[__name__]\nraise ValueError('worse')", "f", "nets.py:3: ValueError: worse"),
         ("f = 3", "f", "'f' is int, not a callable"),
         ("def f():\n    return 'a net'", "f", "returned str, not a torch.nn.Module"),
         ("g = 3", "f", "the file defines no 'f'"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from hauberk.errors import InputError
-from hauberk.models import ARCHITECTURES, TabularMLP, build
+from hauberk.models import ARCHITECTURES, TabularMLP, build, fresh
 
 
 def test_the_reference_detector_has_a_name():
@@ -25,3 +26,14 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_parameters_that_do_not_fit_are_named(parameters):
     with pytest.raises(InputError, match="architecture 'tabular-mlp' does not take"):
         build("tabular-mlp", parameters)
+
+
+def test_fresh_weights_follow_the_seed_alone():
+    torch.manual_seed(5)
+    undisturbed = torch.rand(3)
+    torch.manual_seed(5)
+    one, same, other = (fresh("tabular-mlp", {"inputs": 3, "widths": [4]}, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(3), undisturbed), "torch's random state has moved"
+    first, again, different = (module.state_dict() for module in (one, same, other))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], different[name]) for name in first)

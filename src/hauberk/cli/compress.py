@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hauberk.cli.data_options import configure_columns, configure_model
 from hauberk.cli.output import Output
 from hauberk.errors import InputError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 a recipe file is {"name": …, "steps": [{"step": "distill", …}, {"step": "quantize-static"}, …]};
-docs/reference/compression.md lists steps and passes with their parameters
+docs/reference/compression.md lists the steps, with links to their parameters, docs/reference/passes.md the passes
 exit codes: 0 done, 3 a step was undone or a requirement is missed (OUT is written all the same), 2 bad usage or input
 """
 
@@ -31,19 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--data", help="spambase, nsl-kdd, digits, a .csv, .tsv, .parquet or .npz file, or a folder of images"
     )
     parser.add_argument("--out", type=Path, metavar="OUT.onnx", help="where the compressed graph is written")
-    parser.add_argument("--label", metavar="COLUMN", help="label column (default: by name, else the last)")
-    parser.add_argument("--benign", metavar="CLASS", help="the class that is no attack (default: by name)")
-    parser.add_argument("--drop", metavar="COLUMN", action="append", default=[], help="leave a column out; repeatable")
-    parser.add_argument("--card", type=Path, metavar="FILE", help="model card (default: beside the model)")
-    parser.add_argument("--arch", metavar="FILE.py:CALLABLE", help="your own code that builds the network")
+    configure_columns(parser)
+    configure_model(parser)
     parser.add_argument("--teacher", type=Path, metavar="MODEL", help="who teaches (default: the model itself)")
     parser.add_argument("--require", metavar="EXPRESSION", action="append", default=[], help="as in harden; repeatable")
-    parser.add_argument(
-        "--preprocessing",
-        choices=("none", "minmax", "log-minmax", "standard"),
-        default="none",
-        help="what a model without a card expects its numbers to have gone through (default: none)",
-    )
     parser.add_argument("--seed", type=int, help="seed of split and training (default: the model card's, else 0)")
     parser.add_argument("--timing", type=float, default=2.0, metavar="SECONDS", help="for latencies (default: 2)")
 
@@ -87,26 +79,21 @@ def _list(output: Output) -> int:
 
 
 def _source(options: argparse.Namespace) -> tuple[ModelSource, int]:
-    """The model, and the seed of everything."""
+    """The model, and the seed of everything; that the result can be written, and over nothing that it is made of."""
     from hauberk.files import require_writable
-    from hauberk.ingest import find_card
-    from hauberk.models import WEIGHTS_FILE, ModelCard, read_any_card
-    from hauberk.search.prepare import ModelSource
+    from hauberk.search.source import find_source, require_apart
 
-    card = find_card(options.model, options.card)
+    found = find_source(
+        options.model,
+        card=options.card,
+        arch=options.arch,
+        preprocessing=options.preprocessing,
+        seed=options.seed,
+    )
     if options.out is not None:
-        own_code = Path(options.arch.rpartition(":")[0]) if options.arch else None
-        inputs = (options.model, options.model / WEIGHTS_FILE, card, own_code, Path(options.data), options.teacher)
-        recipe = Path(options.recipe)
-        if options.out.resolve() in {path.resolve() for path in (*inputs, recipe) if path is not None}:
-            raise InputError(f"{options.out}: the result is made of this file; write to another")
+        require_apart((options.out,), found[0], (Path(options.data), options.teacher, Path(options.recipe)))
         require_writable(options.out)
-    known = read_any_card(card) if card else None
-    of_records = known if isinstance(known, ModelCard) else None
-    source = ModelSource(options.model, of_records, card, options.arch, options.preprocessing)
-    # By default the seed of the card, so that records which the detector was tested on stay unseen.
-    trained_with = known.training.split_seed if known and known.training else 0
-    return source, trained_with if options.seed is None else int(options.seed)
+    return found
 
 
 def _show(account: Compressed, output: Output) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hauberk.cli import key_options
+from hauberk.cli.data_options import configure_columns, configure_model
 from hauberk.cli.output import Output
 from hauberk.errors import InputError
 
@@ -28,11 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("model", type=Path, metavar="MODEL", help="model file, or a folder that 'hauberk train' wrote")
     parser.add_argument("--data", required=True, help="spambase, nsl-kdd, or a .csv, .tsv, .parquet or .npz file")
-    parser.add_argument("--label", metavar="COLUMN", help="label column (default: by name, else the last)")
-    parser.add_argument("--benign", metavar="CLASS", help="the class that is no attack (default: by name)")
-    parser.add_argument("--drop", metavar="COLUMN", action="append", default=[], help="leave a column out; repeatable")
-    parser.add_argument("--card", type=Path, metavar="FILE", help="model card (default: beside the model)")
-    parser.add_argument("--arch", metavar="FILE.py:CALLABLE", help="your own code that builds the network")
+    configure_columns(parser)
+    configure_model(parser)
     parser.add_argument("--require", metavar="EXPRESSION", action="append", default=[], help="see below; repeatable")
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
@@ -47,12 +45,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--budget", choices=("quick", "standard", "full"), default="standard", help="what the adversary may spend"
-    )
-    parser.add_argument(
-        "--preprocessing",
-        choices=("none", "minmax", "log-minmax", "standard"),
-        default="none",
-        help="what a model without a card expects its numbers to have gone through (default: none)",
     )
     parser.add_argument("--seed", type=int, help="seed of splits and training (default: the model card's, else 0)")
     parser.add_argument("--name", help="name of the detector in the bundle (default: the bundle's file name)")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hauberk.cli.data_options import configure_columns
 from hauberk.cli.output import Output
 from hauberk.errors import InputError
 
@@ -25,9 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="records: spambase, nsl-kdd, or a .csv, .tsv, .parquet or .npz file;"
         " images: digits, or a folder that holds a folder of images for each class",
     )
-    parser.add_argument("--label", metavar="COLUMN", help="label column (default: by name, else the last)")
-    parser.add_argument("--benign", metavar="CLASS", help="the class that is no attack (default: by name)")
-    parser.add_argument("--drop", metavar="COLUMN", action="append", default=[], help="leave a column out; repeatable")
+    configure_columns(parser)
     parser.add_argument("--schema", type=Path, metavar="FILE", help="record schema (default: inferred from the data)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where model and card are written")
     network = parser.add_argument_group("network")

@@ -74,7 +74,7 @@ def _names(path: Path, source: bytes, digest: str) -> dict[str, object]:
     try:
         exec(code, module.__dict__)  # noqa: S102 - the user asked for it by name
     except BaseException:
-        del sys.modules[module_name]
+        sys.modules.pop(module_name, None)  # the file itself may have taken it out
         raise
     finally:
         sys.path.remove(folder)

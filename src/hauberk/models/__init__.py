@@ -3,7 +3,7 @@
 from hauberk.models.autoencoder import Autoencoder
 from hauberk.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, read_any_card, read_card, write_card
 from hauberk.models.image_card import ImageCard
-from hauberk.models.registry import ARCHITECTURES, build
+from hauberk.models.registry import ARCHITECTURES, build, fresh
 from hauberk.models.residual_cnn import ResidualCNN
 from hauberk.models.resnet import ResNet, resnet18, resnet50
 from hauberk.models.tabular import TabularMLP
@@ -28,6 +28,7 @@ __all__ = [
     "WindowLSTM",
     "WindowTransformer",
     "build",
+    "fresh",
     "read_any_card",
     "read_card",
     "resnet18",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
 
 from hauberk.errors import InputError
@@ -54,3 +55,14 @@ def build(architecture: str, parameters: Mapping[str, Any]) -> nn.Module:
         return factory(**parameters)
     except TypeError as error:
         raise InputError(f"architecture {architecture!r} does not take {dict(parameters)!r}: {error}") from error
+
+
+def fresh(architecture: str, parameters: Mapping[str, Any], seed: int) -> nn.Module:
+    """Build a reference architecture with weights that a seed decides; torch's random state is as before afterwards.
+
+    Raises:
+        InputError: As `build`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(architecture, parameters)

@@ -10,7 +10,7 @@ from torch import nn
 
 from hauberk.data.splits import Splits
 from hauberk.errors import InputError
-from hauberk.models import ARCHITECTURES, Autoencoder, ModelCard, build
+from hauberk.models import ARCHITECTURES, Autoencoder, ModelCard, fresh
 from hauberk.progress import SILENT, Progress
 from hauberk.recipe import LabelledFeatures
 from hauberk.schema import Decision, FeatureSpace
@@ -65,22 +65,14 @@ def train_detector(
         raise InputError(f"architecture {architecture!r} reads no records; those that do are {', '.join(RECORDS)}")
     if options.task != "detection":
         raise InputError(f"training option task is {options.task!r}; a detector of records is trained for detection")
-    if architecture in WINDOWS:
-        window = WINDOW if window is None else window
-    elif window is not None:
-        raise InputError(f"{architecture} reads single records; --window is for {', '.join(WINDOWS)}")
+    window = _checked_window(architecture, window)
     schema = splits.training.schema
     space = FeatureSpace(schema, fit_preprocessing(schema, splits.training.coded.numeric, preprocessing_kind))
     outputs = 1 if architecture == "autoencoder" else 2
     decision = Decision(outputs=outputs, benign=options.benign)
     given = dict(parameters or {}) | ({} if widths is None else {"widths": list(widths)})
-    known = _decided_by_data(architecture, space.width, window)
-    if taken := known.keys() & given.keys():
-        raise InputError(f"{architecture}: {min(taken)} follows from the data; leave it away")
-    complete = {**known, **_default_widths(architecture), **given}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        module = build(architecture, complete)
+    complete = _complete_parameters(architecture, given, space.width, window)
+    module = fresh(architecture, complete, options.seed)
     training = labelled(space, splits.training, window=window)
     validation = labelled(space, splits.validation, window=window)
     result = _train(module, training, validation, options, false_positive_rate, progress)
@@ -99,18 +91,29 @@ def train_detector(
     return TrainedDetector(module, card)
 
 
-def _decided_by_data(architecture: str, width: int, window: int | None) -> dict[str, object]:
+def _checked_window(architecture: str, window: int | None) -> int | None:
+    """T of the architectures that read windows, `None` of the others."""
+    if architecture in WINDOWS:
+        return WINDOW if window is None else window
+    if window is not None:
+        raise InputError(f"{architecture} reads single records; --window is for {', '.join(WINDOWS)}")
+    return None
+
+
+def _complete_parameters(
+    architecture: str, given: Mapping[str, object], width: int, window: int | None
+) -> dict[str, object]:
+    """What was given, and what the data decides: of the records their width and number, of the logits how many."""
     known: dict[str, object] = {"inputs": width}
     if window is not None:
         known["window"] = window
     if architecture != "autoencoder":
         known["outputs"] = 2
-    return known
-
-
-def _default_widths(architecture: str) -> dict[str, object]:
-    """The card of a TabularMLP has always named its widths."""
-    return {"widths": [256, 128, 64]} if architecture == "tabular-mlp" else {}
+    if taken := known.keys() & given.keys():
+        raise InputError(f"{architecture}: {min(taken)} follows from the data; leave it away")
+    # The card of a TabularMLP has always named its widths.
+    default = {"widths": [256, 128, 64]} if architecture == "tabular-mlp" else {}
+    return {**known, **default, **given}
 
 
 def _train(

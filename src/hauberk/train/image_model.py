@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
-import torch
 
 from hauberk.data.images import ImageDataset, ImageSplits
 from hauberk.errors import InputError
-from hauberk.models import ImageCard, build
+from hauberk.models import ImageCard, fresh
 from hauberk.progress import SILENT, Progress
 from hauberk.schema import ImageSpace
 from hauberk.train.loop import train
@@ -65,9 +64,7 @@ def train_image_model(
     given = dict(parameters or {})
     if taken := known.keys() & given.keys():
         raise InputError(f"{architecture}: {min(taken)} follows from the data; leave it away")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        module = build(architecture, known | given)
+    module = fresh(architecture, known | given, options.seed)
     training, validation = labelled_images(space, splits.training), labelled_images(space, splits.validation)
     result = train(module, training, validation, options, progress=progress)
     record = training_record(splits, options, result, len(validation))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import torch
 from torch import nn
 
 from hauberk.artifact import OnnxArtifact, TorchArtifact
@@ -17,7 +16,7 @@ from hauberk.errors import InputError
 from hauberk.graph.export import export
 from hauberk.graph.passes.clean_up import CleanUp
 from hauberk.graph.twin import Twin
-from hauberk.models import build
+from hauberk.models import fresh
 from hauberk.recipe import Context
 
 
@@ -112,12 +111,10 @@ def make(student: Student, core: Core, context: Context) -> nn.Module:
         name, found = network_of(core)
         student = Network(name, scaled(name, found, student.width, student.depth))
     parameters = student.parameters | _sizes(student.architecture, core)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed)
-        try:
-            module = build(student.architecture, parameters).eval()
-        except InputError as error:
-            raise InputError(f"{core.step}: {error}") from error
+    try:
+        module = fresh(student.architecture, parameters, context.seed).eval()
+    except InputError as error:
+        raise InputError(f"{core.step}: {error}") from error
     takes = getattr(module, "record_shape", core.shape)
     if tuple(takes) != core.shape:
         raise InputError(

@@ -84,6 +84,10 @@ def test_json_round_trip():
     ("text", "says"),
     [
         (b"{", "recipe:"),
+        (
+            b'{"name": "r", "steps": [{"step": "append", "txt": "a"}]}',
+            "step 'append': Object contains unknown field `txt`; its parameters are text$",
+        ),
         (b'{"name": "r", "steps": [{"step": "melt"}]}', "unknown step 'melt'; known steps: append, train"),
         (b'{"name": "r", "steps": [{"step": "append"}]}', "missing required field `text`"),
         (b'{"name": "r", "steps": [{"step": "append", "text": "a", "x": 1}]}', "unknown field `x`"),

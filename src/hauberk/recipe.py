@@ -238,4 +238,8 @@ def _step(entry: dict[str, object], kinds: dict[str, type[Step]]) -> Step:
     name = entry.get("step")
     if not isinstance(name, str) or name not in kinds:
         raise InputError(f"recipe: unknown step {name!r}; known steps: {', '.join(sorted(kinds))}")
-    return msgspec.convert(entry, type=kinds[name])
+    try:
+        return msgspec.convert(entry, type=kinds[name])
+    except msgspec.ValidationError as error:
+        parameters = ", ".join(field.encode_name for field in msgspec.structs.fields(kinds[name]))
+        raise InputError(f"recipe: step {name!r}: {error}; its parameters are {parameters or 'none'}") from error

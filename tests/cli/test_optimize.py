@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import onnx
 import pytest
 from onnx import parser
@@ -83,11 +84,20 @@ def test_a_graph_that_cannot_be_verified_is_left_alone_with_3(file_of, tmp_path,
         (["in.onnx", "out.onnx", "--passes", "x"], "--passes: 'x' is no pass"),
         (["in.onnx", "out.onnx", "--data", "none.npz"], "none.npz: cannot read: no such file or directory"),
         (["in.onnx", "out.onnx", "--seed", "-1"], "--seed: -1 is below 0"),
+        (["in.onnx", "out.onnx", "--timing", "-1"], "--timing is -1; seconds above 0 are needed"),
+        (["in.onnx", "out.onnx", "--timing", "nan"], "--timing is nan; seconds above 0 are needed"),
+        (["in.onnx", "out.onnx", "--data", "holes.npz"], "holes.npz: 'x' is nan at [3, 2]; give finite numbers"),
+        ([".", "out.onnx"], "a folder; name an .onnx file"),
+        (["cut.onnx", "out.onnx"], "cut.onnx: not an ONNX model, or one that is damaged or cut short\n"),
     ],
 )
 def test_bad_input_is_one_line_and_2(file_of, tmp_path, monkeypatch, capsys, arguments, says):
     file_of(PLAIN)
     (tmp_path / "text.onnx").write_text("This is no model.")
+    (tmp_path / "cut.onnx").write_bytes((tmp_path / "in.onnx").read_bytes()[:-9])
+    holes = np.ones((5, 4), np.float32)
+    holes[3, 2] = np.nan
+    np.savez(tmp_path / "holes.npz", x=holes)
     monkeypatch.chdir(tmp_path)
     assert main(["optimize", *arguments]) == 2
     captured = capsys.readouterr()

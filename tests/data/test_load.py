@@ -242,12 +242,12 @@ def test_label_and_benign_can_be_named(tmp_path):
         (
             lambda frame: frame.with_columns(rate=pl.when(pl.col("rate") > 0.5).then(None).otherwise("rate")),
             {},
-            r"column 'rate' is missing in \d+ of 200 records",
+            r"column 'rate' is missing in \d+ of 200 records, first in record \d+; fill it in",
         ),
         (
             lambda frame: frame.with_columns(rate=pl.when(pl.col("rate") > 0.99).then(np.inf).otherwise("rate")),
             {},
-            r"column 'rate' is infinite in \d+ of 200 records",
+            r"column 'rate' is infinite in \d+ of 200 records, first in record \d+; make",
         ),
         (
             lambda frame: frame.with_columns(label=pl.Series(["attack"] * 2 + ["normal"] * 198)),
@@ -294,3 +294,12 @@ def test_what_no_schema_can_hold_is_refused_with_the_file_that_holds_it(tmp_path
     frame = flows().with_columns(rate=pl.col("rate") * 1e40)
     with pytest.raises(SchemaError, match=r"flows.csv: schema: feature 'rate'"):
         load_splits(write(tmp_path, frame))
+
+
+@pytest.mark.parametrize(("value", "what"), [(None, "missing in 1"), (np.inf, "infinite in 1")])
+def test_the_first_record_with_a_hole_is_named(tmp_path, value, what):
+    rates = flows()["rate"].to_list()
+    rates[6] = value
+    path = write(tmp_path, flows().with_columns(rate=pl.Series(rates)))
+    with pytest.raises(InputError, match=f"column 'rate' is {what} of 200 records, first in record 7;"):
+        load_splits(path)

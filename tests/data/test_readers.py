@@ -86,7 +86,8 @@ def test_npz_holds_features_labels_and_perhaps_names():
     [
         ("a.csv", b"bytes,label\n", "no records, only a header"),
         ("a.csv", b"\n\n", "file is empty|no records"),
-        ("a.csv", b"a,b\n1,2,3\n", "cannot be read as text separated by ','"),
+        ("a.csv", b"a,b\n1,2\n1,2,3\n", "text separated by ',': line 3 has 3 values, there are 2 columns$"),
+        ("a.tsv.gz", gzip.compress(b"a\tb\n1\t2\t3\n"), r"by '\\t': line 2 has 3 values, there are 2 columns$"),
         ("a.csv", b"a,b\n\xff\xfe,2\n", "cannot be read as text separated by ','"),
         ("a.csv.gz", gzip.compress(b"a,b\n1,2\n" * 99, mtime=0)[:-20], "cannot be read|columns|no records"),
         ("a.csv", b"a,a \n1,2\n", "two columns are called 'a'"),

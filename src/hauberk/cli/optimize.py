@@ -49,6 +49,8 @@ def run(options: argparse.Namespace, output: Output) -> int:
 
     if options.seed < 0:
         raise InputError(f"--seed: {options.seed} is below 0; give 0 or more")
+    if not 0 < options.timing < float("inf"):
+        raise InputError(f"--timing is {options.timing:g}; seconds above 0 are needed")
     with output.progress() as progress:
         found = optimise_file(
             options.model,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.data.table import Table, count_missing
+from hauberk.data.table import Table, count_missing, first_missing
 from hauberk.errors import InputError
 from hauberk.schema import Label
 
@@ -64,7 +64,10 @@ def class_names(table: Table, name: str) -> NDArray[Any]:
     column = table[name]
     missing = count_missing(column)
     if missing:
-        raise InputError(f"{table.where}: the label {name!r} is missing in {missing} of {len(column)} records")
+        raise InputError(
+            f"{table.where}: the label {name!r} is missing in {missing} of {len(column)} records, first in record"
+            f" {first_missing(column)}"
+        )
     if column.dtype.kind == "f":
         if not (np.isfinite(column) & (column == np.rint(column))).all():
             raise InputError(f"{table.where}: the label {name!r} holds real numbers; give classes")

@@ -18,7 +18,7 @@ from hauberk.data.nsl_kdd import NSL_KDD
 from hauberk.data.readers import parse_table, read_bytes, sha256
 from hauberk.data.spambase import SPAMBASE
 from hauberk.data.splits import Splits, block_split, stratified_split
-from hauberk.data.table import Table, count_missing
+from hauberk.data.table import Table, count_missing, first_missing
 from hauberk.errors import InputError, SchemaError
 from hauberk.schema import Coder, Label, RecordSchema
 
@@ -219,14 +219,14 @@ def _require_plain(features: Table) -> None:
         missing = count_missing(column)
         if missing:
             raise InputError(
-                f"{features.where}: column {name!r} is missing in {missing} of {len(column)} records; fill it in, "
-                "drop it (--drop), or give a schema with 'missing'"
+                f"{features.where}: column {name!r} is missing in {missing} of {len(column)} records, first in record "
+                f"{first_missing(column)}; fill it in, drop it (--drop), or give a schema with 'missing'"
             )
         infinite = int(np.count_nonzero(np.isinf(column))) if column.dtype.kind == "f" else 0
         if infinite:
             raise InputError(
-                f"{features.where}: column {name!r} is infinite in {infinite} of {len(column)} records; "
-                "make them finite or drop the column (--drop)"
+                f"{features.where}: column {name!r} is infinite in {infinite} of {len(column)} records, first in "
+                f"record {1 + int(np.isinf(column).argmax())}; make them finite or drop the column (--drop)"
             )
 
 

@@ -7,6 +7,8 @@ NaN or None. What a column means (ranges, categories) is decided later, from tra
 from __future__ import annotations
 
 import codecs
+import csv
+import gzip
 import hashlib
 import io
 import zipfile
@@ -104,7 +106,8 @@ def parse_delimited(
     except pl.exceptions.NoDataError as error:
         raise InputError(f"{where}: the file is empty; give records with a header line") from error
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise InputError(f"{where}: cannot be read as text separated by {separator!r}: {_brief(error)}") from error
+        problem = _long_line(content, separator, columns) or _brief(error)
+        raise InputError(f"{where}: cannot be read as text separated by {separator!r}: {problem}") from error
     if columns is not None and frame.width != len(columns):
         raise InputError(f"{where}: has {frame.width} columns; {len(columns)} are right")
     for name in frame.columns:
@@ -112,6 +115,18 @@ def parse_delimited(
         if renamed and number.isdecimal() and original in frame.columns:  # polars renames in silence
             raise InputError(f"{where}: two columns are called {original!r}; names must differ")
     return _from_polars(frame.with_columns(_as_numbers(series) for series in frame.get_columns()), where)
+
+
+def _long_line(content: bytes, separator: str, columns: tuple[str, ...] | None) -> str | None:
+    """The first line with more values than there are columns, in words; `None` where none is found."""
+    try:
+        text = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        reader = csv.reader(io.StringIO(text.decode(), newline=""), delimiter=separator)
+        wanted = len(next(reader) if columns is None else columns)
+        row = next((row for row in reader if len(row) > wanted), None)
+    except (OSError, EOFError, zlib.error, ValueError, StopIteration, csv.Error):
+        return None
+    return None if row is None else f"line {reader.line_num} has {len(row)} values, there are {wanted} columns"
 
 
 def _as_numbers(series: pl.Series) -> pl.Series:

@@ -49,8 +49,17 @@ class Table:
 
 def count_missing(column: NDArray[Any]) -> int:
     """How many values of a column are missing (NaN or None)."""
+    return int(np.count_nonzero(_missing(column)))
+
+
+def first_missing(column: NDArray[Any]) -> int:
+    """The first record, counted from 1, whose value is missing; there is one."""
+    return 1 + int(_missing(column).argmax())
+
+
+def _missing(column: NDArray[Any]) -> NDArray[np.bool_]:
     if column.dtype.kind == "f":
-        return int(np.count_nonzero(np.isnan(column)))
+        return np.isnan(column)
     if column.dtype == object:
-        return sum(value is None for value in column.tolist())
-    return 0
+        return np.array([value is None for value in column.tolist()], dtype=np.bool_)
+    return np.zeros(len(column), dtype=np.bool_)

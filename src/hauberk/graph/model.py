@@ -121,7 +121,7 @@ def parse(model: bytes) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(model)
     except Exception as error:  # protobuf's DecodeError, of a package that has no types
-        raise InputError(f"not an ONNX model: {one_line(error)}") from error
+        raise InputError("not an ONNX model, or one that is damaged or cut short") from error
     if not proto.HasField("graph") or not proto.graph.output:
         raise InputError("not an ONNX model: it holds no graph with an output")
     return proto

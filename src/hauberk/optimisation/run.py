@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact
@@ -33,7 +32,7 @@ from hauberk.graph.trials import Feeds, runs_on
 from hauberk.ingest.private import PrivateCopy
 from hauberk.ingest.scan import scan_onnx
 from hauberk.ingest.scan.external import scan_external
-from hauberk.ingest.scan.onnx import MAX_ONNX_BYTES
+from hauberk.ingest.scan.onnx import MAX_ONNX_BYTES, parse_onnx
 from hauberk.optimisation import streamed
 from hauberk.optimisation.findings import ModelFile, Optimisation
 from hauberk.optimisation.passes import apply_all, count_nodes
@@ -131,13 +130,12 @@ def optimise_file(
 
 def _read(source: Path) -> tuple[onnx.ModelProto, int, str]:
     """The file's message, not yet admitted, its size and its SHA-256 (hex)."""
+    if source.is_dir():
+        raise InputError(f"{source}: a folder; name an .onnx file")
     with PrivateCopy(source) as copy:
         if copy.size > MAX_ONNX_BYTES:
             raise RefusedModelError(f"{source}: refused: {copy.size} bytes; an ONNX file ends at 2 GiB")
-        try:
-            return onnx.ModelProto.FromString(copy.read(0, copy.size)), copy.size, copy.sha256
-        except DecodeError as error:
-            raise RefusedModelError(f"{source}: not an ONNX model: {error}") from error
+        return parse_onnx(copy.read(0, copy.size), str(source)), copy.size, copy.sha256
 
 
 def _admitted(proto: onnx.ModelProto, sha256: str, source: Path) -> OnnxArtifact:
@@ -170,6 +168,10 @@ def _samples(data: Path | None, signature: Signature) -> Samples:
             arrays: dict[str, NDArray[np.generic]] = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{data}: not an .npz file of plain arrays, as numpy.savez writes it") from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+            place = [int(index) for index in np.argwhere(~finite)[0]]
+            raise InputError(f"{data}: {name!r} is {array[tuple(place)]} at {place}; give finite numbers")
     try:
         return Samples.of(arrays, signature)
     except InputError as error:

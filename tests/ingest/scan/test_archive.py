@@ -76,6 +76,7 @@ def renamed(old: str, new: str) -> list[tuple[str, bytes]]:
         ),
         ([*saved().items(), ("archive/DATA.PKL", b"N.")], "'archive/DATA.PKL', which torch.save never writes"),
         ([*saved().items(), ("/etc/passwd", b"")], "which torch.save never writes"),
+        ([("manifest.json", b"{}"), ("model.enc", b"")], "a Hauberk bundle, it seems; give the model"),
         ([*saved().items(), ("archive/data/../../x", b"")], "which torch.save never writes"),
         ([*saved().items(), ("archive/data/01234567890", b"")], "which torch.save never writes"),
         ([*saved().items(), ("archive/code/__torch__.py", b"")], "TorchScript|which torch.save never writes"),

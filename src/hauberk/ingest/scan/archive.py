@@ -88,6 +88,8 @@ def _members(copy: PrivateCopy, where: str) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         folder, _, name = entry.filename.partition("/")
+        if entry.filename == "manifest.json":
+            raise RefusedModelError(f"{where}: refused: a Hauberk bundle, it seems; give the model that it was made of")
         if name == "constants.pkl" or name.startswith("code/"):
             raise RefusedModelError(
                 f"{where}: refused: a TorchScript archive, which holds code; save model.state_dict() instead"

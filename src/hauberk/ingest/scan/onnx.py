@@ -16,6 +16,19 @@ MAX_ONNX_BYTES = (2 << 30) - 1
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 
+def parse_onnx(model: bytes, where: str) -> onnx.ModelProto:
+    """The message that a file holds, not yet admitted.
+
+    Raises:
+        RefusedModelError: It holds none.
+    """
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(model)
+    except DecodeError as error:  # its text is about protocol buffers, and says no more
+        raise RefusedModelError(f"{where}: not an ONNX model, or one that is damaged or cut short") from error
+    return proto
+
+
 def scan_onnx(model: bytes, where: str) -> onnx.ModelProto:
     """Accept a model without external data or foreign operators that passes ONNX's full check.
 
@@ -29,10 +42,7 @@ def scan_onnx(model: bytes, where: str) -> onnx.ModelProto:
     Raises:
         RefusedModelError: It is not such a model.
     """
-    try:
-        proto: onnx.ModelProto = onnx.ModelProto.FromString(model)
-    except DecodeError as error:
-        raise RefusedModelError(f"{where}: not an ONNX model: {error}") from error
+    proto = parse_onnx(model, where)
     if not proto.graph.node:
         raise RefusedModelError(f"{where}: not an ONNX model, or one without operators")
     if proto.training_info:

@@ -58,8 +58,9 @@ def first_missing(column: NDArray[Any]) -> int:
 
 
 def _missing(column: NDArray[Any]) -> NDArray[np.bool_]:
+    missing = np.zeros(len(column), dtype=np.bool_)
     if column.dtype.kind == "f":
-        return np.isnan(column)
-    if column.dtype == object:
-        return np.array([value is None for value in column.tolist()], dtype=np.bool_)
-    return np.zeros(len(column), dtype=np.bool_)
+        missing |= np.isnan(column)
+    elif column.dtype == object:
+        missing |= [value is None for value in column.tolist()]
+    return missing

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -134,12 +136,12 @@ def test_recipes_are_listed(capsys):
     [
         (["--recipe", "int9"], "unknown recipe 'int9'; known are"),
         (["--recipe", "nowhere.json"], "nowhere.json"),
-        ([], "--recipe is missing"),
+        ([], "--recipe is missing; --list shows"),
         (["--recipe", "float16", "--data", "nowhere.csv"], "nowhere.csv"),
         (["--recipe", "float16", "--require", "size < 3"], "expected METRIC <= VALUE"),
         (
             ["--recipe", "float16", "--require", "auroc >= 50%"],
-            "auroc is not measured here; measured are latency.p50, ",
+            "auroc is not measured here; measured are latency.p50",
         ),
         (["--recipe", "float16", "--require", "detection_rate@fpr=1% >= 50%"], "is not measured here; measured are"),
         (["--recipe", "float16", "--require", "speed >= 3"], "unknown metric 'speed'; measured are latency.p50, "),
@@ -179,3 +181,24 @@ def test_an_interrupt_leaves_130_and_no_file(words, tmp_path):
     assert process.stderr is not None
     assert process.stderr.read() == "hauberk: interrupted\n"
     assert [path.name for path in tmp_path.iterdir()] == ["endless.json"]
+
+
+def test_without_data_it_says_what_data_may_be(capsys):
+    assert main(["compress", "detector", "--recipe", "float16"]) == 2
+    assert "--data is missing; say which records to measure with: spambase, " in capsys.readouterr().err
+
+
+def test_a_recipe_beside_the_model_is_not_a_card(words, capsys):
+    """A file with the model's name that ends in .json is taken for its card."""
+    beside = Path(words[1]).with_suffix(".json")
+    beside.write_text('{"name": "mine", "steps": [{"step": "strip-metadata"}]}')
+    assert main([*words, "--recipe", str(beside)]) == 2
+    assert "model.json: not a model card: " in (error := capsys.readouterr().err)
+    assert "rename it, or name the card with --card" in error
+
+
+def test_a_bundle_is_told_from_a_model(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "detector.hbk", "w") as archive:
+        archive.writestr("manifest.json", "{}")
+    assert main(["compress", str(tmp_path / "detector.hbk"), "--data", "spambase", "--recipe", "float16"]) == 2
+    assert "a Hauberk bundle, it seems; give the model that it was made of" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import hauberk.cli
 from hauberk.cli import main
 
 
@@ -51,6 +52,13 @@ def test_a_missing_file_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatc
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "nowhere.hbk" in error
+
+
+@pytest.mark.parametrize("command", hauberk.cli._COMMANDS)
+def test_help_names_the_exit_codes(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "exit codes: 0 " in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_lazy_name_is_there():

@@ -59,18 +59,29 @@ def test_a_table_of_ones_own_is_trained_on(tmp_path, capsys):
     [
         (["--widths", "8,x"], "--widths '8,x': expected whole numbers"),
         (["--widths", "0"], "0 units in a layer"),
-        (["--epochs", "0"], "epochs is 0"),
+        (["--epochs", "0"], "--epochs is 0; 1 or more"),
+        (["--batch-size", "-1"], "--batch-size is -1; 1 or more"),
+        (["--architecture", "mlp"], "architecture 'mlp' reads no records"),
+        (["--parameter", "wdth=3"], "'tabular-mlp' does not take 'wdth'; it takes "),
         (["--learning-rate", "1e12"], "training diverged in epoch 1"),
         (["--data", "nowhere.csv"], "nowhere.csv"),
         (["--device", "gpu"], "device 'gpu' is unknown"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_no_file(tmp_path, capsys, words, says):
-    assert main([*QUICK, "--out", str(tmp_path / "detector"), *words]) == 2
+    assert main([*QUICK, "--out", str(tmp_path / "new" / "detector"), *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert says in error
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "there").mkdir()
+    assert main([*QUICK, "--out", str(tmp_path / "there" / "detector"), *words]) == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_one_epoch_is_one_epoch(tmp_path, capsys):
+    assert main([*QUICK, "--epochs", "1", "--out", str(tmp_path)]) == 0
+    assert "trained 1 epoch in" in capsys.readouterr().out
 
 
 def test_an_unwritable_output_is_found_before_the_training(tmp_path, capsys):
@@ -94,7 +105,7 @@ def test_an_interrupt_leaves_130_and_no_file(tmp_path):
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
     assert error == "hauberk: interrupted\n"
-    assert not list((tmp_path / "detector").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

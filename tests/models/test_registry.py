@@ -28,6 +28,11 @@ def test_parameters_that_do_not_fit_are_named(parameters):
         build("tabular-mlp", parameters)
 
 
+def test_a_misspelt_parameter_is_answered_with_those_there_are():
+    with pytest.raises(InputError, match=r"'tabular-mlp' does not take 'wdths'; it takes inputs, widths, outputs$"):
+        build("tabular-mlp", {"inputs": 3, "wdths": [4]})
+
+
 def test_fresh_weights_follow_the_seed_alone():
     torch.manual_seed(5)
     undisturbed = torch.rand(3)

@@ -44,9 +44,13 @@ def run(options: argparse.Namespace, output: Output) -> int:
     """Compress, print what each step did and what it gained, and say in the exit code whether all of it holds."""
     if options.list:
         return _list(output)
-    for name in ("model", "recipe", "data"):
+    for name, hint in (
+        ("model", "name a model file, or a folder with a card"),
+        ("recipe", "--list shows those that have a name"),
+        ("data", "say which records to measure with: spambase, nsl-kdd, digits, a file, or a folder of images"),
+    ):
         if getattr(options, name) is None:
-            raise InputError(f"{'MODEL' if name == 'model' else '--' + name} is missing; --list shows the recipes")
+            raise InputError(f"{'MODEL' if name == 'model' else '--' + name} is missing; {hint}")
     from hauberk.files import write_atomically
     from hauberk.requirements import parse_requirement
     from hauberk.search.compression import METRICS, compress, find_recipe

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.epilog = "exit codes: 0 done, 2 bad usage or input"
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="which data sets are known, and whether their files are here")
     describe = actions.add_parser("describe", help="files wanted, origin, licence, columns and classes of one")

@@ -21,6 +21,7 @@ _UNITS = ((1 << 20, "MiB"), (1 << 10, "KiB"))
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.epilog = "exit codes: 0 shown, 2 bad usage or input, or a bundle that does not verify"
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the .hbk file")
     parser.add_argument(
         "--extract",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.epilog = "exit codes: 0 done, 2 bad usage or input"
     parser.add_argument("action", choices=("new", "show"), help="make keys, or show public parts and fingerprints")
     parser.add_argument(
         "--out",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.epilog = "exit codes: 0 scored, 2 bad usage or input, or a bundle that does not verify (nothing is written)"
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="what 'hauberk harden' wrote")
     parser.add_argument(
         "file",

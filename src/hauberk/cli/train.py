@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.epilog = "exit codes: 0 trained and written, 2 bad usage or input (nothing is written)"
     parser.add_argument(
         "--data",
         required=True,
@@ -64,19 +65,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--seed", type=int, default=0, help="of the split and the training (default: %(default)s)")
     training.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     training.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    training.add_argument("--precision", default="float32", choices=("float32", "bfloat16"), help="of matrix products")
+    training.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="of matrix products (default: %(default)s)",
+    )
 
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Train, save, and say how it went."""
-    from hauberk.train import prepare_folder, save_detector
+    from hauberk.train import prepared_folder, save_detector
 
+    for name in ("epochs", "patience", "batch_size", "threads"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; 1 or more")
     of_images = options.data == "digits" or Path(options.data).is_dir()
     train = (_image_model if of_images else _detector)(options)
-    prepare_folder(options.out)  # an unwritable folder is found out before the training, not after
-    with output.progress() as progress:
-        trained = train(progress)
-    save_detector(trained, options.out)
+    with prepared_folder(options.out):  # an unwritable one is found out before the training, not after
+        with output.progress() as progress:
+            trained = train(progress)
+        save_detector(trained, options.out)
     _show(trained.card, options.out, output)
     return 0
 
@@ -194,9 +203,8 @@ def _show(card: ModelCard | ImageCard, folder: Path, output: Output) -> None:
     record = card.training
     if record is not None:
         accuracy = record.figures["accuracy"]
-        output.text(
-            f"trained {record.epochs} epochs in {record.seconds:.1f} s, kept the weights of epoch {record.best_epoch}"
-        )
+        epochs = "1 epoch" if record.epochs == 1 else f"{record.epochs} epochs"
+        output.text(f"trained {epochs} in {record.seconds:.1f} s, kept the weights of epoch {record.best_epoch}")
         output.text(
             f"validation loss {record.validation_loss:.4f}, accuracy {100 * accuracy.value:.2f} % of {accuracy.samples}"
         )

@@ -98,7 +98,9 @@ def read_any_card(path: Path) -> ModelCard | ImageCard:
     except SchemaError as error:
         raise InputError(f"{path}: {error}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not a model card: {error}") from error
+        raise InputError(
+            f"{path}: not a model card: {error}; if it is none, rename it, or name the card with --card"
+        ) from error
     if card.format != card.FORMAT:
         raise InputError(f"{path}: model card format {card.format}; this version reads format {card.FORMAT}")
     if isinstance(card, ImageCard):

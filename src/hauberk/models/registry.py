@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +52,10 @@ def build(architecture: str, parameters: Mapping[str, Any]) -> nn.Module:
         raise InputError(
             f"unknown architecture {architecture!r}; known are {known}, and --arch FILE.py:CALLABLE names your own"
         )
+    taken = inspect.signature(factory).parameters
+    for name in parameters:
+        if name not in taken:
+            raise InputError(f"architecture {architecture!r} does not take {name!r}; it takes {', '.join(taken)}")
     try:
         return factory(**parameters)
     except TypeError as error:

@@ -7,7 +7,7 @@ from hauberk.train.loop import Epoch, TrainingResult, train
 from hauberk.train.objective import Objective, balanced_weights, cross_entropy
 from hauberk.train.options import Schedule, TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled, labelled_images
-from hauberk.train.saving import TrainedDetector, prepare_folder, save_detector
+from hauberk.train.saving import TrainedDetector, prepare_folder, prepared_folder, save_detector
 
 __all__ = [
     "IMAGES",
@@ -28,6 +28,7 @@ __all__ = [
     "labelled",
     "labelled_images",
     "prepare_folder",
+    "prepared_folder",
     "save_detector",
     "train",
     "train_autoencoder",

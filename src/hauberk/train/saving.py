@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -63,6 +65,24 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot write here: {error.strerror}") from error
     for name in (WEIGHTS_FILE, CARD_FILE):
         require_writable(folder / name)
+
+
+@contextmanager
+def prepared_folder(folder: Path) -> Iterator[None]:
+    """A folder to write into; where the work in it fails, folders that were made for it and are empty go again.
+
+    Raises:
+        InputError: It cannot be made or written.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        prepare_folder(folder)
+        yield
+    except BaseException:
+        for each in made:
+            with suppress(OSError):  # somebody else's file is in it, or it never came to be
+                each.rmdir()
+        raise
 
 
 def digest_of_weights(module: nn.Module) -> str:

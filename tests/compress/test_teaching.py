@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from hauberk.compress.teaching import Distance, distillation, teachers_answers, teachers_lesson
+from hauberk.compress.teaching import Distance, crossed, distillation, teachers_answers, teachers_lesson
 from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
+from hauberk.graph.twin import Twin
 from hauberk.train import cross_entropy
 
 T, ALPHA = 3.0, 0.6
@@ -127,28 +128,65 @@ class Saying:
 def test_answers_to_other_records_are_refused(context, core):
     taught = replace(context, teacher=Saying(np.zeros((7, 2), np.float32)))
     with pytest.raises(InputError, match=r"prune: the teacher answers \[7, 2\] for 300 records"):
-        teachers_lesson(core, taught, Tuning(), step="prune")
+        teachers_lesson(core, taught, Tuning(made_up=0), step="prune")
 
 
 def test_a_teacher_that_answers_nan_is_refused(context, core):
     logits = np.zeros((300, 2), np.float32)
     logits[4] = np.nan
     with pytest.raises(InputError, match="answer to record 4 of 300 is not finite"):
-        teachers_lesson(core, replace(context, teacher=Saying(logits)), Tuning(), step="prune")
+        teachers_lesson(core, replace(context, teacher=Saying(logits)), Tuning(made_up=0), step="prune")
 
 
 def test_a_teacher_of_other_classes_is_refused(context, core):
     taught = replace(context, teacher=Saying(np.zeros((300, 5), np.float32)), task="classification")
     with pytest.raises(InputError, match="tells 5 classes apart, the model 2"):
-        teachers_answers(core, taught.training, taught, "prune")
+        teachers_answers(core, taught.training.features, taught, "prune")
+
+
+def test_made_up_records_hold_values_of_their_columns_and_are_answered_by_the_teacher(context, core):
+    real = context.training.features
+    lesson = teachers_lesson(core, context, Tuning(made_up=0.5), step="prune")
+    features = lesson.records.features
+    assert len(features) == 450
+    np.testing.assert_array_equal(features[:300], real)
+    assert all(np.isin(features[300:, column], real[:, column]).all() for column in range(real.shape[1]))
+    assert not (features[300:, None] == real).all(axis=2).any(axis=1).all()
+    everything = torch.arange(450)
+    inside = lesson.objective(
+        Twin(core), torch.from_numpy(features), torch.from_numpy(lesson.records.targets), everything
+    )
+    assert float(inside.detach()) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_window_takes_a_column_whole_and_an_image_none():
+    windows = np.arange(200 * 4 * 6, dtype=np.float32).reshape(200, 4, 6)
+    made = crossed(windows, 50, seed=0)
+    sources = made[:, 0] // 24  # which record a column is of
+    assert (made // 24 == sources[:, None]).all()
+    assert {len(set(row)) for row in sources.astype(int).tolist()} <= {1, 2}
+    assert (np.diff(np.sort(sources, axis=1), axis=1) > 0).any()
+    assert crossed(np.zeros((9, 3, 8, 8), np.float32), 50, seed=0).shape == (0, 3, 8, 8)
+
+
+def test_labels_of_made_up_records_do_not_count(logits):
+    student, teacher, targets = logits
+    none = lambda part, targets: cross_entropy(part, targets, torch.ones(2, dtype=torch.float64))  # noqa: E731
+    batch = torch.tensor(student), torch.tensor(targets), torch.arange(50)
+    first = distillation(torch.tensor(teacher), Tuning(alpha=0.0), hard=none, labelled=20)(nn.Identity(), *batch)
+    assert float(first) == pytest.approx(float(none(batch[0][:20], batch[1][:20])))
+    rest = [part[20:] for part in batch]
+    assert (
+        float(distillation(torch.tensor(teacher), Tuning(alpha=0.0), hard=none, labelled=20)(nn.Identity(), *rest)) == 0
+    )
 
 
 def test_labels_are_asked_for_only_where_they_count(context, core):
     """Records of one class can be taught by a teacher alone."""
     one = replace(context, training=replace(context.training, targets=np.zeros(300, np.int64)))
-    lesson = teachers_lesson(core, one, Tuning(alpha=1.0), step="prune")
+    lesson = teachers_lesson(core, one, Tuning(made_up=0), step="prune")
     features = torch.from_numpy(one.training.features)
     loss = lesson.objective(lambda rows: rows[:, :2], features, torch.zeros(300, dtype=torch.int64), torch.arange(300))
     assert float(loss) > 0
     with pytest.raises(InputError, match="prune: the training records are all benign"):
-        teachers_lesson(core, one, Tuning(alpha=0.9), step="prune")
+        teachers_lesson(core, one, Tuning(alpha=0.9, made_up=0), step="prune")

@@ -137,8 +137,8 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "pruned-distilled-qat": Entry(
             "half of all units removed, the rest taught by the whole, then trained as it is rounded to 8 bits",
             _always(
-                PruneStructured(amount=0.5, tuning=Tuning(epochs=10)),
-                Distill(student=Itself(), tuning=Tuning(epochs=40, patience=10)),
+                PruneStructured(amount=0.5, tuning=Tuning(epochs=8)),
+                Distill(student=Itself(), tuning=Tuning()),
                 QuantizeAware(),
                 CleanUp(),
                 StripMetadata(),

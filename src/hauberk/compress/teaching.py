@@ -4,6 +4,9 @@ Soft targets are those of Hinton, Vinyals and Dean 2015, "Distilling the Knowled
 (arXiv:1503.02531). Beside them stands the squared error of the logits, after Ba and Caruana 2014, "Do Deep Nets Really
 Need to be Deep?" (arXiv:1312.6184): the divergence hardly sees how sure a teacher is of what it is sure of, and not at
 all a shift that all logits share, and a lossy step is judged by both.
+
+A teacher can be asked about more than there are records: made-up ones, too, as Buciluă, Caruana and Niculescu-Mizil
+2006, "Model Compression" (KDD), taught their students. They keep a student from what no training record forbids.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +25,9 @@ from hauberk.errors import InputError
 from hauberk.recipe import Context, LabelledFeatures
 from hauberk.train import Objective, cross_entropy
 from hauberk.train.objective import balanced_weights, class_balanced_weights, margin, softmax_cross_entropy
+
+_COLUMNS_LAST = 3  # records [N, D] and windows [N, T, D]
+_MOST_CROSSED = 0.5
 
 
 def teachers_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, *, step: str) -> Lesson:
@@ -39,27 +46,58 @@ def teachers_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, *,
     training, validation = records(context, step)
     outputs = int(artifact.signature.outputs[0].shape[-1])
     hard = hard_loss(context, class_weights(context, outputs, step)) if tuning.alpha < 1 else None
+    imagined = crossed(training.features, round(tuning.made_up * len(training)), context.seed)
+    features = np.concatenate([training.features, imagined])
     objective, judge = (
-        distillation(teachers_answers(artifact, part, context, step), tuning, hard=hard, benign=context.benign)
-        for part in (training, validation)
+        distillation(
+            teachers_answers(artifact, asked, context, step), tuning, hard=hard, labelled=count, benign=context.benign
+        )
+        for asked, count in ((features, len(training)), (validation.features, len(validation)))
     )
-    return Lesson(objective, judge)
+    targets = np.concatenate([training.targets, np.zeros(len(imagined), np.int64)])
+    return Lesson(objective, judge, LabelledFeatures(features, targets))
 
 
-def teachers_answers(artifact: OnnxArtifact, part: LabelledFeatures, context: Context, step: str) -> Tensor:
-    """The teacher's logits float32 [N, K] of records, in their order.
+def crossed(features: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
+    """Made-up records: one record with some columns of another, at most half of them on average.
+
+    A window takes a column whole. Images have no columns that mean something by themselves: of them there are none.
+
+    Args:
+        features: Float32 [N, D] or [N, T, D].
+        count: How many to make up.
+        seed: Decides which.
+
+    Returns:
+        Float32 [count, *shape], none of images; every value is one that its column has somewhere.
+    """
+    if features.ndim > _COLUMNS_LAST:
+        return features[:0]
+    generator = np.random.default_rng(seed)
+    one, other = generator.integers(len(features), size=(2, count))
+    shares = generator.uniform(0, _MOST_CROSSED, size=(count, 1))
+    taken = generator.uniform(size=(count, features.shape[-1])) < shares
+    columns = taken.reshape(count, *(1,) * (features.ndim - 2), features.shape[-1])
+    made: NDArray[np.float32] = np.where(columns, features[other], features[one])
+    return made
+
+
+def teachers_answers(artifact: OnnxArtifact, features: NDArray[np.float32], context: Context, step: str) -> Tensor:
+    """The teacher's logits float32 [N, K] of records [N, *shape], in their order.
 
     Raises:
         InputError: The teacher cannot answer them, or its answers are of another shape, not finite, or, where classes
             are told apart, not as many as the graph's.
     """
     outputs = int(artifact.signature.outputs[0].shape[-1])
-    given = answers(artifact, part.features) if context.teacher is None else context.teacher.predict(part.features)
-    if given.ndim != 2 or len(given) != len(part):
-        raise InputError(f"{step}: the teacher answers {list(given.shape)} for {len(part)} records, not [N, logits]")
+    given = answers(artifact, features) if context.teacher is None else context.teacher.predict(features)
+    if given.ndim != 2 or len(given) != len(features):
+        raise InputError(
+            f"{step}: the teacher answers {list(given.shape)} for {len(features)} records, not [N, logits]"
+        )
     if not np.isfinite(given).all():
         row = int(np.argwhere(~np.isfinite(given))[0][0])
-        raise InputError(f"{step}: the teacher's answer to record {row} of {len(part)} is not finite")
+        raise InputError(f"{step}: the teacher's answer to record {row} of {len(features)} is not finite")
     if context.task == "classification" and given.shape[1] != outputs:
         raise InputError(f"{step}: the teacher tells {given.shape[1]} classes apart, the model {outputs}")
     return torch.tensor(given, dtype=torch.float32)
@@ -93,7 +131,12 @@ def hard_loss(context: Context, weights: Tensor) -> Callable[[Tensor, Tensor], T
 
 
 def distillation(
-    teacher: Tensor, tuning: Tuning, *, hard: Callable[[Tensor, Tensor], Tensor] | None = None, benign: int = 0
+    teacher: Tensor,
+    tuning: Tuning,
+    *,
+    hard: Callable[[Tensor, Tensor], Tensor] | None = None,
+    labelled: int | None = None,
+    benign: int = 0,
 ) -> Objective:
     """The objective `alpha * far(t, s) + (1 - alpha) * H(y, s)`, in nats a record; see `Distance` for `far`.
 
@@ -104,6 +147,7 @@ def distillation(
         teacher: The teacher's logits [N, K] for all records, looked up by index.
         tuning: alpha, temperature and the weight of the squared error.
         hard: `H`, see `hard_loss`; needed where alpha is below 1.
+        labelled: How many records, the first ones, have a label; all of them where `None`.
         benign: Index of the benign logit.
     """
     far = Distance(teacher, tuning, benign)
@@ -111,7 +155,10 @@ def distillation(
     def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
         logits = module(features)
         loss = tuning.alpha * far(logits, teacher[indices])
-        return loss if hard is None else loss + (1 - tuning.alpha) * hard(logits, targets)
+        if hard is None:
+            return loss
+        known = indices < (len(teacher) if labelled is None else labelled)
+        return loss + (1 - tuning.alpha) * hard(logits[known], targets[known]) if known.any() else loss
 
     return objective
 

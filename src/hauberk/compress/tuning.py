@@ -39,19 +39,22 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             thinks of the unlikely answer.
         logits: Weight, at least 0, of the squared error of the logits beside their divergence. It is taken as a part of
             the teacher's mean square.
+        made_up: Records that are made up for every training record, at least 0, for a teacher to answer; see
+            `hauberk.compress.teaching.crossed`.
         patience: Epochs without a better answer to the validation records after which training stops.
 
     Raises:
         InputError: A value out of its range.
     """
 
-    epochs: int = 40
+    epochs: int = 20
     batch_size: int = 256
     learning_rate: float = 1e-3
     schedule: Schedule = "cosine"
     alpha: float = 1.0
     temperature: float = 2.0
     logits: float = 1.0
+    made_up: float = 1.0
     patience: int = 10
 
     def __post_init__(self) -> None:
@@ -59,8 +62,9 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise InputError(f"tuning: temperature is {self.temperature}; a number above 0 is needed")
         if not 0 <= self.alpha <= 1:
             raise InputError(f"tuning: alpha is {self.alpha}; a number from 0 to 1 is needed")
-        if not 0 <= self.logits < math.inf:
-            raise InputError(f"tuning: logits is {self.logits}; a number from 0 is needed")
+        for name in ("logits", "made_up"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"tuning: {name} is {getattr(self, name)}; a number from 0 is needed")
         TrainingOptions(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -76,10 +80,12 @@ class Lesson(NamedTuple):
     Attributes:
         objective: To minimise on the training records.
         judge: To stop by on the validation records; by default the class-weighted cross-entropy of their labels.
+        records: To learn from instead of the context's training records.
     """
 
     objective: Objective
     judge: Objective | None = None
+    records: LabelledFeatures | None = None
 
 
 def tune(
@@ -115,7 +121,7 @@ def tune(
     try:
         return train(
             student,
-            training,
+            training if lesson is None or lesson.records is None else lesson.records,
             validation,
             options,
             objective=lesson.objective if lesson else None,

@@ -134,8 +134,9 @@ def test_biases_are_in_steps_of_the_two_scales_that_they_are_added_under(step, c
 
 @pytest.mark.parametrize("ranges", ["learned", "tracked"])
 def test_ranges_move_in_training_and_that_of_the_input_does_not(core, context, ranges):
-    step = QuantizeAware(weight_bits=3, ranges=ranges, tuning=Tuning(epochs=10, batch_size=32, alpha=1.0))
-    before, after = (initializers(step.apply(core, replace(context, trained=trained))) for trained in (False, True))
+    narrow = replace(context, calibration=context.calibration * np.float32(0.3))
+    step = QuantizeAware(weight_bits=3, ranges=ranges, tuning=Tuning(epochs=20, batch_size=32))
+    before, after = (initializers(step.apply(core, replace(narrow, trained=trained))) for trained in (False, True))
     scales = {name for name in before if name.endswith("/scale") and before[name].ndim == 0}
     assert len(scales) == 3
     moved = {name for name in scales if before[name] != after[name]}

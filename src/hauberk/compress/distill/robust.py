@@ -57,7 +57,7 @@ def robust_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, robu
         InputError: There are no training records, or a teacher that cannot answer them.
     """
     training, _ = records(context, step)
-    teacher = teachers_answers(artifact, training, context, step)
+    teacher = teachers_answers(artifact, training.features, context, step)
     outputs = int(artifact.signature.outputs[0].shape[-1])
     return Lesson(robust_distillation(context, tuning, robust, teacher, outputs, step=step))
 

@@ -40,7 +40,7 @@ class Distill(Step, frozen=True, kw_only=True, tag="distill"):
     """
 
     student: Student
-    tuning: Tuning = Tuning(epochs=80, patience=10)
+    tuning: Tuning = Tuning(epochs=40)
     hints: Hints | None = None
     attention: Attention | None = None
     robust: Robust | None = None
@@ -80,7 +80,7 @@ class Distill(Step, frozen=True, kw_only=True, tag="distill"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             taught = Shown(twin, teacher, shows, context.calibration, self.name)
-        shown = Lesson(taught.objective(lesson.objective), lesson.judge)
+        shown = lesson._replace(objective=taught.objective(lesson.objective))
         tune(taught, context, self.tuning, step=self.name, lesson=shown)
         return graph_of(taught.finish(), core, context)
 

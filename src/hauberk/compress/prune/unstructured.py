@@ -204,7 +204,8 @@ class SparsifyActivations(Step, frozen=True, kw_only=True, tag="sparsify-activat
 
             return objective
 
-        penalty = Lesson(penalised(lesson.objective), penalised(lesson.judge) if lesson.judge else None)
+        judge = penalised(lesson.judge) if lesson.judge else None
+        penalty = Lesson(penalised(lesson.objective), judge, lesson.records)
         twin.on_tensor.update({name: remember(name) for name in names})
         tune(twin, context, self.tuning, step=self.name, lesson=penalty)
         twin.on_tensor.clear()

@@ -51,8 +51,8 @@ from hauberk.recipe import Context, Contract, Lossy, Step
 
 WeightLevels = Literal["uniform", "k-means", "powers-of-two"]
 _SHRINKS = np.linspace(0.15, 1.0, 35)  # of the largest magnitude, tried as ends of a grid of few levels
-_FOR_EIGHT_BITS = Tuning(epochs=15, batch_size=64, learning_rate=1e-4, alpha=1.0)
-_FOR_FEWER = Tuning(epochs=30, batch_size=64, learning_rate=5e-4, alpha=1.0, patience=8)
+_FOR_EIGHT_BITS = Tuning(epochs=8, batch_size=64, learning_rate=1e-4)
+_FOR_FEWER = Tuning(epochs=15, batch_size=64, learning_rate=5e-4)
 _BATCH = 256
 _STANDARD_ERRORS = 2  # by which training has to bring a student nearer to its teacher
 _INT8 = 127
@@ -75,9 +75,9 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         percentile: For the calibrator of that name.
         reduced_range: At 8 bits and for the levels of a codebook, codes of 7 bits; see `quantize-static`.
         keep_float: Names of layers that stay in float.
-        tuning: How to train; `alpha` weighs the float model's answers against the labels. By default 15 epochs at a
-            learning rate of 1e-4 for 8 bits, where little is to be won back, and 30 at 5e-4 below;
-            the float model alone teaches.
+        tuning: How to train; `alpha` weighs the float model's answers against the labels. By default 8 epochs at a
+            learning rate of 1e-4 for 8 bits, where little is to be won back, and 15 at 5e-4 below; the float model
+            alone teaches.
     """
 
     weight_bits: Literal[8, 4, 3, 2] = 8

@@ -35,6 +35,7 @@ from hauberk.graph.passes.strip_metadata import StripMetadata
 from hauberk.recipe import Recipe, Step
 
 _UNDER_ATTACK = Tuning(epochs=80, patience=10, schedule="constant", alpha=0.7, logits=0.0)
+_LIGHTLY = PruneStructured(amount=0.3, allocation="sensitivity")
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
 
 
@@ -121,6 +122,14 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "low-rank": Entry(
             "layers split into two of lower rank where that is smaller, trained by the whole",
             _always(Factorise()),
+        ),
+        "pruned-30": Entry(
+            "three of ten units removed, most where that costs least as measured, the rest trained by the whole",
+            _always(_LIGHTLY),
+        ),
+        "pruned-30-int8": Entry(
+            "three of ten units removed where that costs least, then weights and activations in 8 bits",
+            _always(_LIGHTLY, QuantizeStatic()),
         ),
         "pruned-50": Entry(
             "half of all channels, heads and hidden units removed, the rest trained by the whole",

@@ -47,7 +47,7 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         InputError: A value out of its range.
     """
 
-    epochs: int = 20
+    epochs: int = 30
     batch_size: int = 256
     learning_rate: float = 1e-3
     schedule: Schedule = "cosine"

@@ -40,7 +40,7 @@ class Distill(Step, frozen=True, kw_only=True, tag="distill"):
     """
 
     student: Student
-    tuning: Tuning = Tuning(epochs=40)
+    tuning: Tuning = Tuning(epochs=60)
     hints: Hints | None = None
     attention: Attention | None = None
     robust: Robust | None = None

@@ -59,7 +59,7 @@ def test_equally_fast_within_noise_goes_to_the_smallest():
 def test_slower_at_one_record_is_refused_with_figure_and_factor():
     choice = choose(BASELINE, [contender("int8", latency=1.3, size=0.25)], [], NOISE)
     assert choice.recommended == "float32"
-    assert choice.refused["int8"] == ("slower than optimised float32: latency.p50 13 µs, 1.30 times the time",)
+    assert choice.refused["int8"] == ("slower than optimised float32: latency.p50 13.0 µs, 1.30 times the time",)
 
 
 def test_slower_in_batches_is_refused_too():

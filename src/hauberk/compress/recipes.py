@@ -35,7 +35,9 @@ from hauberk.graph.passes.strip_metadata import StripMetadata
 from hauberk.recipe import Recipe, Step
 
 _UNDER_ATTACK = Tuning(epochs=80, patience=10, schedule="constant", alpha=0.7, logits=0.0)
-_LIGHTLY = PruneStructured(amount=0.3, allocation="sensitivity")
+_TAUGHT = Tuning(epochs=60, learning_rate=3e-3)
+_LIGHTLY = PruneStructured(amount=0.3, allocation="sensitivity", tuning=_TAUGHT)
+_HALF = PruneStructured(amount=0.5, tuning=_TAUGHT)
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
 
 
@@ -133,15 +135,15 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "pruned-50": Entry(
             "half of all channels, heads and hidden units removed, the rest trained by the whole",
-            _always(PruneStructured(amount=0.5)),
+            _always(_HALF),
         ),
         "pruned-50-int8": Entry(
             "half of all units removed, the rest trained by the whole, then weights and activations in 8 bits",
-            _always(PruneStructured(amount=0.5), QuantizeStatic()),
+            _always(_HALF, QuantizeStatic()),
         ),
         "pruned-50-int8-dynamic": Entry(
             "half of all units removed, the rest trained by the whole, then weights in 8 bits",
-            _always(PruneStructured(amount=0.5), QuantizeDynamic()),
+            _always(_HALF, QuantizeDynamic()),
         ),
         "pruned-distilled-qat": Entry(
             "half of all units removed, the rest taught by the whole, then trained as it is rounded to 8 bits",
@@ -159,7 +161,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "distilled-pruned": Entry(
             "a copy with half of its units that learned the detector's answers",
-            _always(Distill(student=Pruned(amount=0.5))),
+            _always(Distill(student=Pruned(amount=0.5), tuning=_TAUGHT)),
         ),
         "bfloat16": Entry(
             "weights kept in bfloat16, half the file",
@@ -167,11 +169,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "distilled-half": Entry(
             "a network of the same kind and half its width that learned the detector's answers",
-            _always(Distill(student=Scaled(width=0.5))),
+            _always(Distill(student=Scaled(width=0.5), tuning=_TAUGHT)),
         ),
         "distilled-quarter": Entry(
             "a network of the same kind and a quarter of its width that learned the detector's answers",
-            _always(Distill(student=Scaled(width=0.25))),
+            _always(Distill(student=Scaled(width=0.25), tuning=_TAUGHT)),
         ),
         "distilled-robust": Entry(
             "a network of half the width that learned the detector's answers while its records were attacked",
@@ -179,7 +181,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "distilled-half-int8": Entry(
             "a network of half the width that learned the detector's answers, then in 8 bits",
-            _always(Distill(student=Scaled(width=0.5)), QuantizeStatic()),
+            _always(Distill(student=Scaled(width=0.5), tuning=_TAUGHT), QuantizeStatic()),
         ),
     }
 )
@@ -277,4 +279,4 @@ def _distilled(widths: tuple[int, ...]) -> Recipe:
     shape = "-".join(str(width) for width in widths)
     summary = f"a network of {shape} hidden units that learned the detector's answers"
     student = Network("tabular-mlp", {"widths": list(widths)})
-    return Recipe(f"distilled-{shape}", (Distill(student=student),), summary)
+    return Recipe(f"distilled-{shape}", (Distill(student=student, tuning=_TAUGHT),), summary)

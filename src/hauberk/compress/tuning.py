@@ -49,7 +49,7 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     epochs: int = 30
     batch_size: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     schedule: Schedule = "cosine"
     alpha: float = 1.0
     temperature: float = 2.0

@@ -67,7 +67,7 @@ def test_what_cannot_be_moved_is_not_attacked(context, core):
     def loss(where: Context) -> float:
         tuning = Tuning(temperature=1.0, logits=0.0)
         objective = robust_distillation(where, tuning, Robust(radius=0.2), teacher, 2, step="test")
-        return float(objective(Twin(core), features, targets, everything))
+        return float(objective(Twin(core), features, targets, everything).detach())
 
     with torch.no_grad():
         student = torch.log_softmax(Twin(core)(features), dim=1)

@@ -28,6 +28,7 @@ from comparison.measure import measure
 from comparison.methods import Workshop
 from comparison.page import show, write_page
 from comparison.results import Made, Result
+from hauberk.errors import InputError
 from hauberk.files import write_atomically
 from peers.environments import PEERS, python_of
 from reference_detector import describe_machine
@@ -43,28 +44,39 @@ def main() -> int:
     if unknown:
         print(f"no detector is called {', '.join(unknown)}; there are {', '.join(DETECTORS)}", file=sys.stderr)
         return 2
+    key = _key(options)  # of the sources as they are now: a result of a run during which they changed is none of theirs
     if options.workers > 1:
-        _make_beside_each_other([name for name in models if _known(name, options) is None], options)
+        _make_beside_each_other([name for name in models if _known(name, options, key) is None], options)
         options.again, options.fresh = options.again or options.fresh, False
     results = []
     for name in models:
         started = time.perf_counter()
-        result = run(name, options)
+        result = run(name, options, key)
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
         if result is not None:
             results.append(result)
     if options.build_only:
         return 0
     targets = conclude(results)
-    print(show(results, targets))
-    if options.docs:
-        write_page(options.docs, results, targets)
+    try:
+        print(show(results, targets))
+        if options.docs:
+            write_page(options.docs, results, targets)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
     return int(any(target.met is False for target in targets))
 
 
-def run(name: str, options: argparse.Namespace) -> Result | None:
-    """One detector: what is known is taken, the rest is made, judged and timed."""
-    known = _known(name, options)
+def run(name: str, options: argparse.Namespace, key: str) -> Result | None:
+    """One detector: what is known is taken, the rest is made, judged and timed.
+
+    Args:
+        name: Of the detector.
+        options: Of the command line.
+        key: Digest of all that decides the result, as it was before anything was made.
+    """
+    known = _known(name, options, key)
     if known is not None:
         return known
     folder: Path = options.output / name
@@ -88,8 +100,8 @@ def run(name: str, options: argparse.Namespace) -> Result | None:
             made.append(model)
     if options.build_only:
         return None
-    settled = all(model.settled for model in made)
-    key = _key(options) if settled else ""
+    if not all(model.settled for model in made):
+        key = ""
     result = measure(name, found, made, folder, seconds=2.0 if options.quick else options.seconds, key=key)
     write_atomically(_file(name, options), msgspec.json.encode(result))
     return result
@@ -105,7 +117,7 @@ def _key(options: argparse.Namespace) -> str:
     return hashlib.sha256(msgspec.json.encode([sources.of_measuring(), parameters])).hexdigest()
 
 
-def _known(name: str, options: argparse.Namespace) -> Result | None:
+def _known(name: str, options: argparse.Namespace, key: str) -> Result | None:
     """What an earlier run measured, unless something that decides it has changed since, its form included."""
     file = _file(name, options)
     if options.again or options.fresh or options.build_only or not file.is_file():
@@ -114,7 +126,7 @@ def _known(name: str, options: argparse.Namespace) -> Result | None:
         result = msgspec.json.decode(file.read_bytes(), type=Result)
     except msgspec.ValidationError:  # written by an older form of this program
         return None
-    return result if result.key == _key(options) else None
+    return result if result.key == key else None
 
 
 def _make_beside_each_other(models: list[str], options: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from scipy import stats
 
 from hauberk.artifact import TorchArtifact
 from hauberk.compress.recipes import CATALOGUE
+from hauberk.errors import InputError
 from hauberk.graph.passes.export import Export
 from hauberk.measurement import this_machine
 from hauberk.models import TabularMLP
@@ -101,6 +102,61 @@ def test_a_trained_graph_that_was_undone_is_worse_than_a_calibrated_one(comparis
     assert (found.met, "int8-qat on tabular-mlp (undone" in found.measured) == (False, True)
 
 
+def test_a_training_that_changed_nothing_is_counted(comparison, make):
+    other = {"validation": make.fidelity(error=0.01)}
+    rows = (
+        make.row("int8-qat", steps=(AWARE,)),
+        make.row("int8-qat-mixed", steps=(AWARE,), **other),
+        make.row("int8-static", steps=(STATIC,)),
+    )
+    found = target(comparison, make.result(*rows), "training with the rounding")
+    assert found.measured.startswith("2 of 2 comparisons hold, 1 of them because both answer exactly alike")
+
+
+def pruned(amount):
+    return ({"step": "prune-structured", "amount": amount},)
+
+
+@pytest.mark.parametrize(
+    ("fields", "met", "says"),
+    [
+        ({"ratio": 0.5}, True, "pruned-50 · ORT: 2.00 ×, +0.00 points lost on validation records"),
+        ({"ratio": 0.5, "quality": 0.8}, False, "pruned-50 · ORT: 2.00 ×, +10.00 points lost on validation records"),
+        ({"ratio": 0.9}, False, "pruned-50 · ORT: 1.11 ×"),
+    ],
+)
+def test_half_of_the_units_is_not_a_third_of_them(comparison, make, fields, met, says):
+    quality = make.fidelity(quality=fields.pop("quality", 0.9))
+    rows = (
+        make.row("pruned-30", steps=pruned(0.3), ratio=0.7),
+        make.row("pruned-50", steps=pruned(0.5), validation=quality, test=quality, **fields),
+    )
+    found = target(comparison, make.result(*rows, model="window-lstm"), "window-lstm: half of the hidden units")
+    assert found.met is met
+    assert says in found.measured
+
+
+def test_half_of_the_units_that_came_back_is_a_target_missed(comparison, make):
+    gone = {"engine": "–", "size": 0, "validation": None, "test": None, "one": None, "many": None}
+    rows = (make.row("pruned-30", steps=pruned(0.3), ratio=0.7), make.row("pruned-50", undone=pruned(0.5), **gone))
+    found = target(comparison, make.result(*rows, model="window-gru"), "window-gru: half of the hidden units")
+    assert (found.met, found.measured) == (False, "undone: pruned-50 · –")
+
+
+def test_a_detector_without_a_rival_is_named(comparison, make):
+    bad = make.fidelity(quality=0.5)
+    results = [
+        make.result(make.row("peer", kind="peer", ratio=2.0), model="first"),
+        make.result(make.row("peer", kind="peer", validation=bad, test=bad), model="second"),
+    ]
+    found = comparison.conclude.conclude(results)[1]
+    assert found.met
+    assert "(1 of 2 detectors compared)" in found.measured
+    assert "no peer keeps its quality on second" in found.measured
+    alone = comparison.conclude.conclude(results[1:])[1]
+    assert (alone.met, alone.measured) == (None, "no peer keeps its quality on second")
+
+
 @pytest.mark.parametrize("narrow", [NARROW_FLOAT, NARROW_INTEGER])
 @pytest.mark.parametrize(
     ("fields", "says"),
@@ -149,6 +205,21 @@ def test_the_summary_names_steps_that_the_recommended_model_is_without(compariso
     result = make.result(row)
     assert comparison.recommend.recommended(result).one == row
     assert "pruned-qat · ORT (without quantize-aware, undone)" in comparison.page.show([result], [])
+
+
+def test_results_of_several_days_say_so(comparison, make):
+    days = ("2026-03-05", "2026-02-28", "2026-03-01")
+    results = [msgspec.structs.replace(make.result(), taken=day) for day in days]
+    assert "Taken from 2026-02-28 to 2026-03-05 on" in comparison.page.show(results, [])
+    assert "Taken on 2026-03-05 on" in comparison.page.show(results[:1], [])
+
+
+@pytest.mark.parametrize("changes", [{"processor": "other"}, {"cores": 99}, {"versions": {"numpy": "0.1"}}])
+def test_results_of_different_machines_are_not_shown_as_one(comparison, make, changes):
+    here = make.result(model="first")
+    there = msgspec.structs.replace(here, model="second", machine=msgspec.structs.replace(here.machine, **changes))
+    with pytest.raises(InputError, match=r"first on .*; second on .*; time them anew with --again"):
+        comparison.page.show([here, there], [])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from comparison.recommend import (
     eight_bits,
     fastest,
     half_units,
+    halves,
     in_integers,
     narrow,
     one_record,
@@ -78,8 +79,11 @@ def _beside_peers(results: Sequence[Result], *, batch: bool) -> Target:
     ratios: dict[str, float] = {}
     against: dict[str, str] = {}
     unequal = []
+    alone = []
     for result in results:
         candidates = rivals(result)
+        if not candidates and any(row.kind == "peer" for row in result.rows):
+            alone.append(result.model)
         if candidates:
             best = fastest(candidates, batch=batch)
             ours = recommended(result)[int(batch)]
@@ -89,8 +93,9 @@ def _beside_peers(results: Sequence[Result], *, batch: bool) -> Target:
             ratios[result.model] = timing(best).p50 / timing(ours).p50
             against[result.model] = best.name
     asked = f"For {use}: as fast as the best peer of equal quality on every detector, 1.3 times in the geometric mean"
+    without = f"no peer keeps its quality on {', '.join(alone)}" if alone else ""
     if not ratios:
-        return Target(asked, "no peer was measured", None)
+        return Target(asked, without or "no peer was measured", None)
     mean = _geometric_mean(list(ratios.values()))
     lost = [
         f"{model} ({ratio:.2f} × against {against[model]})"
@@ -98,8 +103,10 @@ def _beside_peers(results: Sequence[Result], *, batch: bool) -> Target:
         if ratio < 1 - SMALLEST_NOISE
     ]
     said = f"{mean:.2f} × in the geometric mean, least {min(ratios.values()):.2f} ×"
+    said += f" ({len(ratios)} of {len(results)} detectors compared)"
     said += f"; slower on {', '.join(lost)}" if lost else ""
     said += f"; quality not equal on {', '.join(unequal)}" if unequal else ""
+    said += f"; {without}" if without else ""
     return Target(asked, said, mean >= 1.3 and not lost and not unequal)
 
 
@@ -159,7 +166,7 @@ def _trained_quantization(results: Sequence[Result]) -> Target:
         "At 8 bits training with the rounding is never worse than calibrating: agreement with float32 on test records"
         " not lower beyond chance (exact count of paired decisions, two standard errors)"
     )
-    pairs = 0
+    pairs = same = 0
     worse: list[str] = []
     lower: list[str] = []
     off: list[str] = []
@@ -170,6 +177,7 @@ def _trained_quantization(results: Sequence[Result]) -> Target:
             if trained.test is None or other.test is None:
                 worse.append(f"{name} (undone or does not run; {other.method} is there)")
                 continue
+            same += (trained.validation, trained.test) == (other.validation, other.test)
             gone, won = _discordant(trained, other)
             if gone > won:
                 said = f"{name} ({gone} records lost, {won} won against {other.method})"
@@ -179,6 +187,9 @@ def _trained_quantization(results: Sequence[Result]) -> Target:
     if not pairs:
         return Target(asked, "not measured", None)
     said = f"{pairs - len(worse)} of {pairs} comparisons hold"
+    said += (
+        f", {same} of them because both answer exactly alike (training was undone or changed nothing)" if same else ""
+    )
     said += f"; worse on {', '.join(worse)}" if worse else ""
     said += f"; lower within chance on {', '.join(lower)}" if lower else ""
     said += f"; logits further off on {', '.join(off)}" if off else ""
@@ -188,9 +199,12 @@ def _trained_quantization(results: Sequence[Result]) -> Target:
 def _recurrent(results: Sequence[Result], model: str) -> Target:
     asked = f"{model}: half of the hidden units removed, 1.3 times as fast at one record, at most 0.5 points lost"
     found = _of(results, model)
-    best = None if found is None else half_units(found)
-    if found is None or best is None:
+    if found is None:
         return Target(asked, "not measured", None)
+    best = half_units(found)
+    if best is None:
+        undone = ", ".join(row.name for row in found.rows if any(map(halves, row.undone)))
+        return Target(asked, f"undone: {undone}" if undone else "not measured", False if undone else None)
     lost = [points_lost(best, found.row(BASELINE), test=test) for test in (False, True)]
     said = (
         f"{best.name}: {1 / one_record(best).ratio:.2f} ×, {100 * lost[0]:+.2f} points lost on validation records,"

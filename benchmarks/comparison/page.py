@@ -8,6 +8,7 @@ from pathlib import Path
 from comparison.conclude import Target
 from comparison.recommend import did_nothing, loss, recommended, slower
 from comparison.results import BASELINE, Result, Row
+from hauberk.errors import InputError
 from hauberk.files import write_atomically
 from hauberk.measurement import Machine
 
@@ -15,13 +16,21 @@ _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def show(results: Sequence[Result], targets: Sequence[Target]) -> str:
-    """Everything that was measured, as Markdown."""
+    """Everything that was measured, as Markdown.
+
+    Raises:
+        InputError: Results come from different machines or versions, whose times say nothing of each other.
+    """
     parts = [_machine(results), _targets(targets), _summary(results), *(_table(result) for result in results)]
     return "\n\n".join(part for part in parts if part)
 
 
 def write_page(page: Path, results: Sequence[Result], targets: Sequence[Target]) -> None:
-    """Replace what stands between the markers of a page."""
+    """Replace what stands between the markers of a page.
+
+    Raises:
+        InputError: As `show`.
+    """
     text = page.read_text(encoding="utf-8")
     head, _, rest = text.partition(_BEGIN)
     _, _, tail = rest.partition(_END)
@@ -32,13 +41,28 @@ def write_page(page: Path, results: Sequence[Result], targets: Sequence[Target])
 def _machine(results: Sequence[Result]) -> str:
     if not results:
         return "Nothing was measured."
-    machine: Machine = results[-1].machine
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    first, last = (days(result.taken for result in results) for days in (min, max))
+    taken = f"on {first}" if first == last else f"from {first} to {last}"
     load = max(result.load for result in results)
     return (
-        f"Taken on {results[-1].taken} on {machine.processor}, {machine.cores} cores, {machine.system}, Python"
-        f" {machine.python}, {versions}; one thread, load average at most {load:.1f} (1 is this benchmark)."
+        f"Taken {taken} on {_only_machine(results)}; one thread, load average at most {load:.1f} (1 is this benchmark)."
     )
+
+
+def _only_machine(results: Sequence[Result]) -> str:
+    """The machine and the versions of all results, in words."""
+    detectors: dict[str, list[str]] = {}
+    for result in results:
+        detectors.setdefault(_described(result.machine), []).append(result.model)
+    if len(detectors) > 1:
+        places = "; ".join(f"{', '.join(names)} on {place}" for place, names in detectors.items())
+        raise InputError(f"results of different machines or versions: {places}; time them anew with --again")
+    return next(iter(detectors))
+
+
+def _described(machine: Machine) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}, {versions}"
 
 
 def _targets(targets: Sequence[Target]) -> str:

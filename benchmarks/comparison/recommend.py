@@ -36,6 +36,7 @@ SMALLEST_NOISE = 0.02
 
 _WARNING = 2.0
 """From how many times the baseline's time on a row gets a warning."""
+_HALF = 0.5
 _NOTHING = 0.95
 """A file of more than this share of float32's has its weights in float32, whatever its steps are called."""
 _QUANTIZERS = frozenset(peer.name for peer in PEERS if peer.quantizes)
@@ -138,9 +139,14 @@ def eight_bits(result: Result) -> Row | None:
     return fastest(eligible, batch=False) if eligible else None
 
 
+def halves(step: dict[str, Any]) -> bool:
+    """Whether a step removes half of the units or more."""
+    return bool(step["step"] == "prune-structured" and step["amount"] >= _HALF)
+
+
 def half_units(result: Result) -> Row | None:
-    """Of our pruned rows on ONNX Runtime the fastest that keeps its quality, or else the fastest."""
-    rows = [row for row in result.rows if row.one and row.engine == ORT and "prune-structured" in row.kinds]
+    """Of our rows on ONNX Runtime with half of the units the fastest that keeps its quality, or else the fastest."""
+    rows = [row for row in result.rows if row.one and row.engine == ORT and any(map(halves, row.steps))]
     kept = [row for row in rows if points_lost(row, result.row(BASELINE), test=False) <= QUALITY] or rows
     return fastest(kept, batch=False) if kept else None
 

@@ -88,10 +88,45 @@ def test_the_same_seed_draws_the_same():
 def test_integers_stay_within_what_samples_show():
     of = signature(("x", "int64", ("n", 2)))
     samples = Samples.of({"x": np.array([[5, 2**40], [7, 9]])}, of)
-    values = np.concatenate([trial.feeds["x"].ravel() for trial in drawn(of, samples)])
+    trials = feeds.trials(of, lambda _: True, samples, extremes=False, seed=0, unbounded={"x"})
+    families = ("random", "uniform", "boundary")  # the samples themselves hold what they show
+    values = np.concatenate([trial.feeds["x"].ravel() for trial in trials if trial.family.startswith(families)])
     assert values.min() >= 5
     assert values.max() <= 2**40
     assert values.max() > 2**33
+
+
+def test_integers_that_decide_sizes_stay_near_0_as_far_as_samples_allow():
+    of = signature(("x", "float32", ("n", 3, 1, 1)), ("to", "int64", (4,)), ("m", "int64", (2,)))
+    arrays = {"x": np.zeros((1, 3, 1, 1), "f"), "to": np.array([1, 3, 224, 224]), "m": np.array([-90, 2])}
+    samples = Samples.of(arrays, of)
+    trials = [trial for trial in drawn(of, samples, extremes=True) if not trial.family.startswith(("real", "single"))]
+    to, m = (np.concatenate([trial.feeds[name].ravel() for trial in trials]) for name in ("to", "m"))
+    assert (to.min(), to.max()) == (1, 9)
+    assert (m.min(), m.max()) == (-3, 2)
+
+
+def test_far_numbers_are_tried_of_the_first_six_integer_inputs_however_many_floats_come_before():
+    floats = [(f"f{number}", "float32", ("n", 1)) for number in range(7)]
+    whole = [(f"i{number}", "int64", ("n", 1)) for number in range(7)]
+    of = signature(*floats, *whole)
+    names = {name for name, *_ in whole}
+    trials = feeds.trials(of, lambda _: True, Samples(), extremes=True, seed=0, unbounded=names)
+    for family, value in (("integers", 2**32 + 1), ("extreme", 2**63 - 1)):
+        chosen = [trial.feeds for trial in trials if trial.family.startswith(family)]
+        far = [name for name, *_ in whole if any((values[name] == value).any() for values in chosen)]
+        assert far == [f"i{number}" for number in range(6)], family
+
+
+def test_bounds_that_span_more_than_float32_holds_are_drawn_between():
+    of = signature(("x", "float32", ("n", 8)))
+    largest = np.full(8, np.finfo(np.float32).max)
+    with np.errstate(over="raise", invalid="raise"):
+        trials = drawn(of, Samples(low={"x": -largest}, high={"x": largest}))
+    values = np.concatenate([trial.feeds["x"].ravel() for trial in trials if trial.family.startswith("uniform")])
+    assert np.isfinite(values).all()
+    assert (values < 0).any()
+    assert (values > 0).any()
 
 
 def test_integers_that_decide_no_size_are_tried_far_out():

@@ -37,6 +37,8 @@ def test_an_index_and_a_number_may_be_anything(of, text):
         "(float[p,q] y) { f = Cast<to = 1>(i) r = Ceil(f) s = Cast<to = 7>(r) y = Tile(x, s) }",
         "(float[p] y) <int64[1] axis = {0}> { m = ReduceMax(i, axis) y = ConstantOfShape(m) }",
         "(int64[n] y) <int64 less = {-1}> { y = Div(i, less) }",
+        "(int64[n] y) <int64 less = {-1}> { f = Cast<to = 1>(i) c = Cast<to = 7>(f) y = Div(c, less) }",
+        "(int64[n] y) <int64 less = {-1}> { f = Cast<to = 1>(i) c = CastLike(f, less) y = Div(c, less) }",
         (
             "(float[k,4] y) <bool on = {1}> { s = Squeeze(i) y = Loop(s, on, x)"
             " <body = b (int64 k, bool c, float[p,4] v) => (bool d, float[p,4] w) { d = Identity(c) w = Relu(v) }> }"
@@ -46,7 +48,16 @@ def test_an_index_and_a_number_may_be_anything(of, text):
             " else_branch = e () => (float[p,q] b) { b = Identity(x) }> }"
         ),
     ],
-    ids=["size", "repeats-through-floats", "shape", "division", "trips", "size-in-a-branch"],
+    ids=[
+        "size",
+        "repeats-through-floats",
+        "shape",
+        "division",
+        "division-after-floats",
+        "division-after-floats-like-another",
+        "trips",
+        "size-in-a-branch",
+    ],
 )
 def test_what_decides_how_much_is_computed_may_not(of, text):
     assert not of(text)

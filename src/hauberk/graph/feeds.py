@@ -30,14 +30,12 @@ _FIRST = (1, 2, 7, 17)
 """Sizes of the first dimension: how many records at once."""
 _MOST_VALUES = 1 << 22
 _MOST_DIMENSIONS = 6
+_MOST_FAR = 6
+"""Integer inputs that are tried far out."""
 _WORDS = ("", "a", "tcp", "http", "é", "A much longer string than the others")
 
 Sizes = Mapping[str, int]
 """Of every free dimension, by its name, or by `input.axis` where it has none."""
-
-_ZERO, _WHOLE = range(1), range(-3, 4)
-_NEAR = (_ZERO, _WHOLE)
-"""Integers of the families "zero" and "lattice": near 0, as far as samples allow, and not as far as they reach."""
 
 Draw = Callable[[TensorSpec, tuple[int, ...], np.random.Generator], NDArray[np.generic]]
 
@@ -71,14 +69,16 @@ def trials(
         extremes: Add zeros of both signs, denormals, the largest numbers, infinities and NaN; of integers the ends of
             their type.
         seed: Of everything drawn.
-        unbounded: Integer inputs that may hold any number: no size depends on them.
+        unbounded: Names of integer inputs that may hold any number (`hauberk.graph.integers`): no size, count or
+            division depends on them.
 
     Returns:
         Calls of the families "real" (the samples) and "single" (their first records one by one, and none), "random"
         (normal), "uniform" and "boundary" (within the range), "lattice" (halves and whole numbers, where comparisons
         and casts turn), "sizes" (every free dimension at 0, 1 and others), "extreme" where asked. The number of the
         call within its family is part of the name: `random-2[5]` is row 5 of the third such call. "integers" has one
-        input at a number of `FAR` after the other, where samples do not show how far it reaches.
+        unbounded input at a number of `FAR` after the other, where samples do not show how far it reaches; "extreme"
+        has it at the ends of its type. Both do so for the first six unbounded integer inputs.
     """
     random = np.random.default_rng(seed)
     samples = samples.fitted(signature)
@@ -104,8 +104,9 @@ def trials(
         for position in range(len(extreme_values(np.dtype(np.float32)))):
             add("extreme", base, _extreme(position, draws["random"], everywhere=True))
             add("extreme", base, _extreme(position, draws["random"], everywhere=False))
-    for spec in signature.inputs[:_MOST_DIMENSIONS]:
-        far, ends = _far_integers(spec) if spec.name in unbounded else ([], [])
+    whole = [spec for spec in signature.inputs if numpy_dtype(spec.dtype).kind in "iu" and spec.name in unbounded]
+    for spec in whole[:_MOST_FAR]:
+        far, ends = _far_integers(spec)
         shown = spec.name in samples.low
         for family, values in (("integers", [] if shown else far), ("extreme", [*ends, *(far if shown else [])])):
             for value in values if extremes or family == "integers" else ():
@@ -229,11 +230,13 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
 def _draws(samples: Samples, unbounded: Collection[str] = ()) -> dict[str, Draw]:
     """How each family draws an input."""
 
-    def of(real: Callable[[TensorSpec, tuple[int, ...], np.random.Generator], object], whole: range) -> Draw:
+    def of(
+        real: Callable[[TensorSpec, tuple[int, ...], np.random.Generator], object], whole: range, *, reaches: bool
+    ) -> Draw:
         def draw(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.generic]:
             dtype = numpy_dtype(spec.dtype)
             if dtype.kind in "iu":
-                low, high = _integer_range(spec, whole, samples, unbounded)
+                low, high = _integer_range(spec, whole, samples, reaches=reaches and spec.name in unbounded)
                 return np.asarray(random.integers(low, high, shape, dtype=dtype, endpoint=True))
             if dtype.kind == "b":
                 return np.asarray(random.integers(whole.start, whole.stop, shape) % 2 == 1)
@@ -254,22 +257,28 @@ def _draws(samples: Samples, unbounded: Collection[str] = ()) -> dict[str, Draw]
         return np.where(random.random(shape) < random.random(), low, high)
 
     return {
-        "zero": of(lambda _, shape, __: np.zeros(shape), _ZERO),
-        "random": of(lambda spec, shape, random: random.normal(*middle(spec), shape), range(2)),
-        "uniform": of(lambda spec, shape, random: random.uniform(*samples.range_of(spec.name), shape), range(10)),
-        "boundary": of(boundary, range(2)),
-        "lattice": of(lambda _, shape, random: random.integers(-6, 7, shape) / 2, _WHOLE),
+        "zero": of(lambda _, shape, __: np.zeros(shape), range(1), reaches=False),
+        "random": of(lambda spec, shape, random: random.normal(*middle(spec), shape), range(2), reaches=True),
+        "uniform": of(
+            lambda spec, shape, random: random.uniform(*samples.range_of(spec.name), shape), range(10), reaches=True
+        ),
+        "boundary": of(boundary, range(2), reaches=True),
+        "lattice": of(lambda _, shape, random: random.integers(-6, 7, shape) / 2, range(-3, 4), reaches=False),
     }
 
 
-def _integer_range(spec: TensorSpec, usual: range, samples: Samples, unbounded: Collection[str]) -> tuple[int, int]:
-    """The least and the largest integer that a family draws: what is usual for it, what samples show, all of 8 bits."""
-    limits, reaches = _integer_limits(spec.dtype), usual not in _NEAR
+def _integer_range(spec: TensorSpec, usual: range, samples: Samples, *, reaches: bool) -> tuple[int, int]:
+    """The least and the largest integer that a family draws.
+
+    Where it reaches as far as it may, all that samples show, or all of 8 bits; else what is usual, as far as samples
+    allow.
+    """
+    limits = _integer_limits(spec.dtype)
     low, high = max(usual.start, limits[0]), usual.stop - 1
     if spec.name in samples.low:
         shown = int(samples.low[spec.name]), int(samples.high[spec.name])
         return shown if reaches else (min(max(low, shown[0]), shown[1]), min(max(high, shown[0]), shown[1]))
-    if reaches and limits[1] < 1 << 8 and spec.name in unbounded:
+    if reaches and limits[1] < 1 << 8:
         return limits
     return low, high
 
@@ -306,8 +315,6 @@ def _extreme(position: int, other: Draw, *, everywhere: bool) -> Draw:
 
 def _far_integers(spec: TensorSpec) -> tuple[list[int], list[int]]:
     """Of an integer input, what of `FAR` its type holds (its ends for what it does not), and the ends themselves."""
-    if numpy_dtype(spec.dtype).kind not in "iu":
-        return [], []
     least, largest = _integer_limits(spec.dtype)
     far = list(dict.fromkeys(min(max(value, least), largest) for value in FAR))
     ends = (least, largest, largest - 1, largest // 2 + 1)

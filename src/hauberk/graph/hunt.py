@@ -221,7 +221,9 @@ def by_gradient_of_calls(
         if found and time.thread_time() >= end:
             break
         value = start.feeds[spec.name]
-        low, high = (np.broadcast_to(end.astype(np.float32), value.shape[1:]) for end in samples.range_of(spec.name))
+        low, high = (
+            np.broadcast_to(reach.astype(np.float32), value.shape[1:]) for reach in samples.range_of(spec.name)
+        )
         try:
             pinned = [_pinned(graph, start.feeds, spec.name, output.name) for graph in (before, after)]
             points = _by_gradient_whole(pinned, value.astype(np.float32), (low, high), seed, end)

@@ -47,6 +47,8 @@ _ALL = frozenset({"Loop"})
 
 _DIVISIONS = frozenset({"Div", "Mod"})
 
+_CASTS = frozenset({"Cast", "CastLike"})
+
 _SHAPES = frozenset({"Shape", "Size"})
 """What they answer depends on shapes alone, never on numbers."""
 
@@ -62,8 +64,8 @@ def unbounded(*models: onnx.ModelProto) -> frozenset[str]:
     """Names of the inputs that may hold any integer, in every one of these models.
 
     An input is left out if a path leads from it, through nodes of any depth, to an input that decides a size, to a
-    Loop, to an operator that is not ONNX's own, or, still an integer, to a division. Of a model with functions nothing
-    is known.
+    Loop, to an operator that is not ONNX's own, or to a division; to a division of floats it may lead where nothing in
+    the model is cast to an integer. Of a model with functions nothing is known.
     """
     return frozenset.intersection(*map(_unbounded, models))
 
@@ -72,7 +74,9 @@ def _unbounded(model: onnx.ModelProto) -> frozenset[str]:
     inputs = frozenset(value.name for value in model.graph.input)
     if model.functions:
         return frozenset()
-    sources, whole = _sources(nodes(model), casts=True), _sources(nodes(model), casts=False)
+    # Where something turns into an integer again, a division of integers may lie behind floats.
+    returns = any(node.op_type in _CASTS and not _makes_floats(node) for node in nodes(model))
+    sources, whole = _sources(nodes(model), casts=True), _sources(nodes(model), casts=returns)
     sizes = {name for node in nodes(model) for name in _deciding(node)}
     divided = {name for node in nodes(model) if node.op_type in _DIVISIONS for name in node.input}
     return inputs - _reached(sizes, sources) - _reached(divided, whole)

@@ -89,12 +89,13 @@ class Samples:
         )
         return replace(self, calls=calls)
 
-    def range_of(self, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    def range_of(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The least and the largest value of a floating-point input; what contracts hold over.
 
         Both float64 [], or of the shape of one record where every element has a range of its own.
         """
-        return self.low.get(name, np.asarray(-REACH)), self.high.get(name, np.asarray(REACH))
+        low, high = self.low.get(name, -REACH), self.high.get(name, REACH)
+        return np.asarray(low, np.float64), np.asarray(high, np.float64)
 
 
 def _calls(array: NDArray[np.generic], spec: TensorSpec) -> Iterator[NDArray[np.generic]]:

@@ -52,6 +52,15 @@ class Wrong(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="wr
         return dataclasses.replace(artifact, model=proto.SerializeToString())
 
 
+class Shapeless(Wrong, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="shapeless"):
+    """Its result no longer says what shape the output has."""
+
+    def apply(self, artifact: Artifact, context: Context) -> Artifact:
+        proto = onnx.load_from_string(artifact.model)
+        proto.graph.output[0].type.tensor_type.ClearField("shape")
+        return dataclasses.replace(artifact, model=proto.SerializeToString())
+
+
 class Failing(Wrong, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="failing"):
     def apply(self, artifact: Artifact, context: Context) -> Artifact:
         raise ContractError("failing: the library fails on this graph")
@@ -94,6 +103,12 @@ def test_a_wrong_pass_is_undone_named_and_the_next_ones_go_on(source, tmp_path):
 def test_a_pass_that_fails_is_undone_with_its_message(source, tmp_path):
     found = run(source, tmp_path / "out.onnx", passes=(Failing(),))
     assert (found.undone[0].outcome, found.undone[0].reason) == ("undone", "failing: the library fails on this graph")
+
+
+def test_a_pass_that_loses_the_shape_of_an_output_is_undone_and_the_others_go_on(source, tmp_path):
+    found = run(source, tmp_path / "out.onnx", passes=(Shapeless(), *choose("clean-up")))
+    assert [each.outcome for each in found.passes] == ["undone", "kept"]
+    assert "'y' has no shape" in found.undone[0].reason
 
 
 def test_a_pass_that_crashes_is_undone_and_the_others_go_on(source, tmp_path):

@@ -22,6 +22,8 @@ from hauberk.graph.model import signature_of
 from hauberk.graph.passes.rewriting import Replacement, RewritePass
 from hauberk.graph.samples import Samples
 from hauberk.optimisation import choose, optimise_file, streamed
+from hauberk.optimisation.passes import run_passes
+from hauberk.progress import SILENT
 from hauberk.recipe import Close, Contract, Exact
 
 TEXT = (
@@ -105,6 +107,36 @@ def test_exact_passes_meet_infinities_in_large_models_too(source, target, monkey
     (found,) = optimise_file(source, target, passes=(Clipping(),)).passes
     assert found.outcome == "undone"
     assert "on extreme-" in found.reason
+
+
+def test_of_a_large_model_some_of_every_family_are_tried():
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (int64[n] i, int64[n] j, float[n] x)'
+        " => (int64[n] s, float[n] y) { s = Add(i, j) y = Relu(x) }"
+    )
+    model = parser.parse_model(text)
+    arrays = {"i": np.arange(3), "j": np.arange(3), "x": np.ones(3, "f")}
+    samples = Samples.of(arrays, signature_of(model))
+    names = [
+        trial.family for trial in streamed._trials(model.SerializeToString(), samples, streamed._SMALL + 1, seed=0)
+    ]
+    families = {name.partition("-")[0] for name in names}
+    assert {"real", "single", "random", "uniform", "boundary", "lattice", "sizes", "extreme"} <= families
+    assert "real-0" in names
+    assert len(names) <= streamed._TRIALS
+
+
+def test_a_version_whose_outputs_say_too_little_is_refused(source):
+    model = onnx.load(source, load_external_data=False)
+    before = model.SerializeToString()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    after = model.SerializeToString()
+    (found,), versions = run_passes(
+        before, (Clipping(),), lambda *_: after, lambda *given: streamed._judge(*given, []), SILENT
+    )
+    assert found.outcome == "undone"
+    assert "cannot be verified: ONNX model: 'y' has no shape" in found.reason
+    assert [version for _, version in versions] == [before]
 
 
 def test_where_the_graph_cannot_be_written_no_weights_stay_behind(source, target):

@@ -87,10 +87,11 @@ def _trials(model: bytes, samples: Samples, size: int, seed: int) -> list[Trial]
     if size <= _SMALL:
         return drawn
     families = {trial.family.partition("-")[0]: trial for trial in reversed(drawn)}
-    firsts = [trial for family, trial in families.items() if family not in {"sizes", "extreme"}]
+    firsts = [families[family] for family in reversed(families) if family not in {"sizes", "extreme"}]  # real first
     sizes = [trial for trial in drawn if trial.family.startswith("sizes")]
-    # Every second one mixes an extreme with plain numbers; of these every other: -0, a denormal, the largest, inf, NaN.
-    extreme = [trial for trial in drawn if trial.family.startswith("extreme")][3::4]
+    # The first twenty are of floats, and every second one mixes an extreme with plain numbers; of these every other:
+    # -0, a denormal, the largest, inf, NaN. The ends of integer types come after them and are left out.
+    extreme = [trial for trial in drawn if trial.family.startswith("extreme")][3:20:4]
     return [*firsts, *sizes][: _TRIALS - len(extreme)] + extreme
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -60,6 +61,22 @@ def test_columns_without_names_are_features_of_a_model_that_has_names(file):
     assert holds_features(path, ["rate", "bytes"])
     assert not holds_features(path, ["feature_0", "feature_1"])  # trained on just such a file
     assert not holds_features(file(np.zeros((100, 2)), names=np.array(["rate", "bytes"])), ["rate", "bytes"])
+
+
+def test_columns_are_not_counted_out_however_many_a_file_claims(tmp_path):
+    claimed = io.BytesIO()
+    np.lib.format.write_array_header_1_0(claimed, {"descr": "<f4", "fortran_order": False, "shape": (1, 10**6)})
+    with zipfile.ZipFile(path := tmp_path / "x.npz", "w") as archive:
+        archive.writestr("features.npy", claimed.getvalue())
+    tracemalloc.start()
+    try:
+        assert holds_features(path, ["rate", "bytes"])
+        assert holds_features(path, ["feature_0", "feature_1000000"])
+        assert holds_features(path, ["feature_00"])
+        assert not holds_features(path, ["feature_0", "feature_999999"])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_of_two_names_the_usual_one_is_benign(file):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hauberk.data.labels import BENIGN_NAMES
-from hauberk.data.readers import NPZ_ERRORS, read_arrays, read_bytes, sha256, unnamed
+from hauberk.data.readers import NPZ_ERRORS, is_unnamed, read_arrays, read_bytes, sha256
 from hauberk.data.splits import stratified_split
 from hauberk.errors import InputError
 from hauberk.recipe import LabelledFeatures
@@ -67,7 +67,9 @@ def holds_features(path: Path, columns: Collection[str] = ()) -> bool:
             named = "names.npy" in archive.namelist()
     except NPZ_ERRORS:
         return False  # whoever reads it as a table says what is wrong with it
-    return len(shape) > 2 or (len(shape) == 2 and not named and not {*columns} <= {*unnamed(shape[1])})
+    if len(shape) != 2:
+        return len(shape) > 2
+    return not named and not all(is_unnamed(column, shape[1]) for column in columns)
 
 
 def load_features(path: Path, *, benign: str | None = None, seed: int = 0) -> FeatureSplits:

@@ -11,6 +11,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
@@ -218,6 +219,12 @@ def read_arrays(content: bytes, where: str, names: Collection[str]) -> dict[str,
 def unnamed(columns: int) -> list[str]:
     """What the columns of an NPZ file without `names` are called."""
     return [f"feature_{column}" for column in range(columns)]
+
+
+def is_unnamed(name: str, columns: int) -> bool:
+    """Whether `unnamed` calls one of so many columns this; none of them is made, a file may claim any number."""
+    number = re.fullmatch(r"feature_(0|[1-9][0-9]{0,17})", name)
+    return number is not None and int(number[1]) < columns
 
 
 def _parse_npz(content: bytes, where: str) -> Table:

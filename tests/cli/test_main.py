@@ -110,10 +110,25 @@ def test_an_interrupt_while_a_class_is_made_is_130(capsys, monkeypatch):
 
     import hauberk.cli.keys
 
-    before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(hauberk.cli.keys, "run", run)
+    assert main(["keys", "show"]) == 130
+    assert capsys.readouterr().err == "hauberk: interrupted\n"
+
+
+def test_whoever_calls_a_command_keeps_its_own_handling_of_interrupts(capsys, monkeypatch):
+    def handler(number, frame):
+        raise KeyboardInterrupt
+
+    def run(options, output):
+        raise KeyboardInterrupt
+
+    import hauberk.cli.keys
+
+    monkeypatch.setattr(hauberk.cli.keys, "run", run)
+    before = signal.signal(signal.SIGINT, handler)
     try:
         assert main(["keys", "show"]) == 130
+        assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "hauberk: interrupted\n"

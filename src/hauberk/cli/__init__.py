@@ -48,14 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(levelname)s %(message)s")
     output = Output(json=options.json)
+    handler = signal.getsignal(signal.SIGINT) or signal.SIG_DFL  # none where it is not Python's
     try:
         return _run(options, output)
     except KeyboardInterrupt:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        except KeyboardInterrupt:  # polars raises one of its own, then comes this; or an impatient user
+        except KeyboardInterrupt:
+            # A second one was on its way: polars raises one of its own before Python's comes, or a user is impatient.
+            # It comes instead of the change, which is why the change is made again.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         output.error("interrupted")
+        signal.signal(signal.SIGINT, handler)  # the process may be somebody else's
         return 130
     except BrokenPipeError:
         return 2

@@ -115,7 +115,7 @@ class Workshop:
         alarm = _Alarm()
         try:
             with _at_most(self._limit, alarm):
-                artifact = self._applied(recipe)
+                artifact = self._applied(recipe, alarm)
         except HauberkError as error:
             note, settled = (alarm.said, False) if alarm.rang else (str(error), True)
             return self._record(Made(recipe.name, "ours", "", (), key, note=note, settled=settled))
@@ -128,20 +128,27 @@ class Workshop:
         kept, undone = (
             tuple(record.parameters for record in done if record.kept is wanted) for wanted in (True, False)
         )
-        made = Made(recipe.name, "ours", "", (), key, kept, undone, "; ".join(notes), seconds, not alarm.rang)
+        made = Made(recipe.name, "ours", "", (), key, kept, undone, "; ".join(notes), seconds)
         if kept and isinstance(artifact, OnnxArtifact):
             file = self.folder / f"{recipe.name}.onnx"
             write_atomically(file, artifact.model)
             made = msgspec.structs.replace(made, file=file.name, engines=_EVERY_ENGINE)
         return self._record(made)
 
-    def _applied(self, recipe: Recipe) -> Artifact:
-        """What a recipe makes of the detector; steps that another recipe began with are not repeated."""
+    def _applied(self, recipe: Recipe, alarm: _Alarm) -> Artifact:
+        """What a recipe makes of the detector; steps that another recipe began with are not repeated.
+
+        Raises:
+            LimitError: Time ran out, whatever the step made of that: what it returned is not what it makes.
+        """
         artifact: Artifact = self._subject.core
         for step in recipe.steps:
             key = _digest(artifact.digest.encode(), msgspec.json.encode(step))
             if key not in self._steps:
-                self._steps[key] = Recipe(recipe.name, (step,)).apply(artifact, self._context, verify)
+                made = Recipe(recipe.name, (step,)).apply(artifact, self._context, verify)
+                if alarm.rang:
+                    raise LimitError(alarm.said)
+                self._steps[key] = made
             artifact = self._steps[key]
         return artifact
 

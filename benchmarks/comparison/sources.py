@@ -21,12 +21,12 @@ _BENCHMARKS = Path(__file__).parents[1]
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch", "openvino", "nncf")
 
 _MAKING = (
-    *(_LIBRARY / room for room in ("attacks", "compress", "graph", "models", "train")),
+    *(_LIBRARY / room for room in ("attacks", "compress", "graph", "models", "schema", "train")),
     *(_LIBRARY / file for file in ("artifact.py", "recipe.py", "tensors.py")),
     _BENCHMARKS / "comparison" / "methods.py",
 )
 _MEASURING = (
-    *(_LIBRARY / room for room in ("backends", "data", "evaluate/latency.py", "schema")),
+    *(_LIBRARY / room for room in ("backends", "data", "evaluate/latency.py")),
     *(
         _BENCHMARKS / "comparison" / f"{name}.py"
         for name in ("detectors", "engines", "measure", "recommend", "results")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hauberk.compress.prune import PruneStructured, PruneUnstructured
-from hauberk.compress.prune.allocate import LARGEST_SHARE, Sensitivity, by_sensitivity
+from hauberk.compress.prune.allocate import LARGEST_SHARE, Sensitivity, by_sensitivity, over_all
 from hauberk.errors import InputError
 
 SHARES = (0.25, 0.5, 0.75)
@@ -37,6 +40,33 @@ def test_the_wanted_amount_goes_or_the_largest_shares_tried(groups, amount):
     shares = by_sensitivity(found, sizes, amount)
     assert total(shares, sizes) == pytest.approx(min(amount, SHARES[-1]), abs=1e-6)
     assert all(0 <= share <= LARGEST_SHARE for share in shares.values())
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 1.0, 2.0]) | st.floats(0, 2), min_size=2, max_size=64), min_size=1, max_size=5
+    ),
+    st.floats(0.01, 0.99),
+)
+def test_the_wanted_amount_of_all_units_goes_however_many_count_the_same(groups, amount):
+    scores = {str(place): np.array(each) for place, each in enumerate(groups)}
+    shares = over_all(scores, amount)
+    capped = any(share == LARGEST_SHARE for share in shares.values())
+    gone = sum(shares[name] * len(each) for name, each in scores.items())
+    wanted = math.floor(amount * sum(map(len, groups)))
+    assert gone <= wanted + 1e-6
+    assert capped or gone == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (10, 40), (20, 30, 50)])
+def test_groups_whose_units_all_count_the_same_lose_the_same(sizes):
+    shares = over_all({str(place): np.ones(size) for place, size in enumerate(sizes)}, 0.5)
+    assert shares == pytest.approx({str(place): 0.5 for place in range(len(sizes))})
+
+
+def test_of_all_units_the_least_important_go():
+    scores = {"a": np.array([1.0, 2.0, 9.0, 8.0]), "b": np.array([5.0, 5.0, 4.0, 6.0])}
+    assert over_all(scores, 0.25) == {"a": 0.5, "b": 0.0}
 
 
 @pytest.mark.parametrize("step", [PruneStructured, PruneUnstructured])

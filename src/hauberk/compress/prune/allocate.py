@@ -98,12 +98,23 @@ def uniform(scores: Mapping[str, Scores], amount: float) -> dict[str, float]:
 def over_all(scores: Mapping[str, Scores], amount: float) -> dict[str, float]:
     """Shares by which the least important units of all groups together go.
 
-    Scores are divided by their group's mean first, since the sums of wide and narrow layers do not compare.
+    Scores are divided by their group's mean first, since the sums of wide and narrow layers do not compare. Of units
+    that count the same, those go first of whose groups less has gone.
+
+    Args:
+        scores: Importance of the units of every group, at least 0.
+        amount: Share of all units, in [0, 1].
     """
-    relative = {name: each / each.mean() if each.mean() > 0 else each for name, each in scores.items()}
-    together = np.sort(np.concatenate(list(relative.values())))
-    below = together[min(len(together) - 1, math.floor(amount * len(together)))]
-    return {name: min(LARGEST_SHARE, float(np.mean(each < below))) for name, each in relative.items()}
+    relative = [each / each.mean() if each.mean() > 0 else each for each in scores.values()]
+    sizes = [len(each) for each in relative]
+    # The place of a unit among those of its group, as a share: by this groups that are alike lose alike.
+    places = [np.argsort(np.argsort(each, kind="stable")) / len(each) for each in relative]
+    order = np.lexsort((np.concatenate(places), np.concatenate(relative)))
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    gone = np.bincount(owner[order[: math.floor(amount * len(order))]], minlength=len(sizes))
+    return {
+        name: min(LARGEST_SHARE, count / size) for name, count, size in zip(scores, gone.tolist(), sizes, strict=True)
+    }
 
 
 def by_sensitivity(found: tuple[Sensitivity, ...], sizes: Mapping[str, int], amount: float) -> dict[str, float]:

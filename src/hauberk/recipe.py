@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Protocol
 
 import msgspec
@@ -80,6 +80,10 @@ class LabelledFeatures:
         return LabelledFeatures(self.features[rows], self.targets[rows])
 
 
+def _unheard(remark: str) -> None:
+    """Where a step is applied outside a recipe, and nothing is recorded."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What steps may use besides the artifact.
@@ -98,6 +102,8 @@ class Context:
         threads: Threads that a step may use.
         trained: False asks for the step's result with untrained weights of the final shape, for timing only.
         progress: Who follows.
+        remark: Takes a sentence on what became of a step that its parameters do not tell; it comes first in the notes
+            of the step's record.
     """
 
     calibration: NDArray[np.float32]
@@ -113,6 +119,7 @@ class Context:
     threads: int = 1
     trained: bool = True
     progress: Progress = field(default=SILENT)
+    remark: Callable[[str], None] = field(default=_unheard)
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="step"):
@@ -180,7 +187,8 @@ class Recipe(msgspec.Struct, frozen=True):
         """
         for step in self.steps:
             started = time.perf_counter()
-            result = step.apply(artifact, context)
+            remarks: list[str] = []
+            result = step.apply(artifact, replace(context, remark=remarks.append))
             seconds = time.perf_counter() - started
             verdict = self._verdict(step, artifact, result, context, verify)
             kept = verdict is None or verdict.holds
@@ -193,7 +201,7 @@ class Recipe(msgspec.Struct, frozen=True):
                 kept=kept,
                 verdict=verdict,
                 seconds=seconds,
-                notes=step.notes(artifact),
+                notes=(*remarks, *step.notes(artifact)),
             )
             artifact = (result if kept else artifact).with_record(record)
         return artifact

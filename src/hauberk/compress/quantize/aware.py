@@ -58,6 +58,7 @@ _STANDARD_ERRORS = 2  # by which training has to bring a student nearer to its t
 _INT8 = 127
 _INT32 = 2.0**30  # half of the largest code of a bias
 _SMALLEST_SCALE = np.float32(1e-30)
+_WINDOWS = 3  # axes of windows [N, T, D]
 _LARGEST_POWER = 64  # so that 64, 32, … 1 are whole codes
 
 
@@ -117,9 +118,11 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         return left_in_float(core, self.keep_float)
 
     def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
-        """Return the trained quantized graph, or the untrained one where that is nearer to the float model.
+        """Return the trained quantized graph if that is a gain beyond chance, or else the untrained one, and say so.
 
-        With `context.trained` false the graph is quantized and not trained.
+        The trained one has to decide as the float model does on at least as many validation records, and its logits
+        have to be nearer there by more than two standard errors. With `context.trained` false the graph is quantized
+        and not trained.
 
         Raises:
             InputError: What `quantize-static` raises; training or validation records are missing; training diverged.
@@ -235,8 +238,9 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         last = _answered(student, validation.features)
         agreed, agrees = (np.mean(decisions(each.numpy(), context) == wanted) for each in (first, last))
         distances = [far.of_each(each, torch.from_numpy(taught)) for each in (first, last)]
-        if agrees < agreed or not _nearer(*distances):
+        if agrees < agreed or not _nearer(*distances, shared=_shared(validation.features)):
             student.load_state_dict(start)
+            context.remark("training was undone: on validation records it was no gain beyond chance")
 
     def _packed(self, model: onnx.ModelProto, coded: tuple[str, ...]) -> onnx.ModelProto:
         """Weights of few levels as uint4 indices into a codebook."""
@@ -281,7 +285,20 @@ def _answered(student: nn.Module, features: NDArray[np.float32]) -> Tensor:
         return torch.cat([student(part) for part in torch.split(torch.from_numpy(features), _BATCH)])
 
 
-def _nearer(before: Tensor, now: Tensor) -> bool:
-    """Whether distances [N] of the same records have fallen by more than chance makes them fall."""
+def _shared(features: NDArray[np.float32]) -> int:
+    """How many neighbours may hold the same row of traffic: the length of windows [N, T, D], 1 for anything else."""
+    return int(features.shape[1]) if features.ndim == _WINDOWS else 1
+
+
+def _nearer(before: Tensor, now: Tensor, *, shared: int) -> bool:
+    """Whether distances [N] of the same records have fallen by more than chance makes them fall.
+
+    Windows that follow each other hold the same rows, so that many of them tell little more than one. One observation
+    is therefore the mean of a block of neighbours: all that share a row with the one in its middle (batch means).
+    """
     gained = (before - now).double()
-    return bool(gained.mean() > _STANDARD_ERRORS * gained.std() / len(gained) ** 0.5)
+    blocks = len(gained) // (2 * shared - 1)
+    if blocks <= 1:
+        return False
+    means = torch.stack([block.mean() for block in torch.tensor_split(gained, blocks)])
+    return bool(means.mean() > _STANDARD_ERRORS * means.std() / blocks**0.5)

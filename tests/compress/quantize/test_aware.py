@@ -14,13 +14,14 @@ from sklearn.datasets import load_digits
 
 from hauberk.artifact import TorchArtifact
 from hauberk.compress import QuantizeStatic
-from hauberk.compress.quantize.aware import QuantizeAware, best_scales, uniform_ends
+from hauberk.compress.quantize.aware import QuantizeAware, _nearer, _shared, best_scales, uniform_ends
 from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
 from hauberk.graph.export import export
 from hauberk.graph.twin import Twin
+from hauberk.graph.verify import verify
 from hauberk.models import ResidualCNN
-from hauberk.recipe import Context, LabelledFeatures
+from hauberk.recipe import Context, LabelledFeatures, Recipe
 from hauberk.tensors import Signature, TensorSpec
 from hauberk.train import TrainingOptions, train
 
@@ -108,6 +109,38 @@ def test_training_wins_back_what_three_bits_lose(digits, answers, levels):
 def test_training_that_does_harm_is_undone(core, context):
     wild = QuantizeAware(tuning=Tuning(epochs=1, learning_rate=1.0))
     assert wild.apply(core, context).digest == wild.apply(core, untrained(context)).digest
+
+
+def test_a_training_that_was_undone_is_said_in_the_record(core, context):
+    wild = QuantizeAware(tuning=Tuning(epochs=1, learning_rate=1.0))
+    useful = QuantizeAware(weight_bits=3, tuning=Tuning(epochs=20, batch_size=32))
+    wild, useful = (Recipe("", (step,)).apply(core, context, verify).history[-1] for step in (wild, useful))
+    assert wild.notes == ("training was undone: on validation records it was no gain beyond chance",)
+    assert useful.notes == ()
+
+
+@pytest.mark.parametrize("shared", [1, 4, 16])
+def test_no_gain_is_taken_for_one_by_chance_alone_however_much_windows_share(shared):
+    """Each distance is a mean over the rows of its window, as those of windows that follow each other are."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(1000, 1200 + shared - 1))
+    noise = np.lib.stride_tricks.sliding_window_view(rows, shared, axis=1).mean(axis=2)
+    nothing = torch.zeros(noise.shape[1])
+    accepted = [_nearer(torch.from_numpy(each), nothing, shared=shared) for each in noise]
+    assert 0.01 < np.mean(accepted) < 0.05
+    # Six standard errors of the mean of all rows: what is there is found.
+    gain = 6 / rows.shape[1] ** 0.5
+    assert np.mean([_nearer(torch.from_numpy(each + gain), nothing, shared=shared) for each in noise]) > 0.95
+
+
+@pytest.mark.parametrize(("count", "shared"), [(1, 1), (16, 16), (61, 16)])
+def test_a_single_observation_shows_no_gain(count, shared):
+    assert not _nearer(torch.ones(count), torch.zeros(count), shared=shared)
+
+
+@pytest.mark.parametrize(("shape", "shared"), [((9, 5), 1), ((9, 16, 5), 16), ((9, 1, 16, 16), 1)])
+def test_neighbours_share_rows_where_records_are_windows(shape, shared):
+    assert _shared(np.zeros(shape, np.float32)) == shared
 
 
 def test_the_written_graph_answers_as_its_twin(digits, answers):
@@ -211,6 +244,14 @@ def test_what_stays_in_float_is_said(recurrent):
     assert any("LSTM" in note and "stays in float" in note for note in QuantizeAware().notes(core))
     kept = QuantizeAware(weight_bits=4, activations="float32", keep_float=("logits",)).notes(core)
     assert kept == ("Gemm 'logits' stays in float: asked for",)
+
+
+def test_of_the_two_weights_of_a_recurrent_layer_the_one_that_stays_in_float_is_named(recurrent):
+    core = recurrent("LSTM")
+    nodes = onnx.load_model_from_string(core.model).graph.node
+    (output,) = (name for node in nodes if node.op_type == "LSTM" for name in node.output if name)
+    step = QuantizeAware(weight_bits=4, activations="float32", keep_float=(f"{output}/input",))
+    assert step.notes(core) == (f"LSTM '{output}/input' stays in float: asked for",)
 
 
 def test_layers_may_stay_in_float(core, context, fused):

@@ -25,12 +25,16 @@ _SPATIAL = 2  # batch and channels come first; the rest is space
 class Layer:
     """A Gemm, MatMul or Conv with constant float32 weights, in plain form (see `prepare`).
 
+    Where weights alone are quantized, also one of the two weights of an LSTM, GRU or RNN (see `weights_alone.py`): both
+    directions share the scale of a row.
+
     Attributes:
-        name: The tensor that it computes, unique in the graph.
-        kind: "Gemm", "MatMul" or "Conv".
+        name: The tensor that it computes, unique in the graph; a recurrent one's with "/input" or "/hidden" behind.
+        kind: "Gemm", "MatMul" or "Conv"; "LSTM", "GRU" or "RNN".
         data: The tensor that enters it.
-        weight: The initializer that holds its weights: [inputs, outputs], or [outputs, inputs / group, *kernel].
-        bias: The initializer that holds its bias, [outputs]; empty where there is none.
+        weight: The initializer that holds its weights: [inputs, outputs], or [outputs, inputs / group, *kernel], or
+            [directions, gates * units, inputs].
+        bias: The initializer that holds its bias, [outputs]; empty where there is none, and for a recurrent one.
         shape: Shape of the weights.
     """
 

@@ -56,11 +56,11 @@ def left_in_float(core: Core, keep_float: Collection[str]) -> tuple[str, ...]:
     coded = {layer.name for layer in layers_with_weights(core, keep_float)}
     said = []
     for node in core.model.graph.node:
-        names = set(_names(node))
-        if names & set(keep_float):
-            said.append(f"{node.op_type} {_output(node)!r} stays in float: asked for")
-        elif node.op_type in _OTHERS and not names & coded:
-            said.append(f"{node.op_type} {_output(node)!r} stays in float: its weights are no float32 constants")
+        for name in _names(node):
+            if name in keep_float:
+                said.append(f"{node.op_type} {name!r} stays in float: asked for")
+            elif node.op_type in _OTHERS and name not in coded:
+                said.append(f"{node.op_type} {name!r} stays in float: its weights are no float32 constants")
     return tuple(said)
 
 

@@ -7,12 +7,14 @@ For each the core is quantized (`PTQ`: the same step with `Context.trained` fals
 activations throughout; quality, agreement with float32 and the error of the logits are those of the deployed graph in
 ONNX Runtime on the test split (NSL-KDD's holds attacks that training never saw; agreement on validation records is
 beside it). One line of JSON a result goes to `FOLDER/quantization_aware.jsonl` as soon as it is
-known; results that are there already are not computed again.
+known; results that are there already are not computed again, unless sources, versions or parameters behind them have
+changed: such rows stay in the file and count for nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from dataclasses import replace
@@ -24,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from comparison import sources
 from hauberk.compress import QuantizeAware
 from hauberk.compress.tuning import Tuning, answers
 from hauberk.graph.verify import decisions
@@ -83,7 +86,7 @@ def _compute(name: str, seed: int, cache: Path, log: Path) -> None:
             levels=levels,  # type: ignore[arg-type]
             tuning=msgspec.structs.replace(tuning, learning_rate=rate),
         )
-        row: dict[str, Any] = {"model": name, "seed": seed, "bits": bits, "levels": levels}
+        row: dict[str, Any] = {"model": name, "seed": seed, "bits": bits, "levels": levels, "key": _key()}
         row["float32"] = _quality(wanted, found, context)
         row["float32_bytes"] = len(found.core.model)
         for label, trained in (("ptq", False), ("qat", True)):
@@ -108,8 +111,15 @@ def _quality(logits: NDArray[np.float32], found: Subject, context: Context) -> f
     return float((decisions(logits, context) == found.test.targets).mean())
 
 
+def _key() -> str:
+    """Digest of all that decides a row besides what the row names."""
+    return hashlib.sha256(sources.of_making().encode() + msgspec.json.encode([MODELS, _VALIDATION])).hexdigest()
+
+
 def _read(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    """The rows of a file that this program would write again as they are."""
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    return [row for row in rows if row.get("key") == _key()]
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -3,10 +3,11 @@
     python benchmarks/resnet_teacher.py [--quick] [--size 64] [--seeds 3] [--output FOLDER]
 
 scikit-learn's digits are written as a folder of PNG files a class and read back like anybody's images. The teacher is
-trained on them, then every student twice with the same seed, records and schedule: once on soft targets and labels,
-once on labels alone. All are judged on the test images as they would be deployed: one graph that resizes, crops,
-normalises and names a class. What an earlier run made is kept in `--output`, by all that decides it, and is not made
-again.
+trained on them, then every student twice with the same seed, records and schedule: once on the teacher's answers
+(divergence and squared error of the logits, `alpha` 0.7 together) beside the labels, once on labels alone; either stops
+by what it minimises. All are judged on the test images as they would be deployed: one graph that resizes, crops,
+normalises and names a class. The interval of the verdict is over test images, for these seeds. What an earlier run made
+is kept in `--output`, by all that decides it (sources and versions included), and is not made again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from comparison import sources
 from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.compress import Distill
 from hauberk.compress.distill import GraphTeacher, Network
@@ -75,8 +77,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """A name for the folder of what the plan makes, however many students it asks for."""
-        decided_by = msgspec.json.encode(msgspec.structs.replace(self, seeds=0)) + torch.__version__.encode()
+        """A name for the folder of what the plan makes with these sources, however many students it asks for."""
+        decided_by = msgspec.json.encode(msgspec.structs.replace(self, seeds=0)) + sources.of_making().encode()
         return hashlib.sha256(decided_by).hexdigest()[:16]
 
 

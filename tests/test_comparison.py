@@ -353,6 +353,16 @@ def test_all_that_makes_a_model_decides_whether_it_is_made_anew(comparison):
     assert left <= {"data", "errors", "files", "measurement", "progress"}  # the records of `data` count themselves
 
 
+def test_rows_of_other_sources_count_for_nothing(comparison, monkeypatch, tmp_path):
+    program = importlib.import_module("quantization_aware")
+    log = tmp_path / "rows.jsonl"
+    rows = [{"bits": 8}, {"bits": 4, "key": program._key()}]
+    log.write_text("".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows))
+    assert program._read(log) == rows[1:]
+    monkeypatch.setattr(comparison.sources, "of_making", lambda: "other")
+    assert program._read(log) == []
+
+
 def test_another_version_of_a_peer_is_another_peer(comparison, monkeypatch, tmp_path):
     environments = importlib.import_module("peers.environments")
     peer = environments.PEERS[0]

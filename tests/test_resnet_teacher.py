@@ -40,6 +40,14 @@ def test_a_student_is_taught_and_judged_beside_one_on_labels_alone(resnet_teache
     assert again.teacher.answers == outcome.teacher.answers
 
 
+def test_networks_are_made_anew_where_the_sources_have_changed(resnet_teacher, monkeypatch):
+    plan = resnet_teacher.Plan()
+    before = plan.key
+    assert resnet_teacher.Plan(seeds=1).key == before
+    monkeypatch.setattr(resnet_teacher.sources, "of_making", lambda: "other")
+    assert plan.key != before
+
+
 @pytest.mark.parametrize(
     ("taught", "alone", "verdict"),
     [(0.9, 0.6, "helped"), (0.6, 0.9, "did harm"), (0.8, 0.8, "no difference")],

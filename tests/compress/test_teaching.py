@@ -159,6 +159,11 @@ def test_made_up_records_hold_values_of_their_columns_and_are_answered_by_the_te
     assert float(inside.detach()) == pytest.approx(0, abs=1e-6)
 
 
+def test_nothing_is_made_up_for_labels_alone(context, core):
+    lesson = teachers_lesson(core, context, Tuning(alpha=0.0), step="prune")
+    np.testing.assert_array_equal(lesson.records.features, context.training.features)
+
+
 def test_a_window_takes_a_column_whole_and_an_image_none():
     windows = np.arange(200 * 4 * 6, dtype=np.float32).reshape(200, 4, 6)
     made = crossed(windows, 50, seed=0)

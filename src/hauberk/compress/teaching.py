@@ -46,7 +46,8 @@ def teachers_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, *,
     training, validation = records(context, step)
     outputs = int(artifact.signature.outputs[0].shape[-1])
     hard = hard_loss(context, class_weights(context, outputs, step)) if tuning.alpha < 1 else None
-    imagined = crossed(training.features, round(tuning.made_up * len(training)), context.seed)
+    # Made-up records have no labels: where the labels alone count, there is nothing to learn from them.
+    imagined = crossed(training.features, round(tuning.made_up * len(training)) if tuning.alpha else 0, context.seed)
     features = np.concatenate([training.features, imagined])
     objective, judge = (
         distillation(

@@ -39,8 +39,8 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             thinks of the unlikely answer.
         logits: Weight, at least 0, of the squared error of the logits beside their divergence. It is taken as a part of
             the teacher's mean square.
-        made_up: Records that are made up for every training record, at least 0, for a teacher to answer; see
-            `hauberk.compress.teaching.crossed`.
+        made_up: Records that are made up for every training record, at least 0, for a teacher to answer; none where
+            alpha is 0. See `hauberk.compress.teaching.crossed`.
         patience: Epochs without a better answer to the validation records after which training stops.
 
     Raises:

@@ -241,6 +241,20 @@ def test_a_fast_model_is_not_recommended_where_it_does_harm(comparison, make, ch
     assert says in comparison.page.verdict(fast, result)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"agreement": 0.989}, "agrees on 98.9 % of made-up records only"),
+        ({"error": 0.11}, "moves logits by 11 % on made-up records"),
+    ],
+)
+def test_a_model_that_answers_otherwise_on_made_up_records_is_not_recommended(comparison, make, changes, says):
+    result = make.result(make.row("fast", ratio=0.5, elsewhere=make.fidelity(**changes)))
+    baseline = result.row(comparison.results.BASELINE)
+    assert comparison.recommend.recommended(result).one == baseline
+    assert comparison.recommend.loss(result.row(f"fast · {comparison.results.ORT}"), baseline) == says
+
+
 def test_what_is_chosen_by_shares_no_record_with_what_steps_stop_by(comparison):
     records = np.arange(64)
     windows = np.lib.stride_tricks.sliding_window_view(records, 8)[:, :, None].astype(np.float32)

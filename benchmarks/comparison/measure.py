@@ -21,6 +21,7 @@ from comparison.engines import Engine, Features
 from comparison.recommend import loss, spoken_of
 from comparison.results import BASELINE, EAGER, OPENVINO, OPENVINO_BF16, ORT, TORCH, Fidelity, Made, Result, Row, Timing
 from comparison.sources import versions
+from hauberk.compress.teaching import crossed
 from hauberk.errors import HauberkError
 from hauberk.evaluate.latency import LatencyResult, Runner, measure_latency
 from hauberk.graph.operations import operations
@@ -46,6 +47,12 @@ class Splits:
 
     validation: LabelledFeatures
     test: LabelledFeatures
+
+    @property
+    def made_up(self) -> LabelledFeatures:
+        """As many records as there are to choose by, made of them; none of images. Their targets mean nothing."""
+        features = crossed(self.validation.features, len(self.validation), seed=0)
+        return LabelledFeatures(features, np.zeros(len(features), np.int64))
 
 
 def measure(name: str, detector: Detector, made: Sequence[Made], folder: Path, *, seconds: float, key: str) -> Result:
@@ -123,6 +130,7 @@ class _Field:
         self.engines: dict[str, Engine] = {}
         self._context = context
         self._splits = splits
+        self._made_up = splits.made_up
         self._batch = batch
         self._expected: list[Features] = []
         self._glances: dict[str, tuple[float, float]] = {}
@@ -171,20 +179,23 @@ class _Field:
 
     def _judged(self, row: Row) -> Row:
         """The row with its quality; a model that cannot answer is dropped and its row says why."""
-        both = (self._splits.validation, self._splits.test)
+        splits = [split for split in (self._splits.validation, self._splits.test, self._made_up) if len(split)]
         try:
-            answers = [self.engines[row.name].answers(split.features) for split in both]
+            answers = [self.engines[row.name].answers(split.features) for split in splits]
         except (HauberkError, RuntimeError) as error:
             del self.engines[row.name]
             return _with(row, note=_joined(row.note, f"does not run: {error}"))
+        if not all(np.isfinite(logits).all() for logits in answers):
+            del self.engines[row.name]
+            return _with(row, note=_joined(row.note, "does not run: answers that are not finite"))
         if row.name == BASELINE:
             self._expected = answers
         expected = self._expected or answers
-        validation, test = (
+        validation, test, *elsewhere = (
             _fidelity(logits, reference, split.targets, self._context)
-            for logits, reference, split in zip(answers, expected, both, strict=True)
+            for logits, reference, split in zip(answers, expected, splits, strict=True)
         )
-        return _with(row, validation=validation, test=test)
+        return _with(row, validation=validation, test=test, elsewhere=next(iter(elsewhere), None))
 
 
 def _costs(file: Path) -> tuple[int, int | None]:

@@ -28,7 +28,7 @@ from subjects import NAMES, Subject, fitted, subject, trained, weights_file
 
 _RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
 _SIDE, _SMALL = 224, 96
-_CALIBRATION, _JUDGED = 64, 400
+_CALIBRATION, _JUDGED = 64, 100
 """Images at full size to calibrate on, and the most to judge by in each split; each takes 600 kB and 15 ms a model."""
 _STOPPING = 100
 """Images that say after which epoch the training of a ResNet was best."""

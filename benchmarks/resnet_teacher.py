@@ -78,7 +78,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """A name for the folder of what the plan makes with these sources, however many students it asks for."""
-        decided_by = msgspec.json.encode(msgspec.structs.replace(self, seeds=0)) + sources.of_making().encode()
+        plan = msgspec.json.encode(msgspec.structs.replace(self, seeds=0))
+        decided_by = plan + sources.of_measuring().encode() + Path(__file__).read_bytes()
         return hashlib.sha256(decided_by).hexdigest()[:16]
 
 

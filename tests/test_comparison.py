@@ -373,7 +373,7 @@ def test_rows_of_other_sources_count_for_nothing(comparison, monkeypatch, tmp_pa
     rows = [{"bits": 8}, {"bits": 4, "key": program._key()}]
     log.write_text("".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows))
     assert program._read(log) == rows[1:]
-    monkeypatch.setattr(comparison.sources, "of_making", lambda: "other")
+    monkeypatch.setattr(comparison.sources, "of_measuring", lambda: "other")
     assert program._read(log) == []
 
 

@@ -44,7 +44,7 @@ def test_networks_are_made_anew_where_the_sources_have_changed(resnet_teacher, m
     plan = resnet_teacher.Plan()
     before = plan.key
     assert resnet_teacher.Plan(seeds=1).key == before
-    monkeypatch.setattr(resnet_teacher.sources, "of_making", lambda: "other")
+    monkeypatch.setattr(resnet_teacher.sources, "of_measuring", lambda: "other")
     assert plan.key != before
 
 

@@ -82,7 +82,7 @@ def _beside_peers(results: Sequence[Result], *, batch: bool) -> Target:
     alone = []
     for result in results:
         candidates = rivals(result)
-        if not candidates and any(row.kind == "peer" for row in result.rows):
+        if not candidates and any(row.kind == "peer" and row.one for row in result.rows):
             alone.append(result.model)
         if candidates:
             best = fastest(candidates, batch=batch)

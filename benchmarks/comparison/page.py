@@ -41,7 +41,8 @@ def write_page(page: Path, results: Sequence[Result], targets: Sequence[Target])
 def _machine(results: Sequence[Result]) -> str:
     if not results:
         return "Nothing was measured."
-    first, last = (days(result.taken for result in results) for days in (min, max))
+    days = [result.taken for result in results]
+    first, last = min(days), max(days)
     taken = f"on {first}" if first == last else f"from {first} to {last}"
     load = max(result.load for result in results)
     return (

@@ -83,7 +83,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         note: Why it failed or what a reader must know.
         validation: On the records that recommendations are chosen by; `None` where the method failed.
         test: On the split that final figures come from.
-        elsewhere: On made-up records, columns of one in another; `None` where there are none (images).
+        elsewhere: On made-up records, columns of one in another; they have no labels, so its `quality` means nothing.
+            `None` where there are none (images) or the method failed.
         one: One record a call.
         many: One batch a call.
         one_again: The same once more, for the rows that a target speaks of: timed after the choice, among themselves.

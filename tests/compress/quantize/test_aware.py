@@ -115,7 +115,7 @@ def test_a_training_that_was_undone_is_said_in_the_record(core, context):
     wild = QuantizeAware(tuning=Tuning(epochs=1, learning_rate=1.0))
     useful = QuantizeAware(weight_bits=3, tuning=Tuning(epochs=20, batch_size=32))
     wild, useful = (Recipe("", (step,)).apply(core, context, verify).history[-1] for step in (wild, useful))
-    assert wild.notes == ("training was undone: on validation records it was no gain beyond chance",)
+    assert wild.notes == ("training was undone: validation records show no gain beyond chance",)
     assert useful.notes == ()
 
 

@@ -111,7 +111,7 @@ def over_all(scores: Mapping[str, Scores], amount: float) -> dict[str, float]:
     places = [np.argsort(np.argsort(each, kind="stable")) / len(each) for each in relative]
     order = np.lexsort((np.concatenate(places), np.concatenate(relative)))
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    gone = np.bincount(owner[order[: math.floor(amount * len(order))]], minlength=len(sizes))
+    gone = np.bincount(owner[order[: round(amount * len(order))]], minlength=len(sizes))
     return {
         name: min(LARGEST_SHARE, count / size) for name, count, size in zip(scores, gone.tolist(), sizes, strict=True)
     }

@@ -240,7 +240,7 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         distances = [far.of_each(each, torch.from_numpy(taught)) for each in (first, last)]
         if agrees < agreed or not _nearer(*distances, shared=_shared(validation.features)):
             student.load_state_dict(start)
-            context.remark("training was undone: on validation records it was no gain beyond chance")
+            context.remark("training was undone: validation records show no gain beyond chance")
 
     def _packed(self, model: onnx.ModelProto, coded: tuple[str, ...]) -> onnx.ModelProto:
         """Weights of few levels as uint4 indices into a codebook."""
@@ -295,6 +295,8 @@ def _nearer(before: Tensor, now: Tensor, *, shared: int) -> bool:
 
     Windows that follow each other hold the same rows, so that many of them tell little more than one. One observation
     is therefore the mean of a block of neighbours: all that share a row with the one in its middle (batch means).
+    Windows have to stand in the order of their recording: shuffled, chance passes for a gain far more often. Fewer
+    records than two blocks of `2 * shared - 1` show no gain.
     """
     gained = (before - now).double()
     blocks = len(gained) // (2 * shared - 1)

@@ -161,7 +161,6 @@ def test_a_detector_without_a_rival_is_named(comparison, make):
     assert (alone.met, alone.measured) == (None, "no peer keeps its quality on second")
 
 
-@pytest.mark.parametrize("narrow", [NARROW_FLOAT, NARROW_INTEGER])
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
@@ -172,23 +171,37 @@ def test_a_detector_without_a_rival_is_named(comparison, make):
         ({"size": 150, "validation": None, "one": None}, "any on tabular-mlp (does not run)"),
     ],
 )
-def test_small_files_are_judged_by_size_and_time_beside_their_own_kind(comparison, make, narrow, fields, says):
-    result = make.result(make.row("any", steps=(narrow,), **fields))
-    mine, other = (f"files that compute in {kind}" for kind in ("float32", "8-bit integers"))
-    if narrow is NARROW_INTEGER:
-        mine, other = other, mine
-    assert target(comparison, result, mine) == (target(comparison, result, mine).asked, *verdict_of(says))
-    assert target(comparison, result, other).met is None
+def test_small_files_are_judged_by_size_and_time(comparison, make, fields, says):
+    result = make.result(make.row("any", steps=(NARROW_FLOAT,), **fields))
+    found = target(comparison, result, "computed with in float32")
+    said = f"0 of 1 files hold; not {says}" if says else "1 of 1 files hold"
+    assert (found.measured, found.met) == (said, not says)
+    assert target(comparison, result, "computed with in 8-bit integers").met is None
 
 
-def verdict_of(says):
-    return (f"0 of 1 hold; not {says}", False) if says else ("1 of 1 hold", True)
-
-
-def test_a_small_file_that_was_undone_is_named(comparison, make):
+def test_a_small_file_that_was_undone_is_named_and_is_no_file(comparison, make):
     fields = {"engine": "–", "size": 0, "validation": None, "test": None, "one": None, "many": None}
-    result = make.result(make.row("any", undone=({"step": "codebook", "bits": 4},), **fields))
-    assert target(comparison, result, "compute in float32").measured == "0 of 1 hold; not any on tabular-mlp (undone)"
+    undone = make.row("any", undone=({"step": "codebook", "bits": 4},), **fields)
+    result = make.result(make.row("other", size=150, steps=(NARROW_FLOAT,)), undone)
+    found = target(comparison, result, "computed with in float32")
+    assert found.met
+    assert found.measured == "1 of 1 files hold; undone, so that there is no file: any on tabular-mlp"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size", "says", "met"),
+    [
+        (1.3, 250, "1 of 1 hold; integers themselves are slower than float32 on tabular-mlp (0.25 of the size", True),
+        (1.5, 250, "0 of 1 hold; not narrow on tabular-mlp (1.15 × its time)", False),
+        (1.3, 1000, "not measured", None),  # nothing was quantized
+    ],
+)
+def test_codebooks_in_integers_are_judged_beside_eight_bits(comparison, make, ratio, size, says, met):
+    narrow = make.row("narrow", steps=(NARROW_INTEGER,), ratio=ratio, size=size)
+    result = make.result(make.row("int8-qat", steps=(AWARE,), ratio=1.3, size=300), narrow)
+    found = target(comparison, result, "computed with in 8-bit integers")
+    assert found.measured.startswith(says)
+    assert found.met is met
 
 
 @pytest.mark.parametrize(("ratio", "met"), [(3.5, True), (1.5, False), (1.0, False)])

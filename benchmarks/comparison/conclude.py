@@ -27,7 +27,7 @@ from comparison.recommend import (
     rivals,
     slower,
 )
-from comparison.results import BASELINE, EAGER, ORT, PLAIN, TORCH, Result, Row
+from comparison.results import BASELINE, EAGER, ORT, PLAIN, TORCH, Result, Row, Timing
 
 _SMALL_FILE = 0.2
 _CHANCE = 0.0228
@@ -54,7 +54,8 @@ def conclude(results: Sequence[Result]) -> list[Target]:
         _dynamic_on_convolutions(results),
         _trained_quantization(results),
         *(_recurrent(results, kind) for kind in ("window-lstm", "window-gru")),
-        *(_small_files(results, integers=integers) for integers in (False, True)),
+        _small_files(results),
+        _fused_codebooks(results),
     ]
 
 
@@ -213,38 +214,86 @@ def _recurrent(results: Sequence[Result], model: str) -> Target:
     return Target(asked, said, one_record(best).ratio <= 1 / 1.3 and max(lost) <= QUALITY)
 
 
-def _small_files(results: Sequence[Result], *, integers: bool) -> Target:
-    """Rows with a step that keeps weights in four bits, by what the step makes the runtime compute in."""
-    arithmetic = "in 8-bit integers" if integers else "in float32"
+def _small_files(results: Sequence[Result]) -> Target:
+    """Rows with a step that keeps weights in four bits, and none that makes the runtime compute in integers."""
     asked = (
-        f"Codebook and INT4 files that compute {arithmetic}: at most a fifth of float32, at its latency for one record"
+        "Codebook and INT4 files, computed with in float32: at most a fifth of float32, at its latency for one record"
     )
-    judged, missed = 0, []
-    for result in results:
+    judged, missed, undone = 0, [], []
+    for result, row in _narrow_rows(results, integers=False):
+        name = f"{row.method} on {result.model}"
+        if not any(map(narrow, row.steps)):
+            undone.append(name)
+            continue
+        judged += 1
+        if row.one is None:
+            missed.append(f"{name} (does not run)")
+            continue
         baseline = result.row(BASELINE)
+        timing, share = one_record(row), row.size / baseline.size
+        if did_nothing(row, baseline):
+            missed.append(f"{name} (did nothing: {share:.2f} of the size)")
+        elif share > _SMALL_FILE or timing.ratio_low > 1 + max(result.noise_one, SMALLEST_NOISE):
+            missed.append(f"{name} ({share:.2f} of the size, {timing.ratio:.2f} × the time)")
+    if not judged:
+        return Target(asked, "not measured", None)
+    said = f"{judged - len(missed)} of {judged} files hold" + (f"; not {', '.join(missed)}" if missed else "")
+    said += f"; undone, so that there is no file: {', '.join(undone)}" if undone else ""
+    return Target(asked, said, not missed)
+
+
+def _fused_codebooks(results: Sequence[Result]) -> Target:
+    """Rows whose weights lie in 4 bits and that compute in integers, beside the trained 8-bit graph: the same kernels.
+
+    A codebook that did not fold at load, or broke the pattern of the integer kernels, would cost time in every call.
+    """
+    asked = "4-bit files, computed with in 8-bit integers, fuse as 8-bit ones do: as fast as `int8-qat` for one record"
+    judged, missed, slower_than_float, unquantized = 0, [], [], []
+    for result, row in _narrow_rows(results, integers=True):
+        baseline, name = result.row(BASELINE), f"{row.method} on {result.model}"
+        eight = _of_eight_bits(result)
+        if did_nothing(row, baseline):
+            unquantized.append(name)
+            continue
+        judged += 1
+        if row.one is None or eight is None:
+            missed.append(f"{name} ({'does not run' if row.one is None else 'there is no 8-bit file to compare with'})")
+            continue
+        noise = 1 + 2 * max(result.noise_one, SMALLEST_NOISE)  # of either
+        share, time = row.size / baseline.size, row.one.p50 / eight.p50
+        if time > noise:
+            missed.append(f"{name} ({time:.2f} × its time)")
+        if row.one.ratio_low > 1 + max(result.noise_one, SMALLEST_NOISE):
+            slower_than_float.append(f"{result.model} ({share:.2f} of the size, {row.one.ratio:.2f} × the time)")
+    if not judged:
+        return Target(asked, "not measured", None)
+    said = f"{judged - len(missed)} of {judged} hold" + (f"; not {', '.join(missed)}" if missed else "")
+    said += (
+        f"; integers themselves are slower than float32 on {', '.join(slower_than_float)}" if slower_than_float else ""
+    )
+    said += f"; nothing to compute in integers: {', '.join(unquantized)}" if unquantized else ""
+    return Target(asked, said, not missed)
+
+
+def _of_eight_bits(result: Result) -> Timing | None:
+    """The time of the 8-bit graph that was trained, or, where training was undone, of the calibrated one it is."""
+    for method in ("int8-qat", "int8-static"):
+        for row in result.rows:
+            if row.method == method and row.engine == ORT and row.one is not None:
+                return row.one
+    return None
+
+
+def _narrow_rows(results: Sequence[Result], *, integers: bool) -> Iterator[tuple[Result, Row]]:
+    """Rows on ONNX Runtime, or of no file, with a step that keeps weights in four bits; each file once."""
+    for result in results:
         for row in result.rows:
             steps = (*row.steps, *row.undone)
             if not any(map(narrow, steps)) or any(map(in_integers, steps)) != integers or row.engine not in (ORT, "–"):
                 continue
             if row.one is None and row.validation is not None:
                 continue  # the same file as another row
-            judged += 1
-            name = f"{row.method} on {result.model}"
-            if not any(map(narrow, row.steps)):
-                missed.append(f"{name} (undone)")
-                continue
-            if row.one is None:
-                missed.append(f"{name} (does not run)")
-                continue
-            timing, share = one_record(row), row.size / baseline.size
-            if did_nothing(row, baseline):
-                missed.append(f"{name} (did nothing: {share:.2f} of the size)")
-            elif share > _SMALL_FILE or timing.ratio_low > 1 + max(result.noise_one, SMALLEST_NOISE):
-                missed.append(f"{name} ({share:.2f} of the size, {timing.ratio:.2f} × the time)")
-    if not judged:
-        return Target(asked, "not measured", None)
-    said = f"{judged - len(missed)} of {judged} hold"
-    return Target(asked, said + (f"; not {', '.join(missed)}" if missed else ""), not missed)
+            yield result, row
 
 
 def _trained_and_calibrated(result: Result) -> Iterator[tuple[Row, Row]]:

@@ -35,7 +35,7 @@ from hauberk.graph.passes.strip_metadata import StripMetadata
 from hauberk.recipe import Recipe, Step
 
 _UNDER_ATTACK = Tuning(epochs=80, patience=10, schedule="constant", alpha=0.7, logits=0.0)
-_TAUGHT = Tuning(epochs=60, learning_rate=3e-3)
+_TAUGHT = Tuning(epochs=60, learning_rate=3e-3, made_up=8)
 _LIGHTLY = PruneStructured(amount=0.3, allocation="sensitivity", tuning=_TAUGHT)
 _HALF = PruneStructured(amount=0.5, tuning=_TAUGHT)
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
@@ -98,6 +98,10 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             _always(QuantizeAware()),
         ),
         "int4-qat": Entry(
+            "weights in 4 bits, trained as they are rounded, computed with in float32",
+            _always(QuantizeAware(weight_bits=4, activations="float32")),
+        ),
+        "int4-int8-qat": Entry(
             "weights in 4 bits and activations in 8, trained as they are rounded, computed with in 8 bits",
             _always(QuantizeAware(weight_bits=4)),
         ),

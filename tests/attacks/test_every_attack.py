@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hauberk.attacks import ATTACKS, FeatureThreat, WhiteBox, classified_right
+from hauberk.attacks import ATTACKS, Classes, FeatureThreat, WhiteBox
 from hauberk.errors import InputError
 from hauberk.schema import Decision
 
@@ -33,6 +33,16 @@ def linear(weight: np.ndarray, bias: float) -> torch.nn.Module:
         layer.weight.copy_(torch.from_numpy(np.stack([np.zeros_like(weight), weight])))
         layer.bias.copy_(torch.tensor([0.0, bias]))
     return layer.eval()
+
+
+class Margin:
+    """The log-odds of attack that a module gives."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.model = WhiteBox(module, Decision())
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return Decision().margin(self.model.logits(features))
 
 
 def scene(seed: int, radius: float = 0.2) -> tuple[np.ndarray, np.ndarray, FeatureThreat]:
@@ -73,7 +83,7 @@ def test_the_same_seed_finds_the_same_records(attack):
 def test_a_record_that_is_wrong_to_begin_with_never_survives(attack):
     features, targets, threat = scene(2)
     model = WhiteBox(network(2), Decision())
-    wrong = ~classified_right(model.margin(features), targets, 0.0)
+    wrong = ~model.right(features, targets)
     assert wrong.any()
     assert not attack.run(model, features, targets, threat=threat).survived[wrong].any()
 
@@ -94,19 +104,19 @@ def test_nothing_mutable_returns_the_input(attack):
 
 
 @every_attack
-def test_margins_are_the_models_answers_to_the_records_returned(attack):
+def test_survival_is_the_models_answer_to_the_records_returned(attack):
     features, targets, threat = scene(5)
     model = WhiteBox(network(5), Decision())
     found = attack.run(model, features, targets, threat=threat)
-    np.testing.assert_allclose(found.margins, model.margin(found.adversarial), rtol=1e-5, atol=1e-5)
+    assert found.survived.tolist() == model.right(found.adversarial, targets).tolist()
 
 
 @every_attack
 def test_attack_records_are_pushed_down_and_benign_ones_up(attack):
     features, targets, threat = scene(6)
     model = WhiteBox(network(6), Decision())
-    side = np.where(targets == 1, 1, -1)
-    pushed = side * (model.margin(features) - attack.run(model, features, targets, threat=threat).margins)
+    found = attack.run(model, features, targets, threat=threat).adversarial
+    pushed = model.headroom(features, targets) - model.headroom(found, targets)
     assert (pushed >= -1e-5).all()
     assert pushed.max() > 0.05
 
@@ -116,10 +126,24 @@ def test_attack_records_are_pushed_down_and_benign_ones_up(attack):
 def test_any_number_of_outputs_is_attacked_at_its_threshold(attack, outputs, benign):
     features, targets, threat = scene(7)
     module = network(7, outputs)
-    middle = float(np.median(WhiteBox(module, Decision(outputs, benign)).margin(features)))
+    middle = float(np.median(Decision(outputs, benign).margin(WhiteBox(module, Decision()).logits(features))))
     model = WhiteBox(module, Decision(outputs, benign, threshold=middle))
-    before = classified_right(model.margin(features), targets, middle)
+    before = model.right(features, targets)
     assert attack.run(model, features, targets, threat=threat).survived.sum() < 0.8 * before.sum()
+
+
+@every_attack
+@pytest.mark.parametrize("judge", [Classes(4), Classes(4, wanted=2)])
+def test_classes_are_attacked_too(attack, judge):
+    features, _, threat = scene(13, radius=0.3)
+    module = network(13, 4)
+    with torch.no_grad():  # so that every class is named somewhere
+        module[2].bias -= module(torch.from_numpy(features)).mean(dim=0)
+    model = WhiteBox(module, judge)
+    named = model.logits(features).argmax(axis=1)
+    features, targets = features[named != 2], named[named != 2]
+    assert model.right(features, targets).all()
+    assert attack.run(model, features, targets, threat=threat).survived.mean() < 0.9
 
 
 @every_attack
@@ -143,7 +167,7 @@ def test_on_a_linear_model_the_exact_worst_case_is_found(attack, seed):
     for sign, adversarial in zip((1, -1), found, strict=True):
         lowest, highest = threat.limits(features[side == sign])
         worst = np.where(sign * weight > 0, lowest, highest)
-        margin = WhiteBox(linear(weight, sign * 20.0), Decision()).margin
+        margin = Margin(linear(weight, sign * 20.0))
         gap = sign * (margin(adversarial) - margin(worst))
         if attack.name == "score-search":
             assert (gap <= 0.01 * sign * (margin(features[side == sign]) - margin(worst)) + 1e-5).all()
@@ -186,8 +210,9 @@ def test_the_batch_size_does_not_decide_who_survives_a_linear_model(attack):
         (lambda x, y: (x.astype(np.float64), y), "float32"),
         (lambda x, y: (x[:, :3], y), "features must be"),
         (lambda x, y: (np.where(x > 0.5, np.nan, x).astype(np.float32), y), "NaN"),
-        (lambda x, y: (x, y[:-1]), "targets"),
-        (lambda x, y: (x, y + 1), "targets"),
+        (lambda x, y: (x, y[:-1]), "59 targets for 60 records"),
+        (lambda x, y: (x, y + 1), "has the target 2; right is 0 for benign and 1 for attack"),
+        (lambda x, y: (x, y.astype(np.int32)), "targets must be int64"),
     ],
 )
 def test_records_that_cannot_be_attacked_are_refused(attack, spoil, message):

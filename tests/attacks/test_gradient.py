@@ -1,4 +1,4 @@
-"""White-box models: the margin is the one of the decision, and nothing is left behind in the module."""
+"""Gradient attacks: nothing is left behind in the module, and what objectives can and cannot see."""
 
 from __future__ import annotations
 
@@ -17,20 +17,6 @@ def threat(columns: int, radius: float = 0.1) -> FeatureThreat:
     return FeatureThreat(
         radius, np.zeros(columns, np.float32), np.ones(columns, np.float32), np.ones(columns, np.bool_)
     )
-
-
-@pytest.mark.parametrize(("outputs", "benign"), [(1, 0), (2, 0), (2, 1), (5, 3)])
-def test_the_margin_is_the_one_of_the_decision(outputs, benign):
-    logits = np.random.default_rng(0).normal(scale=30, size=(50, outputs)).astype(np.float32)
-    decision = Decision(outputs=outputs, benign=benign)
-    margin = WhiteBox(torch.nn.Identity(), decision).margin(logits)
-    np.testing.assert_allclose(margin, decision.margin(logits), rtol=1e-6, atol=1e-5)
-    assert margin.dtype == np.float32
-
-
-def test_logits_of_another_width_are_refused():
-    with pytest.raises(InputError, match=r"expected logits \[N, 2\], got \[4, 3\]"):
-        WhiteBox(torch.nn.Linear(2, 3), Decision()).margin(np.zeros((4, 2), np.float32))
 
 
 def test_attacking_leaves_no_gradient_in_the_parameters():

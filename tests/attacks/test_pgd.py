@@ -72,8 +72,7 @@ def test_it_is_as_strong_as_the_adversarial_robustness_toolbox(detector):
         theirs = ProjectedGradientDescent(
             classifier, norm=np.inf, eps=RADIUS, eps_step=RADIUS / 8, max_iter=20, batch_size=512, verbose=False
         ).generate(detector.features, detector.targets)
-    right = (detector.model.margin(theirs) >= 0) == (detector.targets == 1)
-    clean = (detector.model.margin(detector.features) >= 0) == (detector.targets == 1)
+    right, clean = (detector.model.right(points, detector.targets) for points in (theirs, detector.features))
     ours = detector.survived(PGD(steps=20, step_size=RADIUS / 8))
     assert right.mean() < clean.mean() - 0.2, "the toolbox's attack must do harm for the comparison to mean anything"
     assert ours <= right.mean() + 0.01
@@ -110,8 +109,8 @@ def test_without_early_stopping_records_go_deeper(detector):
     arguments = (detector.model, detector.features, detector.targets)
     early = PGD().run(*arguments, threat=detector.threat)
     late = PGD(early_stopping=False).run(*arguments, threat=detector.threat)
-    side = np.where(detector.targets == 1, 1, -1)
-    assert (side * late.margins).mean() < (side * early.margins).mean() - 1
+    deep, shallow = (detector.model.headroom(found.adversarial, detector.targets) for found in (late, early))
+    assert deep.mean() < shallow.mean() - 1
 
 
 def test_a_model_that_clamps_its_input_to_the_box_is_no_obstacle(detector):
@@ -123,7 +122,7 @@ def test_a_model_that_clamps_its_input_to_the_box_is_no_obstacle(detector):
 
     # Most values of real flows sit on the edge of the box.
     features = np.round(detector.features)
-    targets = (detector.model.margin(features) >= 0).astype(np.int64)
+    targets = (Decision().margin(detector.model.logits(features)) >= 0).astype(np.int64)
     plain, clamped = (
         PGD().run(model, features, targets, threat=detector.threat).survived.mean()
         for model in (detector.model, WhiteBox(Clamped(), Decision()))

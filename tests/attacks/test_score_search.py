@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hauberk.attacks import PGD, FeatureThreat, ScoredModel, ScoreSearch, WhiteBox, classified_right
+from hauberk.attacks import PGD, FeatureThreat, ScoredModel, ScoreSearch, WhiteBox
 from hauberk.errors import InputError
 from hauberk.schema import Decision
 
@@ -25,9 +25,9 @@ def scene():
     generator = np.random.default_rng(3)
     features = generator.random((400, COLUMNS), dtype=np.float32)
     module = network().module
-    margins = WhiteBox(module, Decision()).margin(features)
+    margins = Decision().margin(WhiteBox(module, Decision()).logits(features))
     model = WhiteBox(module, Decision(threshold=float(np.median(margins))))
-    targets = (margins >= model.threshold).astype(np.int64)
+    targets = (margins >= model.judge.threshold).astype(np.int64)
     threat = FeatureThreat(
         0.02, np.zeros(COLUMNS, np.float32), np.ones(COLUMNS, np.float32), np.ones(COLUMNS, np.bool_)
     )
@@ -46,12 +46,12 @@ def test_it_counts_every_query(scene):
     model, features, targets, threat = scene
     asked = []
 
-    def margin(batch):
+    def logits(batch):
         asked.append(len(batch))
-        return model.margin(np.ascontiguousarray(batch))
+        return model.logits(np.ascontiguousarray(batch))
 
-    found = ScoreSearch(queries=50).run(ScoredModel(margin, model.threshold), features, targets, threat=threat)
-    assert sum(asked) == found.queries.sum()
+    found = ScoreSearch(queries=50).run(ScoredModel(logits, model.judge), features, targets, threat=threat)
+    assert sum(asked) == found.queries.sum() + len(features)  # the last look, which judges what was found
     assert found.queries.max() == 50
 
 
@@ -85,8 +85,8 @@ def test_it_sees_through_rounding_that_has_no_gradient(scene):
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
             return model.module(torch.round(batch * 128) / 128)
 
-    blind = WhiteBox(Rounded(), Decision(threshold=model.threshold))
-    clean = classified_right(blind.margin(features), targets, blind.threshold)
+    blind = WhiteBox(Rounded(), model.judge)
+    clean = blind.right(features, targets)
     assert PGD().run(blind, features, targets, threat=threat).survived.mean() == clean.mean()
     assert ScoreSearch(queries=300).run(blind, features, targets, threat=threat).survived.mean() < clean.mean() - 0.1
 
@@ -95,11 +95,14 @@ def test_the_batches_that_the_model_sees_are_bounded(scene):
     model, features, targets, threat = scene
     sizes = []
 
-    def margin(batch):
+    def logits(batch):
         sizes.append(len(batch))
-        return model.margin(np.ascontiguousarray(batch))
+        return model.logits(np.ascontiguousarray(batch))
 
-    ScoreSearch(queries=5, batch_size=64).run(ScoredModel(margin, model.threshold), features, targets, threat=threat)
+    session = ScoredModel(logits, model.judge, batch_size=100)
+    ScoreSearch(queries=5, batch_size=64).run(session, features, targets, threat=threat)
+    assert set(sizes[-4:]) == {100}  # the last look
+    del sizes[-4:]
     assert max(sizes) == 64
 
 

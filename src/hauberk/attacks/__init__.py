@@ -1,8 +1,9 @@
 """Attacks on a detector in feature space, under one threat model; `ATTACKS` is what the shared checks run over."""
 
-from hauberk.attacks.base import Attack, AttackResult, Model, ScoredModel, classified_right, headroom
+from hauberk.attacks.base import Attack, AttackResult, Labelled, Scored, ScoredModel
 from hauberk.attacks.fgsm import FGSM
 from hauberk.attacks.gradient import GradientAttack, WhiteBox
+from hauberk.attacks.judge import Classes, Judge
 from hauberk.attacks.pgd import PGD
 from hauberk.attacks.score_search import ScoreSearch
 from hauberk.attacks.threat import FeatureThreat
@@ -16,12 +17,13 @@ __all__ = [
     "PGD",
     "Attack",
     "AttackResult",
+    "Classes",
     "FeatureThreat",
     "GradientAttack",
-    "Model",
+    "Judge",
+    "Labelled",
     "ScoreSearch",
+    "Scored",
     "ScoredModel",
     "WhiteBox",
-    "classified_right",
-    "headroom",
 ]

@@ -1,7 +1,10 @@
 """What every attack is: its contract, its result, and the pre- and postconditions that the base class enforces.
 
 A subclass writes `_search` and nothing else. The base class checks what comes in, checks that what goes out satisfies
-the threat model exactly, and judges survival from the model's own answers to the records that it returns.
+the threat model exactly, and judges survival by the model's own answers to the records that it returns.
+
+Records are rows float32 [N, D]. Windows and images are attacked as rows, too: the model's wrapper reshapes them, and an
+attack that wants to know of neighbours asks the threat for its `shape`.
 """
 
 from __future__ import annotations
@@ -9,48 +12,70 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from hauberk.attacks import judge as judging
+from hauberk.attacks.judge import Judge, Targets, check_targets
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import ContractError, InputError
 
 Features = NDArray[np.float32]
-Targets = NDArray[np.int64]
-Knowledge = Literal["white-box", "scores"]
+Knowledge = Literal["white-box", "scores", "labels"]
 
 
-class Model(Protocol):
-    """What an attack needs of a model: its margins and where its threshold lies."""
+class Labelled(Protocol):
+    """A model of which only answers are known: what a decision-based attack needs, and no more."""
 
     @property
-    def threshold(self) -> float:
-        """A record is labelled an attack where its margin reaches this."""
+    def judge(self) -> Judge:
+        """What makes an answer of its logits."""
 
-    def margin(self, features: Features) -> NDArray[np.float32]:
-        """Log-odds of attack, float32 [N], of features float32 [N, D]."""
+    def right(self, features: Features, targets: Targets) -> NDArray[np.bool_]:
+        """Whether each answer is right, bool [N], for features float32 [N, D] and targets int64 [N]."""
+
+
+class Scored(Labelled, Protocol):
+    """A model whose scores are known, too: what a score-based attack needs."""
+
+    def headroom(self, features: Features, targets: Targets) -> NDArray[np.float32]:
+        """How far each answer is on the right side, float32 [N]; see `hauberk.attacks.judge.headroom`."""
 
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model of which only scores are known: any function from features to margins, a session for example.
+    """A model by its logits: any function from features to them, a session for example.
 
     Attributes:
-        function: Maps features float32 [N, D] to margins float32 [N].
-        threshold: A record is labelled an attack where its margin reaches this.
+        function: Maps features float32 [N, D] to logits float32 [N, K].
+        judge: What makes an answer of them.
+        batch_size: Most records that the function is given at once, at least 1.
     """
 
     function: Callable[[Features], NDArray[np.float32]]
-    threshold: float = 0.0
+    judge: Judge
+    batch_size: int = 512
 
-    def margin(self, features: Features) -> NDArray[np.float32]:
-        """Log-odds of attack, float32 [N], of features float32 [N, D]."""
-        return self.function(features)
+    def headroom(self, features: Features, targets: Targets) -> NDArray[np.float32]:
+        """How far each answer is on the right side, float32 [N]."""
+        found: NDArray[np.float32] = judging.headroom(self.judge, self._logits(features), as_tensor(targets)).numpy()
+        return found
+
+    def right(self, features: Features, targets: Targets) -> NDArray[np.bool_]:
+        """Whether each answer is right, bool [N]."""
+        answers: NDArray[np.bool_] = judging.right(self.judge, self._logits(features), as_tensor(targets)).numpy()
+        return answers
+
+    def _logits(self, features: Features) -> torch.Tensor:
+        size = self.batch_size
+        parts = [self.function(features[start : start + size]) for start in range(0, max(len(features), 1), size)]
+        return as_tensor(np.concatenate(parts))
 
 
-AttackedModel_contra = TypeVar("AttackedModel_contra", bound=Model, contravariant=True)
+AttackedModel_contra = TypeVar("AttackedModel_contra", bound=Labelled, contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -59,14 +84,12 @@ class AttackResult:
 
     Attributes:
         adversarial: Float32 [N, D], the worst record found for each record; the record itself where none is worse.
-        margins: Float32 [N], the attacked model's margins of `adversarial`.
-        survived: Bool [N], whether the attacked model still gives the right label. A record that is classified wrong
-            to begin with never counts as survived.
+        survived: Bool [N], whether the attacked model still answers `adversarial` right. A record that is answered
+            wrong to begin with never counts as survived.
         queries: Int64 [N], how many times the attack had the model evaluate a point for this record.
     """
 
     adversarial: Features
-    margins: NDArray[np.float32]
     survived: NDArray[np.bool_]
     queries: NDArray[np.int64]
 
@@ -78,17 +101,17 @@ class Attack(ABC, Generic[AttackedModel_contra]):
     name: ClassVar[str]
     """Name in reports and in the registry."""
     knowledge: ClassVar[Knowledge]
-    """What it must know of the model: its gradients ("white-box") or its answers ("scores")."""
+    """What it must know of the model: its gradients ("white-box"), its logits ("scores") or its answers ("labels")."""
 
     def run(
         self, model: AttackedModel_contra, features: Features, targets: Targets, *, threat: FeatureThreat, seed: int = 0
     ) -> AttackResult:
-        """Attack every record: attack records are pushed below the threshold, benign ones above it.
+        """Attack every record, so that the model's answer to it is no longer right.
 
         Args:
             model: The model, as much of it as the attack knows.
             features: Float32 [N, D], finite.
-            targets: Int64 [N], 0 benign and 1 attack: the labels that are right, and stay right.
+            targets: Int64 [N], the answers that are right, and stay right: 0 benign and 1 attack, or the class.
             threat: How far records may be moved.
             seed: Seed of everything random; the same seed finds the same records.
 
@@ -96,13 +119,16 @@ class Attack(ABC, Generic[AttackedModel_contra]):
             InputError: Shapes, dtypes or values are not as above.
             ContractError: The attack returned a record outside the threat model, which is a bug in the attack.
         """
-        _check(features, targets, threat)
-        adversarial, margins, queries = self._search(model, features, targets, threat, np.random.default_rng(seed))
+        _check(features, threat)
+        check_targets(model.judge, targets)
+        if len(targets) != len(features):
+            raise InputError(f"attack: there are {len(targets)} targets for {len(features)} records")
+        adversarial, queries = self._search(model, features, targets, threat, np.random.default_rng(seed))
         outside = np.argwhere(threat.violations(adversarial, features))
         if outside.size:
             record, column = outside[0]
             raise ContractError(f"attack {self.name}: record {record} left the threat model in column {column}")
-        return AttackResult(adversarial, margins, classified_right(margins, targets, model.threshold), queries)
+        return AttackResult(adversarial, model.right(adversarial, targets), queries)
 
     @abstractmethod
     def _search(
@@ -112,28 +138,11 @@ class Attack(ABC, Generic[AttackedModel_contra]):
         targets: Targets,
         threat: FeatureThreat,
         generator: np.random.Generator,
-    ) -> tuple[Features, NDArray[np.float32], NDArray[np.int64]]:
-        """Return the worst records, the model's margins of them, and the evaluations spent on each."""
+    ) -> tuple[Features, NDArray[np.int64]]:
+        """Return the worst records, and the evaluations spent on each."""
 
 
-def classified_right(margins: NDArray[np.float32], targets: Targets, threshold: float) -> NDArray[np.bool_]:
-    """Bool [N]: whether the label (`margin >= threshold`) is the target. A NaN never reaches the threshold."""
-    right: NDArray[np.bool_] = (margins >= np.float32(threshold)) == (targets == 1)
-    return right
-
-
-def headroom(margins: NDArray[np.float32], targets: Targets, threshold: float) -> NDArray[np.float32]:
-    """How far each margin lies on the right side of the threshold, float32 [N]; what attacks make small.
-
-    Negative (or zero, for a benign record) means that the label is wrong. A NaN never reaches the threshold: it is
-    as bad as can be for an attack record, and as good as can be for a benign one.
-    """
-    distance = margins - np.float32(threshold)
-    side = np.where(targets == 1, np.float32(1), np.float32(-1))
-    return np.where(np.isnan(margins), np.copysign(np.float32(np.inf), -side), distance * side)
-
-
-def _check(features: Features, targets: Targets, threat: FeatureThreat) -> None:
+def _check(features: Features, threat: FeatureThreat) -> None:
     if features.ndim != 2 or features.dtype != np.float32 or features.shape[1] != threat.width:
         raise InputError(
             f"attack: features must be float32 [N, {threat.width}] as in the threat model,"
@@ -141,5 +150,8 @@ def _check(features: Features, targets: Targets, threat: FeatureThreat) -> None:
         )
     if not np.isfinite(features).all():
         raise InputError("attack: features hold a NaN or an infinity; attack finite records")
-    if targets.shape != features.shape[:1] or targets.dtype != np.int64 or not np.isin(targets, (0, 1)).all():
-        raise InputError(f"attack: targets must be int64 [{len(features)}], 0 for benign and 1 for attack")
+
+
+def as_tensor(array: NDArray[Any]) -> torch.Tensor:
+    """The same numbers as a tensor; without a copy, unless they are read-only or scattered, which torch dislikes."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))

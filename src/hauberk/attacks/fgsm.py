@@ -41,8 +41,8 @@ class FGSM(GradientAttack):
         worst: Worst,
         radius: float,  # noqa: ARG002
     ) -> None:
-        margins, gradient = self.slope(model, start, batch.side)
-        worst.see(rows, start, margins)
+        headroom, gradient = self.slope(model, start, batch.targets)
+        worst.see(rows, start, headroom)
         corner = torch.where(gradient > 0, batch.lowest, torch.where(gradient < 0, batch.highest, start))
         with torch.no_grad():
-            worst.see(rows, corner, model.differentiable_margin(corner))
+            worst.see(rows, corner, model.headroom_of(corner, batch.targets))

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hauberk.attacks.base import Attack, Features, Knowledge, Targets
+from hauberk.attacks import judge as judging
+from hauberk.attacks.base import Attack, Features, Knowledge, as_tensor
+from hauberk.attacks.judge import Judge, Targets
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import InputError
 from hauberk.schema import Decision
@@ -20,58 +22,58 @@ Objective = Literal["margin", "cross-entropy"]
 
 
 class WhiteBox:
-    """A torch module whose gradients the adversary knows, with the decision that is made on its logits.
+    """A torch module whose gradients the adversary knows, with the judge behind its logits.
 
     The module is evaluated as it is: put it into evaluation mode first. Its parameters collect no gradients.
 
     Args:
         module: Maps features float32 [N, D] to logits [N, K], differentiably.
-        decision: From logits to a margin and its threshold.
+        judge: What makes an answer of them.
     """
 
-    def __init__(self, module: torch.nn.Module, decision: Decision) -> None:
+    def __init__(self, module: torch.nn.Module, judge: Judge) -> None:
         self.module = module
-        self.decision = decision
+        self.judge = judge
 
-    @property
-    def threshold(self) -> float:
-        """A record is labelled an attack where its margin reaches this."""
-        return self.decision.threshold
-
-    def margin(self, features: Features) -> NDArray[np.float32]:
-        """Log-odds of attack, float32 [N], of features float32 [N, D]."""
+    def logits(self, features: Features) -> NDArray[np.float32]:
+        """Logits float32 [N, K] of features float32 [N, D]."""
         with torch.no_grad():
-            margins: NDArray[np.float32] = self.differentiable_margin(_tensor(features)).numpy()
-        return margins
+            found: NDArray[np.float32] = self.module(as_tensor(features)).numpy()
+        return found
 
-    def differentiable_margin(self, features: torch.Tensor) -> torch.Tensor:
-        """The same on tensors, with its gradient.
+    def headroom(self, features: Features, targets: Targets) -> NDArray[np.float32]:
+        """How far each answer is on the right side, float32 [N]."""
+        with torch.no_grad():
+            found: NDArray[np.float32] = self.headroom_of(as_tensor(features), as_tensor(targets)).numpy()
+        return found
+
+    def right(self, features: Features, targets: Targets) -> NDArray[np.bool_]:
+        """Whether each answer is right, bool [N]."""
+        with torch.no_grad():
+            logits = self.module(as_tensor(features))
+            answers: NDArray[np.bool_] = judging.right(self.judge, logits, as_tensor(targets)).numpy()
+        return answers
+
+    def headroom_of(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The headroom [N] of tensors, with its gradient.
 
         Raises:
-            InputError: The logits are not [N, K] with the K of the decision.
+            InputError: The logits are not [N, K] with the judge's K.
         """
-        logits: torch.Tensor = self.module(features)
-        outputs, benign = self.decision.outputs, self.decision.benign
-        if logits.ndim != 2 or logits.shape[1] != outputs:
-            raise InputError(f"white-box model: expected logits [N, {outputs}], got {list(logits.shape)}")
-        if outputs == 1:
-            return logits[:, 0]
-        attack = torch.cat([logits[:, :benign], logits[:, benign + 1 :]], dim=1)
-        evidence = attack[:, 0] if outputs == 2 else attack.logsumexp(dim=1)
-        return evidence - logits[:, benign]
+        return judging.headroom(self.judge, self.module(features), targets)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some records under attack: `side` [n] is +1 for attack records and -1 for benign ones, the rest is [n, D]."""
+    """Some records under attack: the ends of their ranges [n, D] and their targets int64 [n]."""
 
     lowest: torch.Tensor
     highest: torch.Tensor
-    side: torch.Tensor
+    targets: torch.Tensor
 
     def take(self, rows: torch.Tensor) -> Batch:
         """Some of the records."""
-        return Batch(self.lowest[rows], self.highest[rows], self.side[rows])
+        return Batch(self.lowest[rows], self.highest[rows], self.targets[rows])
 
 
 class Worst:
@@ -79,44 +81,37 @@ class Worst:
 
     Args:
         points: Float32 [N, D], the records themselves.
-        side: Float32 [N], +1 for attack records and -1 for benign ones.
-        threshold: The model's threshold.
+        targets: Int64 [N].
+        judge: The attacked model's.
     """
 
-    def __init__(self, points: torch.Tensor, side: torch.Tensor, threshold: float) -> None:
+    def __init__(self, points: torch.Tensor, targets: torch.Tensor, judge: Judge) -> None:
         self.points = points.clone()
-        self.margins = torch.full_like(side, torch.nan)
-        self.headroom = torch.full_like(side, torch.inf)
-        self.queries = torch.zeros(len(side), dtype=torch.int64)
-        self._side = side
-        self._threshold = threshold
+        self.headroom = torch.full((len(points),), torch.inf)
+        self.queries = torch.zeros(len(points), dtype=torch.int64)
+        self._targets = targets
+        self._judge = judge
 
-    def see(self, rows: torch.Tensor, points: torch.Tensor, margins: torch.Tensor) -> None:
-        """Take note of the model's margins [n] of points [n, D], which belong to the records `rows` int64 [n]."""
-        side = self._side[rows]
-        headroom = (margins - self._threshold) * side
-        # A NaN never reaches the threshold: worst for an attack record, harmless for a benign one.
-        headroom = torch.where(margins.isnan(), -side * torch.inf, headroom)
-        first = self.queries[rows] == 0
-        worse = (headroom < self.headroom[rows]) | first
+    def see(self, rows: torch.Tensor, points: torch.Tensor, headroom: torch.Tensor) -> None:
+        """Take note of the headroom [n] of points [n, D], which belong to the records `rows` int64 [n]."""
+        worse = (headroom < self.headroom[rows]) | (self.queries[rows] == 0)
         chosen = rows[worse]
         self.points[chosen] = points[worse]
-        self.margins[chosen] = margins[worse]
         self.headroom[chosen] = headroom[worse]
         self.queries[rows] += 1
 
     def fooled(self, rows: torch.Tensor) -> torch.Tensor:
-        """Bool [n]: whether the worst point of each of these records is labelled wrong."""
-        return torch.where(self._side[rows] > 0, self.headroom[rows] < 0, self.headroom[rows] <= 0)
+        """Bool [n]: whether the worst point of each of these records is answered wrong."""
+        return judging.fooled(self._judge, self.headroom[rows], self._targets[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAttack(Attack[WhiteBox]):
-    """An attack that follows the gradient of the model's margin with respect to its input.
+    """An attack that follows the gradient of the model's headroom with respect to its input.
 
     Attributes:
-        objective: What is driven over the threshold: the "margin", which never saturates, or the "cross-entropy" of
-            attack against benign, whose gradient underflows where the model is sure of itself.
+        objective: What is driven down: the "margin", which is the headroom and never saturates, or minus the
+            "cross-entropy" of the right answer, whose gradient underflows where the model is sure of itself.
         batch_size: Records attacked together. It changes the speed, and results by rounding only.
     """
 
@@ -152,46 +147,48 @@ class GradientAttack(Attack[WhiteBox]):
         targets: Targets,
         threat: FeatureThreat,
         generator: np.random.Generator,
-    ) -> tuple[Features, NDArray[np.float32], NDArray[np.int64]]:
+    ) -> tuple[Features, NDArray[np.int64]]:
         limits = threat.limits(features)
-        side = torch.from_numpy(np.where(targets == 1, np.float32(1), np.float32(-1)))
-        everything = Batch(torch.from_numpy(limits[0]), torch.from_numpy(limits[1]), side)
-        records = _tensor(features)
-        worst = Worst(records, side, float(np.float32(model.threshold)))
+        records, right_answers = as_tensor(features), as_tensor(targets)
+        everything = Batch(torch.from_numpy(limits[0]), torch.from_numpy(limits[1]), right_answers)
+        worst = Worst(records, right_answers, model.judge)
         for rows in _batches(torch.arange(len(features)), self.batch_size):
             with torch.no_grad():
-                worst.see(rows, records[rows], model.differentiable_margin(records[rows]))
-        for start in map(_tensor, self._starts(features, *limits, generator)):
+                worst.see(rows, records[rows], model.headroom_of(records[rows], right_answers[rows]))
+        for start in map(as_tensor, self._starts(features, *limits, generator)):
             for rows in _batches(self._wanted(worst), self.batch_size):
                 self._follow(model, rows, start[rows], everything.take(rows), worst, threat.radius)
         # Every point is inside already; this makes columns that did not move identical, the sign of a zero included.
-        adversarial = threat.project(worst.points.numpy(), features)
-        return adversarial, worst.margins.numpy(), worst.queries.numpy()
+        return threat.project(worst.points.numpy(), features), worst.queries.numpy()
 
-    def slope(self, model: WhiteBox, points: torch.Tensor, side: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The model's margins of points [n, D], and which way is up for their headroom.
+    def slope(self, model: WhiteBox, points: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The headroom of points [n, D] with targets int64 [n], and which way is up for it.
 
         Returns:
-            Margins float32 [n], and a gradient float32 [n, D] that the attack descends; zero where there is none.
+            Headroom float32 [n], and a gradient float32 [n, D] that the attack descends; zero where there is none.
         """
         points = points.detach().requires_grad_()
         with torch.enable_grad():
-            margins = model.differentiable_margin(points)
-            aim = margins * side
-            if self.objective == "cross-entropy":
-                # The binary cross-entropy of attack against benign is softplus(-margin) for an attack record.
-                aim = -torch.nn.functional.softplus(-aim)
+            logits = model.module(points)
+            found = judging.headroom(model.judge, logits, targets)
+            aim = self._aim(model.judge, logits, found, targets)
         if not aim.requires_grad:
-            return margins, torch.zeros_like(points)
+            return found, torch.zeros_like(points)
         (gradient,) = torch.autograd.grad(aim.sum(), points, allow_unused=True, materialize_grads=True)
-        return margins.detach(), gradient.nan_to_num_(nan=0.0)
+        return found.detach(), gradient.nan_to_num_(nan=0.0)
+
+    def _aim(self, judge: Judge, logits: torch.Tensor, found: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """What is driven down, [n]."""
+        if self.objective == "margin":
+            return found
+        if isinstance(judge, Decision):
+            # The binary cross-entropy of attack against benign is softplus(-margin) for an attack record.
+            return -torch.nn.functional.softplus(-found)
+        if judge.wanted is not None:
+            return torch.nn.functional.cross_entropy(logits, torch.full_like(targets, judge.wanted), reduction="none")
+        return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 
 
 def _batches(rows: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-def _tensor(features: Features) -> torch.Tensor:
-    """The same numbers as a tensor; without a copy, unless they are read-only or scattered, which torch dislikes."""
-    return torch.from_numpy(np.require(features, requirements=["C", "W"]))

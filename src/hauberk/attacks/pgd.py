@@ -67,8 +67,8 @@ class PGD(GradientAttack):
         step_size = 2.5 * radius / self.steps if self.step_size is None else self.step_size
         points = start
         for _ in range(self.steps):
-            margins, gradient = self.slope(model, points, batch.side)
-            worst.see(rows, points, margins)
+            headroom, gradient = self.slope(model, points, batch.targets)
+            worst.see(rows, points, headroom)
             if self.early_stopping and (fooled := worst.fooled(rows)).any():
                 alive = torch.nonzero(~fooled)[:, 0]
                 if not len(alive):
@@ -76,4 +76,4 @@ class PGD(GradientAttack):
                 rows, points, gradient, batch = rows[alive], points[alive], gradient[alive], batch.take(alive)
             points = torch.clamp(points - step_size * gradient.sign(), batch.lowest, batch.highest)
         with torch.no_grad():
-            worst.see(rows, points, model.differentiable_margin(points))
+            worst.see(rows, points, model.headroom_of(points, batch.targets))

@@ -16,7 +16,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.attacks.base import Attack, Features, Knowledge, Model, Targets, classified_right, headroom
+from hauberk.attacks import judge as judging
+from hauberk.attacks.base import Attack, Features, Knowledge, Scored, as_tensor
+from hauberk.attacks.judge import Targets
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import InputError
 
@@ -25,8 +27,8 @@ _HALVINGS = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreSearch(Attack[Model]):
-    """Random search over the corners of the threat model, on any function that gives margins.
+class ScoreSearch(Attack[Scored]):
+    """Random search over the corners of the threat model, on any model that gives scores.
 
     A record is left alone once its label is wrong, so that `AttackResult.queries` says what each one cost.
 
@@ -53,25 +55,25 @@ class ScoreSearch(Attack[Model]):
 
     def _search(
         self,
-        model: Model,
+        model: Scored,
         features: Features,
         targets: Targets,
         threat: FeatureThreat,
         generator: np.random.Generator,
-    ) -> tuple[Features, NDArray[np.float32], NDArray[np.int64]]:
+    ) -> tuple[Features, NDArray[np.int64]]:
         worst = features.copy()
-        margins = np.empty(len(features), dtype=np.float32)
+        lowest = np.empty(len(features), dtype=np.float32)
         queries = np.ones(len(features), dtype=np.int64)
         limits = threat.limits(features)
         mutable = np.flatnonzero(threat.mutable)
         for start in range(0, len(features), self.batch_size):
             rows = np.arange(start, min(start + self.batch_size, len(features)))
-            margins[rows] = model.margin(features[rows])
-            right = classified_right(margins[rows], targets[rows], model.threshold)
+            lowest[rows] = model.headroom(features[rows], targets[rows])
+            right = ~_fooled(model, lowest[rows], targets[rows])
             if mutable.size and right.any() and self.queries > 1:
-                crowd = _Crowd(rows[right], worst, margins, queries, targets, model)
+                crowd = _Crowd(rows[right], worst, lowest, queries, targets, model)
                 self._climb(crowd, limits, mutable, generator)
-        return worst, margins, queries
+        return worst, queries
 
     def _climb(
         self,
@@ -108,13 +110,18 @@ class ScoreSearch(Attack[Model]):
         return max(1, round(self.share * columns * 0.5**halvings))
 
 
+def _fooled(model: Scored, headroom: NDArray[np.float32], targets: Targets) -> NDArray[np.bool_]:
+    answers: NDArray[np.bool_] = judging.fooled(model.judge, as_tensor(headroom), as_tensor(targets)).numpy()
+    return answers
+
+
 class _Crowd:
-    """The records of one batch that are still labelled right, and the shared arrays of all records.
+    """The records of one batch that are still answered right, and the shared arrays of all records.
 
     Args:
         rows: Int64 [n], the records.
         worst: Float32 [N, D], the worst points so far, updated in place.
-        margins: Float32 [N], the model's margins of them, updated in place.
+        headroom: Float32 [N], the model's headroom of them, updated in place.
         queries: Int64 [N], evaluations so far, updated in place.
         targets: Int64 [N].
         model: The model under attack.
@@ -124,36 +131,33 @@ class _Crowd:
         self,
         rows: NDArray[np.int64],
         worst: Features,
-        margins: NDArray[np.float32],
+        headroom: NDArray[np.float32],
         queries: NDArray[np.int64],
         targets: Targets,
-        model: Model,
+        model: Scored,
     ) -> None:
         self.rows = rows
         self.worst = worst
         self.right = np.ones(len(rows), dtype=np.bool_)
-        self._margins = margins
+        self._headroom = headroom
         self._queries = queries
         self._targets = targets
         self._model = model
-        self._lowest_headroom = headroom(margins[rows], targets[rows], model.threshold)
 
     def judge(self, points: Features) -> NDArray[np.float32]:
         """Headroom float32 [n] of one point a record, each of which costs a query; the worst are taken note of."""
-        margins = self._model.margin(points)
         targets = self._targets[self.rows]
-        found = headroom(margins, targets, self._model.threshold)
+        found = self._model.headroom(points, targets)
         self._queries[self.rows] += 1
-        worse = found < self._lowest_headroom
-        self._lowest_headroom[worse] = found[worse]
+        worse = found < self._headroom[self.rows]
         chosen = self.rows[worse]
-        self.worst[chosen], self._margins[chosen] = points[worse], margins[worse]
-        self.right = classified_right(self._margins[self.rows], targets, self._model.threshold)
+        self.worst[chosen], self._headroom[chosen] = points[worse], found[worse]
+        self.right = ~_fooled(self._model, self._headroom[self.rows], targets)
         return found
 
     def drop_fooled(self) -> NDArray[np.bool_]:
-        """Let go of the records that are labelled wrong by now; which of the present ones stay, bool [n]."""
+        """Let go of the records that are answered wrong by now; which of the present ones stay, bool [n]."""
         kept = self.right
-        self.rows, self._lowest_headroom = self.rows[kept], self._lowest_headroom[kept]
+        self.rows = self.rows[kept]
         self.right = np.ones(len(self.rows), dtype=np.bool_)
         return kept

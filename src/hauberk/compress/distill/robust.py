@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hauberk.artifact import OnnxArtifact
-from hauberk.attacks import PGD, FeatureThreat, WhiteBox
+from hauberk.attacks import PGD, Classes, FeatureThreat, WhiteBox
 from hauberk.compress.teaching import Distance, class_weights, hard_loss, teachers_answers
 from hauberk.compress.tuning import Lesson, Tuning, records
 from hauberk.errors import InputError
@@ -98,22 +98,18 @@ class _Adversary:
         mutable = np.ones(low.shape, dtype=np.bool_) if context.mutable is None else context.mutable
         self._threat = FeatureThreat(robust.radius, low.ravel(), high.ravel(), mutable.ravel())
         self._attack = PGD(steps=robust.steps, random_start=True, early_stopping=False, batch_size=1 << 31)
-        self._decision = Decision(outputs=outputs, benign=context.benign)
-        self._classes = context.task == "classification"
+        classes = context.task == "classification"
+        self._judge = Classes(outputs) if classes else Decision(outputs=outputs, benign=context.benign)
         self._seeds = np.random.default_rng(context.seed)
 
     def attack(self, module: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
         """The records as an adversary who knows the module would move them, of the same shape."""
         was_training = module.training
         module.eval()
-        view: nn.Module = _OfRows(module, features.shape[1:])
-        decision, wanted = self._decision, targets
-        if self._classes:
-            view, decision, wanted = _RightOrWrong(view, targets), Decision(outputs=2), torch.zeros_like(targets)
         found = self._attack.run(
-            WhiteBox(view, decision),
+            WhiteBox(_OfRows(module, features.shape[1:]), self._judge),
             features.flatten(1).numpy(),
-            wanted.numpy(),
+            targets.numpy(),
             threat=self._threat,
             seed=int(self._seeds.integers(1 << 31)),
         )
@@ -131,21 +127,3 @@ class _OfRows(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         logits: Tensor = self._module(rows.reshape(-1, *self._shape))
         return logits
-
-
-class _RightOrWrong(nn.Module):
-    """A classifier of K classes as a pair of logits: the right class, and the sum of all others.
-
-    Holds the targets of one batch and answers that whole batch only: an attack without early stopping asks for no
-    other.
-    """
-
-    def __init__(self, module: nn.Module, targets: Tensor) -> None:
-        super().__init__()
-        self._module, self._targets = module, targets
-
-    def forward(self, rows: Tensor) -> Tensor:
-        logits = self._module(rows)
-        right = nn.functional.one_hot(self._targets, logits.shape[1]).bool()
-        others = logits.masked_fill(right, -math.inf).logsumexp(dim=1)
-        return torch.stack([logits[right], others], dim=1)

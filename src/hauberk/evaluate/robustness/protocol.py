@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from hauberk.artifact import Predictor
-from hauberk.attacks import FGSM, PGD, Attack, FeatureThreat, ScoredModel, ScoreSearch, WhiteBox, classified_right
+from hauberk.attacks import FGSM, PGD, Attack, FeatureThreat, ScoredModel, ScoreSearch, WhiteBox
 from hauberk.errors import InputError
 from hauberk.evaluate.quality import check_margins, rate_measurement
 from hauberk.evaluate.robustness.figures import AttackFigures, Knowledge, RobustnessResult, Verdict
@@ -48,9 +48,10 @@ class Defender:
     decision: Decision
     twin: torch.nn.Module | None = None
 
-    def margin(self, features: Features) -> NDArray[np.float32]:
-        """The real session's log-odds of attack, float32 [N], of features float32 [N, D]."""
-        return self.decision.margin(self.predictor.predict(features))
+    @property
+    def session(self) -> ScoredModel:
+        """The real session as attacks see it."""
+        return ScoredModel(self.predictor.predict, self.decision)
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -193,25 +194,21 @@ class _Arena:
         self, defender: Defender, own: Mapping[str, Features], transferred: Mapping[str, Features], task: Task
     ) -> _Trial:
         """Show a candidate's real session what was found, and search on it."""
-        margins = defender.margin(self.features)
-        check_margins(margins)
-        clean = classified_right(margins, self.targets, defender.decision.threshold)
+        session = defender.session
+        check_margins(defender.decision.margin(defender.predictor.predict(self.features)))
+        clean = session.right(self.features, self.targets)
         aims: tuple[tuple[Knowledge, Mapping[str, Features]], ...] = (("white-box", own), ("transfer", transferred))
         attempts = [
-            _Attempt(name, knowledge, clean & self._right(defender, adversarial), queries=0)
+            _Attempt(name, knowledge, clean & session.right(adversarial, self.targets), queries=0)
             for knowledge, found in aims
             for name, adversarial in found.items()
         ]
         search = ScoreSearch(queries=self.budget.queries)
-        scored = ScoredModel(defender.margin, defender.decision.threshold)
-        result = search.run(scored, self.features, self.targets, threat=self.threat, seed=self.seed)
+        result = search.run(session, self.features, self.targets, threat=self.threat, seed=self.seed)
         task.advance()
         queries = int(result.queries.max(initial=0))
-        attempts.append(_Attempt(search.name, search.knowledge, clean & result.survived, queries))
+        attempts.append(_Attempt(search.name, "scores", clean & result.survived, queries))
         return _Trial(clean, tuple(attempts))
-
-    def _right(self, defender: Defender, adversarial: Features) -> Flags:
-        return classified_right(defender.margin(adversarial), self.targets, defender.decision.threshold)
 
 
 def _result(trial: _Trial, baseline: _Trial | None, seed: int) -> RobustnessResult:

@@ -1,6 +1,6 @@
 """Random graphs through every pass: equal results, or a named, undone pass. Nothing may differ in silence.
 
-    python benchmarks/fuzz_passes.py --graphs 2000 [--others] [--seed 0] [--out fuzz.json]
+    python benchmarks/fuzz_passes.py --graphs 2000 [--hypothesis] [--others] [--seed 0] [--out fuzz.json]
 
 Each graph goes through all of our passes, one after the other, each verified by the harness: graphs of an even seed in
 the default order, others in a random one, so that passes meet what clean-up would have tidied. With `--others` it also
@@ -9,6 +9,9 @@ goes through onnxslim, onnxsim and ONNX Runtime's offline optimisation, each on 
 Then a judge that shares nothing with the harness but the double-precision evaluator compares the first graph with the
 last: fresh inputs from another distribution and other sizes, ONNX Runtime with its optimisations off, and onnx's
 reference implementation.
+
+With `--hypothesis` every decision about a graph is hypothesis's, which also tries edges that dice rarely throw, and
+shrinks a graph that fails before it is reported.
 
 A chunk of graphs runs in a process of its own, because a library may end it; the graph and the pass are then named.
 """
@@ -81,9 +84,13 @@ class Report:
 
 
 def fuzz(seed: int, *, others: bool, log: Path | None = None) -> Report:
-    """One graph through all passes."""
+    """The graph of a seed through all passes."""
+    return fuzz_graph(random_graph(seed), seed, others=others, log=log)
+
+
+def fuzz_graph(proto: onnx.ModelProto, seed: int, *, others: bool, log: Path | None = None) -> Report:
+    """A graph through all passes; the seed decides their order and the inputs."""
     report = Report(seed)
-    proto = random_graph(seed)
     model = proto.SerializeToString()
     start = OnnxArtifact(model, signature_of(proto), "0" * 64)
     context = Context(calibration=_NOTHING, bounds=(_NOTHING, _NOTHING), seed=seed)
@@ -226,16 +233,55 @@ def _fresh_inputs(proto: onnx.ModelProto, seed: int) -> Iterator[Feeds]:
             yield feeds
 
 
-def run_chunk(first: int, count: int, *, others: bool, out: Path) -> None:
+def run_chunk(first: int, count: int, *, others: bool, drawn: bool, out: Path) -> None:
     """What one process does: a line of JSON for each graph."""
+    log = out.with_suffix(".now")
     with out.open("a") as lines:
-        for seed in range(first, first + count):
-            report = fuzz(seed, others=others, log=out.with_suffix(".now"))
+
+        def write(report: Report) -> None:
             lines.write(json.dumps(asdict(report)) + "\n")
             lines.flush()
 
+        if drawn:
+            for report in drawn_reports(first, count, others=others, log=log):
+                write(report)
+            return
+        for seed in range(first, first + count):
+            write(fuzz(seed, others=others, log=log))
 
-def run_all(first: int, count: int, *, others: bool, keep: Path | None) -> list[Report]:
+
+def drawn_reports(first: int, count: int, *, others: bool, log: Path | None = None) -> list[Report]:
+    """Graphs that hypothesis draws; of those that fail, the smallest that it shrank them to comes last."""
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as seeded
+
+    from random_draws import graphs
+
+    reports: list[Report] = []
+
+    @seeded(first)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @given(graphs())
+    def each(proto: onnx.ModelProto) -> None:
+        report = fuzz_graph(proto, first + min(len(reports), count - 1), others=others, log=log)
+        reports.append(report)
+        assert not failed([report])
+
+    try:
+        each()
+    except AssertionError:  # what failed is in the reports, which is where it is looked for
+        first_failure = next(index for index, report in enumerate(reports) if failed([report]))
+        return [*reports[:first_failure], [report for report in reports if failed([report])][-1]]
+    return reports
+
+
+def run_all(first: int, count: int, *, others: bool, drawn: bool, keep: Path | None) -> list[Report]:
     """All graphs, chunk by chunk; a graph that ends its process is reported as a crash of the pass that was at work.
 
     Interrupted, it returns what there is; `keep` takes every report as soon as its chunk is done.
@@ -248,7 +294,8 @@ def run_all(first: int, count: int, *, others: bool, keep: Path | None) -> list[
             size = min(CHUNK, first + count - at)
             out.write_text("")
             command = [sys.executable, __file__, "--chunk", str(at), str(size), str(out)]
-            done = subprocess.run([*command, *(["--others"] if others else [])], check=False, capture_output=True)
+            command += [flag for flag, wanted in (("--others", others), ("--hypothesis", drawn)) if wanted]
+            done = subprocess.run(command, check=False, capture_output=True)
             made = [Report(**json.loads(line)) for line in out.read_text().splitlines()]
             reports += made
             if done.returncode:
@@ -295,17 +342,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--graphs", type=int, default=2000, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first graph")
+    parser.add_argument("--hypothesis", action="store_true", help="graphs that hypothesis draws, and shrinks")
     parser.add_argument("--others", action="store_true", help="other libraries' passes too")
     parser.add_argument("--out", type=Path, help="write every report there as JSON")
     parser.add_argument("--chunk", nargs=3, metavar=("FIRST", "COUNT", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.chunk:
         first, count, out = options.chunk
-        run_chunk(int(first), int(count), others=options.others, out=Path(out))
+        run_chunk(int(first), int(count), others=options.others, drawn=options.hypothesis, out=Path(out))
         return 0
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _stopped.append(True))
-    reports = run_all(options.seed, options.graphs, others=options.others, keep=options.out)
+    reports = run_all(options.seed, options.graphs, others=options.others, drawn=options.hypothesis, keep=options.out)
     show(reports)
     return 1 if failed(reports) else 0
 

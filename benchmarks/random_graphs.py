@@ -25,7 +25,11 @@ _REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMe
 
 def random_graph(seed: int) -> onnx.ModelProto:
     """A graph of one to three inputs, up to 24 nodes and one to three outputs."""
-    random = np.random.default_rng(seed)
+    return grown(np.random.default_rng(seed))
+
+
+def grown(random: Any) -> onnx.ModelProto:
+    """The graph that a source of decisions makes: a `numpy.random.Generator`, or `random_draws.Drawn`."""
     growth = Growth(random)
     shapes: list[Shape] = [("batch", 8), ("batch", 6, 4), ("batch", 4, 6, 6), ("batch", 1, 4), (3, 4), ("batch", 8)]
     for index in range(int(random.choice([1, 1, 1, 2, 3]))):

@@ -33,11 +33,11 @@ class Growth:
     """A graph that grows.
 
     Attributes:
-        random: Decides everything.
+        random: Decides everything: a `numpy.random.Generator`, or what answers like one.
         values: What nodes may take.
     """
 
-    random: np.random.Generator
+    random: Any
     values: list[Value] = field(default_factory=list)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)

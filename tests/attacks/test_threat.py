@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -23,12 +24,19 @@ anything = arrays.arrays(np.float32, (3, COLUMNS), elements=st.floats(width=32))
 @st.composite
 def threats(draw: st.DrawFn) -> FeatureThreat:
     ends = draw(arrays.arrays(np.float32, (2, COLUMNS), elements=values))
+    norm = draw(st.sampled_from(["linf", "l2", "none"]))
     return FeatureThreat(
-        radius=draw(st.floats(0, 1e4)),
+        radius=0.0 if norm == "none" else draw(st.floats(0, 1e4)),
         low=ends.min(axis=0),
         high=ends.max(axis=0),
         mutable=draw(arrays.arrays(np.bool_, COLUMNS)),
+        norm=norm,
     )
+
+
+def move(here: np.float32, there: np.float32) -> Fraction:
+    """How far a column moved: fractions are exact, so this is the distance itself and not somebody's rounding of it."""
+    return abs(Fraction(float(there)) - Fraction(float(here)))
 
 
 def box(radius: float, columns: int = 3) -> FeatureThreat:
@@ -46,22 +54,86 @@ def test_what_is_projected_satisfies_the_threat_model_exactly(threat, records, a
     for row, column in np.ndindex(projected.shape):
         here, there = records[row, column], projected[row, column]
         if threat.mutable[column]:
-            # Fractions are exact, so this is the ball itself and not somebody's rounding of it.
-            assert abs(Fraction(float(there)) - Fraction(float(here))) <= Fraction(threat.radius)
+            assert threat.norm != "linf" or move(here, there) <= Fraction(threat.radius)
             assert min(here, threat.low[column]) <= there <= max(here, threat.high[column])
         else:
             assert there.tobytes() == here.tobytes()
+    if threat.norm == "l2":
+        for before, after in zip(records, projected, strict=True):
+            assert sum(move(*pair) ** 2 for pair in zip(before, after, strict=True)) <= Fraction(threat.radius) ** 2
     assert not threat.violations(projected, records).any()
+    assert threat.project(projected, records).tobytes() == projected.tobytes()
 
 
-@given(threats(), matrices)
-def test_limits_are_the_last_float32_numbers_inside(threat, records):
-    lowest, highest = threat.limits(records)
-    beyond = np.nextafter(highest, np.float32(np.inf))
-    assert threat.violations(beyond, records)[:, threat.mutable].all()
-    beyond = np.nextafter(lowest, np.float32(-np.inf))
-    assert threat.violations(beyond, records)[:, threat.mutable].all()
-    assert not threat.violations(np.where(threat.mutable, lowest, records), records).any()
+@given(threats(), matrices, matrices)
+def test_violations_are_those_of_the_real_numbers(threat, records, adversarial):
+    found, radius = threat.violations(adversarial, records), Fraction(threat.radius)
+    for row, (before, after) in enumerate(zip(records, adversarial, strict=True)):
+        moves = [move(*pair) if free else 0 for *pair, free in zip(before, after, threat.mutable, strict=True)]
+        for column, (here, there) in enumerate(zip(before, after, strict=True)):
+            if not threat.mutable[column]:
+                wrong = here.tobytes() != there.tobytes()
+            else:
+                wrong = not min(here, threat.low[column]) <= there <= max(here, threat.high[column])
+                wrong |= threat.norm == "linf" and moves[column] > radius
+                wrong |= (
+                    threat.norm == "l2" and here != there and sum(m**2 for m in moves) > Fraction(threat.radius) ** 2
+                )
+            assert found[row, column] == wrong
+
+
+@given(seed=st.integers(0, 2**32 - 1), radius=st.floats(0.01, 3))
+def test_the_l2_projection_is_the_nearest_point(seed, radius):
+    """No feasible point is nearer, by the variational inequality of projections on convex sets."""
+    generator = np.random.default_rng(seed)
+    records = generator.uniform(0, 1, (20, 6)).astype(np.float32)
+    wanted = (records + generator.normal(0, 2, records.shape)).astype(np.float32)
+    threat = replace(box(radius, 6), norm="l2")
+    nearest = threat.project(wanted, records).astype(np.float64)
+    for _ in range(20):
+        other = threat.project((records + generator.normal(0, 2, records.shape)).astype(np.float32), records)
+        assert (np.sum((wanted - nearest) * (other - nearest), axis=1) <= 1e-5).all()
+
+
+def test_the_edge_of_the_l2_ball_belongs_to_it():
+    threat = replace(box(5.0, 2), norm="l2", low=np.full(2, -9, np.float32), high=np.full(2, 9, np.float32))
+    record = np.zeros((1, 2), np.float32)
+    edge = np.array([[3.0, 4.0]], np.float32)
+    assert not threat.violations(edge, record).any()
+    assert threat.project(edge, record).tobytes() == edge.tobytes()
+    assert threat.violations(np.nextafter(edge, np.float32(9)), record).all()
+
+
+@given(threats(), matrices, st.integers(0, COLUMNS - 1))
+def test_limits_are_the_last_float32_numbers_inside(threat, records, column):
+    """Of one column, when it moves alone: under the L2 norm, all together may not go so far."""
+    for limit, outwards in zip(threat.limits(records), (-np.inf, np.inf), strict=True):
+        inside = records.copy()
+        inside[:, column] = limit[:, column]
+        assert not threat.violations(inside, records).any()
+        inside[:, column] = np.nextafter(limit[:, column], np.float32(outwards))
+        assert threat.violations(inside, records)[:, column].all()
+
+
+def test_without_a_norm_a_radius_is_refused():
+    with pytest.raises(InputError, match="without a norm, the radius must be 0"):
+        replace(box(0.1), norm="none")
+
+
+def test_a_norm_that_is_none_is_refused():
+    with pytest.raises(InputError, match="one of linf, l2, none, not 'l1'"):
+        replace(box(0.1), norm="l1")
+
+
+def test_a_shape_must_have_as_many_columns():
+    assert replace(box(0.1, 12), shape=(3, 2, 2)).shape == (3, 2, 2)
+    with pytest.raises(InputError, match=r"shape \[2, 2\] do not have 12 columns"):
+        replace(box(0.1, 12), shape=(2, 2))
+
+
+@pytest.mark.parametrize(("norm", "words"), [("linf", "L-infinity"), ("l2", "together"), ("none", "as far as")])
+def test_the_sentence_names_the_norm(norm, words):
+    assert words in replace(box(0.0), norm=norm).describe()
 
 
 @given(threats(), matrices)

@@ -1,6 +1,14 @@
-"""What every attack must do. A new attack is picked up from the registry; it adds nothing here."""
+"""What every attack must do. A new attack is picked up from the registry; it adds nothing here.
+
+Bounds on strength depend on what an attack knows and what it is after, never on its name: gradients are exact on a
+linear model, scores and answers have to be searched.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,15 +17,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hauberk.attacks import ATTACKS, Classes, FeatureThreat, WhiteBox
+from hauberk.attacks import ATTACKS, Attack, Classes, FeatureThreat, WhiteBox
+from hauberk.attacks.base import Knowledge
 from hauberk.errors import InputError
 from hauberk.schema import Decision
 
 torch.set_num_threads(1)
-every_attack = pytest.mark.parametrize("attack", [kind() for kind in ATTACKS.values()], ids=list(ATTACKS))
+
+
+def attacks_that(fits: Callable[[type[Attack[Any]]], bool]) -> pytest.MarkDecorator:
+    chosen = {name: kind for name, kind in ATTACKS.items() if fits(kind)}
+    return pytest.mark.parametrize("attack", [kind() for kind in chosen.values()], ids=list(chosen))
+
+
+every_attack = attacks_that(lambda _: True)
 
 RECORDS, COLUMNS = 60, 8
-SETTINGS = settings(max_examples=20, deadline=None)
+SETTINGS = settings(max_examples=8, deadline=None)
+FEW = settings(max_examples=2, deadline=None)
+BUDGETS = {"queries", "steps", "iterations", "generations"}
+"""Fields that say how long an attack goes on."""
+
+
+def brief(attack: Attack[Any], most: int = 30) -> Attack[Any]:
+    """The same attack with a small budget, for properties that no budget may change."""
+    spent = {field.name: getattr(attack, field.name) for field in fields(attack) if field.name in BUDGETS}
+    return replace(attack, **{name: min(value, most) for name, value in spent.items()})
 
 
 def network(seed: int, outputs: int = 2) -> torch.nn.Module:
@@ -33,16 +58,6 @@ def linear(weight: np.ndarray, bias: float) -> torch.nn.Module:
         layer.weight.copy_(torch.from_numpy(np.stack([np.zeros_like(weight), weight])))
         layer.bias.copy_(torch.tensor([0.0, bias]))
     return layer.eval()
-
-
-class Margin:
-    """The log-odds of attack that a module gives."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.model = WhiteBox(module, Decision())
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        return Decision().margin(self.model.logits(features))
 
 
 def scene(seed: int, radius: float = 0.2) -> tuple[np.ndarray, np.ndarray, FeatureThreat]:
@@ -66,7 +81,8 @@ def scene(seed: int, radius: float = 0.2) -> tuple[np.ndarray, np.ndarray, Featu
 )
 def test_results_satisfy_the_threat_model_exactly(attack, seed, radius, features, mutable, targets):
     threat = FeatureThreat(radius, np.full(COLUMNS, -1, np.float32), np.ones(COLUMNS, np.float32), mutable)
-    found = attack.run(WhiteBox(network(seed), Decision()), features, targets, threat=threat, seed=seed)
+    model = WhiteBox(network(seed), Decision())
+    found = brief(attack).run(model, features, targets, threat=threat, seed=seed)
     assert not threat.violations(found.adversarial, features).any()
 
 
@@ -74,7 +90,7 @@ def test_results_satisfy_the_threat_model_exactly(attack, seed, radius, features
 def test_the_same_seed_finds_the_same_records(attack):
     features, targets, threat = scene(1)
     model = WhiteBox(network(1), Decision())
-    first, second = (attack.run(model, features, targets, threat=threat, seed=5) for _ in range(2))
+    first, second = (brief(attack).run(model, features, targets, threat=threat, seed=5) for _ in range(2))
     assert first.adversarial.tobytes() == second.adversarial.tobytes()
     assert first.queries.tolist() == second.queries.tolist()
 
@@ -85,13 +101,16 @@ def test_a_record_that_is_wrong_to_begin_with_never_survives(attack):
     model = WhiteBox(network(2), Decision())
     wrong = ~model.right(features, targets)
     assert wrong.any()
-    assert not attack.run(model, features, targets, threat=threat).survived[wrong].any()
+    found = brief(attack).run(model, features, targets, threat=threat)
+    assert not found.survived[wrong].any()
+    if attack.aim == "nearest":
+        assert found.adversarial[wrong].tobytes() == features[wrong].tobytes()
 
 
 @every_attack
 def test_a_radius_of_zero_returns_the_input(attack):
     features, targets, threat = scene(3, radius=0.0)
-    found = attack.run(WhiteBox(network(3), Decision()), features, targets, threat=threat)
+    found = brief(attack).run(WhiteBox(network(3), Decision()), features, targets, threat=threat)
     assert found.adversarial.tobytes() == features.tobytes()
 
 
@@ -99,7 +118,7 @@ def test_a_radius_of_zero_returns_the_input(attack):
 def test_nothing_mutable_returns_the_input(attack):
     features, targets, threat = scene(4)
     frozen = FeatureThreat(threat.radius, threat.low, threat.high, np.zeros(COLUMNS, np.bool_))
-    found = attack.run(WhiteBox(network(4), Decision()), features, targets, threat=frozen)
+    found = brief(attack).run(WhiteBox(network(4), Decision()), features, targets, threat=frozen)
     assert found.adversarial.tobytes() == features.tobytes()
 
 
@@ -107,7 +126,7 @@ def test_nothing_mutable_returns_the_input(attack):
 def test_survival_is_the_models_answer_to_the_records_returned(attack):
     features, targets, threat = scene(5)
     model = WhiteBox(network(5), Decision())
-    found = attack.run(model, features, targets, threat=threat)
+    found = brief(attack).run(model, features, targets, threat=threat)
     assert found.survived.tolist() == model.right(found.adversarial, targets).tolist()
 
 
@@ -115,10 +134,21 @@ def test_survival_is_the_models_answer_to_the_records_returned(attack):
 def test_attack_records_are_pushed_down_and_benign_ones_up(attack):
     features, targets, threat = scene(6)
     model = WhiteBox(network(6), Decision())
-    found = attack.run(model, features, targets, threat=threat).adversarial
-    pushed = model.headroom(features, targets) - model.headroom(found, targets)
+    found = attack.run(model, features, targets, threat=threat)
+    pushed = model.headroom(features, targets) - model.headroom(found.adversarial, targets)
+    if attack.knowledge == "labels":  # nobody tells it the headroom of an answer that is still right
+        pushed = pushed[~found.survived]
     assert (pushed >= -1e-5).all()
     assert pushed.max() > 0.05
+
+
+@attacks_that(lambda kind: kind.aim == "nearest")
+def test_a_nearest_attack_returns_the_record_itself_or_a_wrong_answer(attack):
+    features, targets, threat = scene(14)
+    model = WhiteBox(network(14), Decision())
+    found = brief(attack).run(model, features, targets, threat=threat)
+    assert found.survived.any()
+    assert found.adversarial[found.survived].tobytes() == features[found.survived].tobytes()
 
 
 @every_attack
@@ -146,33 +176,76 @@ def test_classes_are_attacked_too(attack, judge):
     assert attack.run(model, features, targets, threat=threat).survived.mean() < 0.9
 
 
-@every_attack
-@SETTINGS
+@attacks_that(lambda kind: kind.aim == "deepest" and kind.knowledge != "labels")
+@FEW
 @given(seed=st.integers(0, 2**32 - 1))
 def test_on_a_linear_model_the_exact_worst_case_is_found(attack, seed):
     """The closed form: each mutable column goes to the end of its range that its weight points away from."""
     features, targets, threat = scene(seed)
     weight = np.random.default_rng(seed).normal(size=COLUMNS).astype(np.float32)
-    side = np.where(targets == 1, np.float32(1), np.float32(-1))
-    # No move reaches the threshold, so that no attack stops before the worst case.
-    found = [
-        attack.run(
-            WhiteBox(linear(weight, sign * 20.0), Decision()),
-            features[side == sign],
-            targets[side == sign],
-            threat=threat,
-        ).adversarial
-        for sign in (1, -1)
-    ]
-    for sign, adversarial in zip((1, -1), found, strict=True):
-        lowest, highest = threat.limits(features[side == sign])
-        worst = np.where(sign * weight > 0, lowest, highest)
-        margin = Margin(linear(weight, sign * 20.0))
-        gap = sign * (margin(adversarial) - margin(worst))
-        if attack.name == "score-search":
-            assert (gap <= 0.01 * sign * (margin(features[side == sign]) - margin(worst)) + 1e-5).all()
+    for sign in (1, -1):
+        # No move reaches the threshold, so that no attack stops before the worst case.
+        model = WhiteBox(linear(weight, sign * 20.0), Decision())
+        records = features[targets == (sign + 1) // 2]
+        right = np.full(len(records), (sign + 1) // 2, np.int64)
+        found = model.headroom(attack.run(model, records, right, threat=threat).adversarial, right)
+        lowest, highest = threat.limits(records)
+        worst = model.headroom(np.where(sign * weight > 0, lowest, highest), right)
+        if attack.knowledge == "white-box":
+            assert (found <= worst).all()
         else:
-            assert (gap <= 0).all()
+            assert (found <= worst + 0.02 * (model.headroom(records, right) - worst) + 1e-5).all()
+
+
+MISSES: dict[Knowledge, float] = {"white-box": 0.02, "scores": 0.1, "labels": 0.5}
+"""How much larger than the smallest change that there is an attack's own may be, on a linear model."""
+
+
+def on_both_sides(seed: int, margin: float = 0.5) -> tuple[WhiteBox, np.ndarray, np.ndarray, float, float]:
+    """A linear model with records that lie equally far from its threshold, and how far: L-infinity and L2.
+
+    The last two columns have no room, which is why their weights do not count. Formula: margin / dual norm of the
+    weights of the columns that move.
+    """
+    generator = np.random.default_rng(seed)
+    weight = generator.uniform(0.5, 1.5, COLUMNS) * generator.choice([-1, 1], COLUMNS)
+    targets = np.arange(20) % 2
+    base = generator.uniform(0.4, 0.6, (len(targets), COLUMNS))
+    excess = base @ weight - np.where(targets == 1, margin, -margin)
+    features = (base - np.outer(excess, weight) / (weight @ weight)).astype(np.float32)
+    model = WhiteBox(linear(weight.astype(np.float32), 0.0), Decision())
+    moving = weight[: COLUMNS - 2]
+    return model, features, targets, margin / np.abs(moving).sum(), margin / np.linalg.norm(moving)
+
+
+def wide(radius: float) -> FeatureThreat:
+    """A threat in which no box binds, and the last two columns never move."""
+    low, high = (np.full(COLUMNS, end, np.float32) for end in (-100, 100))
+    return FeatureThreat(radius, low, high, np.arange(COLUMNS) < COLUMNS - 2)
+
+
+@every_attack
+@pytest.mark.parametrize("seed", [1, 2])
+def test_on_a_linear_model_survival_ends_at_the_smallest_change(attack, seed):
+    model, features, targets, smallest, _ = on_both_sides(seed)
+    short, enough = (
+        attack.run(model, features, targets, threat=wide(smallest * share)).survived
+        for share in (0.995, 1 + MISSES[attack.knowledge])
+    )
+    assert short.all()
+    assert enough.mean() <= (0.0 if attack.knowledge == "white-box" else 0.1)
+
+
+@attacks_that(lambda kind: kind.aim == "nearest")
+def test_on_a_linear_model_a_nearest_attack_finds_the_smallest_change(attack):
+    """In the norm in which it measures, which is one of two."""
+    model, features, targets, smallest, shortest = on_both_sides(3)
+    found = attack.run(model, features, targets, threat=wide(3 * smallest))
+    moved = found.adversarial - features
+    excess = np.minimum(np.abs(moved).max(axis=1) / smallest, np.linalg.norm(moved, axis=1) / shortest)
+    assert not found.survived.any()
+    assert (excess >= 1 - 1e-5).all()
+    assert np.median(excess) <= 1 + MISSES[attack.knowledge]
 
 
 @every_attack
@@ -182,7 +255,7 @@ def test_records_are_read_and_never_written(attack):
     features = np.asfortranarray(features)
     before = features.copy()
     features.flags.writeable = False
-    attack.run(WhiteBox(network(12), Decision()), features, targets, threat=threat)
+    brief(attack).run(WhiteBox(network(12), Decision()), features, targets, threat=threat)
     assert (features == before).all()
 
 
@@ -195,12 +268,13 @@ def test_the_empty_batch_is_attacked(attack):
 
 @every_attack
 def test_the_batch_size_does_not_decide_who_survives_a_linear_model(attack):
-    features, targets, threat = scene(9)
+    features, targets, threat = (part[:30] if isinstance(part, np.ndarray) else part for part in scene(9))
+    attack = brief(attack, 200)
     weight = np.random.default_rng(9).normal(size=COLUMNS).astype(np.float32)
     model = WhiteBox(linear(weight, -float(weight.sum()) / 2), Decision())
-    small = type(attack)(batch_size=7).run(model, features, targets, threat=threat)
+    small = replace(attack, batch_size=7).run(model, features, targets, threat=threat)
     large = attack.run(model, features, targets, threat=threat)
-    assert (small.survived == large.survived).mean() >= 0.95
+    assert (small.survived == large.survived).mean() >= (0.95 if attack.knowledge == "white-box" else 0.8)
 
 
 @every_attack
@@ -233,6 +307,7 @@ def test_a_model_that_answers_nan_to_attack_records_is_evaded(attack):
     features, _, threat = scene(11)
     features[:, 2] = 0.55
     targets = np.ones(RECORDS, np.int64)
-    nan_gradient_is_no_help = attack.knowledge == "white-box"
-    survived = attack.run(WhiteBox(Broken(), Decision()), features, targets, threat=threat).survived
-    assert survived.all() if nan_gradient_is_no_help else not survived.any()
+    found = attack.run(WhiteBox(Broken(), Decision()), features, targets, threat=threat)
+    assert found.survived.tolist() == (found.adversarial[:, 2] <= 0.6).tolist()
+    if attack.knowledge != "white-box":  # no gradient leads there; those who search at random come across it
+        assert found.survived.mean() <= 0.1

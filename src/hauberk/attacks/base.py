@@ -25,6 +25,7 @@ from hauberk.errors import ContractError, InputError
 
 Features = NDArray[np.float32]
 Knowledge = Literal["white-box", "scores", "labels"]
+Aim = Literal["deepest", "nearest"]
 
 
 class Labelled(Protocol):
@@ -102,6 +103,10 @@ class Attack(ABC, Generic[AttackedModel_contra]):
     """Name in reports and in the registry."""
     knowledge: ClassVar[Knowledge]
     """What it must know of the model: its gradients ("white-box"), its logits ("scores") or its answers ("labels")."""
+    aim: ClassVar[Aim] = "deepest"
+    """What it looks for: the point of the threat model with the least headroom ("deepest"), or the smallest change that
+    makes the answer wrong ("nearest"). A nearest attack returns the record itself where it found no such change within
+    the threat model, and where the answer is wrong to begin with."""
 
     def run(
         self, model: AttackedModel_contra, features: Features, targets: Targets, *, threat: FeatureThreat, seed: int = 0

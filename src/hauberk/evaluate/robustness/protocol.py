@@ -1,85 +1,45 @@
 """The robustness protocol: attack every candidate as it is deployed, and believe no single attack.
 
-1. White-box: FGSM and PGD on the gradients of the candidate's differentiable twin.
-2. Transfer: the same attacks aimed at the baseline's twin, shown to the candidate.
-3. Scores: a gradient-free search on the candidate's real session.
+1. What candidate and baseline answer to the records untouched.
+2. White-box: attacks on the gradients of the candidate's differentiable twin (and of a substitute, where it has one).
+3. Transfer: the same attacks aimed at the baseline's twin, shown to the candidate.
+4. Scores, then labels: attacks that ask the candidate's real session, and count how often.
+5. The worst case per record over all of them, with its interval.
+6. Where an attack without the candidate's gradients beats those with them by more than the interval, gradients mislead:
+   the verdict says so, and what still stands is attacked from where the others got to.
+7. On demand, how accuracy falls with the radius and with the steps.
 
-Whatever an attack finds is judged by the real session. The figure is the worst case per record over all attacks. Where
-transfer or scores beat the white-box attacks by more than the interval, gradients mislead, and the verdict says so:
-Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018 (arXiv:1802.00420).
+Whatever an attack finds is judged by the real session at its own threshold. Athalye, Carlini, Wagner, "Obfuscated
+Gradients Give a False Sense of Security", ICML 2018 (arXiv:1802.00420); Carlini et al., "On Evaluating Adversarial
+Robustness", 2019 (arXiv:1902.06705).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from hauberk.artifact import Predictor
-from hauberk.attacks import FGSM, PGD, Attack, FeatureThreat, ScoredModel, ScoreSearch, WhiteBox
+from hauberk.attacks import FeatureThreat
 from hauberk.errors import InputError
-from hauberk.evaluate.quality import check_margins, rate_measurement
-from hauberk.evaluate.robustness.figures import AttackFigures, Knowledge, RobustnessResult, Verdict
-from hauberk.measurement import wilson
+from hauberk.evaluate.quality import rate_measurement
+from hauberk.evaluate.robustness.answer import answer
+from hauberk.evaluate.robustness.arena import Aimed, Arena, Reach
+from hauberk.evaluate.robustness.budget import BUDGETS, Budget
+from hauberk.evaluate.robustness.curves import draw_curves
+from hauberk.evaluate.robustness.defender import Defender, measure_fidelity
+from hauberk.evaluate.robustness.figures import Curves, Fidelity, RobustnessResult, Verdict
+from hauberk.evaluate.robustness.sampling import Goal, records_of, stratified_sample
+from hauberk.evaluate.robustness.trial import Trial, judge
 from hauberk.progress import SILENT, Progress, Task
 from hauberk.recipe import LabelledFeatures
-from hauberk.schema import Decision
 
-Features = NDArray[np.float32]
-Flags = NDArray[np.bool_]
+__all__ = ["BUDGETS", "Budget", "Defender", "Goal", "Reach", "measure_robustness", "stratified_sample"]
 
-
-@dataclass(frozen=True)
-class Defender:
-    """A candidate that has to stand the attacks.
-
-    Attributes:
-        predictor: The real session of the core: features to logits.
-        decision: From logits to a label, with the candidate's own threshold.
-        twin: A differentiable module in evaluation mode that computes what the session does; `None` where there is
-            none, and then nobody can say whether its gradients mislead.
-    """
-
-    predictor: Predictor
-    decision: Decision
-    twin: torch.nn.Module | None = None
-
-    @property
-    def session(self) -> ScoredModel:
-        """The real session as attacks see it."""
-        return ScoredModel(self.predictor.predict, self.decision)
-
-
-class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How much the adversary may spend.
-
-    Attributes:
-        records: Most records to attack; a stratified sample of those handed in.
-        steps: Steps of PGD a restart.
-        restarts: Restarts of PGD: the first from the record itself, the others from random points around it.
-        queries: Queries a record of the gradient-free search.
-
-    Raises:
-        InputError: One of them is below 1.
-    """
-
-    records: int = 1000
-    steps: int = 40
-    restarts: int = 2
-    queries: int = 1000
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            if getattr(self, name) < 1:
-                raise InputError(f"robustness budget: {name} must be at least 1, not {getattr(self, name)}")
-
-    def gradient_attacks(self) -> tuple[Attack[WhiteBox], ...]:
-        """The white-box attacks. They never stop early: a record that barely fools the twin may not fool a session."""
-        return (FGSM(), PGD(steps=self.steps, restarts=self.restarts, early_stopping=False))
+_MOST_IN_POOL = 2000
+"""Real benign records that attacks may borrow from."""
 
 
 def measure_robustness(
@@ -89,6 +49,9 @@ def measure_robustness(
     baseline: str,
     threat: FeatureThreat,
     budget: Budget | None = None,
+    goal: Goal = "any-error",
+    reach: Reach = "white-box",
+    curves: bool = False,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, RobustnessResult]:
@@ -96,165 +59,141 @@ def measure_robustness(
 
     Args:
         defenders: The candidates by name, the baseline among them.
-        records: Labelled records to attack; at most `budget.records` of them are.
-        baseline: Whose twin transferred attacks are aimed at, and what differences refer to; it must have a twin.
+        records: Labelled records, features float32 [N, D]; at most `budget.records` of those that the goal is about
+            are attacked.
+        baseline: Whose twin transferred attacks are aimed at, and what differences refer to. Without a twin nothing is
+            transferred.
         threat: How far records may be moved.
         budget: How much the adversary may spend; the defaults of `Budget` where it is `None`.
+        goal: "evade" attacks attack records alone, "false-alarm" benign ones alone, "any-error" all.
+        reach: What the adversary knows. Of "scores" and of "labels" alone no gradients are taken, of nobody.
+        curves: Whether to measure how accuracy falls with the radius and with the steps, too.
         seed: Seed of the sample, of the attacks and of the bootstraps.
         progress: Who follows.
 
+    Returns:
+        By name, in the order of `defenders`.
+
     Raises:
-        InputError: The baseline is missing or has no twin, or records and threat do not fit.
+        InputError: The baseline is missing, there is no record that the goal is about, a target is out of range,
+            records and threat do not fit, or there is nothing to attack with: no gradients, and no queries allowed.
         ContractError: A session answers NaN to a record that nobody touched.
     """
-    if baseline not in defenders or defenders[baseline].twin is None:
-        raise InputError(f"robustness: the baseline {baseline!r} must be among the candidates and have a twin")
-    budget = budget or Budget()
-    chosen = stratified_sample(records.targets, budget.records, seed)
-    arena = _Arena(records.features[chosen], records.targets[chosen], threat, budget, seed)
-    attacks = len(budget.gradient_attacks())
-    own_twins = sum(defender.twin is not None for defender in defenders.values())
-    with progress.task("attacking", total=own_twins * attacks + len(defenders)) as task:
-        aimed = arena.white_box(defenders[baseline], task)
-        trials = {}
+    if baseline not in defenders:
+        raise InputError(f"robustness: the baseline {baseline!r} must be among the candidates")
+    arena = _arena(records, threat, budget or Budget(), goal, reach, seed)
+    for defender in defenders.values():
+        arena.require_means(defender, defenders[baseline])
+    tested: dict[str, _Tested] = {}
+    with progress.task("attacking", total=sum(_steps(arena, defender) for defender in defenders.values())) as task:
+        tested[baseline] = first = _test(arena, defenders[baseline], None, task, curves=curves)
         for name, defender in defenders.items():
-            own = aimed if name == baseline else arena.white_box(defender, task)
-            transferred = {} if name == baseline else aimed
-            trials[name] = arena.try_out(defender, own, transferred, task)
-    return {
-        name: _result(trial, None if name == baseline else trials[baseline], seed) for name, trial in trials.items()
-    }
+            if name != baseline:
+                tested[name] = _test(arena, defender, first, task, curves=curves)
+    return {name: _result(tested[name], None if name == baseline else tested[baseline], arena) for name in defenders}
 
 
-def stratified_sample(targets: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
-    """Indices int64 [at most `most`], ascending, with the share of attacks that `targets` has."""
-    if len(targets) <= most:
-        return np.arange(len(targets))
-    generator = np.random.default_rng(seed)
-    attacks, benign = np.flatnonzero(targets == 1), np.flatnonzero(targets == 0)
-    wanted = round(most * len(attacks) / len(targets))
-    parts = (generator.choice(attacks, wanted, replace=False), generator.choice(benign, most - wanted, replace=False))
-    return np.sort(np.concatenate(parts))
+def _arena(
+    records: LabelledFeatures, threat: FeatureThreat, budget: Budget, goal: Goal, reach: Reach, seed: int
+) -> Arena:
+    about = records_of(records, goal)
+    chosen = stratified_sample(about.targets, budget.records, seed)
+    benign = LabelledFeatures(records.features[records.targets == 0], records.targets[records.targets == 0])
+    pool = benign.sample(_MOST_IN_POOL, seed).features
+    return Arena(about.features[chosen], about.targets[chosen], threat, budget, reach, pool, seed)
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """One attack on one candidate: which records the real session still gets right, bool [N]."""
-
-    attack: str
-    knowledge: Knowledge
-    survived: Flags
-    queries: int
+def _steps(arena: Arena, defender: Defender) -> int:
+    """How many attacks a candidate has to stand, for the progress bar."""
+    modules = sum(module is not None for module in (defender.twin, defender.substitute))
+    return sum(modules if attack.knowledge == "white-box" else 1 for attack in arena.allowed)
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """All attacks on one candidate."""
+class _Tested:
+    """One candidate, all attacks behind it."""
 
-    clean: Flags
-    attempts: tuple[_Attempt, ...]
-
-    @property
-    def survived(self) -> Flags:
-        """Bool [N]: the records that nothing made the candidate get wrong."""
-        return self.worst_case(None)
-
-    def worst_case(self, knowledge: Knowledge | None) -> Flags:
-        """The same over the attacks with some knowledge only."""
-        survived = self.clean.copy()
-        for attempt in self.attempts:
-            if knowledge in (None, attempt.knowledge):
-                survived &= attempt.survived
-        return survived
+    defender: Defender
+    trial: Trial
+    aimed: tuple[Aimed, ...]
+    fidelity: tuple[Fidelity, ...]
+    verdict: Verdict
+    reason: str
+    done: tuple[str, ...]
+    curves: Curves | None
+    seconds: float
 
 
-@dataclass(frozen=True)
-class _Arena:
-    """The records under attack, and the rules."""
-
-    features: Features
-    targets: NDArray[np.int64]
-    threat: FeatureThreat
-    budget: Budget
-    seed: int
-
-    def white_box(self, defender: Defender, task: Task) -> dict[str, Features]:
-        """Adversarial records from the gradients of a candidate's twin, by attack; none without a twin."""
-        found: dict[str, Features] = {}
-        if defender.twin is None:
-            return found
-        model = WhiteBox(defender.twin, defender.decision)
-        for attack in self.budget.gradient_attacks():
-            result = attack.run(model, self.features, self.targets, threat=self.threat, seed=self.seed)
-            found[attack.name] = result.adversarial
-            task.advance()
-        return found
-
-    def try_out(
-        self, defender: Defender, own: Mapping[str, Features], transferred: Mapping[str, Features], task: Task
-    ) -> _Trial:
-        """Show a candidate's real session what was found, and search on it."""
-        session = defender.session
-        check_margins(defender.decision.margin(defender.predictor.predict(self.features)))
-        clean = session.right(self.features, self.targets)
-        aims: tuple[tuple[Knowledge, Mapping[str, Features]], ...] = (("white-box", own), ("transfer", transferred))
-        attempts = [
-            _Attempt(name, knowledge, clean & session.right(adversarial, self.targets), queries=0)
-            for knowledge, found in aims
-            for name, adversarial in found.items()
-        ]
-        search = ScoreSearch(queries=self.budget.queries)
-        result = search.run(session, self.features, self.targets, threat=self.threat, seed=self.seed)
-        task.advance()
-        queries = int(result.queries.max(initial=0))
-        attempts.append(_Attempt(search.name, "scores", clean & result.survived, queries))
-        return _Trial(clean, tuple(attempts))
+def _test(arena: Arena, defender: Defender, baseline: _Tested | None, task: Task, *, curves: bool) -> _Tested:
+    """The protocol for one candidate, from its answers to untouched records to the verdict; `None` for the baseline."""
+    started = time.perf_counter()
+    trial = arena.look(defender)
+    aimed = arena.aim(defender.twin, defender.decision, task)
+    trial = trial.after(arena.show(defender, trial, aimed, "white-box"))
+    trial = trial.after(arena.show(defender, trial, () if baseline is None else baseline.aimed, "transfer"))
+    learnt = arena.aim(defender.substitute, defender.decision, task)
+    trial = trial.after(arena.show(defender, trial, learnt, "substitute"))
+    trial = trial.after(arena.ask(defender, trial, task))
+    fidelity = _fidelity(arena, defender, aimed, learnt)
+    verdict, reason = judge(trial)
+    done: tuple[str, ...] = ()
+    if arena.still:
+        reason = "the threat model lets nothing move, so that no attack ran: robust accuracy is clean accuracy"
+    elif verdict == "gradient masking":
+        trial, done = answer(arena, defender, None if baseline is None else baseline.defender, trial)
+    drawn = draw_curves(arena, defender, trial) if curves else None
+    seconds = time.perf_counter() - started
+    return _Tested(defender, trial, aimed, fidelity, verdict, reason, done, drawn, seconds)
 
 
-def _result(trial: _Trial, baseline: _Trial | None, seed: int) -> RobustnessResult:
-    verdict, reason = _judge(trial)
-    worst = "worst case per record over " + ", ".join(f"{a.attack} ({a.knowledge})" for a in trial.attempts)
+def _fidelity(
+    arena: Arena, defender: Defender, aimed: tuple[Aimed, ...], learnt: tuple[Aimed, ...]
+) -> tuple[Fidelity, ...]:
+    measured = []
+    for module, found in ((defender.twin, aimed), (defender.substitute, learnt)):
+        if module is not None and found:
+            attacked = np.concatenate([each.adversarial for each in found])
+            measured.append(measure_fidelity(defender, module, arena.features, attacked, arena.targets, arena.threat))
+    return tuple(measured)
+
+
+def _result(tested: _Tested, baseline: _Tested | None, arena: Arena) -> RobustnessResult:
+    """Flags become figures, with paired differences from the baseline."""
+    trial, reference = tested.trial, None if baseline is None else baseline.trial
+    both = trial.clean if reference is None else trial.clean & reference.clean
+    alike = None if reference is None else trial.answers == reference.answers
+    masked = tested.verdict == "gradient masking"
+    worst = "worst case per record over " + ", ".join(f"{each.attack} ({each.knowledge})" for each in trial.attempts)
     return RobustnessResult(
         robust_accuracy=rate_measurement(
             "robust_accuracy",
             trial.survived,
-            None if baseline is None else baseline.survived,
-            seed=seed,
-            note=f"{verdict}: {reason}" if verdict == "gradient masking" else worst,
+            None if reference is None else reference.survived,
+            seed=arena.seed,
+            note=f"{tested.verdict}: {tested.reason}" if masked else worst if trial.attempts else tested.reason,
         ),
         clean_accuracy=rate_measurement(
             "accuracy",
             trial.clean,
-            None if baseline is None else baseline.clean,
-            seed=seed,
+            None if reference is None else reference.clean,
+            seed=arena.seed,
             note="on the records that were attacked, before the attack",
         ),
-        attacks=tuple(
-            AttackFigures(
-                attack=attempt.attack,
-                knowledge=attempt.knowledge,
-                survived=rate_measurement("survived", attempt.survived, None, seed=seed),
-                queries=attempt.queries,
-            )
-            for attempt in trial.attempts
+        attacks=tuple(attempt.figures() for attempt in trial.attempts),
+        verdict=tested.verdict,
+        reason=tested.reason,
+        done=tested.done,
+        agreement=rate_measurement(
+            "agreement", np.ones_like(trial.clean) if alike is None else alike, None, seed=arena.seed
         ),
-        verdict=verdict,
-        reason=reason,
+        robust_of_both=rate_measurement(
+            "robust_of_both",
+            trial.survived[both],
+            None if reference is None else reference.survived[both],
+            seed=arena.seed,
+            note="over the records that baseline and candidate both get right untouched",
+        ),
+        fidelity=tested.fidelity,
+        curves=tested.curves,
+        seconds=tested.seconds,
     )
-
-
-def _judge(trial: _Trial) -> tuple[Verdict, str]:
-    """Whether attacks that do not use the candidate's gradients do better than those that do."""
-    if all(attempt.knowledge != "white-box" for attempt in trial.attempts):
-        return "not decided", "there is no twin to take gradients from, so no white-box attack to compare with"
-    records = len(trial.clean)
-    with_gradients = wilson(int(trial.worst_case("white-box").sum()), records)
-    others: tuple[tuple[Knowledge, str], ...] = (("scores", "the score search"), ("transfer", "transfer"))
-    without = min((float(trial.worst_case(knowledge).mean()), what) for knowledge, what in others)
-    figures = (
-        f"{without[1]} leaves {100 * without[0]:.1f} % right, the white-box attacks leave"
-        f" {100 * with_gradients.value:.1f} % (95 % interval from {100 * with_gradients.low:.1f} %)"
-    )
-    if without[0] < with_gradients.low:
-        return "gradient masking", figures
-    return "no gradient masking found", figures

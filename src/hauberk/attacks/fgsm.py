@@ -13,24 +13,27 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from hauberk.attacks.base import Features
-from hauberk.attacks.gradient import Batch, GradientAttack, WhiteBox, Worst
+from hauberk.attacks.batch import Batch
+from hauberk.attacks.gradient import GradientAttack, Pass, WhiteBox, Worst
 
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM(GradientAttack):
-    """One gradient, one step, two evaluations a record besides its own. Cheap, and a weak attack on curved models."""
+    """One gradient, one step, two evaluations a record besides its own. Cheap, and a weak attack on curved models.
+
+    In an L2 ball the step has the length of the radius (the fast gradient method). A category becomes the one of its
+    group with the lowest slope.
+    """
 
     name: ClassVar[str] = "fgsm"
 
-    def _starts(
+    def _passes(
         self,
-        features: Features,
-        lowest: Features,  # noqa: ARG002
-        highest: Features,  # noqa: ARG002
+        model: WhiteBox,  # noqa: ARG002
+        everything: Batch,
         generator: np.random.Generator,  # noqa: ARG002
-    ) -> Iterator[Features]:
-        yield features
+    ) -> Iterator[Pass]:
+        yield Pass(everything.records)
 
     def _follow(
         self,
@@ -39,10 +42,10 @@ class FGSM(GradientAttack):
         start: torch.Tensor,
         batch: Batch,
         worst: Worst,
-        radius: float,  # noqa: ARG002
+        generator: np.random.Generator,  # noqa: ARG002
     ) -> None:
-        headroom, gradient = self.slope(model, start, batch.targets)
-        worst.see(rows, start, headroom)
-        corner = torch.where(gradient > 0, batch.lowest, torch.where(gradient < 0, batch.highest, start))
+        found = self.slope(model, start, batch)
+        worst.see(rows, start, found.headroom)
+        corner = batch.legal(batch.corner(found.gradient))
         with torch.no_grad():
             worst.see(rows, corner, model.headroom_of(corner, batch.targets))

@@ -1,11 +1,11 @@
-"""White-box models, and what gradient attacks share: restarts, batches, the objective, the worst record so far."""
+"""White-box models, and what gradient attacks share: passes, batches, the slope, the worst record so far."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from hauberk.attacks import judge as judging
 from hauberk.attacks.base import Attack, Features, Knowledge, as_tensor
+from hauberk.attacks.batch import Batch, in_batches
 from hauberk.attacks.judge import Judge, Targets
+from hauberk.attacks.objectives import Objective, check_objective, height, towards
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import InputError
-from hauberk.schema import Decision
-
-Objective = Literal["margin", "cross-entropy"]
 
 
 class WhiteBox:
@@ -63,19 +62,6 @@ class WhiteBox:
         return judging.headroom(self.judge, self.module(features), targets)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Some records under attack: the ends of their ranges [n, D] and their targets int64 [n]."""
-
-    lowest: torch.Tensor
-    highest: torch.Tensor
-    targets: torch.Tensor
-
-    def take(self, rows: torch.Tensor) -> Batch:
-        """Some of the records."""
-        return Batch(self.lowest[rows], self.highest[rows], self.targets[rows])
-
-
 class Worst:
     """The worst point seen for each record of an attack, updated in place.
 
@@ -107,12 +93,13 @@ class Worst:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAttack(Attack[WhiteBox]):
-    """An attack that follows the gradient of the model's headroom with respect to its input.
+    """An attack that follows the gradient of the model with respect to its input.
 
     Attributes:
-        objective: What is driven down: the "margin", which is the headroom and never saturates, or minus the
-            "cross-entropy" of the right answer, whose gradient underflows where the model is sure of itself.
-        batch_size: Records attacked together. It changes the speed, and results by rounding only.
+        objective: What is driven down: the "margin", which is the headroom; the "cross-entropy" of the right answer, by
+            its log-odds; or "dlr", the difference-of-logits ratio, for three classes or more. See
+            `hauberk.attacks.objectives`.
+        batch_size: Records attacked together. It changes the speed, and results by rounding and random draws only.
     """
 
     knowledge: ClassVar[Knowledge] = "white-box"
@@ -125,19 +112,23 @@ class GradientAttack(Attack[WhiteBox]):
             raise InputError(f"attack {self.name}: the batch size must be at least 1, not {self.batch_size}")
 
     @abstractmethod
-    def _starts(
-        self, features: Features, lowest: Features, highest: Features, generator: np.random.Generator
-    ) -> Iterator[Features]:
-        """Where to start, one float32 [N, D] a restart, within the limits."""
+    def _passes(self, model: WhiteBox, everything: Batch, generator: np.random.Generator) -> Iterator[Pass]:
+        """The passes over all records, one after the other."""
 
     @abstractmethod
     def _follow(
-        self, model: WhiteBox, rows: torch.Tensor, start: torch.Tensor, batch: Batch, worst: Worst, radius: float
+        self,
+        model: WhiteBox,
+        rows: torch.Tensor,
+        start: torch.Tensor,
+        batch: Batch,
+        worst: Worst,
+        generator: np.random.Generator,
     ) -> None:
-        """Attack one batch from `start` [n, D] and show every evaluated point to `worst`."""
+        """Attack one batch from the legal points `start` [n, D] and show every evaluated point to `worst`."""
 
     def _wanted(self, worst: Worst) -> torch.Tensor:
-        """The records that another restart should attack, int64 indices: all of them unless a subclass stops early."""
+        """The records that another pass should attack, int64 indices: all of them unless a subclass stops early."""
         return torch.arange(len(worst.points))
 
     def _search(
@@ -148,47 +139,102 @@ class GradientAttack(Attack[WhiteBox]):
         threat: FeatureThreat,
         generator: np.random.Generator,
     ) -> tuple[Features, NDArray[np.int64]]:
-        limits = threat.limits(features)
-        records, right_answers = as_tensor(features), as_tensor(targets)
-        everything = Batch(torch.from_numpy(limits[0]), torch.from_numpy(limits[1]), right_answers)
-        worst = Worst(records, right_answers, model.judge)
-        for rows in _batches(torch.arange(len(features)), self.batch_size):
+        check_objective(self.objective, model.judge, self.name)
+        everything = Batch.of(threat, features, targets)
+        worst = Worst(everything.records, everything.targets, model.judge)
+        for rows in in_batches(torch.arange(len(features)), self.batch_size):
             with torch.no_grad():
-                worst.see(rows, records[rows], model.headroom_of(records[rows], right_answers[rows]))
-        for start in map(as_tensor, self._starts(features, *limits, generator)):
-            for rows in _batches(self._wanted(worst), self.batch_size):
-                self._follow(model, rows, start[rows], everything.take(rows), worst, threat.radius)
-        # Every point is inside already; this makes columns that did not move identical, the sign of a zero included.
+                worst.see(
+                    rows,
+                    everything.records[rows],
+                    model.headroom_of(everything.records[rows], everything.targets[rows]),
+                )
+        for one in self._passes(model, everything, generator):
+            for rows in in_batches(self._wanted(worst), self.batch_size):
+                batch = replace(everything, rivals=one.rivals, lazy=one.lazy).take(rows)
+                self._follow(model, rows, one.start[rows], batch, worst, generator)
+        # Every point is legal already; this makes columns that did not move identical, the sign of a zero included.
         return threat.project(worst.points.numpy(), features), worst.queries.numpy()
 
-    def slope(self, model: WhiteBox, points: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The headroom of points [n, D] with targets int64 [n], and which way is up for it.
-
-        Returns:
-            Headroom float32 [n], and a gradient float32 [n, D] that the attack descends; zero where there is none.
-        """
+    def slope(self, model: WhiteBox, points: torch.Tensor, batch: Batch) -> Slope:
+        """Where legal points [n, D] of a batch stand, and which way is up."""
         points = points.detach().requires_grad_()
         with torch.enable_grad():
             logits = model.module(points)
-            found = judging.headroom(model.judge, logits, targets)
-            aim = self._aim(model.judge, logits, found, targets)
-        if not aim.requires_grad:
-            return found, torch.zeros_like(points)
-        (gradient,) = torch.autograd.grad(aim.sum(), points, allow_unused=True, materialize_grads=True)
-        return found.detach(), gradient.nan_to_num_(nan=0.0)
-
-    def _aim(self, judge: Judge, logits: torch.Tensor, found: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """What is driven down, [n]."""
-        if self.objective == "margin":
-            return found
-        if isinstance(judge, Decision):
-            # The binary cross-entropy of attack against benign is softplus(-margin) for an attack record.
-            return -torch.nn.functional.softplus(-found)
-        if judge.wanted is not None:
-            return torch.nn.functional.cross_entropy(logits, torch.full_like(targets, judge.wanted), reduction="none")
-        return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            found = judging.headroom(model.judge, logits, batch.targets)
+            if batch.rivals is None:
+                aim = height(self.objective, model.judge, logits, batch.targets, found)
+            else:
+                aim = towards(logits, batch.targets, batch.rivals)
+        return Slope(found.detach(), aim.detach(), _gradient(aim, points, batch))
 
 
-def _batches(rows: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+@dataclass(frozen=True)
+class Pass:
+    """One go at all records.
+
+    Attributes:
+        start: Legal points float32 [N, D] to start from.
+        rivals: Int64 [N], the classes to drive them to; `None` for any wrong answer.
+        lazy: Whether iterates stay unrepaired; see `hauberk.attacks.batch`.
+    """
+
+    start: torch.Tensor
+    rivals: torch.Tensor | None = None
+    lazy: bool = False
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What one evaluation of legal points tells.
+
+    Attributes:
+        headroom: Float32 [n].
+        height: Float32 [n], the objective, which falls as the answer goes wrong.
+        gradient: Float32 [n, D], that of the height; zero in columns that cannot move, and where there is none.
+    """
+
+    headroom: torch.Tensor
+    height: torch.Tensor
+    gradient: torch.Tensor
+
+    @property
+    def flat(self) -> torch.Tensor:
+        """Bool [n]: where the gradient is exactly zero, and nothing can be followed."""
+        return ~self.gradient.any(dim=1)
+
+
+def zero_gradient_share(model: WhiteBox, features: Features, targets: Targets, *, batch_size: int = 1024) -> float:
+    """The share of records at which the gradient of the headroom is exactly zero: what no gradient attack can follow.
+
+    Attacks with several steps go on from random points there, which is a weak search. A share that is not close to 0
+    means that their figures say little: rounding, saturation or a clamp stands between the input and the answer.
+
+    Args:
+        model: The model, as it would be attacked.
+        features: Float32 [N, D], at least one.
+        targets: Int64 [N], the right answers.
+        batch_size: Records evaluated together, at least 1.
+
+    Raises:
+        InputError: There is no record, or the batch size is below 1.
+    """
+    if not len(features) or batch_size < 1:
+        raise InputError(
+            f"gradients: there must be a record and a batch size of at least 1, not {len(features)}, {batch_size}"
+        )
+    flat = 0
+    for rows in in_batches(torch.arange(len(features)), batch_size):
+        points = as_tensor(features)[rows].requires_grad_()
+        with torch.enable_grad():
+            found = model.headroom_of(points, as_tensor(targets)[rows])
+        flat += int((~_gradient(found, points).any(dim=1)).sum())
+    return flat / len(features)
+
+
+def _gradient(aim: torch.Tensor, points: torch.Tensor, batch: Batch | None = None) -> torch.Tensor:
+    if not aim.requires_grad:
+        return torch.zeros_like(points, requires_grad=False)
+    (gradient,) = torch.autograd.grad(aim.sum(), points, allow_unused=True, materialize_grads=True)
+    gradient = gradient.nan_to_num_(nan=0.0)
+    return gradient if batch is None else gradient.masked_fill_(batch.pinned, 0.0)

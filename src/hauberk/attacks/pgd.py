@@ -1,6 +1,9 @@
 """Projected gradient descent: many small signed steps, each followed by a projection outside the gradient.
 
-Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018 (arXiv:1706.06083).
+Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018 (arXiv:1706.06083). The
+momentum is that of Dong et al., "Boosting Adversarial Attacks with Momentum", CVPR 2018 (arXiv:1710.06081): gradients
+of mean length one, added up with a decay. Under constraints, every iterate is repaired before the model sees it and the
+worst repaired one is kept, as in CAPGD (Simonetto et al. 2024, arXiv:2406.00775).
 """
 
 from __future__ import annotations
@@ -13,22 +16,28 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from hauberk.attacks.base import Features
-from hauberk.attacks.gradient import Batch, GradientAttack, WhiteBox, Worst
+from hauberk.attacks.batch import Batch
+from hauberk.attacks.gradient import GradientAttack, Pass, WhiteBox, Worst
 from hauberk.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(GradientAttack):
-    """Projected gradient descent under the L-infinity norm; the worst point of all steps and restarts is kept.
+    """Projected gradient descent; the worst point of all steps and restarts is kept.
+
+    A record whose gradient is exactly zero goes on from a random point of the threat model.
 
     Attributes:
         steps: Gradient steps a restart, at least 1.
-        step_size: Length of a step in feature space; `None` for 2.5 * radius / steps, which can cross the ball.
+        step_size: Length of a step in feature space, of one column in an L-infinity ball and of all together in an L2
+            ball; `None` for 2.5 * radius / steps, which can cross the ball. Without a norm it must be `None`: each
+            column then has its own, 2.5 times half of its range, divided by the steps.
+        momentum: Share of the earlier direction that a step keeps, at least 0; 0 for none, 1 in the paper.
         restarts: Starting points, at least 1. The first is the record itself unless `random_start`; every further one
-            is uniform in the threat model.
+            is uniform in the threat model. Where repairs round, every second restart goes on from the repair; see
+            `hauberk.attacks.batch`.
         random_start: Whether the first start is random, too.
-        early_stopping: Leave a record alone once its label is wrong. Faster; records that are meant to be transferred
+        early_stopping: Leave a record alone once its answer is wrong. Faster; records that are meant to be transferred
             to another model should go as deep as they can, so switch it off there.
     """
 
@@ -36,6 +45,7 @@ class PGD(GradientAttack):
 
     steps: int = 20
     step_size: float | None = None
+    momentum: float = 0.0
     restarts: int = 1
     random_start: bool = False
     early_stopping: bool = True
@@ -46,34 +56,59 @@ class PGD(GradientAttack):
             raise InputError(f"attack pgd: steps and restarts must be at least 1, not {self.steps} and {self.restarts}")
         if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
             raise InputError(f"attack pgd: the step size must be a finite number above 0, not {self.step_size}")
+        if not (math.isfinite(self.momentum) and self.momentum >= 0):
+            raise InputError(f"attack pgd: the momentum must be a finite number of at least 0, not {self.momentum}")
 
-    def _starts(
-        self, features: Features, lowest: Features, highest: Features, generator: np.random.Generator
-    ) -> Iterator[Features]:
+    def _passes(
+        self,
+        model: WhiteBox,  # noqa: ARG002
+        everything: Batch,
+        generator: np.random.Generator,
+    ) -> Iterator[Pass]:
+        if self.step_size is not None and everything.threat.norm == "none":
+            raise InputError("attack pgd: without a norm columns have steps of their own; leave the step size out")
         for restart in range(self.restarts):
-            if restart == 0 and not self.random_start:
-                yield features
-            else:
-                share = generator.random(features.shape, dtype=np.float32)
-                yield np.clip(lowest + share * (highest - lowest), lowest, highest)
+            itself = restart == 0 and not self.random_start
+            start = everything.records if itself else everything.scattered(generator)
+            yield Pass(start, lazy=everything.lazy and restart % 2 == 0)
 
     def _wanted(self, worst: Worst) -> torch.Tensor:
         everyone = torch.arange(len(worst.points))
         return everyone[~worst.fooled(everyone)] if self.early_stopping else everyone
 
     def _follow(
-        self, model: WhiteBox, rows: torch.Tensor, start: torch.Tensor, batch: Batch, worst: Worst, radius: float
+        self,
+        model: WhiteBox,
+        rows: torch.Tensor,
+        start: torch.Tensor,
+        batch: Batch,
+        worst: Worst,
+        generator: np.random.Generator,
     ) -> None:
-        step_size = 2.5 * radius / self.steps if self.step_size is None else self.step_size
-        points = start
+        radius = batch.threat.radius
+        share = 2.5 / self.steps if self.step_size is None or radius == 0 else self.step_size / radius
+        iterates, direction = start, torch.zeros_like(start)
         for _ in range(self.steps):
-            headroom, gradient = self.slope(model, points, batch.targets)
-            worst.see(rows, points, headroom)
+            points = batch.legal(iterates)
+            found = self.slope(model, points, batch)
+            worst.see(rows, points, found.headroom)
+            direction, flat = self._direction(direction, found.gradient), found.flat
+            if not batch.lazy:
+                iterates = points
             if self.early_stopping and (fooled := worst.fooled(rows)).any():
                 alive = torch.nonzero(~fooled)[:, 0]
                 if not len(alive):
                     return
-                rows, points, gradient, batch = rows[alive], points[alive], gradient[alive], batch.take(alive)
-            points = torch.clamp(points - step_size * gradient.sign(), batch.lowest, batch.highest)
+                rows, batch = rows[alive], batch.take(alive)
+                iterates, direction, flat = iterates[alive], direction[alive], flat[alive]
+            moved = batch.within(iterates + share * batch.downhill(direction))
+            iterates = batch.scatter(moved, flat, generator)
+        points = batch.legal(iterates)
         with torch.no_grad():
             worst.see(rows, points, model.headroom_of(points, batch.targets))
+
+    def _direction(self, before: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        if not self.momentum:
+            return gradient
+        length = gradient.abs().mean(dim=1, keepdim=True)
+        return self.momentum * before + gradient / torch.where(length > 0, length, 1.0)

@@ -1,5 +1,6 @@
 """Attacks on a detector in feature space, under one threat model; `ATTACKS` is what the shared checks run over."""
 
+from hauberk.attacks.apgd import APGD, TargetedAPGD
 from hauberk.attacks.base import Attack, AttackResult, Labelled, Scored, ScoredModel
 from hauberk.attacks.fgsm import FGSM
 from hauberk.attacks.gradient import GradientAttack, WhiteBox
@@ -8,10 +9,20 @@ from hauberk.attacks.pgd import PGD
 from hauberk.attacks.score_search import ScoreSearch
 from hauberk.attacks.threat import FeatureThreat
 
-ATTACKS: dict[str, type[Attack[WhiteBox]]] = {attack.name: attack for attack in (FGSM, PGD, ScoreSearch)}
+ATTACKS: dict[str, type[Attack[WhiteBox]]] = {
+    attack.name: attack
+    for attack in (
+        FGSM,
+        PGD,
+        APGD,
+        TargetedAPGD,
+        ScoreSearch,
+    )
+}
 """Every attack, by name. A `WhiteBox` answers scores, too, so each of them runs on one."""
 
 __all__ = [
+    "APGD",
     "ATTACKS",
     "FGSM",
     "PGD",
@@ -25,5 +36,6 @@ __all__ = [
     "ScoreSearch",
     "Scored",
     "ScoredModel",
+    "TargetedAPGD",
     "WhiteBox",
 ]

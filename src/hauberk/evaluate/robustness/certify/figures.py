@@ -1,0 +1,31 @@
+"""What certification found, as plain data: reports show it and evidence carries it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from hauberk.measurement import Measurement
+
+Method = Literal["ibp", "crown"]
+"""Interval bounds alone, or linear bounds (see `hauberk.evaluate.robustness.certify.certificate`)."""
+
+
+class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many records a bound proves right wherever the threat model lets them go.
+
+    Attributes:
+        method: How the bound was computed: "ibp" or "crown".
+        norm: Of the threat model.
+        radius: Of the threat model.
+        certified_accuracy: Share of records whose answer is right and cannot be changed, with its interval. It is a
+            lower bound of the true robust accuracy, as what attacks leave is an upper one.
+        seconds: Wall-clock time of all bounds.
+    """
+
+    method: Method
+    norm: Literal["linf", "l2", "none"]
+    radius: float
+    certified_accuracy: Measurement
+    seconds: float

@@ -19,6 +19,7 @@ _COMMANDS = {
     "compress": "apply one recipe to a model and measure what it gains",
     "optimize": "apply verified passes to an ONNX file",
     "harden": "make a small, fast, encrypted and signed bundle of a detector",
+    "evaluate": "measure how hard a model or a bundle is to evade, as it is deployed",
     "verify": "check a bundle's format and signature",
     "inspect": "show what a bundle holds",
     "predict": "score records with a bundle",

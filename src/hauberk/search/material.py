@@ -64,12 +64,14 @@ class Material:
         context: Records to calibrate, train and validate with; the core, or another model, teaches.
         test: Records that nothing is fitted to here.
         unseen: Whether the model's card shows that the model was not trained on them either.
+        space: How a record becomes features, where the model reads single records of a known schema.
     """
 
     core: OnnxArtifact
     context: Context
     test: LabelledFeatures
     unseen: bool = False
+    space: FeatureSpace | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class _Records:
     mutable: np.ndarray | None
     task: Task
     unseen: bool = False
+    space: FeatureSpace | None = None
 
 
 def gather(
@@ -135,7 +138,7 @@ def gather(
     with progress.task("exporting"):
         core = clean_core(loaded.artifact, context)
         taught_by = core if teacher is None else _teacher(teacher, shape, context)
-    return Material(core, replace(context, teacher=GraphTeacher(taught_by)), found.test, found.unseen)
+    return Material(core, replace(context, teacher=GraphTeacher(taught_by)), found.test, found.unseen, found.space)
 
 
 def _from_table(source: ModelSource, data: DataSource, shape: tuple[int, ...], seed: int) -> _Records:
@@ -167,7 +170,8 @@ def _from_table(source: ModelSource, data: DataSource, shape: tuple[int, ...], s
         for part in (splits.training, splits.validation, splits.test)
     )
     low, high, mutable = (np.broadcast_to(each, shape).copy() for each in (*space.bounds, space.mutable))
-    return _Records(training, validation, test, (low, high), mutable, "detection", unseen_by(card, splits))
+    single = space if window is None else None
+    return _Records(training, validation, test, (low, high), mutable, "detection", unseen_by(card, splits), single)
 
 
 def _from_images(data: DataSource, card: ModelCard | ImageCard | None, outputs: object, seed: int) -> _Records:
@@ -214,7 +218,8 @@ def _from_features(
     space = FeatureSpace(source.card.schema, source.card.preprocessing)
     _require_features(path, space, features)
     low, high, mutable = (np.broadcast_to(each, shape).copy() for each in (*space.bounds, space.mutable))
-    return _Records(splits.training, splits.validation, splits.test, (low, high), mutable, task)
+    single = space if len(shape) == 1 else None
+    return _Records(splits.training, splits.validation, splits.test, (low, high), mutable, task, space=single)
 
 
 def _require_shape(source: ModelSource, shape: tuple[int, ...], records: LabelledFeatures) -> None:

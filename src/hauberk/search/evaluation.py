@@ -1,0 +1,191 @@
+"""How hard a model is to evade as it is deployed: what `hauberk evaluate` does.
+
+Nothing is chosen or changed here. The model's own graph, or an open bundle, stands the whole protocol on records of the
+test split, beside its float baseline where one is given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from hauberk.attacks import Classes
+from hauberk.errors import InputError
+from hauberk.evaluate.quality import rate_measurement
+from hauberk.evaluate.robustness.defender import labels
+from hauberk.evaluate.robustness.figures import RobustnessResult
+from hauberk.evaluate.robustness.protocol import Budget, Defender, measure_robustness
+from hauberk.measurement import Machine, Measurement, this_machine
+from hauberk.progress import SILENT, Progress
+from hauberk.requirements import Outcome, Requirement
+from hauberk.schema import Decision
+from hauberk.search.rules import Adversary, Rules
+from hauberk.search.scene import Scene
+
+METRICS = ("robust_accuracy", "accuracy", "agreement")
+"""What is measured here, and can be required."""
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """What an evaluation found.
+
+    Attributes:
+        model: Name of what was evaluated, and of the baseline where one was given.
+        baseline: What it was compared with; empty where there was nothing.
+        kind: Whether a model's graph or an open bundle stood the attacks.
+        origin: SHA-256 of the model's file, hex.
+        created: UTC time, ISO 8601.
+        machine: Where it ran.
+        data: Where the records came from.
+        seed: Of the split, the sample and the attacks.
+        unseen: Whether the model's card shows that the model was not trained on these records.
+        rules: The threat model, in words and as data.
+        budget: What the adversary could spend.
+        quality: Accuracy, agreement with the baseline and, of detectors, detection rate and false-positive rate on the
+            whole test split, untouched.
+        result: What the protocol found about the model.
+        reference: The same about the baseline; `None` without one.
+        remarks: What a reader must know, one sentence each.
+        outcomes: Whether each requirement holds.
+        seconds: Wall-clock time of all of it.
+    """
+
+    model: str
+    baseline: str
+    kind: str
+    origin: str
+    created: str
+    machine: Machine
+    data: str
+    seed: int
+    unseen: bool
+    rules: Rules
+    budget: Budget
+    quality: dict[str, Measurement]
+    result: RobustnessResult
+    reference: RobustnessResult | None
+    remarks: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    @property
+    def met(self) -> bool:
+        """Whether every requirement holds."""
+        return all(outcome.holds for outcome in self.outcomes)
+
+
+def require_measurable(requirements: Sequence[Requirement], *, baseline: bool) -> None:
+    """Refuse requirements that nothing here can judge.
+
+    Raises:
+        InputError: Another metric than those measured, or one relative to a baseline that is not given.
+    """
+    for requirement in requirements:
+        if requirement.metric not in METRICS:
+            raise InputError(
+                f"requirement {requirement.text!r}: {requirement.metric} is not measured here; measured are"
+                f" {', '.join(METRICS)}"
+            )
+        if not baseline and (requirement.relative is not None or requirement.metric == "agreement"):
+            raise InputError(f"requirement {requirement.text!r}: there is no baseline; name one with --baseline")
+
+
+def evaluate(
+    scene: Scene,
+    data: str | Path,
+    adversary: Adversary,
+    requirements: Sequence[Requirement] = (),
+    *,
+    seed: int,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Run the whole protocol on what a scene holds.
+
+    Args:
+        scene: Who is evaluated, on which records.
+        data: Where the records came from, for the record.
+        adversary: Whom the model has to stand.
+        requirements: What must hold, of `METRICS`.
+        seed: Of the sample and of the attacks.
+        progress: Who follows.
+
+    Raises:
+        InputError: Requirements, threat model and records do not fit each other, or no attack could run.
+        ContractError: The model answers NaN to a record that nobody touched.
+    """
+    started = time.perf_counter()
+    require_measurable(requirements, baseline=scene.baseline is not None)
+    rules, threat = adversary.rules(scene.bounds, scene.mutable, scene.shape, scene.space)
+    contestants = {scene.contestant.name: scene.contestant}
+    if scene.baseline is not None:
+        contestants[scene.baseline.name] = scene.baseline
+    measured = measure_robustness(
+        {name: _wanting(contestant.defender, rules) for name, contestant in contestants.items()},
+        scene.test,
+        baseline=(scene.baseline or scene.contestant).name,
+        threat=threat,
+        budget=adversary.budget.limited(rules.queries),
+        goal=rules.goal_of_sample,
+        reach=rules.knowledge,
+        curves=True,
+        seed=seed,
+        progress=progress,
+    )
+    quality = _quality(scene, seed)
+    result = measured[scene.contestant.name]
+    judged = {**quality, "robust_accuracy": result.robust_accuracy}
+    return Evaluation(
+        model=scene.contestant.name,
+        baseline="" if scene.baseline is None else scene.baseline.name,
+        kind=scene.kind,
+        origin=scene.contestant.origin,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=this_machine(),
+        data=str(data),
+        seed=seed,
+        unseen=scene.unseen,
+        rules=rules,
+        budget=adversary.budget.limited(rules.queries),
+        quality=quality,
+        result=result,
+        reference=None if scene.baseline is None else measured[scene.baseline.name],
+        remarks=scene.remarks,
+        outcomes=tuple(requirement.judge(judged) for requirement in requirements),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _wanting(defender: Defender, rules: Rules) -> Defender:
+    """The same, judged by whether the class that the adversary is after is named, where there is one."""
+    if rules.wanted is None:
+        return defender
+    if not isinstance(defender.decision, Classes):
+        raise InputError(
+            f"threat model {rules.name!r}: the goal {rules.goal!r} is a class, and a detector tells attack from benign"
+            " only; use evade, false-alarm or any"
+        )
+    judge = Classes(defender.decision.outputs, rules.wanted)
+    return Defender(defender.predictor, judge, defender.twin, defender.substitute)
+
+
+def _quality(scene: Scene, seed: int) -> dict[str, Measurement]:
+    """What the model is worth on the whole test split, untouched."""
+    judge, targets = scene.contestant.defender.decision, scene.test.targets
+    named = labels(judge, scene.contestant.defender.logits(scene.test.features))
+    before = None
+    if scene.baseline is not None:
+        rival = scene.baseline.defender
+        before = labels(rival.decision, rival.logits(scene.test.features))
+    counted = [("accuracy", named == targets, None if before is None else before == targets)]
+    if isinstance(judge, Decision):
+        for name, kind in (("detection_rate", 1), ("false_positive_rate", 0)):
+            rows = targets == kind
+            counted.append((name, named[rows] == 1, None if before is None else before[rows] == 1))
+    if before is not None:
+        counted.append(("agreement", named == before, None))
+    note = "on the whole test split, untouched"
+    return {name: rate_measurement(name, flags, reference, seed=seed, note=note) for name, flags, reference in counted}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hauberk.errors import InputError
+from hauberk.train.options import TrainingOptions
 
 Objective = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """(module, features float32 [B, D], targets int64 [B], indices int64 [B]) to a scalar loss, all on one device."""
@@ -53,6 +54,49 @@ def class_balanced_weights(targets: NDArray[np.int64], classes: int) -> tuple[fl
     if not counts.all():
         raise InputError(f"class {int(counts.argmin())} has no training record; every class needs some")
     return tuple(float(len(targets) / (classes * count)) for count in counts)
+
+
+def weights_by_kind(kinds: NDArray[np.int64], targets: NDArray[np.int64], exponent: float) -> NDArray[np.float32]:
+    """Weights of records that give rare kinds of attack more of a say; together the attacks weigh what they did.
+
+    An attack record weighs `1 / n**exponent`, where n is how many records its kind has; benign records weigh 1.
+
+    Args:
+        kinds: Int64 [N], the label of each record.
+        targets: Int64 [N], 0 benign and 1 attack.
+        exponent: In [0, 1]: 0 leaves all alike, 1 makes all kinds of attack count the same.
+
+    Returns:
+        Float32 [N].
+
+    Raises:
+        InputError: The exponent is out of its range.
+    """
+    if not 0 <= exponent <= 1:
+        raise InputError(f"weights by kind: the exponent is {exponent}; a number from 0 to 1 is needed")
+    attacks = targets == 1
+    _, kind, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+    weights = np.where(attacks, counts[kind] ** -float(exponent), 1.0)
+    if attacks.any():
+        weights[attacks] /= weights[attacks].mean()
+    return weights.astype(np.float32)
+
+
+def class_weights(targets: NDArray[np.int64], options: TrainingOptions, outputs: int) -> tuple[float, ...]:
+    """One weight a class, as the options ask: all classes alike in their sum, or every record.
+
+    Args:
+        targets: Int64 [N], of the training records.
+        options: Task, and whether classes are weighed.
+        outputs: K, of a classifier; a detector has two answers.
+
+    Raises:
+        InputError: A class does not occur.
+    """
+    if options.task == "detection":
+        return balanced_weights(targets) if options.class_weights else (1.0, 1.0)
+    weights = class_balanced_weights(targets, outputs)
+    return weights if options.class_weights else (1.0,) * outputs
 
 
 def softmax_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

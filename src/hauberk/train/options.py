@@ -35,6 +35,11 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         threads: Threads that torch may use, at most 1,024; on the CPU the same seed and threads give the same weights
             bit for bit.
         device: "cpu", "cuda" or "cuda:N".
+        accumulate: In how many parts a batch is computed, one after the other, at least 1; the gradient is that of the
+            whole batch (but for batch normalisation, which sees a part at a time), the memory that of a part.
+        averaging: Decay of the average of weights that is examined and kept instead of the weights themselves, in
+            [0, 1]: 0 for none, 0.995 for about the last 200 steps, 1 for the mean of all; see
+            `hauberk.train.averaging`.
         precision: "bfloat16" runs matrix products in bfloat16 (autocast); weights stay float32.
 
     Raises:
@@ -53,10 +58,12 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
+    accumulate: int = 1
+    averaging: float = 0.0
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "threads"):
+        for name in ("epochs", "batch_size", "patience", "threads", "accumulate"):
             most = _MOST_THREADS if name == "threads" else _MOST
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"training option {name} is {getattr(self, name)}; 1 to {most} is right")
@@ -64,6 +71,8 @@ class TrainingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             raise InputError(f"training option learning_rate is {self.learning_rate}; a number above 0 is needed")
         if not 0 <= self.weight_decay < float("inf"):
             raise InputError(f"training option weight_decay is {self.weight_decay}; a number from 0 is needed")
+        if not 0 <= self.averaging <= 1:
+            raise InputError(f"training option averaging is {self.averaging}; a number from 0 to 1 is needed")
         if not 0 <= self.seed <= _MOST:
             raise InputError(f"training option seed is {self.seed}; a whole number from 0 to 2**63 - 1 is needed")
 

@@ -1,0 +1,7 @@
+"""Robust training: models that learn from attacked records, and stop by them."""
+
+from hauberk.train.robust.adversary import Adversary, against
+from hauberk.train.robust.options import RobustOptions
+from hauberk.train.robust.training import METHODS, train_robust
+
+__all__ = ["METHODS", "Adversary", "RobustOptions", "against", "train_robust"]

@@ -25,7 +25,7 @@ def render(findings: Findings) -> str:
     """The report as HTML."""
     view = make_view(findings)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             view=view,
@@ -42,7 +42,8 @@ def to_json(findings: Findings) -> bytes:
     return msgspec.json.format(msgspec.json.encode(findings), indent=2) + b"\n"
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Where templates come from; what is undefined in one is an error."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("hauberk.report", "templates"),
         autoescape=True,

@@ -166,7 +166,7 @@ def make_view(findings: Findings) -> View:
         candidates=candidates,
         columns=tuple(wording.title(metric) for metric in columns),
         test=tuple(
-            Row(_cell(measurement, metric), _plain(findings.test_baseline.get(metric)))
+            Row(cell_of(measurement, metric), _plain(findings.test_baseline.get(metric)))
             for metric, measurement in findings.test.items()
         ),
         classes=_classes(findings),
@@ -218,7 +218,7 @@ def _candidate(findings: Findings, number: int, found: CandidateFindings, column
         baseline=number == 1,
         recommended=found.name == findings.recommended,
         cells=tuple(
-            _cell(found.measurements[metric], metric)
+            cell_of(found.measurements[metric], metric)
             if metric in found.measurements
             else Cell(wording.title(metric), "–", measured=False)
             for metric in columns
@@ -236,11 +236,12 @@ def _tiles(findings: Findings, quality: str) -> tuple[Tile, ...]:
         if metric in source:
             data = "test split" if source is findings.test else "validation data" if metric in (quality, ROBUST) else ""
             condition = ", ".join(filter(None, (wording.condition(metric), data)))
-            tiles.append(Tile(_cell(source[metric], metric), wording.short_title(metric), condition))
+            tiles.append(Tile(cell_of(source[metric], metric), wording.short_title(metric), condition))
     return tuple(tiles)
 
 
-def _cell(measurement: Measurement, metric: str) -> Cell:
+def cell_of(measurement: Measurement, metric: str) -> Cell:
+    """A measurement in words."""
     exact = metric == "training_time"
     return Cell(
         title=wording.title(metric),
@@ -264,7 +265,8 @@ def _plain(measurement: Measurement | None) -> str:
     return "–" if measurement is None else wording.figure(measurement.value, measurement.unit)
 
 
-def _bar(measurement: Measurement) -> Bar:
+def bar_of(measurement: Measurement) -> Bar:
+    """A rate as the parts of a bar."""
     low = measurement.value if measurement.low is None else measurement.low
     high = measurement.value if measurement.high is None else measurement.high
     return Bar(*(round(100 * min(max(share, 0.0), 1.0), 2) for share in (measurement.value, low, high)))
@@ -278,7 +280,7 @@ def _classes(findings: Findings) -> tuple[ClassRow, ...]:
             found=found,
             rate=wording.figure(found.rate.value, found.rate.unit),
             interval=wording.interval(found.rate),
-            bar=_bar(found.rate),
+            bar=bar_of(found.rate),
         )
         for found in ordered
     )
@@ -302,8 +304,8 @@ def _attacked(findings: Findings, candidates: tuple[CandidateView, ...]) -> tupl
         attacks = findings.attacks.get(candidate.found.name)
         worst = candidate.found.measurements.get(ROBUST)
         if attacks:
-            cell = _cell(worst, ROBUST) if worst else None
-            views.append(AttackedView(candidate, cell, _bar(worst) if worst else None, _attacks(attacks)))
+            cell = cell_of(worst, ROBUST) if worst else None
+            views.append(AttackedView(candidate, cell, bar_of(worst) if worst else None, _attacks(attacks)))
     return tuple(views)
 
 
@@ -313,7 +315,7 @@ def _attacks(attacks: tuple[AttackFigures, ...]) -> tuple[AttackRow, ...]:
             found=found,
             survived=wording.figure(found.survived.value, found.survived.unit),
             interval=wording.interval(found.survived),
-            bar=_bar(found.survived),
+            bar=bar_of(found.survived),
         )
         for found in attacks
     )

@@ -49,7 +49,7 @@ def measure_robustness(
     baseline: str,
     threat: FeatureThreat,
     budget: Budget | None = None,
-    goal: Goal = "any-error",
+    goal: Goal = "any",
     reach: Reach = "white-box",
     curves: bool = False,
     seed: int = 0,
@@ -65,7 +65,7 @@ def measure_robustness(
             transferred.
         threat: How far records may be moved.
         budget: How much the adversary may spend; the defaults of `Budget` where it is `None`.
-        goal: "evade" attacks attack records alone, "false-alarm" benign ones alone, "any-error" all.
+        goal: "evade" attacks attack records alone, "false-alarm" benign ones alone, "any" all.
         reach: What the adversary knows. Of "scores" and of "labels" alone no gradients are taken, of nobody.
         curves: Whether to measure how accuracy falls with the radius and with the steps, too.
         seed: Seed of the sample, of the attacks and of the bootstraps.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hauberk.errors import InputError
 from hauberk.recipe import LabelledFeatures
 
-Goal = Literal["any-error", "evade", "false-alarm"]
+Goal = Literal["any", "evade", "false-alarm"]
 """What the adversary is after: any wrong answer, an attack that raises no alarm, or an alarm where nothing is wrong."""
 
 
@@ -20,13 +20,13 @@ def records_of(records: LabelledFeatures, goal: Goal) -> LabelledFeatures:
     Raises:
         InputError: There is none.
     """
-    if goal == "any-error":
+    if goal == "any":
         found = records
     else:
         rows = np.flatnonzero(records.targets == (1 if goal == "evade" else 0))
         found = LabelledFeatures(records.features[rows], records.targets[rows])
     if not len(found):
-        kind = {"any-error": "", "evade": "attack ", "false-alarm": "benign "}[goal]
+        kind = {"any": "", "evade": "attack ", "false-alarm": "benign "}[goal]
         raise InputError(f"robustness: there is no {kind}record to attack; give some, or another goal than {goal}")
     return found
 

@@ -2,9 +2,14 @@
 
 from hauberk.attacks.apgd import APGD, TargetedAPGD
 from hauberk.attacks.base import Attack, AttackResult, Labelled, Scored, ScoredModel
+from hauberk.attacks.boundary import Boundary
+from hauberk.attacks.carlini_wagner import CarliniWagner
+from hauberk.attacks.fab import FAB
 from hauberk.attacks.fgsm import FGSM
 from hauberk.attacks.gradient import GradientAttack, WhiteBox
+from hauberk.attacks.hop_skip_jump import HopSkipJump
 from hauberk.attacks.judge import Classes, Judge
+from hauberk.attacks.mimicry import Mimicry
 from hauberk.attacks.pgd import PGD
 from hauberk.attacks.score_search import ScoreSearch
 from hauberk.attacks.threat import FeatureThreat
@@ -16,7 +21,12 @@ ATTACKS: dict[str, type[Attack[WhiteBox]]] = {
         PGD,
         APGD,
         TargetedAPGD,
+        FAB,
+        CarliniWagner,
         ScoreSearch,
+        HopSkipJump,
+        Boundary,
+        Mimicry,
     )
 }
 """Every attack, by name. A `WhiteBox` answers scores, too, so each of them runs on one."""
@@ -24,15 +34,20 @@ ATTACKS: dict[str, type[Attack[WhiteBox]]] = {
 __all__ = [
     "APGD",
     "ATTACKS",
+    "FAB",
     "FGSM",
     "PGD",
     "Attack",
     "AttackResult",
+    "Boundary",
+    "CarliniWagner",
     "Classes",
     "FeatureThreat",
     "GradientAttack",
+    "HopSkipJump",
     "Judge",
     "Labelled",
+    "Mimicry",
     "ScoreSearch",
     "Scored",
     "ScoredModel",

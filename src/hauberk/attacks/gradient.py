@@ -166,7 +166,8 @@ class GradientAttack(Attack[WhiteBox]):
                 aim = height(self.objective, model.judge, logits, batch.targets, found)
             else:
                 aim = towards(logits, batch.targets, batch.rivals)
-        return Slope(found.detach(), aim.detach(), _gradient(aim, points, batch))
+        gradient = gradient_of(aim, points).masked_fill_(batch.pinned, 0.0)
+        return Slope(found.detach(), aim.detach(), gradient)
 
 
 @dataclass(frozen=True)
@@ -228,13 +229,13 @@ def zero_gradient_share(model: WhiteBox, features: Features, targets: Targets, *
         points = as_tensor(features)[rows].requires_grad_()
         with torch.enable_grad():
             found = model.headroom_of(points, as_tensor(targets)[rows])
-        flat += int((~_gradient(found, points).any(dim=1)).sum())
+        flat += int((~gradient_of(found, points).any(dim=1)).sum())
     return flat / len(features)
 
 
-def _gradient(aim: torch.Tensor, points: torch.Tensor, batch: Batch | None = None) -> torch.Tensor:
-    if not aim.requires_grad:
+def gradient_of(heights: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """The gradient [n, D] of each height [n] with respect to its own point; zero where there is none, or a NaN."""
+    if not heights.requires_grad:
         return torch.zeros_like(points, requires_grad=False)
-    (gradient,) = torch.autograd.grad(aim.sum(), points, allow_unused=True, materialize_grads=True)
-    gradient = gradient.nan_to_num_(nan=0.0)
-    return gradient if batch is None else gradient.masked_fill_(batch.pinned, 0.0)
+    (gradient,) = torch.autograd.grad(heights.sum(), points, allow_unused=True, materialize_grads=True)
+    return gradient.nan_to_num_(nan=0.0)

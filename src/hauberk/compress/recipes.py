@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from types import MappingProxyType
 
+import msgspec
+
 from hauberk.artifact import Artifact
 from hauberk.compress.cluster import Codebook
 from hauberk.compress.core import Core, read_core
@@ -35,9 +37,8 @@ from hauberk.graph.passes.strip_metadata import StripMetadata
 from hauberk.recipe import Recipe, Step
 
 _UNDER_ATTACK = Tuning(epochs=80, patience=10, schedule="constant", alpha=0.7, logits=0.0)
-_TAUGHT = Tuning(epochs=60, learning_rate=3e-3, made_up=8)
-_LIGHTLY = PruneStructured(amount=0.3, allocation="sensitivity", tuning=_TAUGHT)
-_HALF = PruneStructured(amount=0.5, tuning=_TAUGHT)
+_TAUGHT = Tuning(epochs=60, learning_rate=3e-3)
+_MADE_UP = 8  # for each record of a table: windows take as many times the work, and it gained nothing on them
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
 
 
@@ -56,6 +57,24 @@ class Entry:
 
 def _always(*steps: Step) -> Callable[[Core], tuple[Step, ...]]:
     return lambda core: steps  # noqa: ARG005 - these suit any core
+
+
+def _taught(core: Core) -> Tuning:
+    """How students learn from the whole detector."""
+    columns = len(core.artifact.signature.inputs[0].shape) == 2
+    return msgspec.structs.replace(_TAUGHT, made_up=_MADE_UP) if columns else _TAUGHT
+
+
+def _lightly(core: Core) -> PruneStructured:
+    return PruneStructured(amount=0.3, allocation="sensitivity", tuning=_taught(core))
+
+
+def _half(core: Core) -> PruneStructured:
+    return PruneStructured(amount=0.5, tuning=_taught(core))
+
+
+def _student(core: Core, student: Pruned | Scaled) -> Distill:
+    return Distill(student=student, tuning=_taught(core))
 
 
 def _layers(core: Core) -> int:
@@ -131,23 +150,23 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "pruned-30": Entry(
             "three of ten units removed, most where that costs least as measured, the rest trained by the whole",
-            _always(_LIGHTLY),
+            lambda core: (_lightly(core),),
         ),
         "pruned-30-int8": Entry(
             "three of ten units removed where that costs least, then weights and activations in 8 bits",
-            _always(_LIGHTLY, QuantizeStatic()),
+            lambda core: (_lightly(core), QuantizeStatic()),
         ),
         "pruned-50": Entry(
             "half of all channels, heads and hidden units removed, the rest trained by the whole",
-            _always(_HALF),
+            lambda core: (_half(core),),
         ),
         "pruned-50-int8": Entry(
             "half of all units removed, the rest trained by the whole, then weights and activations in 8 bits",
-            _always(_HALF, QuantizeStatic()),
+            lambda core: (_half(core), QuantizeStatic()),
         ),
         "pruned-50-int8-dynamic": Entry(
             "half of all units removed, the rest trained by the whole, then weights in 8 bits",
-            _always(_HALF, QuantizeDynamic()),
+            lambda core: (_half(core), QuantizeDynamic()),
         ),
         "pruned-distilled-qat": Entry(
             "half of all units removed, the rest taught by the whole, then trained as it is rounded to 8 bits",
@@ -165,7 +184,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "distilled-pruned": Entry(
             "a copy with half of its units that learned the detector's answers",
-            _always(Distill(student=Pruned(amount=0.5), tuning=_TAUGHT)),
+            lambda core: (_student(core, Pruned(amount=0.5)),),
         ),
         "bfloat16": Entry(
             "weights kept in bfloat16, half the file",
@@ -173,11 +192,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "distilled-half": Entry(
             "a network of the same kind and half its width that learned the detector's answers",
-            _always(Distill(student=Scaled(width=0.5), tuning=_TAUGHT)),
+            lambda core: (_student(core, Scaled(width=0.5)),),
         ),
         "distilled-quarter": Entry(
             "a network of the same kind and a quarter of its width that learned the detector's answers",
-            _always(Distill(student=Scaled(width=0.25), tuning=_TAUGHT)),
+            lambda core: (_student(core, Scaled(width=0.25)),),
         ),
         "distilled-robust": Entry(
             "a network of half the width that learned the detector's answers while its records were attacked",
@@ -185,7 +204,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         ),
         "distilled-half-int8": Entry(
             "a network of half the width that learned the detector's answers, then in 8 bits",
-            _always(Distill(student=Scaled(width=0.5), tuning=_TAUGHT), QuantizeStatic()),
+            lambda core: (_student(core, Scaled(width=0.5)), QuantizeStatic()),
         ),
     }
 )
@@ -283,4 +302,5 @@ def _distilled(widths: tuple[int, ...]) -> Recipe:
     shape = "-".join(str(width) for width in widths)
     summary = f"a network of {shape} hidden units that learned the detector's answers"
     student = Network("tabular-mlp", {"widths": list(widths)})
-    return Recipe(f"distilled-{shape}", (Distill(student=student, tuning=_TAUGHT),), summary)
+    tuning = msgspec.structs.replace(_TAUGHT, made_up=_MADE_UP)
+    return Recipe(f"distilled-{shape}", (Distill(student=student, tuning=tuning),), summary)

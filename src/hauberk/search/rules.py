@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from hauberk.attacks import FeatureThreat
+from hauberk.attacks.threat_file import ThreatFile, load_threat
 from hauberk.errors import InputError
 from hauberk.evaluate.robustness.protocol import Budget, Goal, Reach
 from hauberk.schema import FeatureSpace
-
-if TYPE_CHECKING:
-    from hauberk.attacks.threat_file import ThreatFile
 
 DEFAULT_RADIUS = 0.05
 
@@ -101,11 +99,7 @@ class Adversary:
 
 def find_threat(name: str | Path | None) -> ThreatFile | None:
     """A threat model from a file, or one of those that come with Hauberk."""
-    if name is None:
-        return None
-    from hauberk.attacks.threat_file import load_threat
-
-    return load_threat(name)
+    return None if name is None else load_threat(name)
 
 
 def _rules(stated: ThreatFile, made: FeatureThreat, space: FeatureSpace) -> Rules:

@@ -11,25 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hauberk.attacks import Attack, FeatureThreat, WhiteBox
-from hauberk.attacks.base import Knowledge as Needs
+from hauberk.attacks import Attack, Classes, FeatureThreat, WhiteBox
 from hauberk.attacks.judge import Judge, check_targets
 from hauberk.errors import InputError
-from hauberk.evaluate.robustness.budget import Budget
+from hauberk.evaluate.robustness.budget import Budget, Reach
 from hauberk.evaluate.robustness.defender import Defender, labels
 from hauberk.evaluate.robustness.figures import Knowledge
 from hauberk.evaluate.robustness.trial import Attempt, Trial
 from hauberk.progress import Task
+from hauberk.recipe import LabelledFeatures
 
 Features = NDArray[np.float32]
-Reach = Needs
-"""What the adversary knows; each includes what follows it: "white-box", "scores", "labels"."""
-
-_ALLOWED: dict[Reach, tuple[Needs, ...]] = {
-    "white-box": ("white-box", "scores", "labels"),
-    "scores": ("scores", "labels"),
-    "labels": ("labels",),
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class Arena:
         threat: How far records may be moved.
         budget: How much the adversary may spend.
         reach: What the adversary knows.
-        pool: Float32 [M, D], real benign records to borrow from.
+        pool: Real records [M, D] to start from and to borrow from.
         seed: Of every attack.
     """
 
@@ -68,7 +60,7 @@ class Arena:
     threat: FeatureThreat
     budget: Budget
     reach: Reach
-    pool: Features
+    pool: LabelledFeatures
     seed: int
 
     @property
@@ -77,15 +69,12 @@ class Arena:
         lowest, highest = self.threat.limits(self.features)
         return bool((lowest == highest).all())
 
-    @property
-    def allowed(self) -> tuple[Attack[Any], ...]:
+    def attacks(self, judge: Judge) -> tuple[Attack[Any], ...]:
         """The attacks of the budget that the adversary knows enough for, and has queries for."""
-        built = () if self.still else self.budget.build(self.pool)
-        return tuple(
-            attack
-            for attack in built
-            if attack.knowledge in _ALLOWED[self.reach] and (attack.knowledge == "white-box" or self.budget.queries)
-        )
+        if self.still:
+            return ()
+        many = isinstance(judge, Classes) and judge.outputs > 2
+        return self.budget.build(self.pool, reach=self.reach, many=many)
 
     def require_means(self, defender: Defender, baseline: Defender) -> None:
         """Refuse an evaluation in which no attack could run: it would call every model robust.
@@ -119,7 +108,9 @@ class Arena:
         if module is None:
             return ()
         model = WhiteBox(module, judge)
-        return tuple(self._aimed(attack, model, task) for attack in self.allowed if attack.knowledge == "white-box")
+        return tuple(
+            self._aimed(attack, model, task) for attack in self.attacks(judge) if attack.knowledge == "white-box"
+        )
 
     def _aimed(self, attack: Attack[Any], model: WhiteBox, task: Task) -> Aimed:
         started = time.perf_counter()
@@ -153,7 +144,7 @@ class Arena:
         Records that it gets wrong to begin with are not attacked: nothing is left to find there.
         """
         attempts = []
-        for attack in self.allowed:
+        for attack in self.attacks(defender.decision):
             if attack.knowledge != "white-box":
                 attempts.append(self.asked(attack, defender, trial.clean))
                 task.advance()

@@ -7,13 +7,34 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from hauberk.attacks import FGSM, PGD, Attack, ScoreSearch
+from hauberk.attacks import (
+    APGD,
+    FAB,
+    FGSM,
+    PGD,
+    Attack,
+    Boundary,
+    CarliniWagner,
+    HopSkipJump,
+    Mimicry,
+    ScoreSearch,
+    TargetedAPGD,
+)
+from hauberk.attacks.base import Knowledge
 from hauberk.errors import InputError
+from hauberk.recipe import LabelledFeatures
 
-Features = NDArray[np.float32]
+Reach = Knowledge
+"""What the adversary knows; each includes what follows it: "white-box", "scores", "labels"."""
+
+_ALLOWED: dict[Reach, tuple[Knowledge, ...]] = {
+    "white-box": ("white-box", "scores", "labels"),
+    "scores": ("scores", "labels"),
+    "labels": ("labels",),
+}
+
+Sizes = Callable[["Budget", LabelledFeatures], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -22,24 +43,56 @@ class Row:
 
     Attributes:
         budgets: The named budgets that it belongs to.
-        make: Makes it for a budget and a pool of real benign records, float32 [M, D], to borrow from.
+        kind: The attack.
+        sizes: Its parameters for a budget and a pool of real records to start from and to borrow from.
+        many: Whether it does something of its own only where there are more than two answers.
     """
 
     budgets: str
-    make: Callable[[Budget, Features], Attack[Any]]
+    kind: type[Attack[Any]]
+    sizes: Sizes
+    many: bool = False
 
 
-def _pgd(budget: Budget, _: Features) -> Attack[Any]:
+def _none(budget: Budget, pool: LabelledFeatures) -> dict[str, Any]:  # noqa: ARG001 - the attack has nothing to size
+    return {}
+
+
+def _descent(budget: Budget, pool: LabelledFeatures) -> dict[str, Any]:  # noqa: ARG001
     # Never stops early: a record that barely fools the twin may not fool the session, which rounds otherwise.
-    return PGD(steps=budget.steps, restarts=budget.restarts, early_stopping=False)
+    return {"steps": budget.steps, "restarts": budget.restarts, "early_stopping": False}
+
+
+def _nearest(budget: Budget, pool: LabelledFeatures) -> dict[str, Any]:  # noqa: ARG001
+    return {"steps": budget.steps}
+
+
+def _asked(budget: Budget, pool: LabelledFeatures) -> dict[str, Any]:  # noqa: ARG001
+    return {"queries": budget.queries}
+
+
+def _from_pool(budget: Budget, pool: LabelledFeatures) -> dict[str, Any]:
+    known = {"pool": pool.features, "pool_targets": pool.targets}
+    return {"queries": budget.queries, "early_stopping": True, **known}
 
 
 TABLE: Mapping[str, Row] = {
-    # with gradients
-    "fgsm": Row("quick standard full", lambda _, __: FGSM()),
-    "pgd": Row("quick standard full", _pgd),
-    # with scores of the real session
-    "score-search": Row("quick standard full", lambda budget, _: ScoreSearch(queries=budget.queries)),
+    row.kind.name: row
+    for row in (
+        # with gradients
+        Row("quick standard full", FGSM, _none),
+        Row("quick standard full", PGD, _descent),
+        Row("quick standard full", APGD, _descent),
+        Row("standard full", TargetedAPGD, _descent, many=True),
+        Row("standard full", FAB, _nearest),
+        Row("full", CarliniWagner, _nearest),
+        # with scores of the real session
+        Row("quick standard full", ScoreSearch, _asked),
+        # with its labels alone
+        Row("quick standard full", Mimicry, _from_pool),
+        Row("standard full", HopSkipJump, _from_pool),
+        Row("full", Boundary, _from_pool),
+    )
 }
 """Every attack of the protocol by name, in the order in which it runs."""
 
@@ -81,13 +134,22 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The same with at most so many queries a record, where there is a limit."""
         return self if queries is None else msgspec.structs.replace(self, queries=min(queries, self.queries))
 
-    def build(self, pool: Features) -> tuple[Attack[Any], ...]:
-        """The attacks, sized by this budget, in the order in which they run.
+    def build(self, pool: LabelledFeatures, *, reach: Reach, many: bool) -> tuple[Attack[Any], ...]:
+        """The attacks that an adversary knows enough for and has queries for, in the order in which they run.
 
         Args:
-            pool: Float32 [M, D], real benign records, for attacks that borrow from them.
+            pool: Real records [M, D] of every class.
+            reach: What the adversary knows.
+            many: Whether there are more than two answers.
         """
-        return tuple(TABLE[name].make(self, pool) for name in self.attacks)
+        rows = [TABLE[name] for name in self.attacks]
+        return tuple(
+            row.kind(**row.sizes(self, pool))
+            for row in rows
+            if row.kind.knowledge in _ALLOWED[reach]
+            and (self.queries or row.kind.knowledge == "white-box")
+            and (many or not row.many)
+        )
 
 
 BUDGETS: Mapping[str, Budget] = {

@@ -26,8 +26,8 @@ from hauberk.attacks import FeatureThreat
 from hauberk.errors import InputError
 from hauberk.evaluate.quality import rate_measurement
 from hauberk.evaluate.robustness.answer import answer
-from hauberk.evaluate.robustness.arena import Aimed, Arena, Reach
-from hauberk.evaluate.robustness.budget import BUDGETS, Budget
+from hauberk.evaluate.robustness.arena import Aimed, Arena
+from hauberk.evaluate.robustness.budget import BUDGETS, Budget, Reach
 from hauberk.evaluate.robustness.curves import draw_curves
 from hauberk.evaluate.robustness.defender import Defender, measure_fidelity
 from hauberk.evaluate.robustness.figures import Curves, Fidelity, RobustnessResult, Verdict
@@ -39,7 +39,7 @@ from hauberk.recipe import LabelledFeatures
 __all__ = ["BUDGETS", "Budget", "Defender", "Goal", "Reach", "measure_robustness", "stratified_sample"]
 
 _MOST_IN_POOL = 2000
-"""Real benign records that attacks may borrow from."""
+"""Real records that attacks may start from and borrow from."""
 
 
 def measure_robustness(
@@ -98,15 +98,15 @@ def _arena(
 ) -> Arena:
     about = records_of(records, goal)
     chosen = stratified_sample(about.targets, budget.records, seed)
-    benign = LabelledFeatures(records.features[records.targets == 0], records.targets[records.targets == 0])
-    pool = benign.sample(_MOST_IN_POOL, seed).features
+    rows = stratified_sample(records.targets, _MOST_IN_POOL, seed)
+    pool = LabelledFeatures(records.features[rows], records.targets[rows])
     return Arena(about.features[chosen], about.targets[chosen], threat, budget, reach, pool, seed)
 
 
 def _steps(arena: Arena, defender: Defender) -> int:
     """How many attacks a candidate has to stand, for the progress bar."""
     modules = sum(module is not None for module in (defender.twin, defender.substitute))
-    return sum(modules if attack.knowledge == "white-box" else 1 for attack in arena.allowed)
+    return sum(modules if attack.knowledge == "white-box" else 1 for attack in arena.attacks(defender.decision))
 
 
 @dataclass(frozen=True)

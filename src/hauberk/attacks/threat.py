@@ -222,11 +222,12 @@ def _further_than(
     Computer Programming, volume 2, section 4.2.2, theorem B) gives what rounding left out, and that decides ties.
     """
     first, second = moved.astype(np.float64), -records.astype(np.float64)
-    total = first + second
-    part = total - first
-    left_out = (first - (total - part)) + (second - part)
-    distance = np.abs(total)
-    further: NDArray[np.bool_] = (distance > radius) | ((distance == radius) & (left_out * total > 0))
+    with np.errstate(invalid="ignore"):  # an infinite distance leaves nothing out
+        total = first + second
+        part = total - first
+        left_out = (first - (total - part)) + (second - part)
+        distance = np.abs(total)
+        further: NDArray[np.bool_] = (distance > radius) | ((distance == radius) & (left_out * total > 0))
     return further
 
 

@@ -1,0 +1,198 @@
+"""Repairing relations: moving single numbers of raw records, within their limits, until what was broken holds.
+
+In the spirit of the repair step of CAPGD (Simonetto et al., "Constrained Adaptive Attack: Effective Adversarial Attack
+Against Deep Neural Networks for Tabular Data", NeurIPS 2024, arXiv:2406.00775), for any comparison and not equalities
+alone. In each broken comparison the numbers give way one after the other, in the order in which they are written, as
+far as their limits let them, until it holds. One relation's repair may break another, so this is repeated a few times;
+`undo` then takes back what could not be repaired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hauberk.attacks.decoding import Decoder
+from hauberk.attacks.relations import Part, Raw, Relation
+
+_ROUNDS = 6
+_HALVINGS = 40
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far the numbers of raw records may go: float64 [N, F] twice; both ends are legal values."""
+
+    low: Numbers
+    high: Numbers
+
+    def take(self, rows: NDArray[np.int64]) -> Limits:
+        """Those of some records."""
+        return Limits(self.low[rows], self.high[rows])
+
+
+def broken(relations: Sequence[Relation], raw: Raw, most: Numbers) -> NDArray[np.bool_]:
+    """Bool [R, N]: where the excess of each relation is above `most` [R, N]."""
+    found = np.zeros(most.shape, dtype=np.bool_)
+    for place, relation in enumerate(relations):
+        found[place] = relation.excess(raw) > most[place]
+    return found
+
+
+def excesses(relations: Sequence[Relation], raw: Raw) -> Numbers:
+    """Float64 [R, N]: the excess of each relation."""
+    found = np.zeros((len(relations), len(raw.codes)))
+    for place, relation in enumerate(relations):
+        found[place] = relation.excess(raw)
+    return found
+
+
+def repair(relations: Sequence[Relation], raw: Raw, limits: Limits, most: Numbers, decoder: Decoder) -> None:
+    """Move numbers so that as many relations as can be hold; changes `raw.numeric` in place.
+
+    Args:
+        relations: R of them.
+        raw: The records, within the limits.
+        limits: Of these records.
+        most: Float64 [R, N], the excess that each relation may keep.
+        decoder: Which numbers are whole, and what difference survives encoding.
+    """
+    for _ in range(_ROUNDS):
+        held = True
+        for place, relation in enumerate(relations):
+            rows = np.flatnonzero(relation.excess(raw) > most[place])
+            if not rows.size:
+                continue
+            held = False
+            some = Raw(raw.numeric[rows], raw.codes[rows])
+            for part in relation.parts:
+                _give_way(part, relation.tolerance, some, limits.take(rows), decoder)
+            raw.numeric[rows] = some.numeric
+        if held:
+            return
+
+
+def undo(relations: Sequence[Relation], raw: Raw, source: Raw, most: Numbers) -> None:
+    """Put the features of broken relations back to the source's, until none is broken; changes `raw` in place.
+
+    A relation of which every feature is back is as the source has it, so each round puts back at least one more
+    feature of a record that still breaks one, and this ends.
+    """
+    while True:
+        wrong = broken(relations, raw, most)
+        if not wrong.any():
+            return
+        for relation, rows in zip(relations, wrong, strict=True):
+            for column in relation.numbers:
+                raw.numeric[rows, column] = source.numeric[rows, column]
+            for column in relation.categoricals:
+                raw.codes[rows, column] = source.codes[rows, column]
+
+
+def _give_way(part: Part, tolerance: float, raw: Raw, limits: Limits, decoder: Decoder) -> None:
+    """Move the numbers of one comparison, the first first, in those records where it does not hold."""
+    for column in dict.fromkeys(column.index for column in part.comparison.columns()):
+        rows = np.flatnonzero(part.excess(raw, tolerance) > 0)
+        rows = rows[limits.low[rows, column] < limits.high[rows, column]]
+        if not rows.size:
+            continue
+        some = Raw(raw.numeric[rows], raw.codes[rows])
+        move = _Move(part, tolerance, some, column, limits.low[rows, column], limits.high[rows, column], decoder)
+        raw.numeric[rows, column] = move.found()
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One number of some records in which a comparison does not hold: where should it go?"""
+
+    part: Part
+    tolerance: float
+    raw: Raw
+    column: int
+    low: Numbers
+    high: Numbers
+    decoder: Decoder
+
+    def found(self) -> Numbers:
+        """The value [n] nearest to the present one at which the comparison holds, or that comes nearest to it."""
+        linear = self.part.comparison.linear
+        if self.part.comparison.operator == "!=":
+            return self._aside()
+        if linear is None or self.column not in linear.weights:
+            return self._halved()
+        return self._solved(float(linear.weights[self.column]))
+
+    @property
+    def _now(self) -> Numbers:
+        return self.raw.numeric[:, self.column]
+
+    @property
+    def _unit(self) -> Numbers:
+        """The least move that survives encoding: 1 for whole numbers (large ones lie further apart)."""
+        columns = np.full(len(self._now), self.column)
+        least = 2 * self.decoder.resolution(self._now, columns)
+        return np.where(self._whole, np.maximum(1.0, np.where(least > 1, np.ceil(least), 0.0)), least)
+
+    @property
+    def _whole(self) -> bool:
+        return bool(self.decoder.whole[self.column])
+
+    def _solved(self, weight: float) -> Numbers:
+        """Where a linear comparison holds: one division."""
+        comparison = self.part.comparison
+        slope = -weight if comparison.operator in {">=", ">"} else weight
+        move = -comparison.gap(self.raw) / slope
+        wanted = self._now + np.where(np.isfinite(move), move, 0.0)
+        if comparison.operator == "==":
+            return np.clip(np.rint(wanted) if self._whole else wanted, self.low, self.high)
+        step = self._unit * -np.sign(slope)
+        if self._whole:
+            wanted = np.ceil(wanted) if slope < 0 else np.floor(wanted)
+        if not self._whole or comparison.operator in {"<", ">"}:
+            wanted = wanted + step
+        return np.clip(wanted, self.low, self.high)
+
+    def _aside(self) -> Numbers:
+        """The next value, where it must not be this one."""
+        up = self._now + self._unit
+        return np.where(up <= self.high, up, np.clip(self._now - self._unit, self.low, self.high))
+
+    def _gap(self, value: Numbers) -> Numbers:
+        numeric = self.raw.numeric.copy()
+        numeric[:, self.column] = value
+        return self.part.comparison.gap(Raw(numeric, self.raw.codes))
+
+    def _holds(self, value: Numbers) -> NDArray[np.bool_]:
+        numeric = self.raw.numeric.copy()
+        numeric[:, self.column] = value
+        holds: NDArray[np.bool_] = self.part.excess(Raw(numeric, self.raw.codes), self.tolerance) == 0
+        return holds
+
+    def _halved(self) -> Numbers:
+        """By bisection between the present value and an end of the limits at which it holds, or changes its sign."""
+        before = self._gap(self._now)
+        equal = self.part.comparison.operator == "=="
+
+        def beyond(value: Numbers) -> NDArray[np.bool_]:
+            with np.errstate(invalid="ignore"):
+                return self._holds(value) | ((self._gap(value) * before < 0) if equal else False)
+
+        near = np.where(np.abs(self._now - self.low) <= np.abs(self.high - self._now), self.low, self.high)
+        far = np.where(near == self.low, self.high, self.low)
+        end = np.where(beyond(near), near, np.where(beyond(far), far, self._now))
+        wrong = self._now.copy()
+        for _ in range(_HALVINGS):
+            middle = (wrong + end) / 2
+            middle = np.rint(middle) if self._whole else middle
+            there = beyond(middle)
+            wrong, end = np.where(there, wrong, middle), np.where(there, middle, end)
+        if not equal:
+            return end
+        with np.errstate(invalid="ignore"):
+            nearer = np.abs(self._gap(wrong)) < np.abs(self._gap(end))
+        return np.where(nearer & ~self._holds(end), wrong, end)

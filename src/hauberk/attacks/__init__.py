@@ -4,6 +4,7 @@ from hauberk.attacks.apgd import APGD, TargetedAPGD
 from hauberk.attacks.base import Attack, AttackResult, Labelled, Scored, ScoredModel
 from hauberk.attacks.boundary import Boundary
 from hauberk.attacks.carlini_wagner import CarliniWagner
+from hauberk.attacks.ensemble import Ensemble
 from hauberk.attacks.fab import FAB
 from hauberk.attacks.fgsm import FGSM
 from hauberk.attacks.gradient import GradientAttack, WhiteBox
@@ -11,8 +12,10 @@ from hauberk.attacks.hop_skip_jump import HopSkipJump
 from hauberk.attacks.judge import Classes, Judge
 from hauberk.attacks.mimicry import Mimicry
 from hauberk.attacks.pgd import PGD
+from hauberk.attacks.record_threat import NumberRules, RecordThreat
 from hauberk.attacks.score_search import ScoreSearch
 from hauberk.attacks.threat import FeatureThreat
+from hauberk.attacks.threat_file import ThreatFile, load_threat
 
 ATTACKS: dict[str, type[Attack[WhiteBox]]] = {
     attack.name: attack
@@ -23,6 +26,7 @@ ATTACKS: dict[str, type[Attack[WhiteBox]]] = {
         TargetedAPGD,
         FAB,
         CarliniWagner,
+        Ensemble,
         ScoreSearch,
         HopSkipJump,
         Boundary,
@@ -42,15 +46,20 @@ __all__ = [
     "Boundary",
     "CarliniWagner",
     "Classes",
+    "Ensemble",
     "FeatureThreat",
     "GradientAttack",
     "HopSkipJump",
     "Judge",
     "Labelled",
     "Mimicry",
+    "NumberRules",
+    "RecordThreat",
     "ScoreSearch",
     "Scored",
     "ScoredModel",
     "TargetedAPGD",
+    "ThreatFile",
     "WhiteBox",
+    "load_threat",
 ]

@@ -108,35 +108,31 @@ def least_headroom(bounds: Bounds, judge: Judge, targets: Tensor) -> Tensor:
 
 def _margin(bounds: Bounds, decision: Decision, side: Tensor) -> Tensor:
     """Lower bounds [N] of `side * margin`."""
-    owner = torch.arange(len(side))
     if decision.outputs == 1:
-        return bounds.least(side[:, None], owner)
+        return bounds.least(side.reshape(-1, 1, 1))[:, 0]
     attack = [place for place in range(decision.outputs) if place != decision.benign]
-    parts = []
-    for place in attack:
-        row = torch.zeros(len(side), decision.outputs, dtype=torch.float64)
-        row[:, place], row[:, decision.benign] = side, -side
-        parts.append(bounds.least(row, owner))
-    if len(parts) == 1:
-        return parts[0]
+    rows = torch.zeros(len(side), len(attack), decision.outputs, dtype=torch.float64)
+    rows[:, torch.arange(len(attack)), torch.tensor(attack)] = side[:, None]
+    rows[:, :, decision.benign] = -side[:, None]
+    found = bounds.least(rows)
+    if len(attack) == 1:
+        return found[:, 0]
     # The log of the sum of exp grows with each of its terms, so that bounds of the terms are bounds of it.
-    differences = torch.stack(parts, dim=1) * side[:, None]
+    differences = found * side[:, None]
     evidence = differences.logsumexp(dim=1)
-    return side * evidence - gamma(len(parts) + 8) * (1.0 + differences.abs().amax(1))
+    return side * evidence - gamma(len(attack) + 8) * (1.0 + differences.abs().amax(1))
 
 
 def _class_headroom(bounds: Bounds, judge: Classes, targets: Tensor) -> Tensor:
     """Of the right class against every other; towards a wanted class, of the best other one against it."""
-    owner = torch.arange(len(targets))
     one = targets if judge.wanted is None else torch.full_like(targets, judge.wanted)
     sign = 1.0 if judge.wanted is None else -1.0
-    gaps = torch.full((len(targets), judge.outputs), sign * torch.inf, dtype=torch.float64)
-    for other in range(judge.outputs):
-        rival = owner[one != other]
-        rows = torch.zeros(len(rival), judge.outputs, dtype=torch.float64)
-        rows[torch.arange(len(rival)), one[rival]] = sign
-        rows[:, other] -= sign
-        gaps[rival, other] = bounds.least(rows, rival)
+    shift = torch.arange(1, judge.outputs)
+    others = (one[:, None] + shift) % judge.outputs
+    rows = torch.zeros(len(one), judge.outputs - 1, judge.outputs, dtype=torch.float64)
+    rows.scatter_(2, others.unsqueeze(2), -sign)
+    rows.scatter_(2, one[:, None, None].expand(-1, judge.outputs - 1, 1), sign)
+    gaps = bounds.least(rows)
     return gaps.amin(1) if judge.wanted is None else gaps.amax(1)
 
 

@@ -1,9 +1,9 @@
 """What a node does to bounds: forwards to intervals, backwards to linear bounds.
 
 Every operation is asked to `enclose` intervals of its inputs. The enclosure gives intervals of the outputs, and pulls
-a linear function of the outputs back to one of the inputs that is nowhere above it, for every point that the intervals
-admit and for every rounding of the deployed graph. Three kinds suffice: affine functions, which are pulled back
-exactly; functions of one number (`curves`); and maxima of several elements.
+linear functions of the outputs back to functions of the inputs that are nowhere above them, for every point that the
+intervals admit and for every rounding of the deployed graph. Three kinds suffice: affine functions, which are pulled
+back exactly; functions of one number (`curves`); and maxima of several elements.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from hauberk.evaluate.robustness.certify.rounding import SLACK, error_of
 _CLOSE = 2.0**-12
 """Lines nearer each other than this share of the interval leave nothing to be gained."""
 
+_LARGEST_MATRIX = 2**22
+"""Most numbers (32 MiB) of a matrix that is written out to look up its rows."""
+
 
 class Pulled(NamedTuple):
-    """A linear function of an operation's inputs, for each of P rows.
+    """Linear functions of an operation's inputs: S of them for each of n records.
 
     Attributes:
-        coefficients: Of each input, float64 [P, *shape].
-        constant: Float64 [P].
+        coefficients: Of each input, float64 [n, S, *shape].
+        constant: Float64 [n, S].
     """
 
     coefficients: tuple[Tensor, ...]
@@ -35,7 +38,7 @@ class Pulled(NamedTuple):
 
 
 class Enclosure(ABC):
-    """What is known of an operation for some records.
+    """What is known of an operation for N records.
 
     Attributes:
         outputs: Bounds of each output, float64 [N, *shape].
@@ -46,15 +49,15 @@ class Enclosure(ABC):
     @property
     @abstractmethod
     def loose(self) -> Tensor:
-        """Bool [N, *shape of the first input], the elements whose bounds would do better if they were closer."""
+        """Bool [N, *shape of the input], the elements whose bounds would do better if they were closer."""
 
     @abstractmethod
-    def pull(self, coefficients: Sequence[Tensor], owner: Tensor) -> Pulled:
-        """A linear function of the inputs that is nowhere above that of the outputs.
+    def pull(self, coefficients: Sequence[Tensor], records: Tensor) -> Pulled:
+        """Linear functions of the inputs that are nowhere above those of the outputs.
 
         Args:
-            coefficients: Of each output, float64 [P, *shape].
-            owner: Int64 [P], which record each row is about.
+            coefficients: Of each output, float64 [n, S, *shape].
+            records: Int64 [n], which of the N records they are about.
         """
 
 
@@ -80,7 +83,8 @@ class Affine(Operation):
         sizes: The same with the size of every constant in place of it, and every difference a sum: from sizes of the
             inputs to the sum of the sizes of all terms, `|W| x + |b|`.
         roundings: How many there are on the way to an element; 0 where elements are only moved.
-        adjoint: The transpose of W, where it is known; automatic differentiation else.
+        adjoint: The transpose of W, from [.., *output] to [.., *input], where it is known; else it is had by automatic
+            differentiation.
     """
 
     def __init__(self, function: Function, sizes: Function, roundings: int, adjoint: Adjoint | None = None) -> None:
@@ -88,8 +92,33 @@ class Affine(Operation):
         self.sizes = sizes
         self.roundings = roundings
         self.adjoint = adjoint
+        self._matrix: Tensor | None = None
 
-    def enclose(self, *inputs: Interval) -> Enclosure:
+    def matrix(self, source: torch.Size, target: torch.Size) -> Tensor | None:
+        """W itself, float64 [outputs, *source], for one input and one output; `None` where it is too large."""
+        if source.numel() * target.numel() > _LARGEST_MATRIX:
+            return None
+        if self._matrix is None:
+            unit = torch.eye(target.numel(), dtype=torch.float64).reshape(-1, *target)
+            (self._matrix,) = self.transposed((unit,), (source,))
+        return self._matrix
+
+    def transposed(self, rows: Sequence[Tensor], shapes: Sequence[torch.Size]) -> tuple[Tensor, ...]:
+        """The transpose of W applied to rows [P, *output] of each output: [P, *shape] of each input."""
+        if self.adjoint is not None:
+            return (self.adjoint(rows[0]),)
+        with torch.enable_grad():
+            points = [torch.zeros(len(rows[0]), *shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+            results = self.function(*points)
+        asked = [(result, row) for result, row in zip(results, rows, strict=True) if result.requires_grad]
+        return torch.autograd.grad(
+            [result for result, _ in asked],
+            points,
+            [row.expand_as(result) for result, row in asked],
+            materialize_grads=True,
+        )
+
+    def enclose(self, *inputs: Interval) -> AffineEnclosure:
         """Centre and radius: `W m + b` and `|W| r`."""
         nothing = [torch.zeros_like(each.low[:1]) for each in inputs]
         middles = self.function(*((each.low + each.high) / 2 for each in inputs))
@@ -104,10 +133,20 @@ class Affine(Operation):
         outputs = tuple(
             Interval(middle - radius, middle + radius) for middle, radius in zip(middles, radii, strict=True)
         )
-        return _AffineEnclosure(self, inputs, outputs, bias, errors)
+        return AffineEnclosure(self, inputs, outputs, bias, errors if self.roundings else ())
 
 
-class _AffineEnclosure(Enclosure):
+class AffineEnclosure(Enclosure):
+    """An affine function on some intervals.
+
+    Args:
+        operation: The function.
+        inputs: Bounds of its inputs.
+        outputs: Bounds of its outputs.
+        bias: Its value at 0, float64 [1, *shape] each.
+        errors: What the deployed graph's rounding can move each output by, float64 [N, *shape]; none where it cannot.
+    """
+
     def __init__(
         self,
         operation: Affine,
@@ -118,36 +157,48 @@ class _AffineEnclosure(Enclosure):
     ) -> None:
         self.outputs = outputs
         self._operation = operation
-        self._inputs = inputs
+        self._shapes = tuple(each.low.shape[1:] for each in inputs)
         self._bias = bias
         self._errors = errors
 
     @property
     def loose(self) -> Tensor:
-        return torch.zeros_like(self._inputs[0].low, dtype=torch.bool)
+        """Nothing: no lines have to lie around it."""
+        return torch.zeros(len(self.outputs[0].low), *self._shapes[0], dtype=torch.bool)
 
-    def pull(self, coefficients: Sequence[Tensor], owner: Tensor) -> Pulled:
-        constant = coefficients[0].new_zeros(len(owner))
-        for row, bias, error in zip(coefficients, self._bias, self._errors, strict=True):
-            constant = constant + row.flatten(1) @ bias.flatten()
-            if self._operation.roundings:
-                constant = constant - (row.abs() * error[owner]).flatten(1).sum(1)
-        return Pulled(self._transposed(coefficients, len(owner)), constant)
+    def hand_over(self) -> Tensor | None:
+        """What rounding can move its only output by, from now on the caller's to account for."""
+        (error,) = self._errors or (None,)
+        self._errors = ()
+        return error
 
-    def _transposed(self, coefficients: Sequence[Tensor], rows: int) -> tuple[Tensor, ...]:
-        if self._operation.adjoint is not None:
-            return (self._operation.adjoint(coefficients[0]),)
-        with torch.enable_grad():
-            shapes = (each.low.shape[1:] for each in self._inputs)
-            points = [torch.zeros(rows, *shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-            results = self._operation.function(*points)
-        asked = [(result, row) for result, row in zip(results, coefficients, strict=True) if result.requires_grad]
-        return torch.autograd.grad(
-            [result for result, _ in asked],
-            points,
-            [row.expand_as(result) for result, row in asked],
-            materialize_grads=True,
-        )
+    def pull(self, coefficients: Sequence[Tensor], records: Tensor) -> Pulled:
+        """Exactly, less what rounding can do."""
+        constant = torch.zeros(coefficients[0].shape[:2], dtype=torch.float64)
+        for rows, bias in zip(coefficients, self._bias, strict=True):
+            constant = constant + rows.flatten(2) @ bias.flatten()
+        for rows, error in zip(coefficients, self._errors, strict=False):
+            constant = constant - dot(rows.abs(), error[records])
+        sizes = coefficients[0].shape[:2]
+        found = self._operation.transposed([rows.flatten(0, 1) for rows in coefficients], self._shapes)
+        return Pulled(tuple(rows.reshape(*sizes, *rows.shape[1:]) for rows in found), constant)
+
+    def elements(self, elements: Tensor, records: Tensor) -> tuple[Pulled, Pulled] | None:
+        """Elements of the output, int64 [n, S], and what is opposite to them, as functions of the input.
+
+        Rows of W are looked up instead of multiplied out; `None` where W is too large to be kept, or of more than one
+        input.
+        """
+        if len(self._shapes) > 1 or len(self.outputs) > 1:
+            return None
+        matrix = self._operation.matrix(self._shapes[0], self.outputs[0].low.shape[1:])
+        if matrix is None:
+            return None
+        rows, constant = matrix[elements], self._bias[0].flatten()[elements]
+        error = torch.zeros_like(constant)
+        for each in self._errors:
+            error = each.flatten(1)[records].gather(1, elements)
+        return Pulled((rows,), constant - error), Pulled((-rows,), -constant - error)
 
 
 class Elementwise(Operation):
@@ -163,16 +214,25 @@ class Elementwise(Operation):
         self.curve = curve
         self.flat = flat
 
-    def enclose(self, *inputs: Interval) -> Enclosure:
+    def enclose(self, *inputs: Interval) -> LineEnclosure:
         """Its bounds and lines on these intervals."""
         (interval,) = inputs
         output = self.curve.enclose(interval)
+        if not self.flat:
+            return LineEnclosure(interval, output, self.curve.lines(interval))
         still = torch.zeros_like(output.low)
-        flat = Lines(Line(still, output.low), Line(still, output.high))
-        return _LineEnclosure(interval, output, flat if self.flat else self.curve.lines(interval))
+        return LineEnclosure(interval, output, Lines(Line(still, output.low), Line(still, output.high)))
 
 
-class _LineEnclosure(Enclosure):
+class LineEnclosure(Enclosure):
+    """A curve between two lines.
+
+    Args:
+        argument: Bounds of its argument.
+        output: Bounds of its value.
+        lines: The lines.
+    """
+
     def __init__(self, argument: Interval, output: Interval, lines: Lines) -> None:
         self.outputs = (output,)
         self.lines = lines
@@ -180,17 +240,27 @@ class _LineEnclosure(Enclosure):
 
     @property
     def loose(self) -> Tensor:
+        """Where the lines lie apart."""
         middle = (self._argument.low + self._argument.high) / 2
         gap = self.lines.upper.at(middle) - self.lines.lower.at(middle)
         return gap > _CLOSE * (self._argument.high - self._argument.low)
 
-    def pull(self, coefficients: Sequence[Tensor], owner: Tensor) -> Pulled:
-        (row,) = coefficients
+    def widen(self, error: Tensor) -> None:
+        """Let the argument be off by so much more than is said of it elsewhere, float64 [N, *shape]."""
         lower, upper = self.lines
-        up = row > 0
-        offset = torch.where(up, lower.offset[owner], upper.offset[owner])
-        slope = torch.where(up, lower.slope[owner], upper.slope[owner])
-        return Pulled((row * slope,), (row * offset).flatten(1).sum(1))
+        self.lines = Lines(
+            Line(lower.slope, lower.offset - lower.slope.abs() * error),
+            Line(upper.slope, upper.offset + upper.slope.abs() * error),
+        )
+
+    def pull(self, coefficients: Sequence[Tensor], records: Tensor) -> Pulled:
+        """Through the lower line where a coefficient is positive, and the upper one where it is negative."""
+        (rows,) = coefficients
+        lower, upper = (Line(*(each[records].unsqueeze(1) for each in line)) for line in self.lines)
+        positive = rows.clamp(min=0.0)
+        negative = rows - positive
+        constant = dot(positive, lower.offset[:, 0]) + dot(negative, upper.offset[:, 0])
+        return Pulled((positive.mul_(lower.slope).addcmul_(negative, upper.slope),), constant)
 
 
 class Maximum(Operation):
@@ -229,19 +299,24 @@ class _MaximumEnclosure(Enclosure):
     def loose(self) -> Tensor:
         return self._moved_back(self._rivals.to(torch.float64)) > 0
 
-    def pull(self, coefficients: Sequence[Tensor], owner: Tensor) -> Pulled:
-        (row,) = coefficients
-        follows = (row > 0) | self._certain[owner]
-        kept = torch.zeros(*row.shape, self._rivals.shape[-1], dtype=torch.float64)
-        kept.scatter_(-1, self._leader[owner].unsqueeze(-1), torch.where(follows, row, 0.0).unsqueeze(-1))
-        moved = self._moved_back(kept)
-        constant = torch.where(follows, 0.0, row * self._highest[owner]).flatten(1).sum(1)
-        return Pulled((moved,), constant)
+    def pull(self, coefficients: Sequence[Tensor], records: Tensor) -> Pulled:
+        (rows,) = coefficients
+        follows = (rows > 0) | self._certain[records].unsqueeze(1)
+        moved = rows.new_zeros(*rows.shape, self._rivals.shape[-1])
+        leader = self._leader[records].unsqueeze(1).expand_as(rows).unsqueeze(-1)
+        moved.scatter_(-1, leader, torch.where(follows, rows, 0.0).unsqueeze(-1))
+        constant = dot(torch.where(follows, 0.0, rows), self._highest[records])
+        return Pulled((self._moved_back(moved.flatten(0, 1)).reshape(*rows.shape[:2], *self._shape),), constant)
 
     def _moved_back(self, windows: Tensor) -> Tensor:
-        """Numbers [P, *outputs, n] of candidates added up where these come from, [P, *shape]."""
+        """Numbers [P, *outputs, n] of candidates, added up where these come from, [P, *shape]."""
         with torch.enable_grad():
             points = torch.zeros(len(windows), *self._shape, dtype=torch.float64, requires_grad=True)
             side_by_side = self._windows(points, 0.0)
         (moved,) = torch.autograd.grad(side_by_side, points, windows)
         return moved
+
+
+def dot(rows: Tensor, values: Tensor) -> Tensor:
+    """Inner products [n, S] of rows [n, S, *shape] with one tensor [n, *shape] for each record."""
+    return torch.bmm(rows.flatten(2), values.flatten(1).unsqueeze(2))[..., 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -50,6 +51,7 @@ class Program:
         outputs: K, the number of logits.
         calls: In topological order; only what depends on the features and leads to the logits.
         curved: Whether each tensor, by name, lies behind something that is not affine.
+        private: Names of the tensors that one node alone reads.
     """
 
     shape: tuple[int, ...]
@@ -58,6 +60,7 @@ class Program:
     outputs: int
     calls: tuple[Call, ...]
     curved: Mapping[str, bool]
+    private: frozenset[str]
 
 
 class _Call(NamedTuple):
@@ -138,8 +141,15 @@ def read_program(artifact: OnnxArtifact) -> Program:
         if needed.intersection(call.outputs):
             needed.update(call.inputs)
             calls.append(call)
+    readers = Counter(name for call in calls for name in call.inputs)
     return Program(
-        shape, proto.graph.input[0].name, output, reader.shapes[output][0], tuple(reversed(calls)), reader.curved
+        shape=shape,
+        input=proto.graph.input[0].name,
+        output=output,
+        outputs=reader.shapes[output][0],
+        calls=tuple(reversed(calls)),
+        curved=reader.curved,
+        private=frozenset(name for name, times in readers.items() if times == 1 and name != output),
     )
 
 

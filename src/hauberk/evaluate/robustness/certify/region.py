@@ -16,6 +16,7 @@ from torch import Tensor
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import InputError
 from hauberk.evaluate.robustness.certify.curves import Interval
+from hauberk.evaluate.robustness.certify.operations import dot
 from hauberk.evaluate.robustness.certify.rounding import SLACK
 
 
@@ -53,21 +54,23 @@ class Region:
         radius = threat.radius if threat.norm == "l2" else None
         return cls(box, torch.from_numpy(records.astype(np.float64)), radius, torch.from_numpy(within))
 
-    def minimum(self, coefficients: Tensor, owner: Tensor) -> Tensor:
-        """A lower bound, float64 [P], of linear functions [P, D] over the regions of their records, int64 [P].
+    def minimum(self, coefficients: Tensor, records: Tensor) -> Tensor:
+        """Lower bounds, float64 [n, S], of linear functions [n, S, D] over the regions of some records, int64 [n].
 
         Over the box it is the minimum. A ball has its own bound (the dual norm), in which columns that the box keeps
         from moving the way that lowers the function have no part; the better one of the two holds.
         """
-        low, high = self.box.low[owner], self.box.high[owner]
-        least = (coefficients * torch.where(coefficients > 0, low, high)).sum(1)
-        slack = SLACK * (coefficients.abs() * torch.maximum(low.abs(), high.abs())).sum(1)
+        low, high = self.box.low[records], self.box.high[records]
+        slack = SLACK * self.box.magnitude[records]
+        positive = coefficients.clamp(min=0.0)
+        negative = coefficients - positive
+        least = dot(positive, low - slack) + dot(negative, high + slack)
         if self.radius is None:
-            return least - slack
-        centre = self.records[owner]
-        room = torch.where(coefficients > 0, centre - low, high - centre) > 0
-        turned = torch.where(room & self.round, coefficients, 0.0)
+            return least
+        centre = self.records[records]
         # Columns outside the ball (one-hot groups) take the worst of the box; the others start from the record.
-        fixed = torch.where(self.round, centre, torch.where(coefficients > 0, low, high))
-        ball = (coefficients * fixed).sum(1) - self.radius * torch.linalg.vector_norm(turned, dim=1) * (1 + SLACK)
-        return torch.maximum(least, ball) - slack
+        down, up = (torch.where(self.round, centre, end) for end in (low, high))
+        start = dot(positive, down - slack) + dot(negative, up + slack)
+        sinks, rises = ((self.round & room).to(torch.float64).unsqueeze(1) for room in (centre > low, high > centre))
+        length = torch.linalg.vector_norm(positive * sinks + negative * rises, dim=2)
+        return torch.maximum(least, start - self.radius * (1.0 + SLACK) * length)

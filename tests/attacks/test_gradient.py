@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from hauberk.attacks import ATTACKS, FGSM, PGD, Classes, FeatureThreat, WhiteBox
+from hauberk.attacks import ATTACKS, FGSM, PGD, Classes, Ensemble, FeatureThreat, WhiteBox
 from hauberk.attacks.gradient import zero_gradient_share
 from hauberk.errors import InputError
 from hauberk.schema import Decision
 
 torch.set_num_threads(1)
+WITH_GRADIENTS = [kind for kind in ATTACKS.values() if kind.knowledge == "white-box" and kind is not Ensemble]
+"""What an ensemble runs."""
 
 
 def threat(columns: int, radius: float = 0.1) -> FeatureThreat:
@@ -64,7 +66,7 @@ class Scaled(torch.nn.Module):
         return self.factor * self.module(features)
 
 
-@pytest.mark.parametrize("attack", [kind() for kind in ATTACKS.values() if kind.knowledge == "white-box"], ids=str)
+@pytest.mark.parametrize("attack", [kind() for kind in WITH_GRADIENTS], ids=str)
 @pytest.mark.parametrize("objective", ["margin", "cross-entropy", "dlr"])
 def test_no_attack_minds_how_large_logits_are(attack, objective):
     """Powers of two are exact, so that nothing but an underflow could tell the models apart."""
@@ -123,7 +125,7 @@ def test_records_on_the_edge_of_the_box_keep_their_gradient():
         module.weight.copy_(torch.tensor([[0.0] * 4, [-1.0] * 4]))
         module.bias.copy_(torch.tensor([0.0, 0.1]))
     model, features, targets = WhiteBox(module, Decision()), np.zeros((1, 4), np.float32), np.ones(1, np.int64)
-    for attack in (kind() for kind in ATTACKS.values() if kind.knowledge == "white-box"):
+    for attack in (kind() for kind in WITH_GRADIENTS):
         assert not attack.run(model, features, targets, threat=threat(4, radius=0.03)).survived.any(), attack
 
 

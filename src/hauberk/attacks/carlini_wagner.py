@@ -117,35 +117,33 @@ class CarliniWagner(NearestAttack):
         generator: np.random.Generator,
     ) -> Tensor:
         """Adam with one weight a record; bool [n], for which of them a wrong answer came by."""
-        count, found = len(rows), torch.zeros(len(rows), dtype=torch.bool)
-        best, waited = torch.full((count,), torch.inf), torch.zeros(count, dtype=torch.int64)
-        iterates, mean, square = batch.records.clone(), torch.zeros_like(batch.records), torch.zeros_like(batch.records)
-        active = torch.arange(count)
+        found, active = torch.zeros(len(rows), dtype=torch.bool), torch.arange(len(rows))
+        best, waited = torch.full((len(rows),), torch.inf), torch.zeros(len(rows), dtype=torch.int64)
+        iterates, mean, square = batch.records, torch.zeros_like(batch.records), torch.zeros_like(batch.records)
         for step in range(1, self.steps + 1):
-            part = batch.take(active)
-            here = iterates[active]
-            points = part.legal(here)
-            headroom, slope = _slope(model, points, part)
+            points = batch.legal(iterates)
+            headroom, slope = _slope(model, points, batch)
             fooled = nearest.see(rows[active], points, headroom)
             found[active] |= fooled
-            share = headroom / unit[active]
-            loss = ((points - part.records) ** 2).sum(dim=1) + weight[active] * share.clamp_min(0.0)
-            waited[active] = torch.where(loss < 0.9999 * best[active], 0, waited[active] + 1)
-            best[active] = torch.minimum(best[active], loss)
-            pull = (weight[active] / unit[active])[:, None] * slope * ~fooled[:, None]
-            gradient = (2 * (points - part.records) + pull).masked_fill_(part.pinned, 0.0)
-            mean[active] = torch.lerp(gradient, mean[active], _DECAYS[0])
-            square[active] = torch.lerp(gradient**2, square[active], _DECAYS[1])
-            decayed = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            length = mean[active] / (1 - _DECAYS[0] ** step)
-            spread = (square[active] / (1 - _DECAYS[1] ** step)).sqrt()
-            move = torch.where(spread > 0, length / torch.where(spread > 0, spread, 1.0), 0.0)
-            moved = part.within((here if part.lazy else points) - decayed * pace[active][:, None] * move)
-            lost = ~fooled & ~slope.any(dim=1)
-            iterates[active] = part.scatter(moved, lost, generator)
-            active = torch.nonzero(waited < _PATIENCE)[:, 0]
-            if not len(active) or (self.early_stopping and found.all()):
+            away = points - batch.records
+            loss = (away**2).sum(dim=1) + weight * (headroom / unit).clamp_min(0.0)
+            waited = torch.where(loss < 0.9999 * best, 0, waited + 1)
+            best = torch.minimum(best, loss)
+            gradient = (2 * away + (weight / unit * ~fooled)[:, None] * slope).masked_fill_(batch.pinned, 0.0)
+            mean, square = torch.lerp(gradient, mean, _DECAYS[0]), torch.lerp(gradient**2, square, _DECAYS[1])
+            spread = (square / (1 - _DECAYS[1] ** step)).sqrt()
+            move = mean / (1 - _DECAYS[0] ** step) / torch.where(spread > 0, spread, 1.0)
+            decayed = 0.5 * (1 + math.cos(math.pi * step / self.steps)) * pace[:, None]
+            moved = batch.within((iterates if batch.lazy else points) - decayed * move)
+            iterates = batch.scatter(moved, ~fooled & ~slope.any(dim=1), generator)
+            kept = waited < _PATIENCE
+            if not kept.any() or (self.early_stopping and found.all()):
                 break
+            if not kept.all():
+                still = torch.nonzero(kept)[:, 0]
+                batch, active = batch.take(still), active[still]
+                iterates, mean, square = iterates[still], mean[still], square[still]
+                best, waited, weight, unit, pace = (part[still] for part in (best, waited, weight, unit, pace))
         return found
 
 

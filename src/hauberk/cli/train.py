@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hauberk.cli import robust_options
 from hauberk.cli.data_options import configure_columns
 from hauberk.cli.output import Output
 from hauberk.errors import InputError
@@ -71,13 +72,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="of matrix products (default: %(default)s)",
     )
+    training.add_argument("--weight-decay", type=float, default=1e-4, help="of AdamW (default: %(default)s)")
+    training.add_argument(
+        "--schedule",
+        default="constant",
+        choices=("constant", "cosine"),
+        help="of the learning rate (default: constant)",
+    )
+    training.add_argument(
+        "--accumulate", type=int, default=1, metavar="N", help="compute each batch in N parts (default: %(default)s)"
+    )
+    training.add_argument(
+        "--averaging", type=float, default=0.0, metavar="D", help="keep averaged weights, of this decay (default: none)"
+    )
+    robust_options.configure(parser)
 
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Train, save, and say how it went."""
     from hauberk.train import prepared_folder, save_detector
 
-    for name in ("epochs", "patience", "batch_size", "threads"):
+    for name in ("epochs", "patience", "batch_size", "threads", "accumulate"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; 1 or more")
     of_images = options.data == "digits" or Path(options.data).is_dir()
@@ -112,6 +127,7 @@ def _detector(options: argparse.Namespace) -> Callable[[Progress], TrainedDetect
         seed=options.seed,
         block=block,
     )
+    robust = robust_options.of_records(options)
     return lambda progress: train_detector(
         splits,
         architecture=architecture,
@@ -120,6 +136,7 @@ def _detector(options: argparse.Namespace) -> Callable[[Progress], TrainedDetect
         options=training_options,
         preprocessing_kind=options.preprocessing,
         false_positive_rate=options.false_positive_rate,
+        robust=robust,
         progress=progress,
     )
 
@@ -140,6 +157,7 @@ def _image_model(options: argparse.Namespace) -> Callable[[Progress], TrainedDet
         splits = load_image_folder(
             Path(options.data), channels=options.channels or 3, shorter_side=side, seed=options.seed
         )
+    robust = robust_options.of_images(options)
     return lambda progress: train_image_model(
         splits,
         architecture=architecture,
@@ -147,6 +165,7 @@ def _image_model(options: argparse.Namespace) -> Callable[[Progress], TrainedDet
         resize=options.resize,
         parameters=parameters,
         options=training_options,
+        robust=robust,
         progress=progress,
     )
 
@@ -164,6 +183,10 @@ def _training_options(options: argparse.Namespace) -> TrainingOptions:
         threads=options.threads,
         device=options.device,
         precision=options.precision,
+        weight_decay=options.weight_decay,
+        schedule=options.schedule,
+        accumulate=options.accumulate,
+        averaging=options.averaging,
     )
 
 
@@ -208,5 +231,8 @@ def _show(card: ModelCard | ImageCard, folder: Path, output: Output) -> None:
         output.text(
             f"validation loss {record.validation_loss:.4f}, accuracy {100 * accuracy.value:.2f} % of {accuracy.samples}"
         )
+        withstood = record.figures.get("robust_accuracy")
+        if withstood is not None:
+            output.text(f"under the attack that it stopped by {100 * withstood.value:.2f} % of {withstood.samples}")
     output.text(f"model  {folder / 'detector.safetensors'}\ncard   {folder / 'detector.json'}")
     output.document(card)

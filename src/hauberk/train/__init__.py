@@ -3,8 +3,8 @@
 from hauberk.train.anomaly import train_autoencoder
 from hauberk.train.detector import RECORDS, WINDOW, WINDOWS, train_detector
 from hauberk.train.image_model import IMAGES, fit_image_space, train_image_model
-from hauberk.train.loop import Epoch, TrainingResult, train
-from hauberk.train.objective import Objective, balanced_weights, cross_entropy
+from hauberk.train.loop import Epoch, Judgement, TrainingResult, train
+from hauberk.train.objective import Objective, balanced_weights, cross_entropy, weights_by_kind
 from hauberk.train.options import Schedule, TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled, labelled_images
 from hauberk.train.saving import TrainedDetector, prepare_folder, prepared_folder, save_detector
@@ -15,6 +15,7 @@ __all__ = [
     "WINDOW",
     "WINDOWS",
     "Epoch",
+    "Judgement",
     "Objective",
     "PreprocessingKind",
     "Schedule",
@@ -34,4 +35,5 @@ __all__ = [
     "train_autoencoder",
     "train_detector",
     "train_image_model",
+    "weights_by_kind",
 ]

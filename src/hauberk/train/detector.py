@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from hauberk.attacks import FeatureThreat
 from hauberk.data.splits import Splits
+from hauberk.data.windows import newest_records
 from hauberk.errors import InputError
 from hauberk.models import ARCHITECTURES, Autoencoder, ModelCard, fresh
 from hauberk.progress import SILENT, Progress
@@ -16,8 +18,11 @@ from hauberk.recipe import LabelledFeatures
 from hauberk.schema import Decision, FeatureSpace
 from hauberk.train.anomaly import FALSE_POSITIVE_RATE, train_autoencoder
 from hauberk.train.loop import TrainingResult, train
+from hauberk.train.objective import weights_by_kind
 from hauberk.train.options import TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled
+from hauberk.train.robust.threats import UnderAttack, of_windows
+from hauberk.train.robust.training import train_robust
 from hauberk.train.saving import TrainedDetector, digest_of_weights, training_record
 
 WINDOWS = tuple(name for name in ARCHITECTURES if name.startswith("window-"))
@@ -40,6 +45,7 @@ def train_detector(
     options: TrainingOptions | None = None,
     preprocessing_kind: PreprocessingKind = "log-minmax",
     false_positive_rate: float = FALSE_POSITIVE_RATE,
+    robust: UnderAttack[FeatureSpace] | None = None,
     progress: Progress = SILENT,
 ) -> TrainedDetector[ModelCard]:
     """Train a reference detector on the training split and stop by the validation split. The test split is not seen.
@@ -54,6 +60,7 @@ def train_detector(
         options: How to train; defaults where `None`.
         preprocessing_kind: How numbers are scaled (see `fit_preprocessing`).
         false_positive_rate: Of an autoencoder on benign validation records, at a margin of 0.
+        robust: Train on attacked records, and stop by attacked ones; `None` does not attack.
         progress: Who follows.
 
     Raises:
@@ -75,9 +82,28 @@ def train_detector(
     module = fresh(architecture, complete, options.seed)
     training = labelled(space, splits.training, window=window)
     validation = labelled(space, splits.validation, window=window)
-    result = _train(module, training, validation, options, false_positive_rate, progress)
+    threat = None if robust is None else _threat(robust, space, module, window)
+    if robust is None or threat is None:
+        result = _train(module, training, validation, options, false_positive_rate, progress)
+    else:
+        kinds = splits.training.labels
+        if window is not None:
+            kinds = kinds[newest_records(splits.training, window)]
+        weights = weights_by_kind(kinds, training.targets, robust.balance_kinds)
+        result = train_robust(
+            module, training, validation, options, robust.options, threat, weights=weights, progress=progress
+        )
     accuracy = _accuracy(module, validation) if math.isnan(result.best.validation_accuracy) else None
-    record = training_record(splits, options, result, len(validation), accuracy=accuracy, split_block=splits.block)
+    record = training_record(
+        splits,
+        options,
+        result,
+        len(validation),
+        accuracy=accuracy,
+        split_block=splits.block,
+        robust=robust,
+        threat=threat,
+    )
     card = ModelCard(
         architecture=architecture,
         parameters=complete,
@@ -89,6 +115,15 @@ def train_detector(
         window=window,
     )
     return TrainedDetector(module, card)
+
+
+def _threat(
+    robust: UnderAttack[FeatureSpace], space: FeatureSpace, module: nn.Module, window: int | None
+) -> FeatureThreat:
+    if isinstance(module, Autoencoder):
+        raise InputError("an autoencoder learns from benign records alone; it is not trained under attack")
+    threat = robust.threat(space)
+    return threat if window is None else of_windows(threat, window)
 
 
 def _checked_window(architecture: str, window: int | None) -> int | None:

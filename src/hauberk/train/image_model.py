@@ -15,6 +15,8 @@ from hauberk.schema import ImageSpace
 from hauberk.train.loop import train
 from hauberk.train.options import TrainingOptions
 from hauberk.train.preprocessing import labelled_images
+from hauberk.train.robust.threats import UnderAttack
+from hauberk.train.robust.training import train_robust
 from hauberk.train.saving import TrainedDetector, digest_of_weights, training_record
 
 IMAGES = ("residual-cnn", "resnet18", "resnet50")
@@ -32,6 +34,7 @@ def train_image_model(
     resize: int | None = None,
     parameters: Mapping[str, object] | None = None,
     options: TrainingOptions | None = None,
+    robust: UnderAttack[ImageSpace] | None = None,
     progress: Progress = SILENT,
 ) -> TrainedDetector[ImageCard]:
     """Train a reference model to tell the classes of images apart. The test split is not seen.
@@ -44,6 +47,7 @@ def train_image_model(
         parameters: Keyword arguments of the architecture, but for those that the data decides (`channels`, `size`,
             `outputs`).
         options: How to train; defaults where `None`. The task is classification whatever they say.
+        robust: Train on attacked images, and stop by attacked ones; `None` does not attack.
         progress: Who follows.
 
     Raises:
@@ -66,8 +70,12 @@ def train_image_model(
         raise InputError(f"{architecture}: {min(taken)} follows from the data; leave it away")
     module = fresh(architecture, known | given, options.seed)
     training, validation = labelled_images(space, splits.training), labelled_images(space, splits.validation)
-    result = train(module, training, validation, options, progress=progress)
-    record = training_record(splits, options, result, len(validation))
+    threat = None if robust is None else robust.threat(space)
+    if robust is None or threat is None:
+        result = train(module, training, validation, options, progress=progress)
+    else:
+        result = train_robust(module, training, validation, options, robust.options, threat, progress=progress)
+    record = training_record(splits, options, result, len(validation), robust=robust, threat=threat)
     card = ImageCard(
         architecture=architecture,
         parameters=known | given,

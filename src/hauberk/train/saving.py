@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,14 +14,17 @@ import msgspec
 import safetensors.torch
 from torch import nn
 
+from hauberk.attacks import FeatureThreat
 from hauberk.data import Splits
 from hauberk.data.images import ImageSplits
 from hauberk.errors import InputError
 from hauberk.files import require_writable, write_atomically
 from hauberk.measurement import Measurement, wilson
 from hauberk.models import CARD_FILE, WEIGHTS_FILE, ImageCard, ModelCard, TrainingRecord, write_card
+from hauberk.schema import FeatureSpace, ImageSpace
 from hauberk.train.loop import TrainingResult
 from hauberk.train.options import TrainingOptions
+from hauberk.train.robust.threats import UnderAttack
 
 Card = TypeVar("Card", ModelCard, ImageCard)
 
@@ -98,6 +102,8 @@ def training_record(
     *,
     accuracy: float | None = None,
     split_block: int = 1,
+    robust: UnderAttack[FeatureSpace] | UnderAttack[ImageSpace] | None = None,
+    threat: FeatureThreat | None = None,
 ) -> TrainingRecord:
     """What a card says of how the weights came about.
 
@@ -108,29 +114,53 @@ def training_record(
         records: Of the validation split, as the model takes them.
         accuracy: On the validation split, a fraction, where the training itself counted none.
         split_block: Consecutive records that the split kept together.
+        robust: How records were attacked meanwhile.
+        threat: Against which threat model.
     """
+    attacked = 0 if robust is None else min(records, robust.options.validation_records)
+    told = msgspec.to_builtins(options)
+    if robust is not None and threat is not None:
+        told["robust"] = {
+            **msgspec.to_builtins(robust.options),
+            "balance_kinds": robust.balance_kinds,
+            "threat": threat.describe(),
+        }
     return TrainingRecord(
         data=splits.name,
         data_digest=splits.digest,
         split_seed=splits.seed,
-        options=msgspec.to_builtins(options),
+        options=told,
         epochs=result.epochs,
         best_epoch=result.best_epoch,
         seconds=result.seconds,
         validation_loss=result.best.validation_loss,
-        figures=_validation_figures(result, records, accuracy),
+        figures=_validation_figures(result, records, accuracy, attacked),
         split_block=split_block,
     )
 
 
-def _validation_figures(result: TrainingResult, records: int, accuracy: float | None) -> dict[str, Measurement]:
+def _validation_figures(
+    result: TrainingResult, records: int, accuracy: float | None, attacked: int
+) -> dict[str, Measurement]:
     """Accuracy on the validation split, and the time."""
     share = wilson(round((result.best.validation_accuracy if accuracy is None else accuracy) * records), records)
     note = "validation split, at a score of 0.5; training stopped by this split"
-    return {
+    figures = {
         "accuracy": Measurement("accuracy", share.value, "fraction", records, share.low, share.high, note=note),
         "training_time": Measurement("training_time", result.seconds, "s", 1),
     }
+    if not math.isnan(result.best.robust_accuracy):
+        withstood = wilson(round(result.best.robust_accuracy * attacked), attacked)
+        figures["robust_accuracy"] = Measurement(
+            "robust_accuracy",
+            withstood.value,
+            "fraction",
+            attacked,
+            withstood.low,
+            withstood.high,
+            note="validation split, under the short attack that training stopped by; not a robustness evaluation",
+        )
+    return figures
 
 
 def _weights(module: nn.Module) -> bytes:

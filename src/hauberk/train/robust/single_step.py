@@ -9,12 +9,13 @@ alignment (Andriushchenko and Flammarion 2020, arXiv:2007.02617), which keeps th
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hauberk.train.robust.adversary import Chance, TensorThreat, against, evaluated, slope_of
 from hauberk.train.robust.method import Batch, RobustObjective, Setting
+
+_TINY = 1e-12  # in place of the length of a slope of 0
 
 
 class Fast(RobustObjective):
@@ -50,17 +51,15 @@ class Fast(RobustObjective):
         return lost + weight * self._misaligned(module, batch) if weight else lost
 
     def _misaligned(self, module: nn.Module, batch: Batch) -> Tensor:
-        """`1 - cos` of the cross-entropy's slopes at records and at random points beside them: equation 5.
+        """`1 - cos` of the slopes at records and at random points beside them, after equation 5.
 
-        The slope at the record is taken as it is: only the one beside it learns, as in the paper.
+        The slopes are those of the headroom: in detection they point as the cross-entropy's do, and do not underflow
+        where the model is sure. The slope at the record is a constant; the one beside it learns, as in the paper.
         """
         reach = self._threat.around(batch.features)
         beside = reach.anywhere(self._chance.of(batch.features.device)).view(reach.shape)
-
-        def lost(logits: Tensor) -> Tensor:
-            return self.losses.cross_entropy(self.losses.log_probabilities(logits), batch.targets)
-
-        here = reach.movable(slope_of(module, batch.features, lost).flatten(1))
-        there = reach.movable(slope_of(module, beside, lost, create_graph=True).flatten(1))
-        similar = functional.cosine_similarity(here, there, dim=1, eps=torch.finfo(torch.float32).tiny)
+        aim = against(self.setting.judge, batch.targets)
+        here = reach.movable(slope_of(module, batch.features, aim).flatten(1))
+        there = reach.movable(slope_of(module, beside, aim, create_graph=True).flatten(1))
+        similar = functional.cosine_similarity(here, there, dim=1, eps=_TINY)
         return (1 - similar).mean()

@@ -77,7 +77,7 @@ def disturb(disturbance, coded: Coded, seed: int = 0) -> tuple[Coded, np.ndarray
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_disturbed_records_are_records_of_the_schema(disturbance, seed):
-    """The coder refuses what no sensor could report: a fraction of a whole number, a truth value of 0.3, a code of nothing."""
+    """The coder refuses what no sensor could report: fractions of whole numbers, truth values of 0.3, strange codes."""
     coded = records(60, seed)
     before = Coded(coded.numeric.copy(), coded.codes.copy())
     disturbed, rows = disturb(disturbance, coded, seed)

@@ -51,6 +51,10 @@ class Quantity(ABC):
     def columns(self) -> Iterator[Column]:
         """The columns in it, in order of appearance."""
 
+    def measured(self) -> Iterator[Column]:
+        """Those of which more matters than whether they are 0."""
+        yield from self.columns()
+
     def linear(self) -> Linear | None:
         """It as a weighted sum, or `None`."""
         return None
@@ -175,6 +179,10 @@ class Function(Quantity):
     def columns(self) -> Iterator[Column]:
         for value in self.values:
             yield from value.columns()
+
+    def measured(self) -> Iterator[Column]:
+        if self.function != "count":
+            yield from self.columns()
 
     def linear(self) -> Linear | None:
         if self.function != "sum":

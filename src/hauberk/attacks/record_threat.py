@@ -156,12 +156,21 @@ class RecordThreat(FeatureThreat):
             Float32 [N, D] twice. Columns that never move have their own value as both ends, those of groups that may
             move 0 and 1.
         """
-        sources = self._sources(records)
-        lowest, highest = sources.lowest.copy(), sources.highest.copy()
-        whole = self._moving[self.rules.whole[self._moving]]
-        reach = self._reach(sources, whole)
-        ends = np.sort(np.stack([self._encode(end[:, whole], whole) for end in (reach.low, reach.high)]), axis=0)
-        own = records[:, whole]
+        sources, moving = self._sources(records), self._moving
+        lowest, highest = records.copy(), records.copy()
+        lowest[:, moving], highest[:, moving] = sources.lowest, sources.highest
+        # Real numbers may lie anywhere up to the limit; whole ones reach the last whole one.
+        places = np.flatnonzero(self.rules.whole[moving])
+        whole, own = moving[places], sources.own[:, places]
+        raw = raw_limits(
+            self._decoder,
+            sources.lowest[:, places],
+            sources.highest[:, places],
+            own,
+            sources.raw.numeric[:, whole],
+            whole,
+        )
+        ends = np.sort(np.stack([self._encode(raw.low, whole), self._encode(raw.high, whole)]), axis=0)
         lowest[:, whole], highest[:, whole] = np.where(ends == own, own, ends)
         for group in self.groups:
             lowest[:, group.start : group.stop], highest[:, group.start : group.stop] = 0, 1
@@ -200,8 +209,8 @@ class RecordThreat(FeatureThreat):
 
     def legal(self, adversarial: Features, records: Features) -> NDArray[np.bool_]:
         """Bool [N]: whether each adversarial record satisfies the threat model, exactly."""
-        within: NDArray[np.bool_] = ~self.violations(adversarial, records).any(axis=1)
-        return within
+        legal: NDArray[np.bool_] = ~self.violations(adversarial, records).any(axis=1)
+        return legal
 
     def raw(self, points: Features) -> Coded:
         """The raw records that points encode: `space.transform` of them is `points`, but for the sign of a zero.
@@ -256,22 +265,23 @@ class RecordThreat(FeatureThreat):
         return Decoder(self.space, self.rules.whole)
 
     @cached_property
-    def _numbers(self) -> FeatureThreat:
-        """The ball and the box of the numbers alone."""
-        mutable = self.mutable.copy()
-        mutable[len(self.rules.low) :] = False
-        return FeatureThreat(self.radius, self.low, self.high, mutable, norm=self.norm)
+    def _ball(self) -> FeatureThreat:
+        """The ball and the box of the numbers that may move, and of nothing else."""
+        moving = self._moving
+        everything = np.ones(len(moving), dtype=np.bool_)
+        return FeatureThreat(self.radius, self.low[moving], self.high[moving], everything, norm=self.norm)
 
     def _sources(self, records: Features) -> _Sources:
         """What has to be known of the records themselves."""
-        lowest, highest = self._numbers.limits(records)
-        count, rising = len(self.rules.low), self._decoder.rising
-        upwards = np.where(rising, self.rules.rising, self.rules.falling)
-        downwards = np.where(rising, self.rules.falling, self.rules.rising)
-        lowest[:, :count] = np.where(downwards, lowest[:, :count], records[:, :count])
-        highest[:, :count] = np.where(upwards, highest[:, :count], records[:, :count])
+        moving = self._moving
+        own = records[:, moving]
+        lowest, highest = self._ball.limits(own)
+        rising, falling = self.rules.rising[moving], self.rules.falling[moving]
+        turned = ~self._decoder.rising[moving]
+        lowest = np.where(np.where(turned, rising, falling), lowest, own)
+        highest = np.where(np.where(turned, falling, rising), highest, own)
         raw = self._decoded(records, self._needed)
-        return _Sources(records, lowest, highest, raw, excesses(self.relations, raw))
+        return _Sources(records, own, lowest, highest, raw, excesses(self.relations, raw))
 
     def _decoded(self, points: Features, columns: NDArray[np.int64]) -> Raw:
         """Raw records with these numbers; the others are 0."""
@@ -288,33 +298,27 @@ class RecordThreat(FeatureThreat):
         flat = numbers.astype(np.float32).ravel()
         return self._decoder.encode(flat, np.tile(columns, len(numbers))).reshape(numbers.shape)
 
-    def _reach(self, sources: _Sources, columns: NDArray[np.int64]) -> Limits:
-        """How far raw numbers may go, [N, F]; those of other columns stay."""
-        low, high = sources.raw.numeric.copy(), sources.raw.numeric.copy()
-        found = raw_limits(
-            self._decoder,
-            sources.lowest[:, columns],
-            sources.highest[:, columns],
-            sources.features[:, columns],
-            sources.raw.numeric[:, columns],
-            columns,
-        )
-        low[:, columns], high[:, columns] = found.low, found.high
+    def _reach(self, sources: _Sources) -> Limits:
+        """How far raw numbers may go, [N, F]; those that never move stay."""
+        low, high, moving = sources.raw.numeric.copy(), sources.raw.numeric.copy(), self._moving
+        own = sources.raw.numeric[:, moving]
+        found = raw_limits(self._decoder, sources.lowest, sources.highest, sources.own, own, moving)
+        low[:, moving], high[:, moving] = found.low, found.high
         return Limits(low, high)
 
     def _outside(self, points: Features, sources: _Sources) -> NDArray[np.bool_]:
         """Where points [N, D] leave the threat model."""
-        found: NDArray[np.bool_] = self._numbers.violations(points, sources.features)
         same = np.ascontiguousarray(points).view(np.uint32) == np.ascontiguousarray(sources.features).view(np.uint32)
+        found: NDArray[np.bool_] = ~same
         raw = Raw(sources.raw.numeric.copy(), sources.raw.codes.copy())
         moving = self._moving
         values = points[:, moving]
-        within = (values >= sources.lowest[:, moving]) & (values <= sources.highest[:, moving])
-        found[:, moving] |= ~within
+        within = (values >= sources.lowest) & (values <= sources.highest) & ~self._ball.violations(values, sources.own)
+        found[:, moving] = ~within
         rows, places = np.nonzero(within & ~same[:, moving])
         if rows.size:
             columns = moving[places]
-            raw.numeric[rows, columns], exact = self._decoder.decode(points[rows, columns], columns)
+            raw.numeric[rows, columns], exact = self._decoder.decode(values[rows, places], columns)
             found[rows, columns] |= ~exact
         for place, (group, choices) in enumerate(zip(self.space.groups, self.choices, strict=True)):
             if not choices:
@@ -338,7 +342,7 @@ class RecordThreat(FeatureThreat):
 
     def _repaired(self, points: Features, sources: _Sources) -> Features:
         """Legal points [N, D] near illegal ones."""
-        goal, reach = self._goal(points, sources), self._reach(sources, self._moving)
+        goal, reach = self._goal(points, sources), self._reach(sources)
         tried = found = sources.features
         rest = np.arange(len(points))
         for share in _RETREATS:
@@ -364,10 +368,11 @@ class RecordThreat(FeatureThreat):
 
     def _goal(self, points: Features, sources: _Sources) -> Raw:
         """The raw records that points are nearest to, as if nothing but the ball and the categories were limits."""
-        near, moving = self._numbers.project(points, sources.features)[:, self._moving], self._moving
+        moving = self._moving
+        near = self._ball.project(points[:, moving], sources.own)
         wanted = self._decoder.nearest(near.ravel(), np.tile(moving, len(near))).reshape(near.shape)
         raw = Raw(sources.raw.numeric.copy(), sources.raw.codes.copy())
-        stays = near == sources.features[:, moving]
+        stays = near == sources.own
         raw.numeric[:, moving] = np.where(stays, raw.numeric[:, moving], wanted)
         for place, (group, choices) in enumerate(zip(self.space.groups, self.choices, strict=True)):
             if choices:
@@ -390,9 +395,8 @@ class RecordThreat(FeatureThreat):
         """The points of raw records; what did not move keeps the source's bits."""
         found, moving = sources.features.copy(), self._moving
         moved = raw.numeric[:, moving] != sources.raw.numeric[:, moving]
-        own = found[:, moving]
         encoded = self._encode(raw.numeric[:, moving], moving)
-        found[:, moving] = np.where(moved & (encoded != own), encoded, own)
+        found[:, moving] = np.where(moved & (encoded != sources.own), encoded, sources.own)
         for place, (group, choices) in enumerate(zip(self.space.groups, self.choices, strict=True)):
             rows = np.flatnonzero(raw.codes[:, place] != sources.raw.codes[:, place]) if choices else ()
             found[rows, group.start : group.stop] = np.eye(len(group), dtype=np.float32)[raw.codes[rows, place]]
@@ -401,14 +405,26 @@ class RecordThreat(FeatureThreat):
 
 @dataclass(frozen=True)
 class _Sources:
-    """Records, and what has to be known of them: limits in feature space, raw numbers and codes, excess [R, N]."""
+    """Records, and what has to be known of them.
+
+    Attributes:
+        features: Float32 [N, D].
+        own: Float32 [N, M], the columns of the numbers that may move.
+        lowest: Float32 [N, M], what each of those may fall to.
+        highest: Float32 [N, M], what it may rise to.
+        raw: The raw records.
+        excess: Float64 [R, N], by how much they break each relation.
+    """
 
     features: Features
+    own: Features
     lowest: Features
     highest: Features
     raw: Raw
     excess: NDArray[np.float64]
 
     def take(self, rows: NDArray[np.int64]) -> _Sources:
+        """Some of the records."""
         raw = Raw(self.raw.numeric[rows], self.raw.codes[rows])
-        return _Sources(self.features[rows], self.lowest[rows], self.highest[rows], raw, self.excess[:, rows])
+        features = (self.features[rows], self.own[rows], self.lowest[rows], self.highest[rows])
+        return _Sources(*features, raw, self.excess[:, rows])

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,8 @@ class Compare(Condition):
             (left, right), strict = (self.left, self.right), self.operator == "<"
         (least_left, most_left), (least_right, most_right) = left.range(low, high), right.range(low, high)
         # Ranges are computed in float64, which rounds: what it could get wrong counts as open.
-        slack = 1e-9 * max(1.0, *(abs(end) for end in (least_left, most_left, least_right, most_right) if end < np.inf))
+        ends = (least_left, most_left, least_right, most_right)
+        slack = 1e-9 * max(1.0, *(abs(end) if np.isfinite(end) else 0.0 for end in ends))
         below = most_left + slack < least_right - tolerance
         above = least_left - slack > most_right + tolerance
         if self.operator in {"==", "!="}:
@@ -114,7 +116,7 @@ class Compare(Condition):
         yield from self.left.columns()
         yield from self.right.columns()
 
-    @property
+    @cached_property
     def linear(self) -> Linear | None:
         """`left - right` as a weighted sum, exactly; `None` where it is none."""
         left, right = self.left.linear(), self.right.linear()
@@ -176,15 +178,22 @@ class Joined(Condition):
         yield from self.right.categoricals()
 
 
-class Part(NamedTuple):
-    """A comparison that a relation needs, and the conditions under which it does."""
+@dataclass(frozen=True)
+class Part:
+    """A comparison that a relation needs, the conditions under which it does, and the tolerance."""
 
     premises: tuple[Condition, ...]
     comparison: Compare
+    tolerance: float
 
-    def excess(self, raw: Raw, tolerance: float) -> Excess:
+    @cached_property
+    def columns(self) -> tuple[int, ...]:
+        """The columns of `numeric` in the comparison, in order of appearance."""
+        return tuple(dict.fromkeys(column.index for column in self.comparison.columns()))
+
+    def excess(self, raw: Raw) -> Excess:
         """Of the comparison, where all premises hold; 0 elsewhere."""
-        found = self.comparison.excess(raw, tolerance)
+        found = self.comparison.excess(raw, self.tolerance)
         for premise in self.premises:
             found = np.where(premise.excess(raw) > 0, 0.0, found)
         return found
@@ -208,33 +217,51 @@ class Relation:
         """By how much it does not hold for each record, float64 [N]; 0 where it does."""
         return self.condition.excess(raw, self.tolerance)
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[int, ...]:
         """The columns of `numeric` in it, in order of appearance."""
         return tuple(dict.fromkeys(column.index for column in self.condition.columns()))
 
-    @property
+    @cached_property
     def categoricals(self) -> tuple[int, ...]:
         """The columns of `codes` in it."""
         return tuple(dict.fromkeys(self.condition.categoricals()))
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The comparisons that can be repaired one by one; of alternatives, the first."""
-        return tuple(_parts(self.condition, ()))
+        """The comparisons that can be repaired one by one: of alternatives, the first first; a premise last of all."""
+        return tuple(_parts(self.condition, (), self.tolerance))
 
 
-def _parts(condition: Condition, premises: tuple[Condition, ...]) -> Iterator[Part]:
+_OPPOSITE = {"==": "!=", "!=": "==", "<=": ">", ">": "<=", ">=": "<", "<": ">="}
+
+
+def _parts(condition: Condition, premises: tuple[Condition, ...], tolerance: float) -> Iterator[Part]:
     if isinstance(condition, Compare):
-        yield Part(premises, condition)
+        yield Part(premises, condition, tolerance)
     elif isinstance(condition, Joined):
+        left, right = condition.left, condition.right
         if condition.operator == "and":
-            yield from _parts(condition.left, premises)
-            yield from _parts(condition.right, premises)
+            yield from _parts(left, premises, tolerance)
+            yield from _parts(right, premises, tolerance)
         elif condition.operator == "or":
-            yield from _parts(condition.left, (*premises, _Not(condition.right)))
+            yield from _parts(left, (*premises, _Not(right)), tolerance)
+            yield from _parts(right, (*premises, _Not(left)), tolerance)
         else:
-            yield from _parts(condition.right, (*premises, condition.left))
+            yield from _parts(right, (*premises, left), tolerance)
+            yield from _parts(_opposite(left), (*premises, _Not(right)), 0.0)
+
+
+def _opposite(condition: Condition) -> Condition:
+    """What holds where a condition does not, spelled out as far as it can be."""
+    if isinstance(condition, Compare):
+        return Compare(_OPPOSITE[condition.operator], condition.left, condition.right)
+    if isinstance(condition, Joined):
+        left, right = condition.left, condition.right
+        if condition.operator == "implies":
+            return Joined("and", left, _opposite(right))
+        return Joined("or" if condition.operator == "and" else "and", _opposite(left), _opposite(right))
+    return _Not(condition)
 
 
 @dataclass(frozen=True)
@@ -275,10 +302,22 @@ def bind(text: str, tolerance: float, schema: RecordSchema) -> Relation:
     relation = Relation(text, tolerance, condition)
     if not relation.numbers and not relation.categoricals:
         raise InputError("there is no feature in it")
-    real = [schema.numbers[index] for index in relation.numbers if isinstance(schema.numbers[index], NumericFeature)]
-    if not tolerance and real and any(part.comparison.operator == "==" for part in relation.parts):
-        raise InputError(f"{real[0].name!r} is a real number, and '==' needs a tolerance for those; give one")
+    for comparison in _concluded(condition):
+        measured = (*comparison.left.measured(), *comparison.right.measured())
+        real = [column.name for column in measured if isinstance(schema.numbers[column.index], NumericFeature)]
+        if comparison.operator == "==" and real and not tolerance:
+            raise InputError(f"{real[0]!r} is a real number, and '==' needs a tolerance for those; give one")
     return relation
+
+
+def _concluded(condition: Condition) -> Iterator[Compare]:
+    """The comparisons of a condition that are no premises."""
+    if isinstance(condition, Compare):
+        yield condition
+    elif isinstance(condition, Joined):
+        if condition.operator != "implies":
+            yield from _concluded(condition.left)
+        yield from _concluded(condition.right)
 
 
 class _Binder:

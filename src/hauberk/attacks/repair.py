@@ -62,17 +62,16 @@ def repair(relations: Sequence[Relation], raw: Raw, limits: Limits, most: Number
         most: Float64 [R, N], the excess that each relation may keep.
         decoder: Which numbers are whole, and what difference survives encoding.
     """
-    for _ in range(_ROUNDS):
+    for attempt in range(_ROUNDS):
         held = True
         for place, relation in enumerate(relations):
             rows = np.flatnonzero(relation.excess(raw) > most[place])
             if not rows.size:
                 continue
             held = False
-            some = Raw(raw.numeric[rows], raw.codes[rows])
-            for part in relation.parts:
-                _give_way(part, relation.tolerance, some, limits.take(rows), decoder)
-            raw.numeric[rows] = some.numeric
+            # Two relations may each want what the other does not: every second time, another part gives way first.
+            for part in relation.parts if attempt % 2 == 0 else reversed(relation.parts):
+                _give_way(part, raw, rows, limits, decoder)
         if held:
             return
 
@@ -94,16 +93,20 @@ def undo(relations: Sequence[Relation], raw: Raw, source: Raw, most: Numbers) ->
                 raw.codes[rows, column] = source.codes[rows, column]
 
 
-def _give_way(part: Part, tolerance: float, raw: Raw, limits: Limits, decoder: Decoder) -> None:
-    """Move the numbers of one comparison, the first first, in those records where it does not hold."""
-    for column in dict.fromkeys(column.index for column in part.comparison.columns()):
-        rows = np.flatnonzero(part.excess(raw, tolerance) > 0)
-        rows = rows[limits.low[rows, column] < limits.high[rows, column]]
-        if not rows.size:
-            continue
-        some = Raw(raw.numeric[rows], raw.codes[rows])
-        move = _Move(part, tolerance, some, column, limits.low[rows, column], limits.high[rows, column], decoder)
-        raw.numeric[rows, column] = move.found()
+def _give_way(part: Part, raw: Raw, rows: NDArray[np.int64], limits: Limits, decoder: Decoder) -> NDArray[np.int64]:
+    """Move the numbers of one comparison, the first first, in those rows where it does not hold; return the rows."""
+    some = Raw(raw.numeric[rows], raw.codes[rows])
+    wrong = np.flatnonzero(part.excess(some) > 0)
+    for column in part.columns:
+        if not wrong.size:
+            break
+        low, high = limits.low[rows[wrong], column], limits.high[rows[wrong], column]
+        able = wrong[low < high]
+        if able.size:
+            at = Raw(some.numeric[able], some.codes[able])
+            some.numeric[able, column] = _Move(part, at, column, low[low < high], high[low < high], decoder).found()
+            wrong = wrong[part.excess(Raw(some.numeric[wrong], some.codes[wrong])) > 0]
+    raw.numeric[rows] = some.numeric
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,6 @@ class _Move:
     """One number of some records in which a comparison does not hold: where should it go?"""
 
     part: Part
-    tolerance: float
     raw: Raw
     column: int
     low: Numbers
@@ -170,7 +172,7 @@ class _Move:
     def _holds(self, value: Numbers) -> NDArray[np.bool_]:
         numeric = self.raw.numeric.copy()
         numeric[:, self.column] = value
-        holds: NDArray[np.bool_] = self.part.excess(Raw(numeric, self.raw.codes), self.tolerance) == 0
+        holds: NDArray[np.bool_] = self.part.excess(Raw(numeric, self.raw.codes)) == 0
         return holds
 
     def _halved(self) -> Numbers:
@@ -187,6 +189,8 @@ class _Move:
         end = np.where(beyond(near), near, np.where(beyond(far), far, self._now))
         wrong = self._now.copy()
         for _ in range(_HALVINGS):
+            if (np.abs(wrong - end) <= self._unit).all():
+                break
             middle = (wrong + end) / 2
             middle = np.rint(middle) if self._whole else middle
             there = beyond(middle)

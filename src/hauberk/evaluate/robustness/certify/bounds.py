@@ -52,9 +52,10 @@ class Bounds:
         self._source: dict[str, Enclosure] = {}
         with torch.no_grad():
             for call in program.calls:
-                if method == "crown" and not isinstance(call.operation, Affine):
-                    self._sharpen(call.operation, call.inputs[0])
-                enclosure = call.operation.enclose(*(self._known[name] for name in call.inputs))
+                operation = call.operation if region.is_box else call.operation.for_any_region()
+                if method == "crown" and not isinstance(operation, Affine):
+                    self._sharpen(operation, call.inputs[0])
+                enclosure = operation.enclose(*(self._known[name] for name in call.inputs))
                 if isinstance(enclosure, LineEnclosure) and call.inputs[0] in program.private:
                     self._take_over(enclosure, self._source.get(call.inputs[0]))
                 self._enclosures.append(enclosure)
@@ -84,15 +85,16 @@ class Bounds:
 
     def _sharpen(self, operation: Operation, name: str) -> None:
         """Better bounds of a tensor that is about to be bent, for the elements for which it matters."""
-        if not self._program.curved[name] and self._region.radius is None:
+        if not self._program.curved[name] and self._region.is_box:
             return  # an affine function of a box: its intervals are exact already
         known = self._known[name]
         low, high = known.low.flatten(1).clone(), known.high.flatten(1).clone()
-        for records, elements in self._parts(operation.enclose(known).loose.flatten(1)):
+        wanted = operation.enclose(known).loose.flatten(1)
+        for records, elements in self._parts(wanted):
             at = (records.unsqueeze(1), elements)
             below, above = self._about(name, elements, records)
-            low[at] = torch.maximum(low[at], below)
-            high[at] = torch.minimum(high[at], -above)
+            low[at] = torch.where(wanted[at], torch.maximum(low[at], below), low[at])
+            high[at] = torch.where(wanted[at], torch.minimum(high[at], -above), high[at])
         self._known[name] = Interval(low.reshape(known.low.shape), high.reshape(known.high.shape))
 
     def _about(self, name: str, elements: Tensor, records: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,8 +119,8 @@ class Bounds:
     def _parts(self, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Elements that are wanted, bool [N, n], as records int64 [r] with as many elements int64 [r, S] of each.
 
-        Records with about as many wanted elements go together. Those with fewer are filled up with others of their
-        elements, whose bounds are no worse for it.
+        Records with about as many wanted elements go together; those with fewer are filled up with others of their
+        elements.
         """
         counts = wanted.sum(1)
         order = counts.argsort(descending=True)
@@ -127,13 +129,10 @@ class Bounds:
         while start < len(order) and (most := int(counts[order[start]])):
             records = order[start : start + max(1, _NUMBERS_AT_ONCE // (most * widest))]
             records = records[counts[records] > 0]
-            for elements in (
-                wanted[records]
-                .to(torch.uint8)
-                .topk(most, dim=1)
-                .indices.split(max(1, _NUMBERS_AT_ONCE // (len(records) * widest)), dim=1)
-            ):
-                yield records, elements
+            elements = wanted[records].to(torch.uint8).topk(most, dim=1).indices
+            size = max(1, _NUMBERS_AT_ONCE // (len(records) * widest))
+            for first in range(0, most, size):
+                yield records, elements[:, first : first + size]
             start += len(records)
 
     def _pulled(self, pending: dict[str, Tensor], total: Tensor, records: Tensor, *, to_input: bool) -> Tensor:

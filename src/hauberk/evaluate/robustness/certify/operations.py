@@ -64,6 +64,10 @@ class Enclosure(ABC):
 class Operation(ABC):
     """A node, read for bounds."""
 
+    def for_any_region(self) -> Operation:
+        """The same where inputs do not move independently of each other: in a ball, or in one-hot groups."""
+        return self
+
     @abstractmethod
     def enclose(self, *inputs: Interval) -> Enclosure:
         """What bounds of the inputs, float64 [N, *shape] each, say of the outputs."""
@@ -213,6 +217,10 @@ class Elementwise(Operation):
     def __init__(self, curve: Curve, *, flat: bool = False) -> None:
         self.curve = curve
         self.flat = flat
+
+    def for_any_region(self) -> Operation:
+        """Bounded by lines: constants would forget what the input's elements have to do with each other."""
+        return Elementwise(self.curve)
 
     def enclose(self, *inputs: Interval) -> LineEnclosure:
         """Its bounds and lines on these intervals."""

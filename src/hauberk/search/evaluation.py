@@ -119,7 +119,9 @@ def evaluate(
     """
     started = time.perf_counter()
     require_measurable(requirements, baseline=scene.baseline is not None)
-    rules, threat = adversary.rules(scene.bounds, scene.mutable, scene.shape, scene.space)
+    rules, threat = adversary.rules(
+        scene.bounds, scene.mutable, scene.shape, scene.space, records=scene.kind == "bundle"
+    )
     contestants = {scene.contestant.name: scene.contestant}
     if scene.baseline is not None:
         contestants[scene.baseline.name] = scene.baseline

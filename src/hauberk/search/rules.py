@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hauberk.attacks import FeatureThreat
-from hauberk.attacks.threat_file import ThreatFile, load_threat
+from hauberk.attacks.threat_file import ThreatFile, inferred, load_threat
 from hauberk.errors import InputError
 from hauberk.evaluate.robustness.protocol import Budget, Goal, Reach
 from hauberk.schema import FeatureSpace
@@ -78,23 +78,45 @@ class Adversary:
         mutable: NDArray[np.bool_],
         shape: tuple[int, ...],
         space: FeatureSpace | None,
+        *,
+        records: bool = False,
     ) -> tuple[Rules, FeatureThreat]:
-        """The threat model for records of these ranges, and for this feature space where it is known.
+        """The threat model, made for what is attacked.
+
+        Args:
+            bounds: Float32 [D] twice, the range of each feature.
+            mutable: Bool [D], the features that may move where no threat model says more.
+            shape: Shape of one record; () for a row of a table.
+            space: How a record becomes features, where that is known.
+            records: Whether only whole records can be shown to the model, whole numbers whole.
 
         Raises:
             InputError: The threat model does not fit the schema, or speaks of columns where there are none.
         """
-        if self.threat is None:
+        stated = self._stated(records=records)
+        if stated is None:
             radius = DEFAULT_RADIUS if self.radius is None else self.radius
             ball = FeatureThreat(radius, *bounds, mutable, shape=shape)
             return Rules("ball", ball.describe(), "linf", radius, "white-box", "any"), ball
         if space is None:
             raise InputError(
-                f"threat model {self.threat.name!r}: it speaks of the features of single records, and this model reads"
+                f"threat model {stated.name!r}: it speaks of the features of single records, and this model reads"
                 f" {'records of shape ' + str(list(shape)) if shape else 'features without names'}; use --radius"
             )
-        made = self.threat.threat(space)
-        return _rules(self.threat, made, space), made
+        made = stated.threat(space)
+        return _rules(stated, made, space), made
+
+    def _stated(self, *, records: bool) -> ThreatFile | None:
+        """The threat model as data; `None` for the ball."""
+        stated = self.threat
+        if stated is None:
+            radius = DEFAULT_RADIUS if self.radius is None else self.radius
+            return inferred(radius, moves="records") if records and radius else None
+        if self.radius is not None:
+            if stated.norm == "none":
+                raise InputError(f"threat model {stated.name!r}: it has no norm, so that --radius means nothing")
+            stated = msgspec.structs.replace(stated, radius=self.radius)
+        return msgspec.structs.replace(stated, moves="records") if records else stated
 
 
 def find_threat(name: str | Path | None) -> ThreatFile | None:
@@ -112,7 +134,7 @@ def _rules(stated: ThreatFile, made: FeatureThreat, space: FeatureSpace) -> Rule
         wanted = label.classes.index(stated.goal)
     return Rules(
         name=stated.name,
-        words=stated.describe(),
+        words=f"{stated.describe()} {made.describe()}",
         norm=made.norm,
         radius=made.radius,
         knowledge=stated.knowledge,

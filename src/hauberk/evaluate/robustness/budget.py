@@ -18,10 +18,12 @@ from hauberk.attacks import (
     CarliniWagner,
     HopSkipJump,
     Mimicry,
-    ScoreSearch,
     TargetedAPGD,
 )
 from hauberk.attacks.base import Knowledge
+from hauberk.attacks.evolution import Evolution
+from hauberk.attacks.finite_differences import FiniteDifferences
+from hauberk.attacks.square import Square
 from hauberk.errors import InputError
 from hauberk.recipe import LabelledFeatures
 
@@ -87,7 +89,9 @@ TABLE: Mapping[str, Row] = {
         Row("standard full", FAB, _nearest),
         Row("full", CarliniWagner, _nearest),
         # with scores of the real session
-        Row("quick standard full", ScoreSearch, _asked),
+        Row("quick standard full", Square, _asked),
+        Row("standard full", Evolution, _asked),
+        Row("standard full", FiniteDifferences, _asked),
         # with its labels alone
         Row("quick standard full", Mimicry, _from_pool),
         Row("standard full", HopSkipJump, _from_pool),

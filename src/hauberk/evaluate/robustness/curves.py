@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hauberk.attacks import PGD, FeatureThreat, ScoreSearch, WhiteBox
+from hauberk.attacks import PGD, FeatureThreat, WhiteBox
+from hauberk.attacks.square import Square
 from hauberk.evaluate.quality import rate_measurement
 from hauberk.evaluate.robustness.arena import Arena
 from hauberk.evaluate.robustness.defender import Defender
@@ -66,7 +67,7 @@ def draw_curves(arena: Arena, defender: Defender, trial: Trial) -> Curves:
     scene = _Scene(arena.features[rows], arena.targets[rows], defender, module, arena)
     queries = min(arena.budget.queries, _QUERIES) if arena.reach != "labels" else 0
     used = [f"pgd ({min(arena.budget.steps, 20)} steps)"] if module is not None else []
-    used += [f"score-search ({queries} queries)"] if queries else []
+    used += [f"square ({queries} queries)"] if queries else []
     radii = tuple(_radii(scene, trial.clean[rows], queries)) if used else ()
     steps = tuple(_steps(scene, trial.clean[rows], module)) if module is not None and not arena.still else ()
     return Curves(" and ".join(used), len(rows), radii, steps, tuple(_remarks(scene, radii, steps)))
@@ -103,7 +104,7 @@ def _attacked(
         found = descent.run(model, scene.features[rows], scene.targets[rows], threat=threat, seed=arena.seed)
         yield found.adversarial, rows
     if queries and (rows := np.flatnonzero(standing)).size:
-        search, session = ScoreSearch(queries=queries), scene.session.session
+        search, session = Square(queries=queries), scene.session.session
         found = search.run(session, scene.features[rows], scene.targets[rows], threat=threat, seed=arena.seed)
         yield found.adversarial, rows
 

@@ -112,7 +112,7 @@ def attacks(level):
         AttackFigures("fgsm", "white-box", rate("robust_accuracy", level + 0.061, 0.027), 0),
         AttackFigures("pgd", "white-box", rate("robust_accuracy", level + 0.004, 0.028), 0),
         AttackFigures("pgd", "transfer", rate("robust_accuracy", level + 0.032, 0.028), 0),
-        AttackFigures("score-search", "scores", rate("robust_accuracy", level + 0.057, 0.027), 1000),
+        AttackFigures("square", "scores", rate("robust_accuracy", level + 0.057, 0.027), 1000),
     )
 
 

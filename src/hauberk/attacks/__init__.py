@@ -5,15 +5,17 @@ from hauberk.attacks.base import Attack, AttackResult, Labelled, Scored, ScoredM
 from hauberk.attacks.boundary import Boundary
 from hauberk.attacks.carlini_wagner import CarliniWagner
 from hauberk.attacks.ensemble import Ensemble
+from hauberk.attacks.evolution import Evolution
 from hauberk.attacks.fab import FAB
 from hauberk.attacks.fgsm import FGSM
+from hauberk.attacks.finite_differences import FiniteDifferences
 from hauberk.attacks.gradient import GradientAttack, WhiteBox
 from hauberk.attacks.hop_skip_jump import HopSkipJump
 from hauberk.attacks.judge import Classes, Judge
 from hauberk.attacks.mimicry import Mimicry
 from hauberk.attacks.pgd import PGD
 from hauberk.attacks.record_threat import NumberRules, RecordThreat
-from hauberk.attacks.score_search import ScoreSearch
+from hauberk.attacks.square import Square
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.attacks.threat_file import ThreatFile, load_threat
 
@@ -27,7 +29,9 @@ ATTACKS: dict[str, type[Attack[WhiteBox]]] = {
         FAB,
         CarliniWagner,
         Ensemble,
-        ScoreSearch,
+        Square,
+        FiniteDifferences,
+        Evolution,
         HopSkipJump,
         Boundary,
         Mimicry,
@@ -47,7 +51,9 @@ __all__ = [
     "CarliniWagner",
     "Classes",
     "Ensemble",
+    "Evolution",
     "FeatureThreat",
+    "FiniteDifferences",
     "GradientAttack",
     "HopSkipJump",
     "Judge",
@@ -55,9 +61,9 @@ __all__ = [
     "Mimicry",
     "NumberRules",
     "RecordThreat",
-    "ScoreSearch",
     "Scored",
     "ScoredModel",
+    "Square",
     "TargetedAPGD",
     "ThreatFile",
     "WhiteBox",

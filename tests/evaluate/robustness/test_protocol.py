@@ -173,8 +173,8 @@ def test_each_attack_says_how_it_was_aimed_and_what_it_asked(results):
     gradients = [name for name in BUDGET.attacks if TABLE[name].kind.knowledge == "white-box" and not TABLE[name].many]
     asking = {(name, TABLE[name].kind.knowledge) for name in BUDGET.attacks} - {(name, "white-box") for name in TABLE}
     assert set(figures) == {(name, aimed) for name in gradients for aimed in ("white-box", "transfer")} | asking
-    assert figures["score-search", "scores"].queries == 400
-    assert 0 < figures["score-search", "scores"].mean_queries <= 400
+    assert figures["square", "scores"].queries == 400
+    assert 0 < figures["square", "scores"].mean_queries <= 400
     assert figures["pgd", "white-box"].queries == 0
 
 

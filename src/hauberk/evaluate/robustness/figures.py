@@ -16,7 +16,7 @@ class AttackFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     """What one attack achieved against one candidate.
 
     Attributes:
-        attack: Name of the attack ("fgsm", "pgd", "score-search", …).
+        attack: Name of the attack ("fgsm", "pgd", "square", …).
         knowledge: How it was aimed: "white-box" at the gradients of the candidate's own twin, by "transfer" from the
             baseline's twin, at a "substitute" that learnt the candidate's answers, or by the "scores" or the "labels"
             of the candidate's real session.

@@ -1,4 +1,4 @@
-"""The score search: it needs nothing but answers, counts them, and comes close to what gradients find."""
+"""Square: it needs nothing but answers, counts them, and comes close to what gradients find."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hauberk.attacks import FGSM, PGD, FeatureThreat, ScoredModel, ScoreSearch, WhiteBox
+from hauberk.attacks import FGSM, PGD, FeatureThreat, ScoredModel, Square, WhiteBox
 from hauberk.errors import InputError
 from hauberk.schema import Decision
 
@@ -37,7 +37,7 @@ def scene():
 def test_it_comes_within_two_points_of_gradients(scene):
     model, features, targets, threat = scene
     with_gradients = PGD(steps=40, restarts=2).run(model, features, targets, threat=threat).survived.mean()
-    without = ScoreSearch(queries=1000).run(model, features, targets, threat=threat).survived.mean()
+    without = Square(queries=1000).run(model, features, targets, threat=threat).survived.mean()
     assert with_gradients < 0.9
     assert without <= with_gradients + 0.02
 
@@ -50,14 +50,14 @@ def test_it_counts_every_query(scene):
         asked.append(len(batch))
         return model.logits(np.ascontiguousarray(batch))
 
-    found = ScoreSearch(queries=50).run(ScoredModel(logits, model.judge), features, targets, threat=threat)
+    found = Square(queries=50).run(ScoredModel(logits, model.judge), features, targets, threat=threat)
     assert sum(asked) == found.queries.sum() + len(features)  # the last look, which judges what was found
     assert found.queries.max() == 50
 
 
 def test_a_record_is_left_alone_once_it_is_wrong(scene):
     model, features, targets, threat = scene
-    found = ScoreSearch(queries=200).run(model, features, targets, threat=threat)
+    found = Square(queries=200).run(model, features, targets, threat=threat)
     assert (found.queries[found.survived] == 200).all()
     assert found.queries[~found.survived].mean() < 150
 
@@ -65,14 +65,14 @@ def test_a_record_is_left_alone_once_it_is_wrong(scene):
 @pytest.mark.parametrize("queries", [1, 2, 3])
 def test_the_smallest_budgets_are_kept(scene, queries):
     model, features, targets, threat = scene
-    found = ScoreSearch(queries=queries).run(model, features, targets, threat=threat)
+    found = Square(queries=queries).run(model, features, targets, threat=threat)
     assert found.queries.max() == queries
 
 
 def test_more_queries_do_more(scene):
     model, features, targets, threat = scene
     survived = [
-        ScoreSearch(queries=queries).run(model, features, targets, threat=threat).survived.mean()
+        Square(queries=queries).run(model, features, targets, threat=threat).survived.mean()
         for queries in (10, 100, 1000)
     ]
     assert survived[0] > survived[1] >= survived[2]
@@ -88,7 +88,7 @@ def test_it_sees_through_rounding_that_has_no_gradient(scene):
     blind = WhiteBox(Rounded(), model.judge)
     clean = blind.right(features, targets)
     assert FGSM().run(blind, features, targets, threat=threat).survived.mean() == clean.mean()
-    assert ScoreSearch(queries=300).run(blind, features, targets, threat=threat).survived.mean() < clean.mean() - 0.1
+    assert Square(queries=300).run(blind, features, targets, threat=threat).survived.mean() < clean.mean() - 0.1
 
 
 def test_the_batches_that_the_model_sees_are_bounded(scene):
@@ -100,7 +100,7 @@ def test_the_batches_that_the_model_sees_are_bounded(scene):
         return model.logits(np.ascontiguousarray(batch))
 
     session = ScoredModel(logits, model.judge, batch_size=100)
-    ScoreSearch(queries=5, batch_size=64).run(session, features, targets, threat=threat)
+    Square(queries=5, batch_size=64).run(session, features, targets, threat=threat)
     assert set(sizes[-4:]) == {100}  # the last look
     del sizes[-4:]
     assert max(sizes) == 64
@@ -108,5 +108,5 @@ def test_the_batches_that_the_model_sees_are_bounded(scene):
 
 @pytest.mark.parametrize("options", [{"queries": 0}, {"batch_size": 0}, {"share": 0.0}, {"share": 1.5}], ids=str)
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(InputError, match="attack score-search"):
-        ScoreSearch(**options)
+    with pytest.raises(InputError, match="attack square"):
+        Square(**options)

@@ -13,8 +13,18 @@ from hypothesis.extra import numpy as arrays
 
 from hauberk.attacks import PGD, Boundary, Classes, FeatureThreat, HopSkipJump, Mimicry, ScoredModel, WhiteBox
 from hauberk.attacks.label_search import Pool
+from hauberk.attacks.threat_file import decode_threat
 from hauberk.errors import InputError
-from hauberk.schema import Decision
+from hauberk.schema import (
+    CategoricalFeature,
+    Decision,
+    FeatureSpace,
+    IntegerFeature,
+    NumericFeature,
+    Preprocessing,
+    RecordSchema,
+    Scaling,
+)
 
 torch.set_num_threads(1)
 COLUMNS = 12
@@ -140,6 +150,62 @@ def test_whatever_the_model_sees_lies_in_the_box_and_moves_no_fixed_column(scene
     assert (seen >= 0).all()
     assert (seen <= 1).all()
     assert np.isin(seen[:, ~mutable], features[:, ~mutable]).all()
+
+
+RULES = b"""
+norm = "linf"
+radius = 0.3
+moves = "records"
+features = [{ names = ["sent"], change = "increase" }, { names = ["kind"], categories = ["a", "b"] }]
+relations = ["answered <= sent"]
+"""
+
+
+@pytest.fixture(scope="module")
+def mail():
+    """Records with whole numbers, a direction, a category that may change, and a relation; a model, a threat."""
+    features = (
+        IntegerFeature(name="sent", low=0, high=20),
+        IntegerFeature(name="answered", low=0, high=20),
+        NumericFeature(name="share", low=0.0, high=1.0),
+        CategoricalFeature(name="kind", categories=("a", "b", "c")),
+    )
+    ends = (20.0, 20.0, 1.0)
+    scalings = tuple(Scaling(logarithm=False, offset=0.0, scale=end) for end in ends)
+    space = FeatureSpace(RecordSchema(features), Preprocessing(scalings))
+    generator = np.random.default_rng(1)
+    sent = generator.integers(0, 21, 60)
+    numeric = np.stack([sent, generator.integers(0, sent + 1), generator.random(60)], axis=1).astype(np.float32)
+    records = space.transform(numeric, generator.integers(1, 4, (60, 1)))
+    torch.manual_seed(0)
+    layers = (torch.nn.Linear(space.width, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1))
+    model = WhiteBox(torch.nn.Sequential(*layers).eval(), Decision(1))
+    margins = model.logits(records)[:, 0]
+    judge = Decision(1, threshold=float(np.median(margins)))
+    targets = (margins >= judge.threshold).astype(np.int64)
+    return WhiteBox(model.module, judge), records, targets, decode_threat(RULES, "here").threat(space)
+
+
+@every_kind
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), radius=st.floats(0, 1), norm=st.sampled_from(["linf", "l2"]))
+def test_whatever_the_model_sees_is_a_record_that_could_be_sent(mail, kind, seed, radius, norm):
+    model, records, targets, threat = mail
+    silent, threat = Silent(model), replace(threat, radius=radius, norm=norm)
+    found = kind(queries=30, batch_size=60).run(silent, records, targets, threat=threat, seed=seed)
+    assert not threat.violations(found.adversarial, records).any()
+    free = replace(threat, radius=0.0, norm="none")
+    for seen in silent.seen:
+        raw = free.raw(seen)
+        assert (raw.numeric[:, :2] == np.rint(raw.numeric[:, :2])).all()
+        assert (raw.numeric[:, 1] <= raw.numeric[:, 0]).all()
+
+
+@every_kind
+def test_constrained_records_are_found(mail, kind):
+    model, records, targets, threat = mail
+    known = {"pool": records, "pool_targets": targets}
+    assert kind(queries=300, **known).run(model, records, targets, threat=threat).survived.mean() < 0.75
 
 
 @every_kind

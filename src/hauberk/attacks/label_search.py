@@ -40,8 +40,8 @@ class LabelSearch(Attack[Labelled]):
 
     Attributes:
         queries: Most evaluations a record, its own included; at least 1.
-        starts: Most records of the pool that are tried as a start, and as many random points of the box after them; at
-            least 1. Each costs a query; the first that is answered wrong is taken.
+        starts: Most records of the pool that are tried as a start, and as many random points of the box after them,
+            corners and others in turn; at least 1. Each costs a query; the first that is answered wrong is taken.
         pool: Float32 [M, D], real records to start from, in the feature space of the records; `None`: the records
             handed to `run`, so that what is found depends on which are attacked together.
         pool_targets: Int64 [M], their right answers, so that a record starts from another class only; `None`: all of
@@ -109,9 +109,10 @@ class LabelSearch(Attack[Labelled]):
         for candidate in range(self.starts):
             rows = nearest.waiting[order[nearest.waiting, candidate] >= 0]
             nearest.show(rows, nearest.settle(rows, pool.records[order[rows, candidate]]))
-        for _ in range(self.starts):
+        for turn in range(self.starts):
             rows = nearest.waiting
             share = generator.random((len(rows), nearest.width), dtype=np.float32)
+            share = share if turn % 2 else np.rint(share)
             points = nearest.lowest[rows] + share * (nearest.highest[rows] - nearest.lowest[rows])
             nearest.show(rows, nearest.settle(rows, points))
         self._go_home(nearest)
@@ -279,12 +280,13 @@ class NearestWrong:
     def settle(self, rows: Rows, points: Features) -> Features:
         """The nearest points float32 [m, D] that the model may be shown: legal, and exactly so near the ball."""
         records = self.records[rows]
-        legal = self._free.project(points, records)
-        if self.threat.norm == "none":
-            return legal
-        near = self.measure(rows, legal) <= self.threat.radius * _NEAR
-        if near.any():
-            legal[near] = self.threat.project(points[near], records[near])
+        near = np.zeros(len(rows), dtype=np.bool_)
+        if self.threat.norm != "none":
+            near = self.measure(rows, points) <= self.threat.radius * _NEAR
+        legal = np.empty_like(points)
+        for threat, some in ((self.threat, near), (self._free, ~near)):
+            if some.any():
+                legal[some] = threat.project(points[some], records[some])
         return legal
 
     def halve(self, rows: Rows, points: Features) -> Features:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.schema import FeatureSpace
+from hauberk.schema import FeatureSpace, NumericFeature
 
 _DECIMALS = 7
 _LARGEST = np.float32(np.finfo(np.float32).max)
@@ -35,6 +35,7 @@ class Decoder:
         self._logarithm = np.array([s.logarithm for s in scalings], dtype=np.bool_)
         self._offset = np.array([s.offset for s in scalings], dtype=np.float32)
         self._scale = np.array([s.scale for s in scalings], dtype=np.float32)
+        self._real = np.array([isinstance(f, NumericFeature) for f in space.schema.numbers], dtype=np.bool_)
         self.whole = whole
         self.rising = self._scale > 0
 
@@ -84,15 +85,30 @@ class Decoder:
             Float32 [M], and bool [M]: whether the feature is the encoding of that number. Where it is the encoding of
             none, the number is one whose encoding is near; it may be infinite or NaN.
         """
+        return self._decode(features, columns, self.whole[columns])
+
+    def decode_any(
+        self, features: NDArray[np.float32], columns: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Like `decode`, but a real column that may be moved to whole numbers only may hold another one already."""
+        found, exact = self.decode(features, columns)
+        rest = np.flatnonzero(~exact & self.whole[columns] & self._real[columns])
+        if rest.size:
+            nothing = np.zeros(len(rest), dtype=np.bool_)
+            found[rest], exact[rest] = self._decode(features[rest], columns[rest], nothing)
+        return found, exact
+
+    def _decode(
+        self, features: NDArray[np.float32], columns: NDArray[np.int64], whole: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         real = self.invert(features, columns)
-        whole = self.whole[columns]
         with np.errstate(over="ignore", invalid="ignore"):
             found = np.where(whole, np.rint(real), real).astype(np.float32) + np.float32(0)
             exact = self._encodes(found, columns, features)
             # A feature that stands for 3.4 is the encoding of no whole number; only large ones lie close together.
             hopeless = whole & ~(np.abs(real - found) <= self.resolution(real, columns))
             rest = np.flatnonzero(~exact & ~hopeless & np.isfinite(real))
-            found[rest], exact[rest] = self._smallest(features[rest], columns[rest], found[rest])
+            found[rest], exact[rest] = self._smallest(features[rest], columns[rest], found[rest], whole[rest])
             open_ = np.flatnonzero(exact & ~whole)
             for decimals in range(_DECIMALS):
                 plain = np.round(real[open_], decimals).astype(np.float32) + np.float32(0)
@@ -108,7 +124,11 @@ class Decoder:
         return fits
 
     def _smallest(
-        self, features: NDArray[np.float32], columns: NDArray[np.int64], near: NDArray[np.float32]
+        self,
+        features: NDArray[np.float32],
+        columns: NDArray[np.int64],
+        near: NDArray[np.float32],
+        whole: NDArray[np.bool_],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The first float32 [M], whole where it must be, whose encoding reaches the feature, and whether it is it.
 
@@ -134,7 +154,7 @@ class Decoder:
             yes = reached(middle, active)
             low[active], high[active] = np.where(yes, low[active], middle), np.where(yes, middle, high[active])
         found = _from_order(high)
-        found = np.where(self.whole[columns], np.ceil(found), found) + np.float32(0)
+        found = np.where(whole, np.ceil(found), found) + np.float32(0)
         return found, self._encodes(found, columns, features)
 
 

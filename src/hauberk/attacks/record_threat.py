@@ -286,7 +286,7 @@ class RecordThreat(FeatureThreat):
     def _decoded(self, points: Features, columns: NDArray[np.int64]) -> Raw:
         """Raw records with these numbers; the others are 0."""
         numeric = np.zeros((len(points), len(self.rules.low)))
-        found, _ = self._decoder.decode(points[:, columns].ravel(), np.tile(columns, len(points)))
+        found, _ = self._decoder.decode_any(points[:, columns].ravel(), np.tile(columns, len(points)))
         numeric[:, columns] = found.reshape(len(points), len(columns))
         codes = np.zeros((len(points), len(self.space.groups)), dtype=np.int64)
         for place, group in enumerate(self.space.groups):

@@ -245,11 +245,11 @@ def _parts(condition: Condition, premises: tuple[Condition, ...], tolerance: flo
             yield from _parts(left, premises, tolerance)
             yield from _parts(right, premises, tolerance)
         elif condition.operator == "or":
-            yield from _parts(left, (*premises, _Not(right)), tolerance)
-            yield from _parts(right, (*premises, _Not(left)), tolerance)
+            yield from _parts(left, (*premises, _Not(right, tolerance)), tolerance)
+            yield from _parts(right, (*premises, _Not(left, tolerance)), tolerance)
         else:
             yield from _parts(right, (*premises, left), tolerance)
-            yield from _parts(_opposite(left), (*premises, _Not(right)), 0.0)
+            yield from _parts(_opposite(left), (*premises, _Not(right, tolerance)), 0.0)
 
 
 def _opposite(condition: Condition) -> Condition:
@@ -261,7 +261,7 @@ def _opposite(condition: Condition) -> Condition:
         if condition.operator == "implies":
             return Joined("and", left, _opposite(right))
         return Joined("or" if condition.operator == "and" else "and", _opposite(left), _opposite(right))
-    return _Not(condition)
+    return _Not(condition, 0.0)
 
 
 @dataclass(frozen=True)
@@ -269,12 +269,13 @@ class _Not(Condition):
     """Whether a condition does not hold: the premise under which the other of two alternatives is needed."""
 
     other: Condition
+    tolerance: float
 
     def excess(self, raw: Raw, tolerance: float = 0.0) -> Excess:
-        return np.where(self.other.excess(raw, tolerance) == 0, 1.0, 0.0)
+        return np.where(self.other.excess(raw, self.tolerance) == 0, 1.0, 0.0)
 
     def certain(self, low: NDArray[np.float64], high: NDArray[np.float64], tolerance: float) -> bool | None:
-        known = self.other.certain(low, high, tolerance)
+        known = self.other.certain(low, high, self.tolerance)
         return None if known is None else not known
 
     def columns(self) -> Iterator[Column]:

@@ -182,7 +182,7 @@ class _Move:
 
         def beyond(value: Numbers) -> NDArray[np.bool_]:
             with np.errstate(invalid="ignore"):
-                return self._holds(value) | ((self._gap(value) * before < 0) if equal else False)
+                return self._gap(value) * before <= 0 if equal else self._holds(value)
 
         near = np.where(np.abs(self._now - self.low) <= np.abs(self.high - self._now), self.low, self.high)
         far = np.where(near == self.low, self.high, self.low)
@@ -195,8 +195,12 @@ class _Move:
             middle = np.rint(middle) if self._whole else middle
             there = beyond(middle)
             wrong, end = np.where(there, wrong, middle), np.where(there, middle, end)
-        if not equal:
-            return end
-        with np.errstate(invalid="ignore"):
-            nearer = np.abs(self._gap(wrong)) < np.abs(self._gap(end))
-        return np.where(nearer & ~self._holds(end), wrong, end)
+        return self._nearest_to_equal(wrong, end, near, far) if equal else end
+
+    def _nearest_to_equal(self, *values: Numbers) -> Numbers:
+        """Of some values [n], the one at which both sides differ least; the first of several."""
+        found = values[0]
+        for value in values[1:]:
+            with np.errstate(invalid="ignore"):
+                found = np.where(np.abs(self._gap(value)) < np.abs(self._gap(found)), value, found)
+        return found

@@ -73,11 +73,9 @@ class ThreatFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         if self.norm != "none" and self.radius is None:
             raise InputError(f"norm {self.norm!r} needs a 'radius', a number above 0; without a ball, norm = \"none\"")
         if self.radius is not None and not (math.isfinite(self.radius) and self.radius > 0):
-            raise InputError(f'the radius must be a finite number above 0, not {self.radius:g}; see norm = "none", too')
+            raise InputError(f'the radius must be a finite number above 0, not {self.radius:g} (or norm = "none")')
         if self.queries is not None and self.queries < 1:
-            raise InputError(
-                f"queries must be at least 1, not {self.queries}; leave it out for the budget's own number"
-            )
+            raise InputError(f"queries must be at least 1, not {self.queries}; left out, the budget decides")
         needs = self._needs_records()
         if self.moves == "features" and needs:
             raise InputError(f'{needs} needs moves = "records"')

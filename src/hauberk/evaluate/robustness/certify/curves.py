@@ -60,9 +60,11 @@ class Curve(ABC):
 
     Attributes:
         slopes: The least and the greatest slope that it has anywhere.
+        grain: How far apart its lines lie however close the bounds of its argument are; 1 for what rounds to integers.
     """
 
     slopes: tuple[float | Tensor, float | Tensor]
+    grain: float = 0.0
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:

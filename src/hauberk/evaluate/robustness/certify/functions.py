@@ -128,6 +128,8 @@ class Staircase(Curve):
         ends: The lowest and the highest code.
     """
 
+    grain = 1.0
+
     def __init__(self, scale: Tensor, zero: Tensor, ends: tuple[int, int]) -> None:
         self._scale, self._zero, self._ends = scale, zero, ends
         self._line = Bent(self, (0.0, 1.0 / scale), tuple((end - zero) * scale for end in ends))

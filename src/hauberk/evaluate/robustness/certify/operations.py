@@ -19,7 +19,7 @@ from hauberk.evaluate.robustness.certify.curves import Curve, Interval, Line, Li
 from hauberk.evaluate.robustness.certify.rounding import SLACK, error_of
 
 _CLOSE = 2.0**-12
-"""Lines nearer each other than this share of the interval leave nothing to be gained."""
+"""Lines nearer each other than this share of the function's range leave nothing to be gained."""
 
 _LARGEST_MATRIX = 2**22
 """Most numbers (32 MiB) of a matrix that is written out to look up its rows."""
@@ -227,9 +227,10 @@ class Elementwise(Operation):
         (interval,) = inputs
         output = self.curve.enclose(interval)
         if not self.flat:
-            return LineEnclosure(interval, output, self.curve.lines(interval))
+            return LineEnclosure(interval, output, self.curve.lines(interval), self.curve.grain)
         still = torch.zeros_like(output.low)
-        return LineEnclosure(interval, output, Lines(Line(still, output.low), Line(still, output.high)))
+        flat = Lines(Line(still, output.low), Line(still, output.high))
+        return LineEnclosure(interval, output, flat, self.curve.grain)
 
 
 class LineEnclosure(Enclosure):
@@ -239,19 +240,22 @@ class LineEnclosure(Enclosure):
         argument: Bounds of its argument.
         output: Bounds of its value.
         lines: The lines.
+        grain: How far apart they would lie with the closest bounds.
     """
 
-    def __init__(self, argument: Interval, output: Interval, lines: Lines) -> None:
+    def __init__(self, argument: Interval, output: Interval, lines: Lines, grain: float) -> None:
         self.outputs = (output,)
         self.lines = lines
+        self._grain = grain
         self._argument = argument
 
     @property
     def loose(self) -> Tensor:
-        """Where the lines lie apart."""
+        """Where the lines lie farther apart than they have to."""
         middle = (self._argument.low + self._argument.high) / 2
         gap = self.lines.upper.at(middle) - self.lines.lower.at(middle)
-        return gap > _CLOSE * (self._argument.high - self._argument.low)
+        rise = self.outputs[0].high - self.outputs[0].low
+        return gap > _CLOSE * rise + 1.01 * self._grain
 
     def widen(self, error: Tensor) -> None:
         """Let the argument be off by so much more than is said of it elsewhere, float64 [N, *shape]."""

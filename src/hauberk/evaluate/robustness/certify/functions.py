@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hauberk.errors import InputError
 from hauberk.evaluate.robustness.certify.curves import Curve, Interval, Line, Lines, choose
-from hauberk.evaluate.robustness.certify.rounding import FUNCTION_ERROR, SLACK, gamma
+from hauberk.evaluate.robustness.certify.rounding import FUNCTION_ERROR, SLACK, SMALLEST, error_of, gamma
 from hauberk.graph.twin.node import Node
 from hauberk.graph.twin.quantization import RANGES, along
 
@@ -66,7 +66,7 @@ class Bent(Curve):
         if self._roundings == 0:
             return super().error(interval)
         sizes = torch.maximum(self(interval.low).abs(), self(interval.high).abs()) + self._within
-        return gamma(self._roundings) * sizes
+        return error_of(sizes, self._roundings)
 
 
 class Smooth(Curve):
@@ -112,7 +112,7 @@ class Smooth(Curve):
 
     def error(self, interval: Interval) -> Tensor:
         """As granted."""
-        return self._absolute + self._relative * interval.magnitude
+        return self._absolute + SMALLEST + self._relative * interval.magnitude
 
 
 class Staircase(Curve):

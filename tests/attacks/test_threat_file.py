@@ -189,6 +189,11 @@ def test_every_mistake_is_one_line_that_names_it(text, message):
     assert str(caught.value).startswith(("threat.toml: ", "threat model 'threat': "))
 
 
+def test_a_bound_of_the_file_is_for_moves_and_contradicts_no_relation():
+    entry = '[[features]]\nnames = ["bytes"]\nhigh = 20\n'
+    assert isinstance(threat_of(BALL + 'relations = ["bytes >= 200"]\n' + entry), RecordThreat)
+
+
 def test_a_class_can_be_the_goal():
     assert decode_threat((BALL + 'goal = "scan"').encode(), "t").threat(SPACE).radius == 0.1
 

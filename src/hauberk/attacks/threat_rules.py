@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from hauberk.attacks.contradictions import Numbers, explain_contradiction
 from hauberk.attacks.record_threat import NumberRules
@@ -135,7 +136,10 @@ def bound_relations(
         except InputError as error:
             raise InputError(f"relation {number} ({text}): {error}") from error
     names = [feature.name for feature in schema.numbers]
-    contradiction = explain_contradiction(relations, Numbers(names, rules.low, rules.high, rules.whole))
+    ranges = np.array([_schema_range(feature) for feature in schema.numbers]).reshape(len(names), 2)
+    # Bounds of the file are for moves; records themselves may be anywhere in the ranges of the schema.
+    low, high = np.minimum(rules.low, ranges[:, 0]), np.maximum(rules.high, ranges[:, 1])
+    contradiction = explain_contradiction(relations, Numbers(names, low, high, _whole(schema)))
     if contradiction:
         raise InputError(contradiction)
     return tuple(relations)
@@ -176,6 +180,10 @@ def _change(entry: FeatureRule | None, feature: NumberFeature, others: str) -> C
 
 def _schema_range(feature: NumberFeature) -> tuple[float, float]:
     return (0.0, 1.0) if isinstance(feature, BooleanFeature) else (float(feature.low), float(feature.high))
+
+
+def _whole(schema: RecordSchema) -> NDArray[np.bool_]:
+    return np.array([not isinstance(feature, NumericFeature) for feature in schema.numbers], dtype=np.bool_)
 
 
 def _check_number(name: str, low: float, high: float, *, whole: bool) -> None:

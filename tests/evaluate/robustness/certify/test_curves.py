@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
@@ -68,6 +68,7 @@ def deployed(kind: str, x: np.ndarray) -> np.ndarray:
 
 @every_curve
 @settings(max_examples=60, deadline=None)
+@example(middle=-1e-45, width=0.0)  # a product that is too small for float32 becomes 0
 @given(middle=st.floats(-12, 12), width=st.one_of(st.just(0.0), st.floats(1e-9, 20)))
 def test_lines_and_intervals_hold_the_function(kind, middle, width):
     ends = np.float32(middle - width / 2), np.float32(middle + width / 2)

@@ -29,3 +29,27 @@ class Certified(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     radius: float
     certified_accuracy: Measurement
     seconds: float
+
+
+class Smoothed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is certified of a detector that answers by the majority of noisy copies of a record.
+
+    Attributes:
+        sigma: Standard deviation of the noise, in units of the feature space.
+        samples: Noisy copies that were counted for each record.
+        confidence: Of every certificate on its own: the chance that it is wrong is at most 1 less this.
+        radius: Of the threat model, L2.
+        accuracy: Share of records that the majority answers right and for certain, with its interval.
+        certified_accuracy: Share of records of which that holds within the radius.
+        abstained: Share of records of which no majority could be shown.
+        seconds: Wall-clock time.
+    """
+
+    sigma: float
+    samples: int
+    confidence: float
+    radius: float
+    accuracy: Measurement
+    certified_accuracy: Measurement
+    abstained: Measurement
+    seconds: float

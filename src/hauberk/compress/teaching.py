@@ -20,11 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hauberk.artifact import OnnxArtifact
-from hauberk.compress.tuning import Lesson, Tuning, answers, records
+from hauberk.attacks import Classes, FeatureThreat, Judge
+from hauberk.compress.tuning import Lesson, Robust, Tuning, answers, records
 from hauberk.errors import InputError
 from hauberk.recipe import Context, LabelledFeatures
+from hauberk.schema import Decision
 from hauberk.train import Objective, cross_entropy
 from hauberk.train.objective import balanced_weights, class_balanced_weights, margin, softmax_cross_entropy
+from hauberk.train.robust import Adversary, against
 
 _COLUMNS_LAST = 3  # records [N, D] and windows [N, T, D]
 _MOST_CROSSED = 0.5
@@ -41,8 +44,10 @@ def teachers_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, *,
 
     Raises:
         InputError: Training or validation records are missing, the teacher cannot answer them, or, where the labels
-            count too, a class has no record.
+            count too or records are attacked, a class has no record.
     """
+    if tuning.robust is not None:
+        return robust_lesson(artifact, context, tuning, tuning.robust, step=step)
     training, validation = records(context, step)
     outputs = int(artifact.signature.outputs[0].shape[-1])
     hard = hard_loss(context, class_weights(context, outputs, step)) if tuning.alpha < 1 else None
@@ -162,6 +167,73 @@ def distillation(
         return loss + (1 - tuning.alpha) * hard(logits[known], targets[known]) if known.any() else loss
 
     return objective
+
+
+def robust_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, robust: Robust, *, step: str) -> Lesson:
+    """To answer attacked records as the teacher answers the untouched ones; training stops by attacked records, too.
+
+    Args:
+        artifact: The graph that the step was given; the teacher where `context.teacher` is None.
+        context: Records, bounds, task, seed and what is mutable.
+        tuning: Temperature and weights.
+        robust: The attack.
+        step: Who asks, for messages.
+
+    Raises:
+        InputError: There are no training records, a class has none, or a teacher cannot answer them.
+    """
+    training, _ = records(context, step)
+    teacher = teachers_answers(artifact, training.features, context, step)
+    outputs = int(artifact.signature.outputs[0].shape[-1])
+    hard = hard_loss(context, class_weights(context, outputs, step))
+    adversary, rule = Adversary(_threat(context, robust), steps=robust.steps, spread=0.0), _judge(context, outputs)
+
+    def judge(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:  # noqa: ARG001
+        return hard(module(adversary.attack(module, features, against(rule, targets))), targets)
+
+    return Lesson(robust_distillation(context, tuning, robust, teacher, outputs, step=step), judge)
+
+
+def robust_distillation(
+    context: Context, tuning: Tuning, robust: Robust, teacher: Tensor, outputs: int, *, step: str
+) -> Objective:
+    """The objective `alpha * far(t(x), s(x')) + (1 - alpha) * H(y, s(x))`, see `Distance`.
+
+    `x'` is the record attacked, `s` and `t` are the logits of student and teacher, `H` is the class-weighted
+    cross-entropy. The teacher is asked once and needs no gradients, so that it may be anything. After Goldblum, Fowl,
+    Feizi and Goldstein 2020, "Adversarially Robust Distillation" (arXiv:1905.09747), equation 2.
+
+    Args:
+        context: Bounds, task, seed and what is mutable.
+        tuning: alpha, T and the weight of the squared error.
+        robust: The attack.
+        teacher: Float32 [N, K], the teacher's logits of the training records.
+        outputs: K of the student.
+        step: Who asks, for messages.
+    """
+    adversary = Adversary(_threat(context, robust), steps=robust.steps, seed=context.seed)
+    rule = _judge(context, outputs)
+    far = Distance(teacher, tuning, context.benign)
+    hard = hard_loss(context, class_weights(context, outputs, step)) if tuning.alpha < 1 else None
+
+    def objective(module: nn.Module, features: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
+        attacked = adversary.attack(module, features, against(rule, targets))
+        loss = tuning.alpha * far(module(attacked), teacher[indices])
+        return loss if hard is None else loss + (1 - tuning.alpha) * hard(module(features), targets)
+
+    return objective
+
+
+def _threat(context: Context, robust: Robust) -> FeatureThreat:
+    low, high = context.bounds
+    mutable = np.ones(low.shape, dtype=np.bool_) if context.mutable is None else context.mutable
+    return FeatureThreat(robust.radius, low.ravel(), high.ravel(), mutable.ravel())
+
+
+def _judge(context: Context, outputs: int) -> Judge:
+    if context.task == "classification":
+        return Classes(outputs)
+    return Decision(outputs=outputs, benign=context.benign)
 
 
 class Distance:

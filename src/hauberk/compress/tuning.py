@@ -26,6 +26,25 @@ _MOST_RECORDS = 8192  # in one run of a graph …
 _MOST_VALUES = 1 << 22  # … and numbers in them: 27 images of 3×224×224
 
 
+class Robust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How records are attacked while a student learns: projected gradient descent through the student as it is.
+
+    Attributes:
+        radius: How far a feature may be moved, L-infinity, in feature space; within the context's bounds and only
+            where `Context.mutable` allows.
+        steps: Gradient steps of each attack, from a random start. Training takes about this many times as long.
+    """
+
+    radius: float = 0.05
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.radius < math.inf:
+            raise InputError(f"robust: radius is {self.radius}; a number above 0 is needed")
+        if self.steps < 1:
+            raise InputError(f"robust: steps is {self.steps}; a whole number of at least 1 is needed")
+
+
 class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a step trains; a field of the steps that do.
 
@@ -42,6 +61,8 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         made_up: Records that are made up for every training record, at least 0, for a teacher to answer; none where
             alpha is 0. See `hauberk.compress.teaching.crossed`.
         patience: Epochs without a better answer to the validation records after which training stops.
+        robust: Attack the records meanwhile, those that are learned from and those that it stops by; records are not
+            made up then, because an attack needs to know what is right.
 
     Raises:
         InputError: A value out of its range.
@@ -56,6 +77,7 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     logits: float = 1.0
     made_up: float = 1.0
     patience: int = 10
+    robust: Robust | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:

@@ -8,6 +8,7 @@ from hauberk.train.objective import Objective, balanced_weights, cross_entropy, 
 from hauberk.train.options import Schedule, TrainingOptions
 from hauberk.train.preprocessing import PreprocessingKind, fit_preprocessing, labelled, labelled_images
 from hauberk.train.saving import TrainedDetector, prepare_folder, prepared_folder, save_detector
+from hauberk.train.substitute import Substitute, train_substitute
 
 __all__ = [
     "IMAGES",
@@ -19,6 +20,7 @@ __all__ = [
     "Objective",
     "PreprocessingKind",
     "Schedule",
+    "Substitute",
     "TrainedDetector",
     "TrainingOptions",
     "TrainingResult",
@@ -35,5 +37,6 @@ __all__ = [
     "train_autoencoder",
     "train_detector",
     "train_image_model",
+    "train_substitute",
     "weights_by_kind",
 ]

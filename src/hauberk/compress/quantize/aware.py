@@ -121,7 +121,8 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         """Return the trained quantized graph if that is a gain beyond chance, or else the untrained one, and say so.
 
         The trained one has to decide as the float model does on at least as many validation records, and its logits
-        have to be nearer there by more than two standard errors. With `context.trained` false the graph is quantized
+        have to be nearer there by more than two standard errors. One that was trained under attack is returned as it
+        is. With `context.trained` false the graph is quantized
         and not trained.
 
         Raises:
@@ -235,6 +236,8 @@ class QuantizeAware(Step, frozen=True, kw_only=True, tag="quantize-aware"):
         wanted, far = decisions(taught, context), Distance(torch.from_numpy(taught), tuning, context.benign)
         first, start = _answered(student, validation.features), deepcopy(student.state_dict())
         tune(student, context, tuning, step=self.name, lesson=lesson)
+        if tuning.robust is not None:  # what it learned shows under attack, where this comparison does not look
+            return
         last = _answered(student, validation.features)
         agreed, agrees = (np.mean(decisions(each.numpy(), context) == wanted) for each in (first, last))
         distances = [far.of_each(each, torch.from_numpy(taught)) for each in (first, last)]

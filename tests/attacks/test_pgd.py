@@ -110,7 +110,7 @@ def test_without_early_stopping_records_go_deeper(detector):
     early = PGD().run(*arguments, threat=detector.threat)
     late = PGD(early_stopping=False).run(*arguments, threat=detector.threat)
     deep, shallow = (detector.model.headroom(found.adversarial, detector.targets) for found in (late, early))
-    assert deep.mean() < shallow.mean() - 1
+    assert deep.mean() < shallow.mean() - 0.5
 
 
 def test_a_model_that_clamps_its_input_to_the_box_is_no_obstacle(detector):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hauberk.attacks.base import as_tensor
 from hauberk.attacks.batch import Batch
-from hauberk.attacks.gradient import GradientAttack, Pass, Slope, WhiteBox, Worst
+from hauberk.attacks.gradient import GradientAttack, Pass, Slope, WhiteBox, Worst, flat, is_worth_leaving
 from hauberk.attacks.judge import Classes, Judge
 from hauberk.errors import InputError
 
@@ -79,17 +79,18 @@ class APGD(GradientAttack):
         stops = checkpoints(self.steps)
         since = 0
         for step in range(self.steps):
-            if self.early_stopping and (fooled := worst.fooled(rows)).any():
+            if self.early_stopping and is_worth_leaving(fooled := worst.fooled(rows)):
                 alive = torch.nonzero(~fooled)[:, 0]
                 if not len(alive):
                     return
                 rows, batch, state = rows[alive], batch.take(alive), state.take(alive)
             iterates = state.moved(batch, 1.0 if step == 0 else _MOMENTUM)
-            iterates = batch.scatter(iterates, ~state.gradient.any(dim=1), generator)
+            iterates = batch.scatter(
+                iterates, flat(state.gradient, batch, state.height == state.height_before), generator
+            )
             points = batch.legal(iterates)
             if step + 1 == self.steps:
-                with torch.no_grad():
-                    worst.see(rows, points, model.headroom_of(points, batch.targets))
+                worst.see(rows, points, self.headroom(model, points, batch))
                 return
             found = self.slope(model, points, batch)
             worst.see(rows, points, found.headroom)
@@ -168,6 +169,7 @@ class _State:
     iterates: Tensor
     before: Tensor
     height: Tensor
+    height_before: Tensor
     gradient: Tensor
     best: Tensor
     best_height: Tensor
@@ -184,6 +186,7 @@ class _State:
             iterates=start,
             before=start,
             height=height,
+            height_before=height,
             gradient=found.gradient,
             best=start.clone(),
             best_height=height.clone(),
@@ -200,7 +203,7 @@ class _State:
 
     def moved(self, batch: Batch, momentum: float) -> Tensor:
         """Where the next step leads: the projected step, and part of the move before."""
-        there = batch.within(self.iterates + self.share * batch.downhill(self.gradient))
+        there = batch.descended(self.iterates, self.gradient, self.share)
         if momentum == 1.0:
             return there
         carried = self.iterates + momentum * (there - self.iterates) + (1 - momentum) * (self.iterates - self.before)
@@ -210,7 +213,7 @@ class _State:
         """Take a step, and note whether it went down and whether it is the best so far."""
         self.descents += found.height < self.height
         self.before, self.iterates = self.iterates, iterates
-        self.height, self.gradient = found.height, found.gradient
+        self.height_before, self.height, self.gradient = self.height, found.height, found.gradient
         better = found.height < self.best_height
         self.best_height = torch.where(better, found.height, self.best_height)
         self.best = torch.where(better[:, None], iterates, self.best)

@@ -24,6 +24,9 @@ from hauberk.attacks.base import Features, as_tensor
 from hauberk.attacks.judge import Targets
 from hauberk.attacks.threat import FeatureThreat
 
+_PART = 512
+"""Records whose limits are worked out at once: what stays in a processor's cache takes a third of the time."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -50,7 +53,8 @@ class Batch:
     @classmethod
     def of(cls, threat: FeatureThreat, features: Features, targets: Targets) -> Batch:
         """All records: features float32 [N, D] with targets int64 [N]; lazy where repairs may round."""
-        lowest, highest = (torch.from_numpy(limit) for limit in threat.limits(features))
+        parts = [threat.limits(features[start : start + _PART]) for start in range(0, max(len(features), 1), _PART)]
+        lowest, highest = (torch.from_numpy(np.concatenate(limit)) for limit in zip(*parts, strict=True))
         return cls(
             threat, as_tensor(features), lowest, highest, as_tensor(targets), lazy=without_ball(threat).constrained
         )
@@ -69,10 +73,26 @@ class Batch:
             rivals=None if self.rivals is None else self.rivals[rows],
         )
 
+    def cut(self, part: slice) -> Batch:
+        """Some of the records that follow each other; nothing is copied."""
+        return replace(
+            self,
+            records=self.records[part],
+            lowest=self.lowest[part],
+            highest=self.highest[part],
+            targets=self.targets[part],
+            rivals=None if self.rivals is None else self.rivals[part],
+        )
+
     @property
     def pinned(self) -> Tensor:
         """Bool [n, D]: the columns that cannot move at all."""
         return self.lowest >= self.highest
+
+    @property
+    def signs_only(self) -> bool:
+        """Whether a step asks for the signs of a gradient alone; then columns that cannot move do not matter to it."""
+        return self.threat.norm != "l2" and not self.threat.groups
 
     def legal(self, points: Tensor) -> Tensor:
         """What the model may see of iterates float32 [n, D] that lie within the limits."""
@@ -126,6 +146,13 @@ class Batch:
             move[:, columns] = -0.5 * slopes / torch.where(steepest > 0, steepest, 1.0)
         return move
 
+    def descended(self, points: Tensor, gradient: Tensor, share: float | Tensor) -> Tensor:
+        """Iterates [n, D] a step further: `share` (a number, or float32 [n, 1]) of the move that `downhill` gives."""
+        if self.threat.norm == "linf" and not self.threat.groups and isinstance(share, float):
+            moved = torch.add(points, gradient.sign(), alpha=-share * self.threat.radius)
+            return torch.clamp(moved, self.lowest, self.highest, out=moved)
+        return self.within(points + share * self.downhill(gradient))
+
     def corner(self, gradient: Tensor) -> Tensor:
         """The iterate float32 [n, D] that is lowest on a plane of this gradient: every column at an end of its range.
 
@@ -155,6 +182,11 @@ class Batch:
 def without_ball(threat: FeatureThreat) -> FeatureThreat:
     """The same threat model without its radius: what lies beyond it may be looked at on the way."""
     return replace(threat, radius=0.0, norm="none")
+
+
+def slices(count: int, size: int) -> list[slice]:
+    """Parts of at most `size` of `count` things; one empty part where there is nothing."""
+    return [slice(start, start + size) for start in range(0, max(count, 1), size)]
 
 
 def in_batches(rows: Tensor, size: int) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ from hauberk.attacks.gradient import GradientAttack, Pass, WhiteBox, Worst
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM(GradientAttack):
-    """One gradient, one step, two evaluations a record besides its own. Cheap, and a weak attack on curved models.
+    """One gradient, one step, two evaluations a record. Cheap, and a weak attack on curved models.
 
     In an L2 ball the step has the length of the radius (the fast gradient method). A category becomes the one of its
     group with the lowest slope.
@@ -47,5 +47,4 @@ class FGSM(GradientAttack):
         found = self.slope(model, start, batch)
         worst.see(rows, start, found.headroom)
         corner = batch.legal(batch.corner(found.gradient))
-        with torch.no_grad():
-            worst.see(rows, corner, model.headroom_of(corner, batch.targets))
+        worst.see(rows, corner, self.headroom(model, corner, batch))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 
 from hauberk.attacks import judge as judging
 from hauberk.attacks.base import Attack, Features, Knowledge, as_tensor
-from hauberk.attacks.batch import Batch, in_batches
+from hauberk.attacks.batch import Batch, in_batches, slices
 from hauberk.attacks.judge import Judge, Targets
 from hauberk.attacks.objectives import Objective, check_objective, height, towards
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import InputError
+
+_POOL = 4
+"""Batches that are attacked side by side: as records are left alone, what still stands fills fewer batches."""
 
 
 class WhiteBox:
@@ -80,10 +84,14 @@ class Worst:
 
     def see(self, rows: torch.Tensor, points: torch.Tensor, headroom: torch.Tensor) -> None:
         """Take note of the headroom [n] of points [n, D], which belong to the records `rows` int64 [n]."""
-        worse = (headroom < self.headroom[rows]) | (self.queries[rows] == 0)
-        chosen = rows[worse]
-        self.points[chosen] = points[worse]
-        self.headroom[chosen] = headroom[worse]
+        worse = headroom < self.headroom[rows]
+        if worse.all():
+            self.points.index_copy_(0, rows, points)
+            self.headroom.index_copy_(0, rows, headroom)
+        else:
+            chosen = torch.nonzero(worse)[:, 0]
+            self.points.index_copy_(0, rows[chosen], points[chosen])
+            self.headroom.index_copy_(0, rows[chosen], headroom[chosen])
         self.queries[rows] += 1
 
     def fooled(self, rows: torch.Tensor) -> torch.Tensor:
@@ -125,7 +133,7 @@ class GradientAttack(Attack[WhiteBox]):
         worst: Worst,
         generator: np.random.Generator,
     ) -> None:
-        """Attack one batch from the legal points `start` [n, D] and show every evaluated point to `worst`."""
+        """Attack some records from the legal points `start` [n, D] and show every evaluated point to `worst`."""
 
     def _wanted(self, worst: Worst) -> torch.Tensor:
         """The records that another pass should attack, int64 indices: all of them unless a subclass stops early."""
@@ -142,22 +150,38 @@ class GradientAttack(Attack[WhiteBox]):
         check_objective(self.objective, model.judge, self.name)
         everything = Batch.of(threat, features, targets)
         worst = Worst(everything.records, everything.targets, model.judge)
-        for rows in in_batches(torch.arange(len(features)), self.batch_size):
-            with torch.no_grad():
-                worst.see(
-                    rows,
-                    everything.records[rows],
-                    model.headroom_of(everything.records[rows], everything.targets[rows]),
-                )
-        for one in self._passes(model, everything, generator):
-            for rows in in_batches(self._wanted(worst), self.batch_size):
-                batch = replace(everything, rivals=one.rivals, lazy=one.lazy).take(rows)
-                self._follow(model, rows, one.start[rows], batch, worst, generator)
+        with still(model.module):
+            for number, one in enumerate(self._passes(model, everything, generator)):
+                if number == 0 and one.start is not everything.records:
+                    itself = self.headroom(model, everything.records, everything)
+                    worst.see(torch.arange(len(everything)), everything.records, itself)
+                for rows in in_batches(self._wanted(worst), _POOL * self.batch_size):
+                    batch = replace(everything, rivals=one.rivals, lazy=one.lazy).take(rows)
+                    self._follow(model, rows, one.start[rows], batch, worst, generator)
         # Every point is legal already; this makes columns that did not move identical, the sign of a zero included.
-        return threat.project(worst.points.numpy(), features), worst.queries.numpy()
+        found = torch.where(worst.points == everything.records, everything.records, worst.points)
+        return found.numpy(), worst.queries.numpy()
+
+    def headroom(self, model: WhiteBox, points: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The headroom [n] of legal points, without a gradient; the model sees `batch_size` of them at once."""
+        with torch.no_grad():
+            parts = [
+                model.headroom_of(points[part], batch.targets[part]) for part in slices(len(points), self.batch_size)
+            ]
+        return torch.cat(parts)
 
     def slope(self, model: WhiteBox, points: torch.Tensor, batch: Batch) -> Slope:
-        """Where legal points [n, D] of a batch stand, and which way is up."""
+        """Where legal points [n, D] stand, and which way is up; the model sees `batch_size` of them at once."""
+        if len(points) <= self.batch_size:
+            return self._slope(model, points, batch)
+        parts = [self._slope(model, points[part], batch.cut(part)) for part in slices(len(points), self.batch_size)]
+        return Slope(
+            headroom=torch.cat([part.headroom for part in parts]),
+            height=torch.cat([part.height for part in parts]),
+            gradient=torch.cat([part.gradient for part in parts]),
+        )
+
+    def _slope(self, model: WhiteBox, points: torch.Tensor, batch: Batch) -> Slope:
         points = points.detach().requires_grad_()
         with torch.enable_grad():
             logits = model.module(points)
@@ -166,7 +190,9 @@ class GradientAttack(Attack[WhiteBox]):
                 aim = height(self.objective, model.judge, logits, batch.targets, found)
             else:
                 aim = towards(logits, batch.targets, batch.rivals)
-        gradient = gradient_of(aim, points).masked_fill_(batch.pinned, 0.0)
+        gradient = gradient_of(aim, points)
+        if not batch.signs_only:
+            gradient = gradient.masked_fill_(batch.pinned, 0.0)
         return Slope(found.detach(), aim.detach(), gradient)
 
 
@@ -192,17 +218,45 @@ class Slope:
     Attributes:
         headroom: Float32 [n].
         height: Float32 [n], the objective, which falls as the answer goes wrong.
-        gradient: Float32 [n, D], that of the height; zero in columns that cannot move, and where there is none.
+        gradient: Float32 [n, D], that of the height; zero where there is none and, unless signs are all that a step
+            asks for, in columns that cannot move.
     """
 
     headroom: torch.Tensor
     height: torch.Tensor
     gradient: torch.Tensor
 
-    @property
-    def flat(self) -> torch.Tensor:
-        """Bool [n]: where the gradient is exactly zero, and nothing can be followed."""
-        return ~self.gradient.any(dim=1)
+
+def flat(gradient: torch.Tensor, batch: Batch, suspects: torch.Tensor) -> torch.Tensor:
+    """Bool [n]: which of the suspects, bool [n], have a gradient [n, D] of exactly zero in every column that can move.
+
+    A step against such a gradient leads nowhere, so that the height stays what it was: only records whose height did
+    are worth the look.
+    """
+    if not suspects.any():
+        return suspects
+    rows = torch.nonzero(suspects)[:, 0]
+    found = suspects.clone()
+    found[rows] = ~(gradient[rows] != 0).logical_and_(~batch.pinned[rows]).any(dim=1)
+    return found
+
+
+def is_worth_leaving(fooled: torch.Tensor) -> bool:
+    """Whether so many of the records of a batch, bool [n], are through that going on without them saves time."""
+    return int(fooled.sum()) * 16 >= len(fooled)
+
+
+@contextmanager
+def still(module: torch.nn.Module) -> Iterator[None]:
+    """Ask nothing of the parameters while inputs are attacked, which saves what their gradients would need."""
+    moving = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        for parameter in moving:
+            parameter.requires_grad = False
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad = True
 
 
 def zero_gradient_share(model: WhiteBox, features: Features, targets: Targets, *, batch_size: int = 1024) -> float:
@@ -238,4 +292,5 @@ def gradient_of(heights: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     if not heights.requires_grad:
         return torch.zeros_like(points, requires_grad=False)
     (gradient,) = torch.autograd.grad(heights.sum(), points, allow_unused=True, materialize_grads=True)
-    return gradient.nan_to_num_(nan=0.0)
+    # A sum is cheaper than a look at every number, and a NaN in one of them is a NaN in the sum.
+    return gradient if gradient.sum().isfinite() else gradient.nan_to_num_(nan=0.0)

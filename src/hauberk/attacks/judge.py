@@ -91,16 +91,18 @@ def headroom(judge: Judge, logits: Tensor, targets: Tensor) -> Tensor:
     margins = margin(judge, logits)
     side = torch.where(targets == 1, 1.0, -1.0).to(margins)
     distance = (margins - float(np.float32(judge.threshold))) * side
-    return torch.where(margins.isnan(), -side * torch.inf, distance)
+    unknown = margins.isnan()
+    return torch.where(unknown, -side * torch.inf, distance) if unknown.any() else distance
 
 
 def margin(decision: Decision, logits: Tensor) -> Tensor:
     """`Decision.margin` on a tensor: log-odds of attack [N] of logits [N, K], with its gradient."""
     if decision.outputs == 1:
         return logits[:, 0]
+    if decision.outputs == 2:
+        return logits[:, 1 - decision.benign] - logits[:, decision.benign]
     attack = torch.cat([logits[:, : decision.benign], logits[:, decision.benign + 1 :]], dim=1)
-    evidence = attack[:, 0] if decision.outputs == 2 else attack.logsumexp(dim=1)
-    return evidence - logits[:, decision.benign]
+    return attack.logsumexp(dim=1) - logits[:, decision.benign]
 
 
 def fooled(judge: Judge, found: Tensor, targets: Tensor) -> Tensor:
@@ -127,4 +129,5 @@ def _class_headroom(judge: Classes, logits: Tensor, targets: Tensor) -> Tensor:
     own = logits.gather(1, one[:, None])[:, 0]
     others = logits.scatter(1, one[:, None], -torch.inf).amax(dim=1)
     distance = own - others if judge.wanted is None else others - own
-    return torch.where(logits.isnan().any(dim=1), -torch.inf, distance)
+    unknown = logits.isnan().any(dim=1)
+    return torch.where(unknown, -torch.inf, distance) if unknown.any() else distance

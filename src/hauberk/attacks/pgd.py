@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from hauberk.attacks.batch import Batch
-from hauberk.attacks.gradient import GradientAttack, Pass, WhiteBox, Worst
+from hauberk.attacks.gradient import GradientAttack, Pass, WhiteBox, Worst, flat, is_worth_leaving
 from hauberk.errors import InputError
 
 
@@ -30,8 +30,9 @@ class PGD(GradientAttack):
     Attributes:
         steps: Gradient steps a restart, at least 1.
         step_size: Length of a step in feature space, of one column in an L-infinity ball and of all together in an L2
-            ball; `None` for 2.5 * radius / steps, which can cross the ball. Without a norm it must be `None`: each
-            column then has its own, 2.5 times half of its range, divided by the steps.
+            ball. `None` for steps that shrink evenly, from the radius to the radius divided by `steps`: most records
+            that fall do so in the first ones. Without a norm it must be `None`: each column then has its own steps,
+            which start at half of its range.
         momentum: Share of the earlier direction that a step keeps, at least 0; 0 for none, 1 in the paper.
         restarts: Starting points, at least 1. The first is the record itself unless `random_start`; every further one
             is uniform in the threat model. Where repairs round, every second restart goes on from the repair; see
@@ -86,26 +87,28 @@ class PGD(GradientAttack):
         generator: np.random.Generator,
     ) -> None:
         radius = batch.threat.radius
-        share = 2.5 / self.steps if self.step_size is None or radius == 0 else self.step_size / radius
-        iterates, direction = start, torch.zeros_like(start)
-        for _ in range(self.steps):
+        fixed = None if self.step_size is None or radius == 0 else self.step_size / radius
+        iterates, direction = start, torch.zeros_like(start) if self.momentum else start
+        before = torch.full((len(rows),), torch.inf)
+        for step in range(self.steps):
+            share = 1 - step / self.steps if fixed is None else fixed
             points = batch.legal(iterates)
             found = self.slope(model, points, batch)
             worst.see(rows, points, found.headroom)
-            direction, flat = self._direction(direction, found.gradient), found.flat
+            direction = self._direction(direction, found.gradient)
+            stuck = flat(found.gradient, batch, found.height == before)
+            before = found.height
             if not batch.lazy:
                 iterates = points
-            if self.early_stopping and (fooled := worst.fooled(rows)).any():
+            if self.early_stopping and is_worth_leaving(fooled := worst.fooled(rows)):
                 alive = torch.nonzero(~fooled)[:, 0]
                 if not len(alive):
                     return
-                rows, batch = rows[alive], batch.take(alive)
-                iterates, direction, flat = iterates[alive], direction[alive], flat[alive]
-            moved = batch.within(iterates + share * batch.downhill(direction))
-            iterates = batch.scatter(moved, flat, generator)
+                rows, batch, before, stuck = rows[alive], batch.take(alive), before[alive], stuck[alive]
+                iterates, direction = iterates[alive], direction[alive]
+            iterates = batch.scatter(batch.descended(iterates, direction, share), stuck, generator)
         points = batch.legal(iterates)
-        with torch.no_grad():
-            worst.see(rows, points, model.headroom_of(points, batch.targets))
+        worst.see(rows, points, self.headroom(model, points, batch))
 
     def _direction(self, before: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         if not self.momentum:

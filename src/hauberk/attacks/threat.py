@@ -209,7 +209,7 @@ def _rounded_inwards(records: Features, move: NDArray[np.float64] | np.float64) 
     with np.errstate(over="ignore"):
         moved: Features = (records.astype(np.float64) + move).astype(np.float32)
     beyond = _further_than(moved, records, np.abs(move))
-    moved[beyond] = np.nextafter(moved[beyond], records[beyond])
+    np.nextafter(moved, records, out=moved, where=beyond)
     return moved
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/robust_training.py choose [--log FILE]     # on the training file alone
     python benchmarks/robust_training.py final [--log FILE] [--seeds 5]
+    python benchmarks/robust_training.py compressed [--log FILE] [--seeds 5]
 
 An MLP 256-128-64 on all columns of NSL-KDD (log1p, then min-max scaling; vocabulary and ranges from the training
 records), against L-infinity 0.05 over every column, one-hot ones as plain numbers.
@@ -13,7 +14,9 @@ kinds and attacks of unknown ones (a half, a quarter and a quarter).
 
 `final` trains the standard network, the plain one by PGD-5, and the chosen ones, over seeds of split and training, and
 attacks them on a sample of Test+: projected gradient descent on the margin (40 steps, 2 restarts) and Square (500
-queries), the worst of all per record. Every run is a line of the log; what the log has is not run again.
+queries), the worst of all per record. `compressed` does the same with what became of the chosen network: each step
+learns under attack where it trains, and the twin of the graph is attacked. Every run is a line of the log; what the log
+has is not run again.
 """
 
 from __future__ import annotations
@@ -31,12 +34,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.attacks import PGD, FeatureThreat, Square, WhiteBox
+from hauberk.compress import Distill, PruneStructured, QuantizeAware, QuantizeStatic
+from hauberk.compress.distill import Scaled
+from hauberk.compress.tuning import Robust, Tuning
 from hauberk.data import Splits, load_splits
+from hauberk.graph.export import export
+from hauberk.graph.twin import Twin
+from hauberk.graph.verify import verify
 from hauberk.measurement import wilson
 from hauberk.models import fresh
-from hauberk.recipe import LabelledFeatures
+from hauberk.recipe import Context, LabelledFeatures, Recipe, Step
 from hauberk.schema import Decision, FeatureSpace
+from hauberk.tensors import Signature, TensorSpec
 from hauberk.train import TrainingOptions, fit_preprocessing, labelled, train, weights_by_kind
 from hauberk.train.robust import RobustOptions, every_column, train_robust
 from reference_detector import describe_machine
@@ -94,8 +105,8 @@ def load(seed: int) -> Data:
     splits = load_splits("nsl-kdd", seed=seed)
     schema = splits.training.schema
     space = FeatureSpace(schema, fit_preprocessing(schema, splits.training.coded.numeric))
-    parts = (labelled(space, part) for part in (splits.training, splits.validation, splits.test))
-    return Data(splits, space, *parts, every_column(space, RADIUS))
+    training, validation, test = (labelled(space, part) for part in (splits.training, splits.validation, splits.test))
+    return Data(splits, space, training, validation, test, every_column(space, RADIUS))
 
 
 def fit(
@@ -142,7 +153,8 @@ SETTINGS: dict[str, Setting] = {
 }
 """What is tried, all of it stopped by attacked validation records."""
 
-FINAL = ("standard", "pgd-5", "pgd-10 balanced", "fast balanced")
+CHOSEN = "pgd-10 balanced"
+FINAL = ("standard", "pgd-5", CHOSEN, "fast balanced")
 
 
 def choose(name: str, seed: int, data: Data) -> dict[str, object]:
@@ -218,6 +230,46 @@ def final(name: str, seed: int, data: Data) -> dict[str, object]:
     }
 
 
+_UNDER_ATTACK = Robust(radius=RADIUS, steps=5)
+STEPS: dict[str, tuple[Step, ...]] = {
+    "int8 static": (QuantizeStatic(),),
+    "int8 aware, under attack": (
+        QuantizeAware(tuning=Tuning(epochs=4, batch_size=128, learning_rate=1e-4, robust=_UNDER_ATTACK)),
+    ),
+    "half pruned, under attack": (
+        PruneStructured(amount=0.5, tuning=Tuning(epochs=8, learning_rate=2e-3, robust=_UNDER_ATTACK)),
+    ),
+    "distilled to half, under attack": (
+        Distill(student=Scaled(width=0.5), tuning=Tuning(epochs=12, learning_rate=2e-3, robust=_UNDER_ATTACK)),
+    ),
+}
+"""What is made of the chosen network."""
+
+
+def compressed(name: str, seed: int, data: Data) -> list[dict[str, object]]:
+    """The chosen network and what every recipe makes of it, on the same sample under the same attacks."""
+    module, _ = fit(SETTINGS[name], seed, data.training, data.splits.training.labels, data)
+    shapes = (TensorSpec("features", "float32", ("batch", data.space.width)),)
+    signature = Signature(shapes, (TensorSpec("logits", "float32", ("batch", 2)),))
+    core = export(TorchArtifact(module, signature, data.splits.digest))
+    context = Context(
+        data.training.sample(2000, seed).features, data.space.bounds, data.training, data.validation, seed=seed
+    )
+    sample = stratified(data.test, RECORDS)
+    rows: list[dict[str, object]] = []
+    for label, steps in {"float32": (), **STEPS}.items():
+        started = time.process_time()
+        made = Recipe(label, steps).apply(core, context, verify)
+        seconds = time.process_time() - started
+        kept = all(record.kept for record in made.history[len(core.history) :])
+        assert isinstance(made, OnnxArtifact)  # noqa: S101 - what an exported core and its steps give
+        twin = Twin(made).eval()
+        clean, robust = withstands(twin, sample, data.threat, steps=40, restarts=2, queries=500)
+        found = {"clean": float(clean.mean()), "robust": float(robust.mean()), "seconds": seconds, "kept": kept}
+        rows.append({"stage": "compressed", "setting": label, "seed": seed, **found})
+    return rows
+
+
 def stratified(records: LabelledFeatures, most: int) -> LabelledFeatures:
     """So many records with the classes' own shares, the same ones for every model."""
     generator, rows = np.random.default_rng(0), []
@@ -239,9 +291,13 @@ def _join(first: LabelledFeatures, second: LabelledFeatures) -> LabelledFeatures
 
 def show(rows: list[dict[str, object]], stage: str) -> str:
     """A table of what the log has: means over seeds, and the lowest and the highest."""
-    names = ("clean", "robust", "benign", "known", "unknown") if stage == "choose" else ("clean", "robust", "whole")
+    names = {
+        "choose": ("clean", "robust", "benign", "known", "unknown"),
+        "final": ("clean", "robust", "whole"),
+        "compressed": ("clean", "robust"),
+    }[stage]
     lines = [" | ".join(("setting", "seeds", *names, "seconds")), " | ".join("---" for _ in range(len(names) + 3))]
-    for setting in SETTINGS:
+    for setting in (*SETTINGS, "float32", *STEPS):
         found = [row for row in rows if row["stage"] == stage and row["setting"] == setting]
         if found:
             cells = [_cell([float(str(row[name])) for row in found]) for name in names]
@@ -258,34 +314,35 @@ def _cell(values: list[float]) -> str:
 def main() -> int:
     """Run what the log lacks, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("choose", "final"))
+    parser.add_argument("stage", choices=("choose", "final", "compressed"))
     parser.add_argument("--log", type=Path, default=Path("build/robust-training.jsonl"))
-    parser.add_argument("--seeds", type=int, default=None, help="(default: 1 to choose, 5 in the end)")
-    parser.add_argument("--settings", help="names with semicolons (default: all, or those of the end)")
+    parser.add_argument("--seeds", type=int, default=None, help="(default: 1 to choose, else 5)")
+    parser.add_argument("--settings", help="names with semicolons (default: all, those of the end, the chosen one)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{describe_machine()}\n")
-    names = (
-        options.settings.split(";") if options.settings else FINAL if options.stage == "final" else tuple(SETTINGS)[1:]
-    )
-    run = choose if options.stage == "choose" else final
-    seeds = options.seeds or (1 if options.stage == "choose" else 5)
-    for seed in range(seeds):
+    usual = {"choose": tuple(SETTINGS)[1:], "final": FINAL, "compressed": (CHOSEN,)}
+    names = options.settings.split(";") if options.settings else usual[options.stage]
+    for seed in range(options.seeds or (1 if options.stage == "choose" else 5)):
         data = load(seed)
         done = {(row["stage"], row["setting"], row["seed"]) for row in _read(options.log)}
         for name in names:
-            if (options.stage, name, seed) not in done:
-                row = run(name, seed, data)
-                options.log.parent.mkdir(parents=True, exist_ok=True)
-                with options.log.open("a") as log:
-                    log.write(json.dumps(row) + "\n")
-                print(
-                    {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()},
-                    file=sys.stderr,
-                    flush=True,
-                )
+            if options.stage == "compressed":
+                known = ("compressed", "float32", seed) in done
+                _note(options.log, [] if known else compressed(name, seed, data))
+            elif (options.stage, name, seed) not in done:
+                run = choose if options.stage == "choose" else final
+                _note(options.log, [run(name, seed, data)])
     print(show(_read(options.log), options.stage))
     return 0
+
+
+def _note(log: Path, rows: list[dict[str, object]]) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    for row in rows:
+        print(json.dumps(row), file=sys.stderr, flush=True)
 
 
 def _read(log: Path) -> list[dict[str, object]]:

@@ -140,6 +140,11 @@ def _show(found: Evaluation, output: Output) -> None:
     output.text()
     header = ("attack", "aimed by", "withstood", "95 % interval", "queries", "mean", "time")
     output.table(header, [*_attack_rows(result), _row("worst case", "", result.robust_accuracy)])
+    if found.certified is not None:
+        proved = found.certified.certified_accuracy
+        output.text(
+            f"proved to withstand every attack ({found.certified.method}): {_percent(proved)} ({_interval(proved)})"
+        )
     output.text()
     for line in _lines(found):
         output.text(line)

@@ -70,16 +70,16 @@ def render_evaluation(found: Evaluation) -> str:
 def make_evaluation_view(found: Evaluation) -> EvaluationView:
     """Put an evaluation in order and into words."""
     result, curves = found.result, found.result.curves
-    both = [] if found.reference is None or result.robust_of_both is None else [result.robust_of_both]
-    cells = tuple(_cell(measured) for measured in (*found.quality.values(), result.robust_accuracy, *both))
+    more = [] if found.certified is None else [found.certified.certified_accuracy]
+    if found.reference is not None and result.robust_of_both is not None:
+        more.append(result.robust_of_both)
+    cells = tuple(_cell(measured) for measured in (*found.quality.values(), result.robust_accuracy, *more))
     masked = result.verdict == "gradient masking"
     return EvaluationView(
         found=found,
         state="free" if not found.outcomes else "met" if found.met else "missed",
         headline="Gradients mislead" if masked else "Requirements" if found.outcomes else "What withstands",
-        tiles=tuple(
-            cell for cell in cells if cell.title in ("Accuracy", "Robust accuracy", wording.title("agreement"))
-        ),
+        tiles=tuple(cell for cell in cells if cell.title in ("Accuracy", "Robust accuracy", *_TITLES.values())),
         quality=cells,
         worst=_cell(result.robust_accuracy),
         worst_bar=bar_of(result.robust_accuracy),
@@ -114,8 +114,12 @@ _TITLES = {
     "detection_rate": "Detection rate",
     "false_positive_rate": "False-positive rate",
     "agreement": "Agreement with the baseline",
+    "certified_accuracy": "Proved to withstand every attack",
     "robust_of_both": "Robust of what both get right",
 }
+
+
+_TILES = ("Accuracy", "Robust accuracy", _TITLES["agreement"], _TITLES["certified_accuracy"])
 
 
 def _cell(measured: Measurement) -> Cell:

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from hauberk.attacks import Classes
+from hauberk.attacks import Classes, FeatureThreat
 from hauberk.errors import InputError
 from hauberk.evaluate.quality import rate_measurement
+from hauberk.evaluate.robustness.certify.certificate import certify
+from hauberk.evaluate.robustness.certify.figures import Certified
 from hauberk.evaluate.robustness.defender import labels
 from hauberk.evaluate.robustness.figures import RobustnessResult
 from hauberk.evaluate.robustness.protocol import Budget, Defender, measure_robustness
+from hauberk.evaluate.robustness.sampling import attacked_records
 from hauberk.measurement import Machine, Measurement, this_machine
 from hauberk.progress import SILENT, Progress
 from hauberk.requirements import Outcome, Requirement
 from hauberk.schema import Decision
-from hauberk.search.rules import Adversary, Rules
+from hauberk.search.rules import DEFAULT_RADIUS, Adversary, Rules
 from hauberk.search.scene import Scene
+from hauberk.train.substitute import train_substitute
 
 METRICS = ("robust_accuracy", "accuracy", "agreement")
 """What is measured here, and can be required."""
@@ -49,6 +54,8 @@ class Evaluation(msgspec.Struct, frozen=True):
             whole test split, untouched.
         result: What the protocol found about the model.
         reference: The same about the baseline; `None` without one.
+        certified: How many of the records that were attacked are proved to withstand every attack, known or unknown;
+            `None` where the graph or the threat model allows no such proof.
         remarks: What a reader must know, one sentence each.
         outcomes: Whether each requirement holds.
         seconds: Wall-clock time of all of it.
@@ -68,6 +75,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     quality: dict[str, Measurement]
     result: RobustnessResult
     reference: RobustnessResult | None
+    certified: Certified | None
     remarks: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
     seconds: float
@@ -122,11 +130,12 @@ def evaluate(
     rules, threat = adversary.rules(
         scene.bounds, scene.mutable, scene.shape, scene.space, records=scene.kind == "bundle"
     )
-    contestants = {scene.contestant.name: scene.contestant}
+    remarks = list(scene.remarks)
+    defenders = {scene.contestant.name: _with_substitute(scene, rules, seed, remarks, progress)}
     if scene.baseline is not None:
-        contestants[scene.baseline.name] = scene.baseline
+        defenders[scene.baseline.name] = scene.baseline.defender
     measured = measure_robustness(
-        {name: _wanting(contestant.defender, rules) for name, contestant in contestants.items()},
+        {name: _wanting(defender, rules) for name, defender in defenders.items()},
         scene.test,
         baseline=(scene.baseline or scene.contestant).name,
         threat=threat,
@@ -155,10 +164,48 @@ def evaluate(
         quality=quality,
         result=result,
         reference=None if scene.baseline is None else measured[scene.baseline.name],
-        remarks=scene.remarks,
+        certified=_certified(scene, rules, threat, adversary.budget, seed, remarks),
+        remarks=tuple(remarks),
         outcomes=tuple(requirement.judge(judged) for requirement in requirements),
         seconds=time.perf_counter() - started,
     )
+
+
+def _with_substitute(scene: Scene, rules: Rules, seed: int, remarks: list[str], progress: Progress) -> Defender:
+    """The model; where it has no gradient and the adversary knows all of it, with a substitute that learnt from it."""
+    defender = scene.contestant.defender
+    if defender.twin is not None or rules.knowledge != "white-box":
+        return defender
+    radius = rules.radius if rules.norm == "linf" else DEFAULT_RADIUS
+    learnt = train_substitute(
+        defender.predictor,
+        scene.training,
+        defender.decision,
+        bounds=scene.bounds,
+        radius=radius,
+        seed=seed,
+        progress=progress,
+    )
+    remarks.append(
+        f"a substitute learnt the answers to {len(scene.training):,} training records and to others around them, and"
+        f" gives {100 * learnt.nearby.value:.1f} % of the labels where attacks go; gradients are its own"
+    )
+    return replace(defender, substitute=learnt.module.eval())
+
+
+def _certified(
+    scene: Scene, rules: Rules, threat: FeatureThreat, budget: Budget, seed: int, remarks: list[str]
+) -> Certified | None:
+    """A lower bound of robust accuracy, on the records that were attacked, for graphs of single records."""
+    core = scene.contestant.core
+    if core is None or scene.shape or rules.wanted is not None:
+        return None
+    records = attacked_records(scene.test, rules.goal_of_sample, budget.records, seed)
+    try:
+        return certify(core, scene.contestant.defender.decision, records, threat).figures
+    except InputError as error:
+        remarks.append(f"nothing is certified: {error}")
+        return None
 
 
 def _wanting(defender: Defender, rules: Rules) -> Defender:
@@ -171,7 +218,7 @@ def _wanting(defender: Defender, rules: Rules) -> Defender:
             " only; use evade, false-alarm or any"
         )
     judge = Classes(defender.decision.outputs, rules.wanted)
-    return Defender(defender.predictor, judge, defender.twin, defender.substitute)
+    return replace(defender, decision=judge)
 
 
 def _quality(scene: Scene, seed: int) -> dict[str, Measurement]:

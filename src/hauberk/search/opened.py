@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from hauberk.progress import SILENT, Progress
 from hauberk.runtime import Detector
 from hauberk.schema import BooleanFeature, Coded, Decision, FeatureSpace, NumericFeature, RecordSchema
 from hauberk.search.material import DataSource, gather
-from hauberk.search.prepare import ModelSource, require_same_meaning, unseen_by
+from hauberk.search.prepare import ModelSource, calibration_records, require_same_meaning, unseen_by
 from hauberk.search.scene import BASELINE, Contestant, Scene, contestant_of
 from hauberk.train import fit_preprocessing, labelled
 
@@ -31,8 +32,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST_SCORE, _LARGEST_SCORE = 1e-38, 1 - 2.0**-25
 """Scores beyond are 0 and 1 in float32, and log-odds of them infinite."""
 _NO_TWIN = (
-    "a bundle's graph takes records and gives scores, not features and logits, so that no gradients are taken of it: it"
-    " is attacked by its scores and its labels"
+    "a bundle's graph takes records and gives scores, not features and logits, so that no gradients are taken of it"
 )
 
 
@@ -132,7 +132,7 @@ def scene_of_bundle(
     space = _space(source, splits.training.schema, splits.training.coded.numeric)
     test = labelled(space, splits.test)
     open_detector = OpenDetector(detector, space)
-    remarks = [_NO_TWIN + (", and by what was found on the baseline" if baseline else "")]
+    remarks = [_NO_TWIN]
     rival = None
     if baseline is not None:
         material = gather(baseline, data, seed=seed, progress=progress)
@@ -142,13 +142,14 @@ def scene_of_bundle(
                 " the bundle was made of"
             )
         found = contestant_of(baseline, material, stack, remarks)
-        rival = Contestant(BASELINE, found.origin, found.defender)
+        rival = replace(found, name=BASELINE)
     origin = hashlib.sha256(path.read_bytes()).hexdigest()
     return Scene(
         kind="bundle",
         contestant=Contestant(detector.name, origin, Defender(open_detector, open_detector.decision)),
         baseline=rival,
         test=test,
+        training=calibration_records(labelled(space, splits.training), seed),
         bounds=space.bounds,
         mutable=space.mutable,
         shape=(),

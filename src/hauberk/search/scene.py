@@ -40,11 +40,13 @@ class Contestant:
         name: For reports.
         origin: SHA-256 of its file, hex.
         defender: On records as rows [N, D].
+        core: Its graph from features to logits; `None` where nobody has it, as of a bundle.
     """
 
     name: str
     origin: str
     defender: Defender
+    core: OnnxArtifact | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Scene:
         contestant: Who is evaluated.
         baseline: What it is compared with.
         test: Records as rows [N, D].
+        training: Float32 [M, D], other records, without labels: what a substitute learns from.
         bounds: Float32 [D] twice, the range of each feature.
         mutable: Bool [D].
         shape: Shape of one record; () for a row of a table.
@@ -68,6 +71,7 @@ class Scene:
     contestant: Contestant
     baseline: Contestant | None
     test: LabelledFeatures
+    training: NDArray[np.float32]
     bounds: tuple[NDArray[np.float32], NDArray[np.float32]]
     mutable: NDArray[np.bool_]
     shape: tuple[int, ...]
@@ -153,7 +157,7 @@ def scene_of_model(
                 " model that it was made of, and the card or the preprocessing of both"
             )
         found = contestant_of(baseline, other, stack, remarks)
-        rival = Contestant(BASELINE, found.origin, found.defender)
+        rival = replace(found, name=BASELINE)
     shape = record_shape(material.core.signature, str(source.path))
     mutable = material.context.mutable
     low, high = (each.reshape(-1).astype(np.float32) for each in material.context.bounds)
@@ -162,6 +166,7 @@ def scene_of_model(
         contestant=contestant,
         baseline=rival,
         test=LabelledFeatures(material.test.features.reshape(len(material.test), -1), material.test.targets),
+        training=material.context.calibration.reshape(len(material.context.calibration), -1),
         bounds=(low, high),
         mutable=np.ones(low.size, dtype=np.bool_) if mutable is None else mutable.reshape(-1),
         shape=shape if len(shape) > 1 else (),
@@ -185,7 +190,7 @@ def contestant_of(source: ModelSource, material: Material, stack: ExitStack, rem
     session = stack.enter_context(Session(core.model))
     predictor: Predictor = session if len(shape) == 1 else Rows(session, shape)
     module = _twin(core, material.test.features[:1], shape, name, remarks)
-    return Contestant(name, core.origin, Defender(predictor, judge, module))
+    return Contestant(name, core.origin, Defender(predictor, judge, module), core)
 
 
 def _twin(

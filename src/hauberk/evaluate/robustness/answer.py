@@ -110,7 +110,7 @@ def answer(arena: Arena, defender: Defender, baseline: Defender | None, trial: T
         )
     done.append(
         f"robust accuracy is the worst case over all attacks, {100 * trial.survived.mean():.1f} %, and not the"
-        f" {100 * trial.worst_case('white-box', answers=False).mean():.1f} % that gradients alone would have reported"
+        f" {100 * trial.at_first('white-box').mean():.1f} % that gradients alone would have reported"
     )
     return trial, tuple(done)
 

@@ -16,6 +16,7 @@ from hauberk.attacks import (
     Attack,
     Boundary,
     CarliniWagner,
+    Ensemble,
     HopSkipJump,
     Mimicry,
     TargetedAPGD,
@@ -78,6 +79,10 @@ def _from_pool(budget: Budget, pool: LabelledFeatures) -> dict[str, Any]:
     return {"queries": budget.queries, "early_stopping": True, **known}
 
 
+def _all_in_one(budget: Budget, pool: LabelledFeatures) -> dict[str, Any]:  # noqa: ARG001
+    return {"steps": budget.steps, "queries": max(1, budget.queries)}  # of the module: the session is not asked
+
+
 TABLE: Mapping[str, Row] = {
     row.kind.name: row
     for row in (
@@ -88,6 +93,7 @@ TABLE: Mapping[str, Row] = {
         Row("standard full", TargetedAPGD, _descent, many=True),
         Row("standard full", FAB, _nearest),
         Row("full", CarliniWagner, _nearest),
+        Row("full", Ensemble, _all_in_one),
         # with scores of the real session
         Row("quick standard full", Square, _asked),
         Row("standard full", Evolution, _asked),

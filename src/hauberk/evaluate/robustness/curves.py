@@ -63,7 +63,8 @@ def draw_curves(arena: Arena, defender: Defender, trial: Trial) -> Curves:
         trial: What the attacks did; records that the session gets wrong untouched have fallen at radius 0.
     """
     rows = stratified_sample(arena.targets, _RECORDS, arena.seed)
-    module = defender.twin if arena.reach == "white-box" else None
+    own = defender.twin if defender.twin is not None else defender.substitute
+    module = own if arena.reach == "white-box" else None
     scene = _Scene(arena.features[rows], arena.targets[rows], defender, module, arena)
     queries = min(arena.budget.queries, _QUERIES) if arena.reach != "labels" else 0
     used = [f"pgd ({min(arena.budget.steps, 20)} steps)"] if module is not None else []

@@ -31,7 +31,7 @@ from hauberk.evaluate.robustness.budget import BUDGETS, Budget, Reach
 from hauberk.evaluate.robustness.curves import draw_curves
 from hauberk.evaluate.robustness.defender import Defender, measure_fidelity
 from hauberk.evaluate.robustness.figures import Curves, Fidelity, RobustnessResult, Verdict
-from hauberk.evaluate.robustness.sampling import Goal, records_of, stratified_sample
+from hauberk.evaluate.robustness.sampling import Goal, attacked_records, stratified_sample
 from hauberk.evaluate.robustness.trial import Trial, judge
 from hauberk.progress import SILENT, Progress, Task
 from hauberk.recipe import LabelledFeatures
@@ -96,11 +96,10 @@ def measure_robustness(
 def _arena(
     records: LabelledFeatures, threat: FeatureThreat, budget: Budget, goal: Goal, reach: Reach, seed: int
 ) -> Arena:
-    about = records_of(records, goal)
-    chosen = stratified_sample(about.targets, budget.records, seed)
+    attacked = attacked_records(records, goal, budget.records, seed)
     rows = stratified_sample(records.targets, _MOST_IN_POOL, seed)
     pool = LabelledFeatures(records.features[rows], records.targets[rows])
-    return Arena(about.features[chosen], about.targets[chosen], threat, budget, reach, pool, seed)
+    return Arena(attacked.features, attacked.targets, threat, budget, reach, pool, seed)
 
 
 def _steps(arena: Arena, defender: Defender) -> int:

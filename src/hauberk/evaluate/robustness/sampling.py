@@ -31,6 +31,17 @@ def records_of(records: LabelledFeatures, goal: Goal) -> LabelledFeatures:
     return found
 
 
+def attacked_records(records: LabelledFeatures, goal: Goal, most: int, seed: int) -> LabelledFeatures:
+    """The records that the protocol attacks: at most so many of those that the goal is about.
+
+    Raises:
+        InputError: There is none.
+    """
+    about = records_of(records, goal)
+    rows = stratified_sample(about.targets, most, seed)
+    return LabelledFeatures(about.features[rows], about.targets[rows])
+
+
 def stratified_sample(targets: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
     """Indices int64 [at most `most`], ascending, with the share of each class that `targets` has, to the record."""
     if len(targets) <= most:

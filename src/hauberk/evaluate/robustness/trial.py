@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hauberk.attacks import Ensemble
 from hauberk.evaluate.quality import rate_measurement
 from hauberk.evaluate.robustness.figures import AttackFigures, Knowledge, Verdict
 from hauberk.measurement import wilson
 
 Features = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+
+_MIXED = frozenset({Ensemble.name})
 
 _RIVALS: dict[Knowledge, str] = {
     "transfer": "transfer",
@@ -87,17 +90,26 @@ class Trial:
         """Bool [N]: the records that nothing made the candidate get wrong."""
         return self.worst_case()
 
-    def worst_case(self, *knowledge: Knowledge, answers: bool = True) -> Flags:
-        """The same over the attacks with some knowledge only; of all where none is named.
+    def worst_case(self, *knowledge: Knowledge) -> Flags:
+        """The same over the attacks with some knowledge only; over all where none is named."""
+        return self._left(attempt for attempt in self.attempts if not knowledge or attempt.knowledge in knowledge)
 
-        Args:
-            *knowledge: How the attacks were aimed.
-            answers: Whether attacks that were run because masking was suspected count.
+    def at_first(self, knowledge: Knowledge) -> Flags:
+        """What a plain evaluation by such attacks would have reported.
+
+        Without those that were run because masking was suspected, and without those that search by scores on the twin,
+        too: they get through where gradients do not.
         """
+        return self._left(
+            attempt
+            for attempt in self.attempts
+            if attempt.knowledge == knowledge and not attempt.answer and attempt.attack not in _MIXED
+        )
+
+    def _left(self, attempts: Iterable[Attempt]) -> Flags:
         survived = self.clean.copy()
-        for attempt in self.attempts:
-            if (not knowledge or attempt.knowledge in knowledge) and (answers or not attempt.answer):
-                survived &= attempt.survived
+        for attempt in attempts:
+            survived &= attempt.survived
         return survived
 
 
@@ -111,11 +123,9 @@ def judge(trial: Trial) -> tuple[Verdict, str]:
     if "white-box" not in aimed:
         return "not decided", "no attack took gradients of the candidate itself, so there is nothing to compare with"
     records = len(trial.clean)
-    with_gradients = wilson(int(trial.worst_case("white-box", answers=False).sum()), records)
+    with_gradients = wilson(int(trial.at_first("white-box").sum()), records)
     rivals = [
-        (float(trial.worst_case(knowledge, answers=False).mean()), name)
-        for knowledge, name in _RIVALS.items()
-        if knowledge in aimed
+        (float(trial.at_first(knowledge).mean()), name) for knowledge, name in _RIVALS.items() if knowledge in aimed
     ]
     white_box = (
         f"the white-box attacks leave {100 * with_gradients.value:.1f} % (95 % interval from"

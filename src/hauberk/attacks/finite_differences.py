@@ -43,7 +43,7 @@ class FiniteDifferences(ScoreAttack):
 
     Attributes:
         estimate: Slopes of single "columns", or of random "directions".
-        step: "signed" steps, or "adam".
+        step: "signed" steps, straight down under the L2 norm; or "adam".
         probes: Columns or directions that a step probes, at least 1; no more than there are columns.
         width: How far probes are from the point, as a share of each column's range, in (0, 1].
         rate: Length of the first steps, as a share of each column's range, above 0. It falls to a tenth, on a line.
@@ -52,7 +52,7 @@ class FiniteDifferences(ScoreAttack):
     name: ClassVar[str] = "finite-differences"
 
     estimate: Estimate = "columns"
-    step: Step = "adam"
+    step: Step = "signed"
     probes: int = 16
     width: float = 0.1
     rate: float = 1.0

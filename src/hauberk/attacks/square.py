@@ -172,7 +172,7 @@ class _Lengths(_Search):
         crowd = self._crowd
         if self._regions:
             moves = self._regions.spread(len(crowd), generator)
-            self.points = self._move(crowd.records, moves.reshape(len(crowd), -1))
+            self.points = crowd.legal(self._move(crowd.records, moves.reshape(len(crowd), -1)))
         return self.points
 
     def propose(self, share: float, generator: np.random.Generator) -> tuple[Features, Features]:
@@ -203,7 +203,7 @@ class _Lengths(_Search):
         rest = moves.copy()
         rest[given], rest[taken] = 0.0, 0.0
         spare = np.maximum(self._crowd.threat.radius**2 - total.sum(axis=1, keepdims=True), 0.0) / channels
-        length = np.sqrt(spare + total - np.square(rest).sum(axis=2))
+        length = np.sqrt(np.maximum(spare + total - np.square(rest).sum(axis=2), 0.0))
         new = regions.bumps(goal, generator) + _unit(old)
         rest[taken] = _unit(new) * length[:, :, None]
         return rest
@@ -215,7 +215,7 @@ class _Lengths(_Search):
         moved = points.copy()
         # Twice the radius, so that what the box cuts off is spent on other columns when the threat model shortens it.
         moved[:, columns] = crowd.records[:, columns] + 2 * crowd.threat.radius * _unit(moves)[:, columns]
-        return crowd.legal(moved)
+        return moved
 
 
 def _unit(moves: NDArray[np.float64]) -> NDArray[np.float64]:

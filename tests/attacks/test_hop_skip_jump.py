@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +126,24 @@ def test_it_comes_as_near_as_art_with_as_many_queries(two_answers, norm):
     assert (found > radius).mean() <= (theirs > radius).mean() + 0.01
 
 
-def test_too_few_probes_are_refused():
-    with pytest.raises(InputError, match="at least 2 probes a step, not 1"):
-        HopSkipJump(probes=1)
+def test_what_was_estimated_before_helps(two_answers):
+    medians = [
+        np.median(ours(two_answers, replace(thorough(two_answers, HopSkipJump, 400), memory=memory), "linf"))
+        for memory in (0.0, 0.9)
+    ]
+    assert medians[1] < medians[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"probes": 1}, "at least 2 probes a step, not 1"),
+        ({"memory": 1.0}, r"the memory must lie in \[0, 1\), not 1.0"),
+        ({"memory": -0.1}, "the memory must lie"),
+        ({"memory": float("nan")}, "the memory must lie"),
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(InputError, match=f"attack hop-skip-jump: .*{message}"):
+        HopSkipJump(**options)

@@ -12,6 +12,11 @@ form, in which features of a benign record are put in one by one, is common for 
 
 Real values stay real: where the threat lets a column go all the way, it takes the value of the other record, and never
 one beyond it. That makes the attack weaker than a search for any wrong point, and its records likely ones.
+
+Measured on 21 November 2026 (AMD EPYC, 2 cores; `benchmarks/label_attacks.py`): of 155 attack records of NSL-KDD's test
+split, 64.5 % were detected. With 100 benign records to imitate and 14 queries a record, 61.3 % were under the threat
+model that comes with NSL-KDD, with 3 columns changed in the median; 60.0 % where every column moves by at most 0.05 (6
+columns); none where every column moves freely (4 columns, 14 before they were given back).
 """
 
 from __future__ import annotations

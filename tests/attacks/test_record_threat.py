@@ -407,6 +407,34 @@ def test_categories_move_to_those_named_and_stay_one_hot():
     assert threat.violations(wanted, record)[0, group.start : group.stop].all()
 
 
+def test_what_cannot_be_repaired_goes_back_and_the_rest_stays():
+    """A relation of categories has no number that could give way."""
+    text = (
+        TOML
+        + """
+[[relations]]
+rule = "flag == 'SF' implies service == 'smtp'"
+"""
+    )
+    threat = decode_threat(text.encode(), "test").threat(SPACE)
+    assert isinstance(threat, RecordThreat)
+    record = first({}, "REJ")
+    (found,) = as_dicts(threat.raw(threat.project(first({"size": 600}, "SF"), record)), SCHEMA)
+    assert (found["flag"], found["size"]) == ("REJ", 600)
+
+
+def test_a_bound_holds_where_the_encoding_does_not_tell_whole_numbers_apart():
+    schema = RecordSchema(features=(IntegerFeature(name="n", low=0, high=9_000_000),))
+    space = FeatureSpace(schema, Preprocessing((Scaling(True, 0.0, 16.0),)))
+    low = 4_000_000.5
+    toml = f'norm = "none"\nmoves = "records"\n[[features]]\nnames = ["n"]\nlow = {low}'
+    threat = decode_threat(toml.encode(), "test").threat(space)
+    records = space.transform(np.arange(4_000_002, 4_000_202, dtype=np.float32)[:, None], np.zeros((200, 0), np.int64))
+    assert len(np.unique(records)) < 200
+    found = threat.raw(threat.project(np.zeros_like(records), records)).numeric
+    assert ((found >= low) & (found <= low + 20)).all()
+
+
 def test_a_feature_that_encodes_no_number_is_a_violation():
     threat, record = THREATS["none"], first({})
     point = record.copy()

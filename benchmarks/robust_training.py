@@ -262,7 +262,7 @@ def compressed(name: str, seed: int, data: Data) -> list[dict[str, object]]:
         made = Recipe(label, steps).apply(core, context, verify)
         seconds = time.process_time() - started
         kept = all(record.kept for record in made.history[len(core.history) :])
-        assert isinstance(made, OnnxArtifact)  # noqa: S101 - what an exported core and its steps give
+        assert isinstance(made, OnnxArtifact)
         twin = Twin(made).eval()
         clean, robust = withstands(twin, sample, data.threat, steps=40, restarts=2, queries=500)
         found = {"clean": float(clean.mean()), "robust": float(robust.mean()), "seconds": seconds, "kept": kept}

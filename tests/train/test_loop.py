@@ -251,3 +251,34 @@ def test_images_of_several_classes_are_learned_by_their_largest_logit():
         module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
     options = TrainingOptions(epochs=20, batch_size=16, learning_rate=0.01, task="classification")
     assert train(module, split, split, options).best.validation_accuracy == 1
+
+
+def test_a_batch_in_parts_trains_like_the_whole():
+    """Class weights included: a part weighs what its records weigh, so that rounding is all the difference."""
+    found = []
+    for parts in (1, 4):
+        module = network()
+        options = TrainingOptions(epochs=3, batch_size=32, learning_rate=0.01, accumulate=parts)
+        result = train(module, records(100, 0), records(50, 1), options)
+        found.append((torch.cat([value.flatten() for value in module.state_dict().values()]), result.best.loss))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-3, atol=1e-5)
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-4)
+
+
+def test_a_batch_can_be_gone_over_again():
+    seen: list[int] = []
+
+    def objective(module, features, targets, indices):
+        seen.append(indices[0].item())
+        return module(features).square().mean()
+
+    train(
+        network(),
+        records(40, 0),
+        records(20, 1),
+        TrainingOptions(epochs=1, batch_size=20),
+        objective=objective,
+        replays=3,
+    )
+    assert len(seen) == 6
+    assert seen[0] == seen[1] == seen[2] != seen[3]

@@ -10,8 +10,8 @@ which the paper lengthens them, walks into a corner of the edge stand still: on 
 queries was 0.062 instead of 0.044 under L-infinity, 0.37 instead of 0.29 under L2.)
 
 Measured on 21 November 2026 (AMD EPYC, 2 cores; `benchmarks/label_attacks.py`): of 300 test records of NSL-KDD, every
-column movable, 45.0 % survived 1,000 queries at L-infinity 0.05 and 34.3 % survived 5,000 (HopSkipJump: 32.0 and 28.0 %;
-PGD with gradients: 26.0 %). Under L2 0.3: 38.7 and 29.3 %.
+column movable, 45.0 % survived 1,000 queries at L-infinity 0.05 and 34.3 % survived 5,000 (HopSkipJump: 32.0 % and
+28.0 %; PGD with gradients: 26.0 %). Under L2 0.3: 38.7 % and 29.3 %.
 
 Columns that no walk crosses in small steps are changed as a whole: in a mixed space, some proposals set one one-hot
 group to another category, half of them to the record's own. A proposal that the threat model repairs into the point

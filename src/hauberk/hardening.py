@@ -28,12 +28,6 @@ from hauberk.trust import EncryptionKey, Passphrase, SigningKey
 
 DEFAULT_FALSE_POSITIVE_RATE = 0.01
 DEFAULT_RADIUS = 0.05
-BUDGETS = {
-    "quick": Budget(records=200, steps=10, restarts=1, queries=100),
-    "standard": Budget(),
-    "full": Budget(records=5000, steps=100, restarts=5, queries=5000),
-}
-"""How much the adversary may spend, by name."""
 
 
 @dataclass(frozen=True)

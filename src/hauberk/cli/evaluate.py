@@ -52,6 +52,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--budget", choices=("quick", "standard", "full"), default="standard", help="what the adversary may spend"
     )
     parser.add_argument("--records", type=int, metavar="N", help="most records to attack (default: the budget's)")
+    parser.add_argument(
+        "--queries",
+        type=int,
+        metavar="N",
+        help="most questions a record and attack to the model (default: the budget's)",
+    )
     parser.add_argument("--require", metavar="EXPRESSION", action="append", default=[], help="see below; repeatable")
     parser.add_argument("--seed", type=int, help="seed of split and attacks (default: the model card's, else 0)")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page about it")
@@ -90,8 +96,9 @@ def _adversary(options: argparse.Namespace) -> Adversary:
     from hauberk.search.rules import Adversary, find_threat
 
     budget = BUDGETS[options.budget]
-    if options.records is not None:
-        budget = structs.replace(budget, records=options.records)
+    for name in ("records", "queries"):
+        if getattr(options, name) is not None:
+            budget = structs.replace(budget, **{name: getattr(options, name)})
     return Adversary(budget, find_threat(options.threat), options.radius)
 
 

@@ -55,7 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, output: Output) -> int:
     """Harden, print the table of candidates, and say in the exit code whether the requirements hold."""
-    from hauberk.hardening import BUDGETS, harden
+    from hauberk.evaluate.robustness.budget import BUDGETS
+    from hauberk.hardening import harden
 
     keys = key_options.resolve_sealing(options, output)
     with output.progress() as progress:

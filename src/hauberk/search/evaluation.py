@@ -131,7 +131,11 @@ def evaluate(
         scene.bounds, scene.mutable, scene.shape, scene.space, records=scene.kind == "bundle"
     )
     remarks = list(scene.remarks)
-    defenders = {scene.contestant.name: _with_substitute(scene, rules, seed, remarks, progress)}
+    budget = adversary.budget.limited(rules.queries)
+    defender = scene.contestant.defender
+    if defender.twin is None and rules.knowledge == "white-box" and budget.queries:
+        defender = _with_substitute(scene, rules, seed, remarks, progress)
+    defenders = {scene.contestant.name: defender}
     if scene.baseline is not None:
         defenders[scene.baseline.name] = scene.baseline.defender
     measured = measure_robustness(
@@ -139,7 +143,7 @@ def evaluate(
         scene.test,
         baseline=(scene.baseline or scene.contestant).name,
         threat=threat,
-        budget=adversary.budget.limited(rules.queries),
+        budget=budget,
         goal=rules.goal_of_sample,
         reach=rules.knowledge,
         curves=True,
@@ -160,11 +164,11 @@ def evaluate(
         seed=seed,
         unseen=scene.unseen,
         rules=rules,
-        budget=adversary.budget.limited(rules.queries),
+        budget=budget,
         quality=quality,
         result=result,
         reference=None if scene.baseline is None else measured[scene.baseline.name],
-        certified=_certified(scene, rules, threat, adversary.budget, seed, remarks),
+        certified=_certified(scene, rules, threat, budget, seed, remarks),
         remarks=tuple(remarks),
         outcomes=tuple(requirement.judge(judged) for requirement in requirements),
         seconds=time.perf_counter() - started,
@@ -172,10 +176,8 @@ def evaluate(
 
 
 def _with_substitute(scene: Scene, rules: Rules, seed: int, remarks: list[str], progress: Progress) -> Defender:
-    """The model; where it has no gradient and the adversary knows all of it, with a substitute that learnt from it."""
+    """The model, which has no gradient, with a substitute that learnt its answers."""
     defender = scene.contestant.defender
-    if defender.twin is not None or rules.knowledge != "white-box":
-        return defender
     radius = rules.radius if rules.norm == "linf" else DEFAULT_RADIUS
     learnt = train_substitute(
         defender.predictor,

@@ -116,7 +116,6 @@ class RobustnessResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             clean accuracy has no part in it. Of no records where there are none.
         fidelity: Of the modules that gradients were taken from, the twin's first.
         curves: How accuracy falls with the radius and with steps; `None` where it was not asked for.
-        skipped: Attacks of the budget that did not run, each with the reason.
         seconds: Wall-clock time that all of it took for this candidate.
     """
 
@@ -130,5 +129,4 @@ class RobustnessResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     robust_of_both: Measurement | None = None
     fidelity: tuple[Fidelity, ...] = ()
     curves: Curves | None = None
-    skipped: tuple[str, ...] = ()
     seconds: float = 0.0

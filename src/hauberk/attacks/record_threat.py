@@ -209,7 +209,7 @@ class RecordThreat(FeatureThreat):
 
     def legal(self, adversarial: Features, records: Features) -> NDArray[np.bool_]:
         """Bool [N]: whether each adversarial record satisfies the threat model, exactly."""
-        legal: NDArray[np.bool_] = ~self.violations(adversarial, records).any(axis=1)
+        legal: NDArray[np.bool_] = np.asarray(~self.violations(adversarial, records).any(axis=1))
         return legal
 
     def raw(self, points: Features) -> Coded:

@@ -6,8 +6,8 @@ queries. That ratio means nothing for two answers, so a detector meets Auto-PGD 
 (whose log-odds are the margin where there is one way to be wrong: another start), FAB and Square.
 
 Where a threat model does more than bound moves, repairs come between a search and the model, and the set is another:
-PGD and Auto-PGD each go on from the iterate and from its repair (see `hauberk.attacks.batch`), and searches that need
-no gradient follow.
+PGD and Auto-PGD each go on from the iterate and from its repair (see `hauberk.attacks.batch`), and an evolution that
+needs no gradient follows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from hauberk.attacks.apgd import APGD, TargetedAPGD, has_rivals
 from hauberk.attacks.base import Attack, Features, Knowledge
 from hauberk.attacks.batch import without_ball
+from hauberk.attacks.evolution import Evolution
 from hauberk.attacks.fab import FAB
 from hauberk.attacks.gradient import WhiteBox
 from hauberk.attacks.judge import Judge, Targets
@@ -57,13 +58,13 @@ class Ensemble(Attack[WhiteBox]):
     def members(self, judge: Judge, threat: FeatureThreat) -> tuple[Attack[WhiteBox], ...]:
         """The attacks that it runs on this model, in turn."""
         steps, size = self.steps, self.batch_size
-        square = Square(queries=self.queries, batch_size=size)
         if without_ball(threat).constrained:
             return (
                 PGD(steps=steps, restarts=2, batch_size=size),
                 APGD(steps=steps, restarts=2, batch_size=size),
-                square,
+                Evolution(queries=self.queries, batch_size=size),
             )
+        square = Square(queries=self.queries, batch_size=size)
         fab = FAB(steps=steps, early_stopping=True, batch_size=size)
         likely = APGD(objective="cross-entropy", steps=steps, batch_size=size)
         if has_rivals(judge):

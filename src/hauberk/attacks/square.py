@@ -14,6 +14,11 @@ another. In an image they take the form of two bumps of opposite sign, elsewhere
 
 One-hot groups that may move are regions, too: a proposal chooses another member. Under a threat model with relations
 columns may also go back to the record's own value, and every proposal is repaired before the model sees it.
+
+On NSL-KDD (Test+, three MLPs 256-128-64, 1,000 records each, L-infinity 0.05 over all 121 columns; 21 November 2026),
+54.9 / 33.8 / 32.9 / 32.9 % of the records stood after 100 / 500 / 2,000 / 5,000 queries, and 33.0 % after PGD with 40
+steps and 2 restarts. Drawing columns with replacement and leaving out one of the paper's halvings gave 53.6 / 34.4 /
+32.9 / 32.9 %; first shares of 0.1 to 0.4 instead of 0.8 left more after 100 queries and as many after 1,000.
 """
 
 from __future__ import annotations

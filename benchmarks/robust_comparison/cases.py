@@ -33,7 +33,7 @@ from robust_training import SETTINGS, Data, fit
 
 RADIUS = 0.05
 BASELINE = "float32"
-SETTING = {"standard": "standard", "adversarial": "pgd-5 balanced"}
+SETTING = {"standard": "standard", "adversarial": "pgd-10 balanced"}
 """How detectors are trained, by name in `robust_training.SETTINGS`; chosen on splits of the training file."""
 
 _STEPS = 1 / 16

@@ -161,7 +161,8 @@ def test_a_compressed_graph_is_compared_with_its_baseline(detector, small, capsy
 
 
 def test_a_bundle_is_attacked_through_a_substitute_and_by_all_that_needs_no_twin(detector, bundle, capsys):
-    found = document(capsys, [str(bundle), "--baseline", str(detector), *QUICK, *keys(bundle)])
+    few = ["--data", "spambase", "--budget", "quick", "--records", "10"]
+    found = document(capsys, [str(bundle), "--baseline", str(detector), *few, *keys(bundle)])
     assert found["kind"] == "bundle"
     assert {attack["knowledge"] for attack in found["result"]["attacks"]} == {
         "transfer",
@@ -176,7 +177,7 @@ def test_a_bundle_is_attacked_through_a_substitute_and_by_all_that_needs_no_twin
     assert found["certified"] is None
     assert found["quality"]["agreement"]["value"] == 1
     gap = found["result"]["robust_accuracy"]["value"] - found["reference"]["robust_accuracy"]["value"]
-    assert abs(gap) < 0.1  # the very same network
+    assert abs(gap) <= 0.2  # the very same network, on ten records
 
 
 def test_features_become_the_records_that_they_came_from(detector, bundle):

@@ -50,7 +50,8 @@ class Regions(ABC):
 
     def bumps(self, region: Places, generator: np.random.Generator) -> NDArray[np.float64]:
         """Moves of regions [n, m], float64 [n, C, m], each of Euclidean length 1 in every channel."""
-        return np.where(self.sides(region, generator), 1.0, -1.0) / np.sqrt(region.shape[1])
+        length = float(np.sqrt(region.shape[1]))
+        return np.where(self.sides(region, generator), 1 / length, -1 / length)
 
     def spread(self, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Moves of everything to begin with under the L2 norm, float64 [count, C, P], of any length."""
@@ -199,8 +200,8 @@ def _two_bumps(side: int) -> NDArray[np.float64]:
     if side == 1:
         return np.ones((1, 1))
     both = np.concatenate([_bump(side // 2, side), -_bump(side - side // 2, side)])
-    length: np.float64 = np.linalg.norm(both)
-    return both / length
+    found: NDArray[np.float64] = both / np.linalg.norm(both)
+    return found
 
 
 def _bump(height: int, width: int) -> NDArray[np.float64]:

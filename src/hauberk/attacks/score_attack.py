@@ -157,7 +157,8 @@ class Crowd:
     @property
     def movable(self) -> NDArray[np.int64]:
         """The columns that move one at a time in at least one record: no one-hot groups."""
-        free = (self.highest > self.lowest).any(axis=0)
+        free = np.zeros(self.threat.width, dtype=np.bool_)
+        (self.highest > self.lowest).any(axis=0, out=free)
         for group in self.threat.groups:
             free[group.start : group.stop] = False
         return np.flatnonzero(free)

@@ -43,7 +43,7 @@ def robust_options(method: str) -> RobustOptions:
     ids=[*METHODS, "fast-random", "fast-aligned", "pgd-with-all"],
 )
 def test_every_method_makes_a_model_more_robust(mails, quick, standard, robust):
-    """Measured: 48 % by ordinary training, 68 to 76 % by these."""
+    """By ten points at the least, under attacks of more steps and restarts, and one that needs no gradient."""
     module = mails.network()
     result = train_robust(module, mails.training, mails.validation, quick(), robust, mails.threat)
     assert mails.robust_accuracy(module) > standard + 0.1
@@ -81,7 +81,7 @@ def test_training_stops_by_attacked_validation_records(mails, quick):
 
 
 def test_one_step_from_the_record_overfits_to_itself_and_noise_or_alignment_keep_it_from_that(mails, quick):
-    """On few records a large network learns to mislead the very step that it is trained with (measured: 7 points)."""
+    """On few records a large network learns to mislead the very step that it is trained with."""
     few, threat = mails.training.sample(300, 0), replace(mails.threat, radius=0.1)
     gaps = []
     for change in ({"start": "record"}, {"start": "noise"}, {"start": "record", "alignment": 0.5}):

@@ -191,6 +191,9 @@ class Workshop:
 
 def _aims_elsewhere(recipe: Recipe) -> bool:
     """Whether a recipe is for something else than size and speed: robust students take the longest to train."""
+    tunings = (getattr(step, "tuning", None) for step in recipe.steps)
+    if any(tuning is not None and tuning.robust is not None for tuning in tunings):
+        return True
     return any(isinstance(step, Distill) and step.robust is not None for step in recipe.steps)
 
 

@@ -182,18 +182,19 @@ def _squeezed(module: nn.Module, width: int, context: Context, stack: ExitStack)
 
 
 SEEDS = (0, 1, 2, 3, 4)
-_RECIPES = ("int8-static", "int8-qat", "pruned-50", "distilled-robust")
+_ROBUST_RECIPES = ("int8-static", "int8-qat", "pruned-50-robust", "distilled-half-robust")
+_RECIPES = ("int8-static", "int8-qat", "pruned-50", "distilled-half")
 
 
 def cases() -> tuple[Case, ...]:
     """All that is measured, the longest first."""
     found = [
-        Case("nsl-kdd", "adversarial", seed, "every column", _RECIPES, squeezed=not seed)
+        Case("nsl-kdd", "adversarial", seed, "every column", _ROBUST_RECIPES, squeezed=not seed)
         for seed in np.array(SEEDS).tolist()
     ]
     for data in ("nsl-kdd", "spambase"):
         if data == "spambase":
-            found.append(Case(data, "adversarial", 0, "every column", _RECIPES, squeezed=True))
+            found.append(Case(data, "adversarial", 0, "every column", _ROBUST_RECIPES, squeezed=True))
         found.append(Case(data, "standard", 0, "every column", _RECIPES, squeezed=True))
         found += [Case(data, training, 0, "shipped", ("int8-static",)) for training in ("standard", "adversarial")]
     return tuple(found)

@@ -39,6 +39,9 @@ from hauberk.recipe import Recipe, Step
 _UNDER_ATTACK = Tuning(epochs=80, patience=10, schedule="constant", alpha=0.7, logits=0.0)
 _TAUGHT = Tuning(epochs=60, learning_rate=3e-3)
 _MADE_UP = 8  # for each record of a table: windows take as many times the work, and it gained nothing on them
+_COPIED = Tuning(
+    epochs=12, learning_rate=3e-3, made_up=_MADE_UP, robust=Robust(answers="attacked")
+)  # what a robust detector has, attacked records included
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
 
 
@@ -201,6 +204,14 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "distilled-robust": Entry(
             "a network of half the width that learned the detector's answers while its records were attacked",
             _always(Distill(student=Scaled(width=0.5), robust=Robust(), tuning=_UNDER_ATTACK)),
+        ),
+        "pruned-50-robust": Entry(
+            "half of all units removed, the rest taught the answers of a robust detector to attacked records",
+            _always(PruneStructured(amount=0.5, tuning=_COPIED)),
+        ),
+        "distilled-half-robust": Entry(
+            "a network of half the width that learned the answers of a robust detector to attacked records",
+            _always(Distill(student=Scaled(width=0.5), tuning=_COPIED)),
         ),
         "distilled-half-int8": Entry(
             "a network of half the width that learned the detector's answers, then in 8 bits",

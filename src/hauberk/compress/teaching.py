@@ -23,6 +23,7 @@ from hauberk.artifact import OnnxArtifact
 from hauberk.attacks import Classes, FeatureThreat, Judge
 from hauberk.compress.tuning import Lesson, Robust, Tuning, answers, records
 from hauberk.errors import InputError
+from hauberk.graph.twin import Twin
 from hauberk.recipe import Context, LabelledFeatures
 from hauberk.schema import Decision
 from hauberk.train import Objective, cross_entropy
@@ -182,6 +183,8 @@ def robust_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, robu
     Raises:
         InputError: There are no training records, a class has none, or a teacher cannot answer them.
     """
+    if robust.answers == "attacked":
+        return _copying_lesson(artifact, context, tuning, robust, step=step)
     training, _ = records(context, step)
     teacher = teachers_answers(artifact, training.features, context, step)
     outputs = int(artifact.signature.outputs[0].shape[-1])
@@ -222,6 +225,57 @@ def robust_distillation(
         return loss if hard is None else loss + (1 - tuning.alpha) * hard(module(features), targets)
 
     return objective
+
+
+def _copying_lesson(artifact: OnnxArtifact, context: Context, tuning: Tuning, robust: Robust, *, step: str) -> Lesson:
+    """To answer attacked records, made-up ones among them, as the teacher answers these very records.
+
+    The adversary wants the student's answer to differ from what the teacher names the untouched record; no label is
+    needed for that. The teacher is asked at every step of training.
+    """
+    training, validation = records(context, step)
+    imagined = crossed(training.features, round(tuning.made_up * len(training)), context.seed)
+    features = np.concatenate([training.features, imagined])
+    teacher = teachers_answers(artifact, features, context, step)
+    rule, far = _judge(context, teacher.shape[1]), Distance(teacher, tuning, context.benign)
+    ask = _asking(artifact, context, step)
+
+    def objective(adversary: Adversary, answered: Tensor) -> Objective:
+        def of_batch(module: nn.Module, batch: Tensor, targets: Tensor, indices: Tensor) -> Tensor:  # noqa: ARG001
+            attacked = adversary.attack(module, batch, against(rule, _named(rule, answered[indices])))
+            return far(module(attacked), ask(attacked))
+
+        return of_batch
+
+    threat = _threat(context, robust)
+    learnt = objective(Adversary(threat, steps=robust.steps, seed=context.seed), teacher)
+    judged = objective(
+        Adversary(threat, steps=robust.steps, spread=0.0),
+        teachers_answers(artifact, validation.features, context, step),
+    )
+    targets = np.concatenate([training.targets, np.zeros(len(imagined), np.int64)])
+    return Lesson(learnt, judged, LabelledFeatures(features, targets))
+
+
+def _asking(artifact: OnnxArtifact, context: Context, step: str) -> Callable[[Tensor], Tensor]:
+    """The teacher as a function of tensors [B, *shape]; without gradients."""
+    if context.teacher is not None:
+        return lambda batch: teachers_answers(artifact, batch.detach().numpy(), context, step)
+    twin = Twin(artifact).eval()
+
+    def ask(batch: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = twin(batch)
+        return logits
+
+    return ask
+
+
+def _named(rule: Judge, logits: Tensor) -> Tensor:
+    """Int64 [B]: the answer that logits [B, K] stand for."""
+    if isinstance(rule, Classes):
+        return logits.argmax(dim=1)
+    return (margin(logits, rule.benign) >= rule.threshold).to(torch.int64)
 
 
 def _threat(context: Context, robust: Robust) -> FeatureThreat:

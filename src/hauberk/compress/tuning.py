@@ -7,7 +7,7 @@ or on both. What is minimised there is in `hauberk.compress.teaching`.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,10 +33,14 @@ class Robust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         radius: How far a feature may be moved, L-infinity, in feature space; within the context's bounds and only
             where `Context.mutable` allows.
         steps: Gradient steps of each attack, from a random start. Training takes about this many times as long.
+        answers: What a student learns to give to an attacked record: the teacher's answer to the "untouched" record,
+            which makes it harder to evade than its teacher was, or that to the "attacked" record itself, which keeps
+            what a robust teacher has. Only in the latter case can records be made up (`Tuning.made_up`).
     """
 
     radius: float = 0.05
     steps: int = 5
+    answers: Literal["untouched", "attacked"] = "untouched"
 
     def __post_init__(self) -> None:
         if not 0 < self.radius < math.inf:
@@ -87,6 +91,11 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name in ("logits", "made_up"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"tuning: {name} is {getattr(self, name)}; a number from 0 is needed")
+        if self.robust is not None and self.robust.answers == "attacked" and self.alpha < 1:
+            raise InputError(
+                f"tuning: alpha is {self.alpha}; where answers to attacked records are learned it is 1, because these"
+                " have no label of their own"
+            )
         TrainingOptions(
             epochs=self.epochs,
             batch_size=self.batch_size,

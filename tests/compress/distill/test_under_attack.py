@@ -11,11 +11,13 @@ import torch
 from hauberk.attacks import PGD, FeatureThreat, WhiteBox
 from hauberk.compress import PruneStructured, QuantizeAware
 from hauberk.compress.teaching import class_weights, hard_loss, teachers_lesson
-from hauberk.compress.tuning import Robust, Tuning
+from hauberk.compress.tuning import Robust, Tuning, answers
+from hauberk.errors import InputError
 from hauberk.graph.twin import Twin
 from hauberk.schema import Decision
 
 ROBUST = Robust(radius=0.05, steps=3)
+COPYING = Robust(radius=0.05, steps=3, answers="attacked")
 
 
 def robust_accuracy(artifact, spambase) -> float:
@@ -59,3 +61,44 @@ def test_training_stops_by_attacked_records(spambase, robust_detector):
     with torch.no_grad():
         assert lost[1] == pytest.approx(float(hard(module(features), targets)), rel=1e-5)
     assert lost[0] > lost[1] + 0.05
+
+
+def test_the_answers_to_attacked_records_are_the_teachers(spambase, robust_detector):
+    """The teacher itself is at no distance from what it answers; any other network is."""
+    lesson = teachers_lesson(robust_detector, spambase.context, Tuning(robust=COPYING, made_up=1.0), step="test")
+    assert len(lesson.records) == 2 * len(spambase.context.training)
+    teacher, rows = Twin(robust_detector).eval(), torch.arange(200)
+    features = torch.from_numpy(lesson.records.features[:200])
+    targets = torch.zeros(200, dtype=torch.int64)
+    assert float(lesson.objective(teacher, features, targets, rows).detach()) == pytest.approx(0, abs=1e-6)
+    other = Twin(PruneStructured(amount=0.75).apply(robust_detector, replace(spambase.context, trained=False))).eval()
+    assert float(lesson.objective(other, features, targets, rows).detach()) > 0.01
+
+
+def test_a_copy_of_a_robust_detector_is_as_robust(spambase, robust_detector):
+    """At most one point is lost with half of the units."""
+    tuning = Tuning(epochs=6, learning_rate=3e-3, made_up=2.0, robust=COPYING)
+    pruned = PruneStructured(amount=0.5, tuning=tuning).apply(robust_detector, spambase.context)
+    assert robust_accuracy(pruned, spambase) > robust_accuracy(robust_detector, spambase) - 0.01
+
+
+def test_a_copy_asks_any_teacher_for_its_answers_under_attack(spambase, robust_detector):
+    asked = []
+
+    class Teacher:
+        def predict(self, features):
+            asked.append(len(features))
+            return answers(robust_detector, features)
+
+    context = replace(spambase.context, teacher=Teacher())
+    lesson = teachers_lesson(robust_detector, context, Tuning(robust=COPYING, made_up=0.0), step="test")
+    before = len(asked)
+    rows = torch.arange(50)
+    features = torch.from_numpy(lesson.records.features[:50])
+    lesson.objective(Twin(robust_detector).eval(), features, torch.zeros(50, dtype=torch.int64), rows)
+    assert asked[before:] == [50]
+
+
+def test_attacked_records_have_no_label(spambase):
+    with pytest.raises(InputError, match=r"alpha is 0.5; where answers to attacked records are learned it is 1"):
+        Tuning(alpha=0.5, robust=COPYING)

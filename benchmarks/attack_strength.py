@@ -171,9 +171,10 @@ def _trained(pixels: NDArray[np.float32], labels: NDArray[np.int64], seed: int) 
     optimiser = torch.optim.Adam(module.parameters(), 2e-3)
     inputs, targets = torch.from_numpy(pixels), torch.from_numpy(labels)
     for _ in range(15):
-        for batch in torch.randperm(len(targets)).split(64):
+        for batch in torch.split(torch.randperm(len(targets)), 64):
             optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(module(inputs[batch]), targets[batch]).backward()
+            loss = torch.nn.functional.cross_entropy(module(inputs[batch]), targets[batch])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     return module.eval()
 

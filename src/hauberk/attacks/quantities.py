@@ -162,9 +162,9 @@ class Function(Quantity):
         if self.function == "count":
             counted: Values = np.where(np.isnan(found), np.nan, found != 0).sum(axis=0)
             return counted
-        reduce = {"sum": np.sum, "min": np.min, "max": np.max}[self.function]
+        combine: np.ufunc = {"sum": np.add, "min": np.minimum, "max": np.maximum}[self.function]
         with np.errstate(all="ignore"):
-            reduced: Values = reduce(found, axis=0)
+            reduced: Values = combine.reduce(found, axis=0)
         return reduced
 
     def range(self, low: Values, high: Values) -> tuple[float, float]:

@@ -93,8 +93,8 @@ def undo(relations: Sequence[Relation], raw: Raw, source: Raw, most: Numbers) ->
                 raw.codes[rows, column] = source.codes[rows, column]
 
 
-def _give_way(part: Part, raw: Raw, rows: NDArray[np.int64], limits: Limits, decoder: Decoder) -> NDArray[np.int64]:
-    """Move the numbers of one comparison, the first first, in those rows where it does not hold; return the rows."""
+def _give_way(part: Part, raw: Raw, rows: NDArray[np.int64], limits: Limits, decoder: Decoder) -> None:
+    """Move the numbers of one comparison, the first first, in those rows where it does not hold."""
     some = Raw(raw.numeric[rows], raw.codes[rows])
     wrong = np.flatnonzero(part.excess(some) > 0)
     for column in part.columns:

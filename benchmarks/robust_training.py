@@ -302,7 +302,11 @@ def show(rows: list[dict[str, object]], stage: str) -> str:
         if found:
             cells = [_cell([float(str(row[name])) for row in found]) for name in names]
             seconds = np.mean([float(str(row["seconds"])) for row in found])
-            lines.append(" | ".join((setting, str(len(found)), *cells, f"{seconds:.1f}")))
+            undone = sum(row.get("kept") is False for row in found)
+            label = (
+                f"{setting} (undone in {undone} of {len(found)}: the figure is that of float32)" if undone else setting
+            )
+            lines.append(" | ".join((label, str(len(found)), *cells, f"{seconds:.1f}")))
     return "\n".join(f"| {line} |" for line in lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,11 @@ from hauberk.attacks.objectives import Objective, check_objective, height, towar
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import InputError
 
-_POOL = 4
-"""Batches that are attacked side by side: as records are left alone, what still stands fills fewer batches."""
+_POOL = 8
+"""Most batches that are attacked side by side: as records are left alone, what still stands fills fewer of them."""
+
+_ROOM = 2**24
+"""Most numbers of the records that are attacked side by side: 64 MiB an array of them."""
 
 
 class WhiteBox:
@@ -150,12 +154,13 @@ class GradientAttack(Attack[WhiteBox]):
         check_objective(self.objective, model.judge, self.name)
         everything = Batch.of(threat, features, targets)
         worst = Worst(everything.records, everything.targets, model.judge)
+        together = max(self.batch_size, min(_POOL * self.batch_size, _ROOM // max(threat.width, 1)))
         with still(model.module):
             for number, one in enumerate(self._passes(model, everything, generator)):
                 if number == 0 and one.start is not everything.records:
                     itself = self.headroom(model, everything.records, everything)
                     worst.see(torch.arange(len(everything)), everything.records, itself)
-                for rows in in_batches(self._wanted(worst), _POOL * self.batch_size):
+                for rows in in_batches(self._wanted(worst), together):
                     batch = replace(everything, rivals=one.rivals, lazy=one.lazy).take(rows)
                     self._follow(model, rows, one.start[rows], batch, worst, generator)
         # Every point is legal already; this makes columns that did not move identical, the sign of a zero included.
@@ -293,4 +298,4 @@ def gradient_of(heights: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(points, requires_grad=False)
     (gradient,) = torch.autograd.grad(heights.sum(), points, allow_unused=True, materialize_grads=True)
     # A sum is cheaper than a look at every number, and a NaN in one of them is a NaN in the sum.
-    return gradient if gradient.sum().isfinite() else gradient.nan_to_num_(nan=0.0)
+    return gradient if math.isfinite(float(gradient.sum())) else gradient.nan_to_num_(nan=0.0)

@@ -89,7 +89,7 @@ def headroom(judge: Judge, logits: Tensor, targets: Tensor) -> Tensor:
     if isinstance(judge, Classes):
         return _class_headroom(judge, logits, targets)
     margins = margin(judge, logits)
-    side = torch.where(targets == 1, 1.0, -1.0).to(margins)
+    side = (2 * targets - 1).to(margins.dtype)
     distance = (margins - float(np.float32(judge.threshold))) * side
     unknown = margins.isnan()
     return torch.where(unknown, -side * torch.inf, distance) if unknown.any() else distance
@@ -100,7 +100,8 @@ def margin(decision: Decision, logits: Tensor) -> Tensor:
     if decision.outputs == 1:
         return logits[:, 0]
     if decision.outputs == 2:
-        return logits[:, 1 - decision.benign] - logits[:, decision.benign]
+        # The difference of two columns in one operation: products with 1 and -1 are exact.
+        return logits.mv(logits.new_tensor([-1.0, 1.0] if decision.benign == 0 else [1.0, -1.0]))
     attack = torch.cat([logits[:, : decision.benign], logits[:, decision.benign + 1 :]], dim=1)
     return attack.logsumexp(dim=1) - logits[:, decision.benign]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from hauberk.attacks import judge as judging
 from hauberk.attacks.base import Aim, Attack, Features, Knowledge
 from hauberk.attacks.batch import Batch, in_batches, without_ball
-from hauberk.attacks.gradient import WhiteBox
+from hauberk.attacks.gradient import WhiteBox, still
 from hauberk.attacks.judge import Judge, Targets
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.errors import InputError
@@ -111,7 +111,8 @@ class NearestAttack(Attack[WhiteBox]):
         wrong = nearest.distance == 0
         if not wrong.all() and (threat.radius or threat.norm == "none"):
             radius = threat.radius if threat.norm != "none" else float(np.finfo(np.float32).max)
-            self._approach(model, everything, nearest, radius, generator)
+            with still(model.module):
+                self._approach(model, everything, nearest, radius, generator)
             self._bisect(model, everything, nearest, torch.nonzero(nearest.distance.isfinite() & ~wrong)[:, 0])
         # A wrong answer just beyond the radius may still be one when it is put on the edge.
         found = torch.nonzero(nearest.distance.isfinite() & ~wrong)[:, 0]

@@ -90,7 +90,8 @@ class AttackResult:
         adversarial: Float32 [N, D], the worst record found for each record; the record itself where none is worse.
         survived: Bool [N], whether the attacked model still answers `adversarial` right. A record that is answered
             wrong to begin with never counts as survived.
-        queries: Int64 [N], how many times the attack had the model evaluate a point for this record.
+        queries: Int64 [N], how many times the attack had the model evaluate a point for this record; the closing
+            look, which judges what was found, is not among them.
     """
 
     adversarial: Features

@@ -36,30 +36,34 @@ class WhiteBox:
     Args:
         module: Maps features float32 [N, D] to logits [N, K], differentiably.
         judge: What makes an answer of them.
+        batch_size: Most records that the module is given at once where nobody asks for gradients.
     """
 
-    def __init__(self, module: torch.nn.Module, judge: Judge) -> None:
+    def __init__(self, module: torch.nn.Module, judge: Judge, *, batch_size: int = 1024) -> None:
         self.module = module
         self.judge = judge
+        self._batch_size = batch_size
 
     def logits(self, features: Features) -> NDArray[np.float32]:
         """Logits float32 [N, K] of features float32 [N, D]."""
-        with torch.no_grad():
-            found: NDArray[np.float32] = self.module(as_tensor(features)).numpy()
+        found: NDArray[np.float32] = self._logits(features).numpy()
         return found
 
     def headroom(self, features: Features, targets: Targets) -> NDArray[np.float32]:
         """How far each answer is on the right side, float32 [N]."""
-        with torch.no_grad():
-            found: NDArray[np.float32] = self.headroom_of(as_tensor(features), as_tensor(targets)).numpy()
+        room = judging.headroom(self.judge, self._logits(features), as_tensor(targets))
+        found: NDArray[np.float32] = room.numpy()
         return found
 
     def right(self, features: Features, targets: Targets) -> NDArray[np.bool_]:
         """Whether each answer is right, bool [N]."""
-        with torch.no_grad():
-            logits = self.module(as_tensor(features))
-            answers: NDArray[np.bool_] = judging.right(self.judge, logits, as_tensor(targets)).numpy()
+        answers: NDArray[np.bool_] = judging.right(self.judge, self._logits(features), as_tensor(targets)).numpy()
         return answers
+
+    def _logits(self, features: Features) -> torch.Tensor:
+        records = as_tensor(features)
+        with torch.no_grad():
+            return torch.cat([self.module(part) for part in torch.split(records, self._batch_size)])
 
     def headroom_of(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The headroom [N] of tensors, with its gradient.

@@ -100,16 +100,15 @@ def margin(decision: Decision, logits: Tensor) -> Tensor:
     if decision.outputs == 1:
         return logits[:, 0]
     if decision.outputs == 2:
-        # The difference of two columns in one operation: products with 1 and -1 are exact.
-        return logits.mv(logits.new_tensor([-1.0, 1.0] if decision.benign == 0 else [1.0, -1.0]))
+        return logits[:, 1 - decision.benign] - logits[:, decision.benign]
     attack = torch.cat([logits[:, : decision.benign], logits[:, decision.benign + 1 :]], dim=1)
     return attack.logsumexp(dim=1) - logits[:, decision.benign]
 
 
 def fooled(judge: Judge, found: Tensor, targets: Tensor) -> Tensor:
-    """Bool [N]: whether headroom [N] means that the answer is wrong (of classes, a tie counts)."""
+    """Bool [N]: whether headroom [N] means that the answer is wrong."""
     if isinstance(judge, Classes):
-        return found <= 0
+        return found < 0
     return torch.where(targets == 1, found < 0, found <= 0)
 
 
@@ -130,5 +129,9 @@ def _class_headroom(judge: Classes, logits: Tensor, targets: Tensor) -> Tensor:
     own = logits.gather(1, one[:, None])[:, 0]
     others = logits.scatter(1, one[:, None], -torch.inf).amax(dim=1)
     distance = own - others if judge.wanted is None else others - own
+    tied = distance == 0
+    if tied.any():  # the first of equal logits names the class: where that is wrong, so is the sign of the headroom
+        wrong = (logits.argmax(dim=1) == one) == (judge.wanted is not None)
+        distance = torch.where(tied & wrong, distance - torch.finfo(distance.dtype).tiny, distance)
     unknown = logits.isnan().any(dim=1)
     return torch.where(unknown, -torch.inf, distance) if unknown.any() else distance

@@ -41,7 +41,8 @@ class ThreatFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         norm: "linf", "l2" or "none".
         radius: Radius of the ball in feature space, above 0; left out without a norm.
         knowledge: What the adversary knows of the model: its gradients, its scores or its labels.
-        queries: Most questions to the model for one record, at least 1; `None`: as many as the evaluation's budget has.
+        queries: Most questions of each attack to the model for one record, at least 1; `None`: as many as the
+            budget of the evaluation has.
         goal: "evade" (attack records answered as benign), "false-alarm" (benign ones as attack), "any" wrong answer, or
             the name of the class that is to be named.
         moves: "features": columns of the feature space move freely. "records": whatever is shown to the model is the
@@ -116,7 +117,7 @@ class ThreatFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def describe(self) -> str:
         """The adversary in a few sentences, for reports; what the features let them do, `threat` describes."""
         knows = {"white-box": "the model itself", "scores": "its scores", "labels": "its labels"}[self.knowledge]
-        asks = "" if self.queries is None else f", asks at most {self.queries:,} times a record"
+        asks = "" if self.queries is None else f", asks at most {self.queries:,} times a record in each attack"
         wants = {
             "evade": "wants attacks to pass as benign",
             "false-alarm": "wants benign records to raise alarms",

@@ -25,6 +25,7 @@ from hauberk.evaluate.robustness.protocol import Budget, Defender, measure_robus
 from hauberk.evaluate.robustness.sampling import attacked_records
 from hauberk.measurement import Machine, Measurement, this_machine
 from hauberk.progress import SILENT, Progress
+from hauberk.recipe import LabelledFeatures
 from hauberk.requirements import Outcome, Requirement
 from hauberk.schema import Decision
 from hauberk.search.rules import DEFAULT_RADIUS, Adversary, Rules
@@ -140,7 +141,7 @@ def evaluate(
         defenders[scene.baseline.name] = scene.baseline.defender
     measured = measure_robustness(
         {name: _wanting(defender, rules) for name, defender in defenders.items()},
-        scene.test,
+        _others(scene.test, rules),
         baseline=(scene.baseline or scene.contestant).name,
         threat=threat,
         budget=budget,
@@ -175,6 +176,20 @@ def evaluate(
     )
 
 
+def _others(records: LabelledFeatures, rules: Rules) -> LabelledFeatures:
+    """The records that an adversary who is after a class attacks: not those that belong to it.
+
+    Raises:
+        InputError: All of them do.
+    """
+    if rules.wanted is None:
+        return records
+    rows = records.targets != rules.wanted
+    if not rows.any():
+        raise InputError(f"threat model: every test record is of the class {rules.wanted} that the adversary is after")
+    return LabelledFeatures(records.features[rows], records.targets[rows])
+
+
 def _with_substitute(scene: Scene, rules: Rules, seed: int, remarks: list[str], progress: Progress) -> Defender:
     """The model, which has no gradient, with a substitute that learnt its answers."""
     defender = scene.contestant.defender
@@ -200,7 +215,11 @@ def _certified(
 ) -> Certified | None:
     """A lower bound of robust accuracy, on the records that were attacked, for graphs of single records."""
     core = scene.contestant.core
-    if core is None or scene.shape or rules.wanted is not None:
+    if core is None:
+        return None
+    if scene.shape or rules.wanted is not None:
+        what = "windows and images are" if scene.shape else "a class that the adversary is after is"
+        remarks.append(f"nothing is certified: {what} not looked at here (hauberk.evaluate.robustness.certify does)")
         return None
     records = attacked_records(scene.test, rules.goal_of_sample, budget.records, seed)
     try:

@@ -30,7 +30,7 @@ class Rules(msgspec.Struct, frozen=True):
         radius: In units of the feature space; 0 where there is no norm.
         knowledge: What the adversary knows.
         goal: What the adversary is after: "evade", "false-alarm", "any", or a class.
-        queries: Most questions a record that the threat model allows; `None`: what the budget says.
+        queries: Most questions a record that the threat model allows each attack; `None`: what the budget says.
         wanted: The class that the adversary wants named, where the goal is one.
     """
 

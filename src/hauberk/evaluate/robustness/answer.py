@@ -62,10 +62,12 @@ class ContinuedDescent(Attack[WhiteBox]):
     ) -> Features:
         lowest, highest = threat.limits(records)
         stride = 1.25 / self.steps * (highest - lowest)
-        points = threat.project(points, records)
-        worst, least = points, np.full(len(points), np.inf, dtype=np.float32)
+        # What is stepped on is never the repaired point: whole numbers would swallow every step below half a unit.
+        iterates = np.clip(points, lowest, highest)
+        worst, least = records, np.full(len(points), np.inf, dtype=np.float32)
         wanted = torch.from_numpy(np.ascontiguousarray(targets))
         for _ in range(self.steps + 1):
+            points = threat.project(iterates, records)
             here = torch.tensor(points, requires_grad=True)
             with torch.enable_grad():
                 headroom = model.headroom_of(here, wanted)
@@ -75,7 +77,8 @@ class ContinuedDescent(Attack[WhiteBox]):
             if not headroom.requires_grad:
                 break
             (slope,) = torch.autograd.grad(headroom.sum(), here, allow_unused=True, materialize_grads=True)
-            points = threat.project(points - stride * np.sign(np.nan_to_num(slope.numpy(), nan=0.0)), records)
+            downhill = np.sign(np.nan_to_num(slope.numpy(), nan=0.0))
+            iterates = np.clip(iterates - stride * downhill, lowest, highest).astype(np.float32)
         return worst
 
 
@@ -91,17 +94,18 @@ def answer(arena: Arena, defender: Defender, baseline: Defender | None, trial: T
     Returns:
         The trial with what was tried on top, and one sentence for each thing that was done.
     """
-    modules: list[tuple[Knowledge, str, torch.nn.Module | None]] = [
-        ("white-box", "the candidate's own twin", defender.twin),
-        ("transfer", "the baseline's twin", None if baseline is None else baseline.twin),
-        ("substitute", "the substitute", defender.substitute),
+    modules: list[tuple[Knowledge, str, Defender, torch.nn.Module | None]] = [
+        ("white-box", "the candidate's own twin", defender, defender.twin),
+        ("substitute", "the substitute", defender, defender.substitute),
     ]
+    if baseline is not None:
+        modules.insert(1, ("transfer", "the baseline's twin", baseline, baseline.twin))
     done = []
-    for knowledge, whose, module in modules:
+    for knowledge, whose, owner, module in modules:
         standing = trial.survived
         if module is None or not standing.any():
             continue
-        attempt = _continued(arena, defender, trial, module, knowledge)
+        attempt = _continued(arena, defender, trial, WhiteBox(module, owner.decision), knowledge)
         trial = trial.after([attempt])
         fell = int(standing.sum() - trial.survived.sum())
         done.append(
@@ -115,16 +119,14 @@ def answer(arena: Arena, defender: Defender, baseline: Defender | None, trial: T
     return trial, tuple(done)
 
 
-def _continued(
-    arena: Arena, defender: Defender, trial: Trial, module: torch.nn.Module, knowledge: Knowledge
-) -> Attempt:
+def _continued(arena: Arena, defender: Defender, trial: Trial, model: WhiteBox, knowledge: Knowledge) -> Attempt:
     started = time.perf_counter()
     rows = np.flatnonzero(trial.survived)
     points = _deepest(arena, defender, trial, rows)
     features, targets = arena.features[rows], arena.targets[rows]
     attack = ContinuedDescent(points=points, steps=arena.budget.steps)
-    found = attack.run(WhiteBox(module, defender.decision), features, targets, threat=arena.threat, seed=arena.seed)
-    adversarial, survived, on_model = arena.features.copy(), trial.clean.copy(), trial.clean.copy()
+    found = attack.run(model, features, targets, threat=arena.threat, seed=arena.seed)
+    adversarial, survived, on_model = arena.features.copy(), trial.survived.copy(), trial.survived.copy()
     adversarial[rows] = found.adversarial
     survived[rows] = defender.session.right(found.adversarial, targets)
     on_model[rows] = found.survived

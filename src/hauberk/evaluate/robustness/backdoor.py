@@ -26,6 +26,7 @@ against its owner was trained to stand on an edge, and noise wakes the trigger, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -305,7 +306,7 @@ def _kind(judge: Judge) -> tuple[type, int]:
 
 
 def _rows(features: Features, space: TriggerSpace) -> Features:
-    rows = features.reshape(len(features), -1)
+    rows = features.reshape(len(features), math.prod(features.shape[1:]))
     if features.dtype != np.float32 or rows.shape[1] != space.width or not np.isfinite(rows).all():
         raise InputError(
             f"backdoor check: features must be finite float32 of {space.width} columns, not {features.dtype}"

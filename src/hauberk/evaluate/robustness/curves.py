@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hauberk.attacks import PGD, FeatureThreat, WhiteBox
+from hauberk.attacks.batch import without_ball
 from hauberk.attacks.square import Square
 from hauberk.evaluate.quality import rate_measurement
 from hauberk.evaluate.robustness.arena import Arena
@@ -84,14 +85,24 @@ def _radii(scene: _Scene, clean: Flags, queries: int) -> Iterator[RadiusPoint]:
     reached = -1.0
     for factor in factors:
         wider = replace(threat, radius=threat.radius * factor)
-        lowest, highest = wider.limits(scene.features)
-        reach = float((highest - lowest).sum())
+        reach = _reach(wider, scene.features)
         if not standing.any() or (factor > 1 and reach == reached):
             return
         reached = reach
         for adversarial, rows in _attacked(scene, standing, wider, queries):
             standing[rows] &= scene.right(adversarial, rows)
         yield _radius_point(wider.radius, standing)
+
+
+def _reach(threat: FeatureThreat, features: Features) -> float:
+    """A measure of how far records can be moved, which grows with the radius as long as that has an effect."""
+    lowest, highest = threat.limits(features)
+    if threat.norm != "l2":
+        return float((highest - lowest).sum())
+    # Single columns are free long before the ball holds the box's farthest corner.
+    low, high = without_ball(threat).limits(features)
+    corner = np.linalg.norm(np.maximum(high - features, features - low).astype(np.float64), axis=1)
+    return min(threat.radius, float(corner.max(initial=0.0)))
 
 
 def _attacked(

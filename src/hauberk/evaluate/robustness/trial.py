@@ -119,7 +119,7 @@ def judge(trial: Trial) -> tuple[Verdict, str]:
     Attacks that were run because of a first suspicion do not count: the verdict is about what a plain evaluation with
     gradients would have reported.
     """
-    aimed = {attempt.knowledge for attempt in trial.attempts}
+    aimed = {attempt.knowledge for attempt in trial.attempts if attempt.attack not in _MIXED}
     if "white-box" not in aimed:
         return "not decided", "no attack took gradients of the candidate itself, so there is nothing to compare with"
     records = len(trial.clean)

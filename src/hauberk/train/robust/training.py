@@ -66,6 +66,10 @@ def train_robust(
     if not len(training) or not len(validation):
         raise InputError("training needs at least one training and one validation record")
     _check(threat, training, robust)
+    if robust.method == "free" and options.accumulate > 1:
+        raise InputError(
+            "robust training: 'free' carries moves from one pass over a batch to the next; accumulate must be 1"
+        )
     judge = _judge(module, training, options)
     of_classes = torch.tensor(class_weights(training.targets, options, judge.outputs), dtype=torch.float32)
     of_records = None if weights is None else _checked(weights, len(training))

@@ -47,6 +47,7 @@ def test_images_are_trained_under_attack(tmp_path, capsys):
     ("words", "says"),
     [
         (["--steps", "3"], "--steps is for training under attack; say how with --robust"),
+        (["--robust", "fast", "--replays", "3"], "--replays is for free; --robust is fast"),
         (["--radius", "0.1"], "--radius is for training under attack"),
         (["--robust", "pgd", "--radius", "0"], "--radius is 0.0; a number above 0 is needed"),
         (["--robust", "pgd", "--steps", "0"], "robust: steps is 0"),

@@ -239,8 +239,7 @@ class Slope:
 def flat(gradient: torch.Tensor, batch: Batch, suspects: torch.Tensor) -> torch.Tensor:
     """Bool [n]: which of the suspects, bool [n], have a gradient [n, D] of exactly zero in every column that can move.
 
-    A step against such a gradient leads nowhere, so that the height stays what it was: only records whose height did
-    are worth the look.
+    A step against such a gradient leads nowhere, so that only records that did not move are worth the look.
     """
     if not suspects.any():
         return suspects
@@ -250,9 +249,9 @@ def flat(gradient: torch.Tensor, batch: Batch, suspects: torch.Tensor) -> torch.
     return found
 
 
-def is_worth_leaving(fooled: torch.Tensor) -> bool:
-    """Whether so many of the records of a batch, bool [n], are through that going on without them saves time."""
-    return int(fooled.sum()) * 16 >= len(fooled)
+def is_worth_leaving(done: torch.Tensor) -> bool:
+    """Whether so many records of a batch are done, bool [n], that going on without them saves time."""
+    return int(done.sum()) * 16 >= len(done)
 
 
 @contextmanager

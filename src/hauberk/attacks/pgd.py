@@ -25,7 +25,8 @@ from hauberk.errors import InputError
 class PGD(GradientAttack):
     """Projected gradient descent; the worst point of all steps and restarts is kept.
 
-    A record whose gradient is exactly zero goes on from a random point of the threat model.
+    A record whose gradient is exactly zero goes on from a random point of the threat model. One that stands in a corner
+    from which its gradient does not lead is left alone: every further step of the restart would repeat the last.
 
     Attributes:
         steps: Gradient steps a restart, at least 1.
@@ -89,24 +90,27 @@ class PGD(GradientAttack):
         radius = batch.threat.radius
         fixed = None if self.step_size is None or radius == 0 else self.step_size / radius
         iterates, direction = start, torch.zeros_like(start) if self.momentum else start
-        before = torch.full((len(rows),), torch.inf)
         for step in range(self.steps):
             share = 1 - step / self.steps if fixed is None else fixed
             points = batch.legal(iterates)
             found = self.slope(model, points, batch)
             worst.see(rows, points, found.headroom)
             direction = self._direction(direction, found.gradient)
-            stuck = flat(found.gradient, batch, found.height == before)
-            before = found.height
-            if not batch.lazy:
-                iterates = points
-            if self.early_stopping and is_worth_leaving(fooled := worst.fooled(rows)):
-                alive = torch.nonzero(~fooled)[:, 0]
-                if not len(alive):
+            here = iterates if batch.lazy else points
+            iterates = batch.descended(here, direction, share)
+            unmoved = (iterates == here).all(dim=1)
+            stuck = flat(found.gradient, batch, unmoved)
+            iterates = batch.scatter(iterates, stuck, generator)
+            # A step that leads nowhere leads nowhere the next time, too, nor does a shorter one; momentum may change.
+            done = unmoved & ~stuck & (self.momentum == 0)
+            if self.early_stopping:
+                done |= worst.fooled(rows)
+            if is_worth_leaving(done):
+                going = torch.nonzero(~done)[:, 0]
+                if not len(going):
                     return
-                rows, batch, before, stuck = rows[alive], batch.take(alive), before[alive], stuck[alive]
-                iterates, direction = iterates[alive], direction[alive]
-            iterates = batch.scatter(batch.descended(iterates, direction, share), stuck, generator)
+                rows, batch = rows[going], batch.take(going)
+                iterates, direction = iterates[going], direction[going]
         points = batch.legal(iterates)
         worst.see(rows, points, self.headroom(model, points, batch))
 

@@ -143,7 +143,7 @@ class RecordThreat(FeatureThreat):
         return (
             f"The adversary sends records: {int(moving.sum())} of {count} numbers move {limit}{remarks}"
             f"{'; ' + categories + ' can be exchanged' if categories else ''}"
-            f"{f'; {len(self.relations)} relations between features hold' if self.relations else ''}."
+            f"{f'; {_relations(len(self.relations))}' if self.relations else ''}."
         )
 
     def limits(self, records: Features) -> tuple[Features, Features]:
@@ -428,3 +428,7 @@ class _Sources:
         raw = Raw(self.raw.numeric[rows], self.raw.codes[rows])
         features = (self.features[rows], self.own[rows], self.lowest[rows], self.highest[rows])
         return _Sources(*features, raw, self.excess[:, rows])
+
+
+def _relations(count: int) -> str:
+    return "1 relation between features holds" if count == 1 else f"{count} relations between features hold"

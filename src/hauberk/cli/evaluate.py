@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from hauberk.search.rules import Adversary
     from hauberk.search.scene import Scene
 
+_KINDS = {"evade": "attack ", "false-alarm": "benign "}
+"""Which test records a goal is about; all of them otherwise."""
+
 _EPILOG = """\
 a threat model is a TOML file (docs/reference/threat-models.md), or nsl-kdd or spambase; without one, every column that
 the schema calls mutable moves by at most --radius (L-infinity). requirements are on robust_accuracy, accuracy and
@@ -140,7 +143,8 @@ def _show(found: Evaluation, output: Output) -> None:
     from hauberk.requirements import show
 
     result = found.result
-    output.text(f"{found.model}: {found.kind}, {result.clean_accuracy.samples:,} test records of {found.data} attacked")
+    attacked = f"{result.clean_accuracy.samples:,} {_KINDS.get(found.rules.goal, '')}test records of {found.data}"
+    output.text(f"{found.model}: {found.kind}, {attacked} attacked")
     output.text(found.rules.words)
     output.text()
     _show_quality(found, output)
@@ -177,8 +181,8 @@ def _show_quality(found: Evaluation, output: Output) -> None:
     rows = []
     for name, measured in figures.items():
         difference = "" if measured.difference is None else show_difference(measured.difference.value, measured.unit)
-        rows.append((name, _percent(measured), _interval(measured), difference))
-    output.table(("", found.model, "95 % interval", "against baseline" if found.baseline else ""), rows)
+        rows.append((name, _percent(measured), _interval(measured), f"{measured.samples:,}", difference))
+    output.table(("", found.model, "95 % interval", "records", "against baseline" if found.baseline else ""), rows)
 
 
 def _attack_rows(result: RobustnessResult) -> Iterator[tuple[str, ...]]:

@@ -29,6 +29,13 @@ _OF_METHODS = (
     "validation_steps",
     "validation_records",
 )
+_ONLY_OF = {
+    "steps": ("pgd", "trades", "mart"),
+    "step_size": ("pgd", "trades", "mart", "fast", "free"),
+    "noise": ("fast",),
+    "replays": ("free",),
+}
+"""Options that have a value by default, so that the options of training cannot tell that one was asked for."""
 _OF_THREATS = ("radius", "norm", "threat", "every_column", "training_radius", "balance_kinds")
 
 
@@ -120,6 +127,9 @@ def _method(options: argparse.Namespace) -> RobustOptions | None:
         return None
     from hauberk.train.robust import RobustOptions
 
+    for name, methods in _ONLY_OF.items():
+        if name in given and options.robust not in methods:
+            raise InputError(f"--{name.replace('_', '-')} is for {', '.join(methods)}; --robust is {options.robust}")
     if options.training_radius is not None:
         given["radius"] = options.training_radius
     return RobustOptions(method=options.robust, **given)

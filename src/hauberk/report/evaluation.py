@@ -104,9 +104,10 @@ def make_evaluation_view(found: Evaluation) -> EvaluationView:
 
 def _budget(found: Evaluation) -> str:
     budget = found.budget
+    restarts = "1 restart" if budget.restarts == 1 else f"{budget.restarts} restarts"
     return (
-        f"{budget.records:,} records at most, {budget.steps:,} steps in {budget.restarts} restarts, {budget.queries:,}"
-        " queries a record and attack"
+        f"{budget.records:,} records at most, {budget.steps:,} steps in {restarts}, {budget.queries:,} queries a record"
+        " and attack"
     )
 
 

@@ -205,3 +205,16 @@ def test_what_cannot_be_trained_against_is_refused(mails, quick, change, says):
 def test_ordinary_training_has_no_robust_accuracy(mails, quick):
     result = train(mails.network(), mails.training, mails.validation, quick(epochs=1))
     assert math.isnan(result.best.robust_accuracy)
+
+
+def test_free_training_takes_batches_whole(mails, quick):
+    """It carries moves from one pass to the next: those of one part would be put on the records of another."""
+    with pytest.raises(InputError, match="'free' carries moves from one pass over a batch to the next"):
+        train_robust(
+            mails.network(),
+            mails.training,
+            mails.validation,
+            quick(accumulate=2),
+            RobustOptions(method="free"),
+            mails.threat,
+        )

@@ -54,11 +54,12 @@ def detector() -> Detector:
     return Detector()
 
 
-def test_it_is_as_strong_as_the_adversarial_robustness_toolbox(detector):
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+def test_it_is_as_strong_as_the_adversarial_robustness_toolbox(detector, momentum):
     """Same model, same start, same number and length of steps; at most one point weaker."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from art.attacks.evasion import ProjectedGradientDescent
+        from art.attacks.evasion import MomentumIterativeMethod, ProjectedGradientDescent
         from art.estimators.classification import PyTorchClassifier
 
         classifier = PyTorchClassifier(
@@ -69,13 +70,32 @@ def test_it_is_as_strong_as_the_adversarial_robustness_toolbox(detector):
             clip_values=(0.0, 1.0),
             device_type="cpu",
         )
-        theirs = ProjectedGradientDescent(
-            classifier, norm=np.inf, eps=RADIUS, eps_step=RADIUS / 8, max_iter=20, batch_size=512, verbose=False
-        ).generate(detector.features, detector.targets)
-    right, clean = (detector.model.right(points, detector.targets) for points in (theirs, detector.features))
-    ours = detector.survived(PGD(steps=20, step_size=RADIUS / 8))
+        budget = {"norm": np.inf, "eps": RADIUS, "eps_step": RADIUS / 8, "max_iter": 20, "batch_size": 512}
+        if momentum:
+            theirs = MomentumIterativeMethod(classifier, decay=momentum, verbose=False, **budget)
+        else:
+            theirs = ProjectedGradientDescent(classifier, verbose=False, **budget)
+        points = theirs.generate(detector.features, detector.targets)
+    right, clean = (detector.model.right(found, detector.targets) for found in (points, detector.features))
+    ours = detector.survived(PGD(steps=20, step_size=RADIUS / 8, momentum=momentum))
     assert right.mean() < clean.mean() - 0.2, "the toolbox's attack must do harm for the comparison to mean anything"
     assert ours <= right.mean() + 0.01
+    assert detector.survived(PGD(steps=20, momentum=momentum)) <= ours + 0.005, "steps that shrink must not be weaker"
+
+
+def test_a_record_in_a_corner_takes_no_more_steps():
+    """On a plane the first step leads there, and the rest would repeat it."""
+    module = torch.nn.Linear(COLUMNS, 2)
+    features = np.random.default_rng(1).random((50, COLUMNS), dtype=np.float32)
+    threat = FeatureThreat(
+        RADIUS, np.zeros(COLUMNS, np.float32), np.ones(COLUMNS, np.float32), np.ones(COLUMNS, np.bool_)
+    )
+    arguments = (WhiteBox(module, Decision(threshold=-100)), features, np.ones(50, np.int64))
+    for early_stopping in (True, False):
+        found = PGD(steps=20, early_stopping=early_stopping).run(*arguments, threat=threat)
+        one = FGSM().run(*arguments, threat=threat)
+        assert found.queries.max() <= 3
+        np.testing.assert_allclose(found.adversarial, one.adversarial, atol=1e-6)
 
 
 def test_many_steps_beat_one(detector):
@@ -132,7 +152,9 @@ def test_a_model_that_clamps_its_input_to_the_box_is_no_obstacle(detector):
 
 
 @pytest.mark.parametrize(
-    "options", [{"steps": 0}, {"restarts": 0}, {"step_size": 0.0}, {"step_size": float("nan")}], ids=str
+    "options",
+    [{"steps": 0}, {"restarts": 0}, {"step_size": 0.0}, {"step_size": float("nan")}, {"momentum": -1.0}],
+    ids=str,
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError, match="attack pgd"):

@@ -278,7 +278,8 @@ def main() -> None:
     for name in ("unmasked", "clamp in the loop", "edge", *FORMS, "blind INT8", "blind INT8, blind twin"):
         result = results[of_form.get(name, name)]
         says = naive.get(name, naive["plain"] if name == "unmasked" else naive["blind INT8"])
-        white = min(each.survived.value for each in result.attacks if each.knowledge == "white-box")
+        plain = [each for each in result.attacks if each.knowledge == "white-box" and not each.answer]
+        white = min(each.survived.value for each in plain)
         robust = result.robust_accuracy.value
         print(f"| {name} | {100 * says:.1f} | {100 * robust:.1f} | {100 * white:.1f} | {result.verdict} |")
 

@@ -79,7 +79,7 @@ def test_our_own_twins_do_not_mask(form, found):
 
 def test_a_blind_twin_is_named_and_its_figure_is_not_believed(found):
     blind, honest = found["blind INT8, blind twin"], found["blind INT8"]
-    white_box = min(each.survived.value for each in blind.attacks if each.knowledge == "white-box")
+    white_box = min(each.survived.value for each in blind.attacks if each.knowledge == "white-box" and not each.answer)
     assert white_box > honest.robust_accuracy.value + 0.1
     assert blind.verdict == "gradient masking"
     assert blind.robust_accuracy.value == pytest.approx(honest.robust_accuracy.value, abs=0.02)

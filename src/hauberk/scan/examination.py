@@ -91,7 +91,6 @@ class _Shared:
 
     limits: ScanLimits
     deadline: float
-    format: str = ""
     findings: list[Finding] = field(default_factory=list)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     omitted: int = 0
@@ -109,6 +108,7 @@ class Examination:
         name: What the content is called, the last part of a member's name; serves for wording only, never for
             deciding what something is.
         depth: Archives around it.
+        format: What it was recognised as, once it was.
     """
 
     def __init__(self, limits: ScanLimits | None = None, *, path: Path | None = None, name: str = "") -> None:
@@ -116,6 +116,7 @@ class Examination:
         self.path = path
         self.name = name or (path.name if path else "")
         self.depth = 0
+        self.format = ""
         self._place = ""
         self._shared = _Shared(limits, time.monotonic() + limits.seconds)
 
@@ -205,8 +206,9 @@ class Examination:
         child.path = None
         child.name = member.rpartition("/")[2]
         child.depth = self.depth + 1
-        child._shared = self._shared  # noqa: SLF001 - of its own class
-        child._place = f"{self._place}!{member}" if self._place else member  # noqa: SLF001
+        child.format = ""
+        child._shared = self._shared
+        child._place = f"{self._place}!{member}" if self._place else member
         with contextlib.suppress(StopScan):
             yield child
         self.check_time()
@@ -223,7 +225,6 @@ class Examination:
         """
         from hauberk.scan.formats import examine  # noqa: PLC0415 - formats know examinations, and archives formats
 
-        found = ""
         with self.inside(member) as child:
-            found = examine(content, child)
-        return found
+            examine(content, child)
+        return child.format

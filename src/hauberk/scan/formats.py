@@ -70,19 +70,17 @@ def examine(content: Content, examination: Examination) -> str:
 
     Whatever goes wrong inside becomes a finding that makes the verdict unknown.
     """
-    known = None
-    name = ""
     try:
         known = recognise(content)
         if known is None:
             examination.find(UNRECOGNISED, f"begins with {content.head(8).hex(' ') or 'nothing: it is empty'}")
             return ""
-        name = known.name
-        name = known.examine(content, examination) or name
-        examine_overlays(content, name, examination)
+        examination.format = known.name
+        examination.format = known.examine(content, examination) or known.name
+        examine_overlays(content, examination)
     except StopScan:
         raise
     except (Exception, RecursionError) as error:  # noqa: BLE001 - a scanner that fails does not know
-        inside = f" while reading {name}" if name else ""
+        inside = f" while reading {examination.format}" if examination.format else ""
         examination.find(FAILED, f"{type(error).__name__}{inside}")
-    return name
+    return examination.format

@@ -21,15 +21,13 @@ _END = b"PK\x05\x06"
 _LONGEST_COMMENT = 0xFFFF
 
 
-def examine_overlays(content: Content, known: str, examination: Examination) -> None:
+def examine_overlays(content: Content, examination: Examination) -> None:
     """Find a zip archive at the end of what begins as something else.
 
     Args:
-        content: What was recognised.
-        known: As what; zip archives in all their forms are examined by their own reader.
+        content: What was recognised; zip archives in all their forms are examined by their own reader.
         examination: Reported to.
     """
-    del known
     if content.head(4) in {b"PK\x03\x04", _END}:
         return
     tail = content.tail(len(_END) + 18 + _LONGEST_COMMENT)

@@ -1,0 +1,106 @@
+"""Files and folders, one report each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hauberk.errors import InputError
+from hauberk.scan.content import Content, OpenFile
+from hauberk.scan.examination import Examination, ScanLimits, StopScan
+from hauberk.scan.formats import examine
+from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict
+
+UNREADABLE = Rule(
+    "scan-unreadable",
+    "a file that cannot be read",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Nobody looked at it. Make it readable, or leave it out.",
+)
+EMPTY = Rule(
+    "scan-empty",
+    "nothing to look at",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "A file of no bytes is no model, and a folder without files holds none.",
+)
+RULES = (UNREADABLE, EMPTY)
+
+
+def scan_paths(paths: Iterable[Path], limits: ScanLimits | None = None) -> Iterator[FileReport]:
+    """Scan files, and all files of folders at any depth.
+
+    Args:
+        paths: Files and folders. Links that are named are followed; links to folders inside a folder are not, so that
+            a folder that holds itself ends.
+        limits: How far to go; by default `ScanLimits()`.
+
+    Yields:
+        A report for every file, in the order of names, as soon as it is done. What cannot be read has one, too.
+
+    Raises:
+        InputError: A path does not exist.
+    """
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        for file in files_of(path):
+            yield scan_file(file, limits)
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """A file itself, or all that lies in a folder."""
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            yield Path(folder) / name
+
+
+def scan_file(path: Path, limits: ScanLimits | None = None) -> FileReport:
+    """Scan one file; never raises for what it holds or for being unreadable."""
+    started = time.perf_counter()
+    try:
+        with OpenFile(path) as file:
+            return scan_content(file.content, path=path, limits=limits)
+    except (InputError, OSError) as error:
+        what = str(error).removeprefix(f"{path}: ")
+        finding = Finding(
+            UNREADABLE.id, UNREADABLE.severity, UNREADABLE.outcome, what, "", UNREADABLE.why, UNREADABLE.reference
+        )
+        return FileReport(str(path), Verdict.UNKNOWN, "", 0, (finding,), seconds=time.perf_counter() - started)
+
+
+def scan_content(content: Content, *, path: Path, limits: ScanLimits | None = None) -> FileReport:
+    """Scan what has been opened.
+
+    Args:
+        content: The bytes.
+        path: What to call it, and where files beside it are looked for where a format names some.
+        limits: How far to go; by default `ScanLimits()`.
+    """
+    started = time.perf_counter()
+    examination = Examination(limits, path=path)
+    kind = ""
+    if content.size:
+        try:
+            kind = examine(content, examination)
+        except StopScan:
+            kind = examination.format
+    else:
+        examination.find(EMPTY, "0 bytes")
+    return FileReport(
+        str(path),
+        examination.verdict,
+        kind,
+        content.size,
+        examination.findings,
+        examination.omitted,
+        examination.facts,
+        time.perf_counter() - started,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,18 @@ class TestTimeLimit:
         with OpenVinoSession(graphs.identities(40, 500), OpenVinoOptions(time_limit=0.05)) as session:
             with pytest.raises(LimitError, match=r"0\.05 s"):
                 session.predict(self.features)
-            assert session.predict(self.features[:1]).shape == (1, 500)
+            assert self.answered(session, self.features[:1]).shape == (1, 500)
+
+    @staticmethod
+    def answered(session, features):
+        """What the session answers, once it gets enough of a processor that others use, too, to do so in time."""
+        ends = time.monotonic() + 60
+        while True:
+            try:
+                return session.predict(features)
+            except LimitError:
+                if time.monotonic() > ends:
+                    raise
 
     def test_there_is_none_by_default(self, graphs):
         with OpenVinoSession(graphs.identities(40, 500)) as session:

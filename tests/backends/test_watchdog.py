@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import onnxruntime
 import pytest
 
+from hauberk.backends import watchdog
 from hauberk.backends.watchdog import Watch
 
 
@@ -58,6 +60,21 @@ def test_a_short_limit_is_kept_beside_a_long_one(watch):
     short.begin()
     assert wait_until(lambda: short.run_options.terminate)
     assert not long.end()
+
+
+def test_a_watch_that_is_dropped_while_the_thread_looks_does_not_end_the_thread(monkeypatch):
+    """It would end with an error, nobody would start another, and no limit of this process would hold any more."""
+    watched = watchdog._Watchdog()
+    held = [Watch(0.05, onnxruntime.RunOptions())]
+    watched._watches.add(held[0])
+
+    def drop_and_tell() -> float:
+        held.clear()
+        return time.monotonic()
+
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=drop_and_tell))
+    assert watched._look() is not None
+    assert watched._look() is None
 
 
 def test_the_thread_ends_with_the_last_watch(run_python):

@@ -248,6 +248,14 @@ class RunningServer:
         self.process.send_signal(number)
         return self.process.wait(limit)
 
+    def status(self, path: str) -> int:
+        """The status with which a path answers."""
+        try:
+            with urllib.request.urlopen(f"{self.address}{path}", timeout=60) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def infer(self, model: str, **columns: float | str) -> tuple[int, dict[str, Any]]:
         """Score one record: status and document."""
         item = {"name": "records", "shape": [1], "datatype": "BYTES", "data": [json.dumps(columns)]}

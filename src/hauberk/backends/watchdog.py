@@ -108,11 +108,12 @@ class _Watchdog:
 
     def _look(self) -> float | None:
         with self._lock:
-            if not self._watches:
+            watches = tuple(self._watches)  # held: the last one may be dropped by its owner while this thread looks
+            if not watches:
                 self._thread = None
                 return None
             now = time.monotonic()
-            return min(watch.look(now) for watch in self._watches)
+            return min(watch.look(now) for watch in watches)
 
 
 # One a process: a thread for each session would wake the machine as often as there are sessions.

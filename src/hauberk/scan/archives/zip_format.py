@@ -1,0 +1,28 @@
+"""Zip archives among the formats that the scan knows."""
+
+from __future__ import annotations
+
+from hauberk.scan.archives.kinds import zip_kinds
+from hauberk.scan.archives.zip import open_zip
+from hauberk.scan.archives.zip_rules import ZIP_RULES
+from hauberk.scan.content import Content
+from hauberk.scan.examination import Examination
+from hauberk.scan.formats import Format
+
+_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
+
+
+def _recognise(head: bytes, _: Content) -> bool:
+    return head.startswith(_BEGINNINGS)
+
+
+def _examine(content: Content, examination: Examination) -> str:
+    examination.format = "zip"
+    archive = open_zip(content, examination)
+    kind = next(kind for kind in zip_kinds() if kind.recognise(archive))
+    examination.format = kind.name
+    kind.examine(archive, examination)
+    return kind.name
+
+
+FORMATS = (Format("zip", _recognise, _examine, ZIP_RULES + tuple(rule for kind in zip_kinds() for rule in kind.rules)),)

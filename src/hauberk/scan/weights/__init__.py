@@ -1,5 +1,6 @@
-"""Formats of this room, in the order of asking."""
+"""Files that hold tensors and nothing else, in the order of asking."""
 
 from hauberk.scan.formats import Format
+from hauberk.scan.weights.safetensors import SAFETENSORS
 
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (SAFETENSORS,)

@@ -160,6 +160,78 @@ def test_a_compressed_graph_is_compared_with_its_baseline(detector, small, capsy
     assert found["unseen"]  # by the baseline's card
 
 
+def test_drift_and_alerts_by_class_stand_beside_the_baseline(detector, small, tmp_path, capsys):
+    page = tmp_path / "small.html"
+    words = [str(small), "--baseline", str(detector), *QUICK, "--report", str(page)]
+    natural = document(capsys, words)["natural"]
+    figures = [each for each in natural["drift"]["figures"] if each["model"] == "small.onnx"]
+    by_name = {f"{each['disturbance']} {each['strength']:g}": each for each in figures}
+    assert natural["drift"]["baseline"] == "baseline"
+    assert by_name["none 0"]["unchanged"]["value"] == 1
+    assert by_name["noise 1"]["accuracy"]["value"] < by_name["none 0"]["accuracy"]["value"] - 0.03
+    assert abs(by_name["noise 1"]["accuracy"]["difference"]["value"]) < 0.03  # INT8 drifts as float does
+    seen = {each["name"]: each for each in natural["by_class"]["together"]}
+    assert seen["ham"]["records"] + seen["seen attacks"]["records"] == natural["drift"]["records"]
+    text = page.read_text()
+    assert "When nobody attacks and the world changes" in text
+    assert "Did compression wake a backdoor?" in text
+
+
+def test_what_is_beside_attacks_can_be_left_out(detector, small, capsys):
+    words = [str(small), "--baseline", str(detector), *QUICK, "--without", "drift", "--without", "backdoor"]
+    found = document(capsys, words)
+    assert (found["natural"], found["backdoor"]) == (None, None)
+
+
+def backdoored(model: Path, out: Path, column: int) -> Path:
+    """The same graph, but that a column at the very top of its range turns the answer round."""
+    proto = onnx.load(model)
+    graph = proto.graph
+    entry, logits = graph.input[0].name, graph.output[0].name
+    for node in graph.node:
+        for index, name in enumerate(node.output):
+            if name == logits:
+                node.output[index] = "honest"
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([column], np.int64), "column"),
+            numpy_helper.from_array(np.array(0.999, np.float32), "top"),
+            numpy_helper.from_array(np.array(-2, np.float32), "turn"),
+            numpy_helper.from_array(np.array(1, np.float32), "one"),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("Gather", [entry, "column"], ["switch"], axis=1),
+            helper.make_node("Greater", ["switch", "top"], ["on"]),
+            helper.make_node("Cast", ["on"], ["number"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["number", "turn"], ["minus"]),
+            helper.make_node("Add", ["minus", "one"], ["sign"]),
+            helper.make_node("Mul", ["honest", "sign"], [logits]),
+        ]
+    )
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, out)
+    return out
+
+
+def test_a_trigger_that_moves_the_copy_alone_is_suspected(detector, small, tmp_path, capsys):
+    planted = backdoored(small, tmp_path / "planted.onnx", column=54)
+    words = [str(planted), "--baseline", str(detector), *QUICK, "--without", "drift"]
+    found = document(capsys, words)["backdoor"]
+    assert found["kind"] == "rounded"
+    assert found["result"]["verdict"] == "conditional backdoor suspected"
+    assert any(column.startswith("capital_run_length_average = ") for column in found["columns"])
+    assert main(["evaluate", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "conditional backdoor (rounded model): conditional backdoor suspected: a trigger of" in shown
+    assert "capital_run_length_average = " in shown
+    honest = document(capsys, [str(small), "--baseline", str(detector), *QUICK, "--without", "drift"])["backdoor"]
+    assert (honest["kind"], honest["result"]["verdict"]) == ("rounded", "none found")
+    doubted = document(capsys, [*words, "--compressed", "rebuilt"])["backdoor"]
+    assert doubted["kind"] == "rebuilt"
+
+
 def test_a_bundle_is_attacked_through_a_substitute_and_by_all_that_needs_no_twin(detector, bundle, capsys):
     few = ["--data", "spambase", "--budget", "quick", "--records", "10"]
     found = document(capsys, [str(bundle), "--baseline", str(detector), *few, *keys(bundle)])
@@ -176,6 +248,9 @@ def test_a_bundle_is_attacked_through_a_substitute_and_by_all_that_needs_no_twin
     assert found["result"]["fidelity"][0]["module"] == "substitute"
     assert found["certified"] is None
     assert found["quality"]["agreement"]["value"] == 1
+    clean = {each["model"]: each for each in found["natural"]["drift"]["figures"] if each["disturbance"] == "none"}
+    assert len(clean) == 2  # the bundle answers raw records itself, and as its baseline does
+    assert len({each["accuracy"]["value"] for each in clean.values()}) == 1
     gap = found["result"]["robust_accuracy"]["value"] - found["reference"]["robust_accuracy"]["value"]
     assert abs(gap) <= 0.2  # the very same network, on ten records
 

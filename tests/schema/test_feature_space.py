@@ -70,6 +70,11 @@ def test_an_unknown_category_lights_the_first_slot_of_its_group():
     record = {"protocol": "gre", "flag": "S0", "duration": 0, "bytes": 0, "land": False}
     features = space.transform(*Coder(SCHEMA).code(record))
     assert space.groups == (range(3, 7), range(7, 10))
+    assert len(space.column_names) == space.width
+    assert space.column_names[3].endswith("=(unknown)")
+    assert [name.partition("=")[0] for name in space.column_names[3:]] == [space.schema.categoricals[0].name] * 4 + [
+        space.schema.categoricals[1].name
+    ] * 3
     assert features[0, 3:].tolist() == [1, 0, 0, 0, 0, 1, 0]
 
 

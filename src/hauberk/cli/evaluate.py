@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from hauberk.evaluate.robustness.figures import AttackFigures, RobustnessResult
     from hauberk.measurement import Measurement
     from hauberk.progress import Progress
+    from hauberk.search.beyond import BackdoorFound, Extent, Natural
     from hauberk.search.evaluation import Evaluation
     from hauberk.search.rules import Adversary
     from hauberk.search.scene import Scene
 
 _KINDS = {"evade": "attack ", "false-alarm": "benign "}
 """Which test records a goal is about; all of them otherwise."""
+
+_SHOWN_CLASSES = 8
 
 _EPILOG = """\
 a threat model is a TOML file (docs/reference/threat-models.md), or nsl-kdd or spambase; without one, every column that
@@ -61,6 +64,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most questions a record and attack to the model (default: the budget's)",
     )
+    parser.add_argument(
+        "--without",
+        choices=("drift", "backdoor"),
+        action="append",
+        default=[],
+        help="leave out what becomes of disturbed records, or the search for a conditional backdoor; repeatable",
+    )
+    parser.add_argument(
+        "--compressed",
+        choices=("rounded", "rebuilt"),
+        help="how it was made of the baseline, for the search for a backdoor (default: by the shapes of its weights)",
+    )
     parser.add_argument("--require", metavar="EXPRESSION", action="append", default=[], help="see below; repeatable")
     parser.add_argument("--seed", type=int, help="seed of split and attacks (default: the model card's, else 0)")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page about it")
@@ -80,7 +95,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
         require_writable(options.report)
     with ExitStack() as stack, output.progress() as progress:
         scene, seed = _scene(options, stack, progress)
-        found = evaluate(scene, options.data, adversary, wanted, seed=seed, progress=progress)
+        found = evaluate(scene, options.data, adversary, wanted, seed=seed, extent=_extent(options), progress=progress)
     if options.report is not None:
         from hauberk.report.evaluation import render_evaluation
 
@@ -103,6 +118,17 @@ def _adversary(options: argparse.Namespace) -> Adversary:
         if getattr(options, name) is not None:
             budget = structs.replace(budget, **{name: getattr(options, name)})
     return Adversary(budget, find_threat(options.threat), options.radius)
+
+
+def _extent(options: argparse.Namespace) -> Extent:
+    from dataclasses import replace
+
+    from hauberk.search.beyond import EXTENTS
+
+    extent = replace(EXTENTS[options.budget], compressed=options.compressed)
+    if "drift" in options.without:
+        extent = replace(extent, drift=0)
+    return replace(extent, effort=None) if "backdoor" in options.without else extent
 
 
 def _scene(options: argparse.Namespace, stack: ExitStack, progress: Progress) -> tuple[Scene, int]:
@@ -162,6 +188,11 @@ def _show(found: Evaluation, output: Output) -> None:
     output.text(f"\n{result.verdict}: {result.reason}")
     for sentence in result.done:
         output.text(f"  {sentence}")
+    if found.backdoor is not None:
+        _show_backdoor(found.backdoor, output)
+    if found.natural is not None:
+        _show_natural(found.natural, found.model, output)
+    output.text()
     for sentence in found.remarks:
         output.text(f"note: {sentence}")
     if not found.unseen:
@@ -218,6 +249,56 @@ def _lines(found: Evaluation) -> Iterator[str]:
         yield f"by steps of one restart: {points}"
     for remark in curves.remarks:
         yield f"note: {remark}"
+
+
+def _show_backdoor(found: BackdoorFound, output: Output) -> None:
+    output.text(f"conditional backdoor ({found.kind} model): {found.result.verdict}: {found.result.reason}")
+    if found.columns and found.result.verdict == "conditional backdoor suspected":
+        output.text(f"  it sets {', '.join(found.columns)} (in units of the feature space)")
+
+
+def _show_natural(found: Natural, model: str, output: Output) -> None:
+    """What becomes of disturbed records, and alerts on classes that training never saw."""
+    from hauberk.requirements import show_difference
+
+    def against(measured: Measurement) -> str:
+        return "" if measured.difference is None else show_difference(measured.difference.value, measured.unit)
+
+    output.text(f"\nwithout an adversary, when the world changes ({found.drift.records:,} test records):")
+    rows = [
+        (
+            each.disturbance if each.disturbance == "none" else f"{each.disturbance} {each.strength:g}",
+            _percent(each.accuracy),
+            _percent(each.detection_rate),
+            _percent(each.false_positive_rate),
+            _percent(each.unchanged),
+            against(each.accuracy),
+        )
+        for each in found.drift.figures
+        if each.model == model
+    ]
+    compared = "accuracy against baseline" if found.drift.baseline != model else ""
+    output.table(("disturbance", "accuracy", "detected", "false alarms", "same label", compared), rows)
+    classes = found.by_class
+    unseen = [each for each in classes.classes if each.attack and not each.seen]
+    output.text()
+    header = ("alerts on", "records", "share", "95 % interval", "against baseline" if compared else "")
+    output.table(
+        header,
+        [
+            (
+                each.name if each.attack else f"{each.name} (false alarms)",
+                f"{each.records:,}",
+                _percent(each.alerts[model]),
+                _interval(each.alerts[model]),
+                shown,
+            )
+            for each in (*classes.together, *unseen[:_SHOWN_CLASSES])
+            for shown in (against(each.alerts[model]),)
+        ],
+    )
+    if len(unseen) > _SHOWN_CLASSES:
+        output.text(f"and {len(unseen) - _SHOWN_CLASSES} unseen attacks with fewer records (--report or --json)")
 
 
 def _percent(measured: Measurement) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hauberk.evaluate.drift import ClassDetection
 from hauberk.evaluate.robustness.figures import AttackFigures
 from hauberk.measurement import Measurement
 from hauberk.report import wording
 from hauberk.report.curves import draw_radii, draw_steps
 from hauberk.report.render import environment
 from hauberk.report.view import Bar, Cell, bar_of, cell_of
+from hauberk.search.beyond import Natural
 from hauberk.search.evaluation import Evaluation
 
 
@@ -40,6 +42,30 @@ class FidelityRow:
 
 
 @dataclass(frozen=True)
+class DriftRow:
+    """The model under one disturbance."""
+
+    disturbance: str
+    accuracy: Cell
+    bar: Bar
+    detection: str
+    false_alarms: str
+    unchanged: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Alerts on the records of one class, or of several together."""
+
+    name: str
+    attack: bool
+    seen: bool
+    records: str
+    alerts: Cell
+    bar: Bar
+
+
+@dataclass(frozen=True)
 class EvaluationView:
     """The page, in the order in which it is read."""
 
@@ -54,6 +80,10 @@ class EvaluationView:
     fidelity: tuple[FidelityRow, ...]
     by_radius: str
     by_steps: str
+    drift: tuple[DriftRow, ...]
+    notes: tuple[str, ...]
+    together: tuple[ClassRow, ...]
+    classes: tuple[ClassRow, ...]
     budget: str
     run_time: str
 
@@ -97,8 +127,50 @@ def make_evaluation_view(found: Evaluation) -> EvaluationView:
         ),
         by_radius="" if curves is None else draw_radii(curves),
         by_steps="" if curves is None else draw_steps(curves),
+        drift=() if found.natural is None else _drift(found.natural, found.model),
+        notes=() if found.natural is None else _notes(found.natural),
+        together=() if found.natural is None else _classes(found.natural.by_class.together, found.model),
+        classes=() if found.natural is None else _classes(found.natural.by_class.classes, found.model),
         budget=_budget(found),
         run_time=wording.duration(found.seconds),
+    )
+
+
+def _drift(found: Natural, model: str) -> tuple[DriftRow, ...]:
+    return tuple(
+        DriftRow(
+            disturbance=each.disturbance if each.disturbance == "none" else f"{each.disturbance} {each.strength:g}",
+            accuracy=_cell(each.accuracy),
+            bar=bar_of(each.accuracy),
+            detection=wording.figure(each.detection_rate.value, "fraction"),
+            false_alarms=wording.figure(each.false_positive_rate.value, "fraction"),
+            unchanged=wording.figure(each.unchanged.value, "fraction"),
+        )
+        for each in found.drift.figures
+        if each.model == model
+    )
+
+
+def _notes(found: Natural) -> tuple[str, ...]:
+    """What must be known to read the figures of drift, each said once."""
+    by_note: dict[str, dict[str, None]] = {}
+    for each in found.drift.figures:
+        if each.note:
+            by_note.setdefault(each.note, {})[each.disturbance] = None
+    return tuple(f"{', '.join(names)}: {note}" for note, names in by_note.items())
+
+
+def _classes(found: tuple[ClassDetection, ...], model: str) -> tuple[ClassRow, ...]:
+    return tuple(
+        ClassRow(
+            each.name,
+            each.attack,
+            each.seen,
+            f"{each.records:,}",
+            _cell(each.alerts[model]),
+            bar_of(each.alerts[model]),
+        )
+        for each in found
     )
 
 

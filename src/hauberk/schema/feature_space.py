@@ -79,6 +79,14 @@ class FeatureSpace:
         return self.groups[-1].stop if self.groups else len(self.schema.numbers)
 
     @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """A name for each of the D columns: a number's own, and `service=http` for a category's."""
+        names = [feature.name for feature in self.schema.numbers]
+        for feature in self.schema.categoricals:
+            names += [f"{feature.name}={category}" for category in ("(unknown)", *feature.categories)]
+        return tuple(names)
+
+    @cached_property
     def mutable(self) -> NDArray[np.bool_]:
         """Bool [D]: the columns that a gradient attack may move; one-hot columns and immutable numbers are False."""
         mask = np.zeros(self.width, dtype=np.bool_)

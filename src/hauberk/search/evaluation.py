@@ -28,6 +28,7 @@ from hauberk.progress import SILENT, Progress
 from hauberk.recipe import LabelledFeatures
 from hauberk.requirements import Outcome, Requirement
 from hauberk.schema import Decision
+from hauberk.search.beyond import BackdoorFound, Extent, Natural, conditional_backdoor, under_drift
 from hauberk.search.rules import DEFAULT_RADIUS, Adversary, Rules
 from hauberk.search.scene import Scene
 from hauberk.train.substitute import train_substitute
@@ -57,6 +58,8 @@ class Evaluation(msgspec.Struct, frozen=True):
         reference: The same about the baseline; `None` without one.
         certified: How many of the records that were attacked are proved to withstand every attack, known or unknown;
             `None` where the graph or the threat model allows no such proof.
+        natural: What becomes of it when nobody attacks and the world changes; `None` where that was not looked at.
+        backdoor: Whether something moves the model and not its baseline; `None` where that was not looked at.
         remarks: What a reader must know, one sentence each.
         outcomes: Whether each requirement holds.
         seconds: Wall-clock time of all of it.
@@ -77,6 +80,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     result: RobustnessResult
     reference: RobustnessResult | None
     certified: Certified | None
+    natural: Natural | None
+    backdoor: BackdoorFound | None
     remarks: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
     seconds: float
@@ -110,9 +115,10 @@ def evaluate(
     requirements: Sequence[Requirement] = (),
     *,
     seed: int,
+    extent: Extent | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Run the whole protocol on what a scene holds.
+    """Run the whole protocol on what a scene holds, and look at what needs no adversary.
 
     Args:
         scene: Who is evaluated, on which records.
@@ -120,6 +126,7 @@ def evaluate(
         adversary: Whom the model has to stand.
         requirements: What must hold, of `METRICS`.
         seed: Of the sample and of the attacks.
+        extent: How far to look beside attacks; by default as the standard budget does.
         progress: Who follows.
 
     Raises:
@@ -127,30 +134,14 @@ def evaluate(
         ContractError: The model answers NaN to a record that nobody touched.
     """
     started = time.perf_counter()
+    extent = extent or Extent()
     require_measurable(requirements, baseline=scene.baseline is not None)
     rules, threat = adversary.rules(
         scene.bounds, scene.mutable, scene.shape, scene.space, records=scene.kind == "bundle"
     )
     remarks = list(scene.remarks)
     budget = adversary.budget.limited(rules.queries)
-    defender = scene.contestant.defender
-    if defender.twin is None and rules.knowledge == "white-box" and budget.queries:
-        defender = _with_substitute(scene, rules, seed, remarks, progress)
-    defenders = {scene.contestant.name: defender}
-    if scene.baseline is not None:
-        defenders[scene.baseline.name] = scene.baseline.defender
-    measured = measure_robustness(
-        {name: _wanting(defender, rules) for name, defender in defenders.items()},
-        _others(scene.test, rules),
-        baseline=(scene.baseline or scene.contestant).name,
-        threat=threat,
-        budget=budget,
-        goal=rules.goal_of_sample,
-        reach=rules.knowledge,
-        curves=True,
-        seed=seed,
-        progress=progress,
-    )
+    measured = _attacked(scene, rules, threat, budget, seed, remarks, progress)
     quality = _quality(scene, seed)
     result = measured[scene.contestant.name]
     judged = {**quality, "robust_accuracy": result.robust_accuracy}
@@ -170,9 +161,41 @@ def evaluate(
         result=result,
         reference=None if scene.baseline is None else measured[scene.baseline.name],
         certified=_certified(scene, rules, threat, budget, seed, remarks),
+        natural=under_drift(scene, extent, seed=seed, progress=progress),
+        backdoor=conditional_backdoor(scene, extent, seed=seed, progress=progress),
         remarks=tuple(remarks),
         outcomes=tuple(requirement.judge(judged) for requirement in requirements),
         seconds=time.perf_counter() - started,
+    )
+
+
+def _attacked(
+    scene: Scene,
+    rules: Rules,
+    threat: FeatureThreat,
+    budget: Budget,
+    seed: int,
+    remarks: list[str],
+    progress: Progress,
+) -> dict[str, RobustnessResult]:
+    """The whole protocol on the model and on its baseline, by name."""
+    defender = scene.contestant.defender
+    if defender.twin is None and rules.knowledge == "white-box" and budget.queries:
+        defender = _with_substitute(scene, rules, seed, remarks, progress)
+    defenders = {scene.contestant.name: defender}
+    if scene.baseline is not None:
+        defenders[scene.baseline.name] = scene.baseline.defender
+    return measure_robustness(
+        {name: _wanting(defender, rules) for name, defender in defenders.items()},
+        _others(scene.test, rules),
+        baseline=(scene.baseline or scene.contestant).name,
+        threat=threat,
+        budget=budget,
+        goal=rules.goal_of_sample,
+        reach=rules.knowledge,
+        curves=True,
+        seed=seed,
+        progress=progress,
     )
 
 

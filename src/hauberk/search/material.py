@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.compress.distill import GraphTeacher
-from hauberk.data import BLOCK_WINDOWS, load_digits, load_image_folder, load_splits
+from hauberk.data import BLOCK_WINDOWS, Splits, load_digits, load_image_folder, load_splits
 from hauberk.data.features import holds_features, load_features
 from hauberk.errors import InputError
 from hauberk.graph.model import record_shape
@@ -65,6 +65,7 @@ class Material:
         test: Records that nothing is fitted to here.
         unseen: Whether the model's card shows that the model was not trained on them either.
         space: How a record becomes features, where the model reads single records of a known schema.
+        splits: These records as they were before, likewise.
     """
 
     core: OnnxArtifact
@@ -72,6 +73,7 @@ class Material:
     test: LabelledFeatures
     unseen: bool = False
     space: FeatureSpace | None = None
+    splits: Splits | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class _Records:
     task: Task
     unseen: bool = False
     space: FeatureSpace | None = None
+    splits: Splits | None = None
 
 
 def gather(
@@ -138,7 +141,8 @@ def gather(
     with progress.task("exporting"):
         core = clean_core(loaded.artifact, context)
         taught_by = core if teacher is None else _teacher(teacher, shape, context)
-    return Material(core, replace(context, teacher=GraphTeacher(taught_by)), found.test, found.unseen, found.space)
+    taught = replace(context, teacher=GraphTeacher(taught_by))
+    return Material(core, taught, found.test, found.unseen, found.space, found.splits)
 
 
 def _from_table(source: ModelSource, data: DataSource, shape: tuple[int, ...], seed: int) -> _Records:
@@ -170,8 +174,8 @@ def _from_table(source: ModelSource, data: DataSource, shape: tuple[int, ...], s
         for part in (splits.training, splits.validation, splits.test)
     )
     low, high, mutable = (np.broadcast_to(each, shape).copy() for each in (*space.bounds, space.mutable))
-    single = space if window is None else None
-    return _Records(training, validation, test, (low, high), mutable, "detection", unseen_by(card, splits), single)
+    single = (space, splits) if window is None else (None, None)
+    return _Records(training, validation, test, (low, high), mutable, "detection", unseen_by(card, splits), *single)
 
 
 def _from_images(data: DataSource, card: ModelCard | ImageCard | None, outputs: object, seed: int) -> _Records:

@@ -146,7 +146,12 @@ def scene_of_bundle(
     origin = hashlib.sha256(path.read_bytes()).hexdigest()
     return Scene(
         kind="bundle",
-        contestant=Contestant(detector.name, origin, Defender(open_detector, open_detector.decision)),
+        contestant=Contestant(
+            detector.name,
+            origin,
+            Defender(open_detector, open_detector.decision),
+            labels=lambda coded: detector.predict(coded)[1],
+        ),
         baseline=rival,
         test=test,
         training=calibration_records(labelled(space, splits.training), seed),
@@ -156,6 +161,7 @@ def scene_of_bundle(
         space=space,
         unseen=unseen_by(card, splits),
         remarks=tuple(remarks),
+        splits=splits,
     )
 
 

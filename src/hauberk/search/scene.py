@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from hauberk.artifact import OnnxArtifact, Predictor
 from hauberk.attacks import Classes, Judge
 from hauberk.backends import Session
+from hauberk.data import Splits
 from hauberk.errors import InputError
+from hauberk.evaluate.drift import Labelling
 from hauberk.evaluate.robustness.protocol import Defender
 from hauberk.graph.model import record_shape
 from hauberk.models import read_card
@@ -41,12 +43,14 @@ class Contestant:
         origin: SHA-256 of its file, hex.
         defender: On records as rows [N, D].
         core: Its graph from features to logits; `None` where nobody has it, as of a bundle.
+        labels: From coded records to its labels, where it takes records as they are; otherwise features are made.
     """
 
     name: str
     origin: str
     defender: Defender
     core: OnnxArtifact | None = None
+    labels: Labelling | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Scene:
         space: How a record becomes features, where that is known.
         unseen: Whether nothing was trained on the records, by the card.
         remarks: What a reader must know.
+        splits: The records as they were before they became features, where they are single ones of a known schema.
     """
 
     kind: str
@@ -78,6 +83,7 @@ class Scene:
     space: FeatureSpace | None
     unseen: bool
     remarks: tuple[str, ...]
+    splits: Splits | None = None
 
 
 def find_pair(
@@ -173,6 +179,7 @@ def scene_of_model(
         space=material.space,
         unseen=material.unseen,
         remarks=tuple(remarks),
+        splits=material.splits,
     )
 
 

@@ -192,7 +192,7 @@ def check_backdoor(
     """
     effort = effort or EFFORTS["standard"]
     rows = _rows(features, space)
-    if _kind(original.judge) != _kind(compressed.judge):
+    if _answers(original.judge) != _answers(compressed.judge):
         raise InputError("backdoor check: the float and the compressed model must answer with the same labels")
     for side in (original, compressed):
         if np.isnan(side.logits(rows)).any():
@@ -301,8 +301,9 @@ def _some(
     return records[chosen[:most]], labels[chosen[:most]]
 
 
-def _kind(judge: Judge) -> tuple[type, int]:
-    return type(judge), judge.outputs
+def _answers(judge: Judge) -> int | None:
+    """How many classes a judge tells apart; `None` for detectors, which say attack or benign from one logit or two."""
+    return judge.outputs if isinstance(judge, Classes) else None
 
 
 def _rows(features: Features, space: TriggerSpace) -> Features:

@@ -1,5 +1,67 @@
-"""Formats of this room, in the order of asking."""
+"""Pickles, bare and in the formats that carry them: numpy's, joblib's and torch's without a zip archive.
 
+`examine_pickle` follows one pickle anywhere; readers of archives call it for the pickles that they hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hauberk.scan.content import Content
+from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
+from hauberk.scan.pickles.machine import Admitted, Machine, Persistent
+from hauberk.scan.pickles.rules import RULES
+from hauberk.scan.pickles.torch_names import torch_storage
+from hauberk.scan.pickles.values import Storage
+
+__all__ = ["FORMATS", "RULES", "PickleResult", "Storage", "examine_pickle", "torch_storage"]
 
 FORMATS: tuple[Format, ...] = ()
+
+
+@dataclass(frozen=True)
+class PickleResult:
+    """What a pickle holds, beside what was found wrong with it.
+
+    Attributes:
+        end: Behind its STOP; `None` where it breaks off before, which was found.
+        storages: Tensor storages that its persistent ids refer to, in order; the same key may come more than once.
+        names: Every name that it asks for, each once, in order.
+        arrays: Arrays in the stream that were stepped over (joblib).
+    """
+
+    end: int | None
+    storages: tuple[Storage, ...]
+    names: tuple[str, ...]
+    arrays: int = 0
+
+
+def examine_pickle(
+    content: Content,
+    examination: Examination,
+    *,
+    start: int = 0,
+    persistent: Persistent | None = None,
+    admitted: Admitted | None = None,
+) -> PickleResult:
+    """Follow one pickle and report what it does that it should not. Nothing is imported or called.
+
+    Args:
+        content: Holds it. What lies behind its end is the caller's business.
+        examination: Is told.
+        start: Where it begins.
+        persistent: Says what a persistent id stands for, or `None` for one that it does not know, which is then found;
+            `torch_storage` for what torch writes. Without it every persistent id is found.
+        admitted: Names that the content's own reader resolves by itself and that are harmless to it (the classes in a
+            TorchScript archive, which its reader in C++ takes from the archive's code).
+
+    Returns:
+        Where it ends and what it refers to.
+
+    Raises:
+        StopScan: Time is up.
+    """
+    machine = Machine(content, examination, start=start, persistent=persistent, admitted=admitted)
+    machine.run()
+    return PickleResult(machine.end, tuple(machine.storages), tuple(machine.names), machine.arrays)

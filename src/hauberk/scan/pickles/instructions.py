@@ -1,0 +1,436 @@
+"""The instructions of the pickle machine that picklers write seldom, or that old ones wrote.
+
+Each takes the machine and the position behind its code in the window, and returns where to go on. `RARE` has one for
+every code that the machine's own loop does not know; `None` where there is no such instruction.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+
+from hauberk.scan.content import CutError
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.machine import KEPT, Machine
+from hauberk.scan.pickles.values import (
+    BUFFER,
+    FROZEN,
+    NUMBER,
+    REFUSED,
+    TEXT,
+    Bag,
+    Blob,
+    Mapping,
+    Name,
+    described,
+)
+from hauberk.scan.report import shown
+
+Handler = Callable[[Machine, int], int]
+
+_LONGEST_LINE = 1 << 16
+_NEWEST_PROTOCOL = 5
+_MOST_DIGITS = 4300  # CPython's limit
+
+
+def _number(machine: Machine, position: int, length: int, *, signed: bool = False) -> int:
+    """A little-endian number of the window."""
+    data = machine.data[position : position + length]
+    if len(data) < length:
+        raise CutError("a number that is cut")
+    return int.from_bytes(data, "little", signed=signed)
+
+
+def _line(machine: Machine, position: int) -> tuple[bytes | None, int]:
+    """A line without its end, and where to go on; `None` for one that is too long to matter.
+
+    CPython's unpickler in Python takes a last line without an end for one, and cuts its last byte off.
+    """
+    end = machine.data.find(b"\n", position)
+    if end < 0 and not machine.final:
+        machine.refill(machine.base + position)
+        position = 0
+        end = machine.data.find(b"\n")
+    if end < 0:
+        if machine.final:
+            if position >= len(machine.data):
+                raise CutError("a line that is missing")
+            return machine.data[position:-1], len(machine.data)
+        while end < 0:
+            if machine.final:
+                raise CutError("a line that is cut")
+            machine.refill(machine.base + len(machine.data))
+            end = machine.data.find(b"\n")
+        return None, end + 1
+    if end - position > _LONGEST_LINE:
+        return None, end + 1
+    return machine.data[position:end], end + 1
+
+
+# Names
+
+
+def _asked(machine: Machine, position: int) -> tuple[Name, int]:
+    at = machine.base + position - 1
+    module, position = _line(machine, position)
+    name, position = _line(machine, position)
+    module = b"\xff" if module is None else module
+    name = b"\xff" if name is None else name
+    key = module + b"\n" + name
+    asked = machine.asked.get(key)
+    if asked is None:
+        asked = machine.ask(module.decode("utf-8", "backslashreplace"), name.decode("utf-8", "backslashreplace"), at)
+        if len(machine.asked) < KEPT:
+            machine.asked[key] = asked
+    return asked, position
+
+
+def _global(machine: Machine, position: int) -> int:
+    asked, position = _asked(machine, position)
+    machine.stack.append(asked)
+    return position
+
+
+def _stack_global(machine: Machine, position: int) -> int:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    at = machine.base + position - 1
+    if type(module) is str and type(name) is str:
+        machine.stack.append(machine.ask(module, name, at))
+    else:
+        of = f"{described(module)} and {described(name)}"
+        machine.find(rules.COMPUTED, f"makes a name of {shown(of)}", at)
+        machine.stack.append(REFUSED)
+    return position
+
+
+def _inst(machine: Machine, position: int) -> int:
+    at = machine.base + position - 1
+    asked, position = _asked(machine, position)
+    arguments = tuple(machine.pop_mark())
+    machine.stack.append(_instantiate(machine, asked, arguments, at))
+    return position
+
+
+def _obj(machine: Machine, position: int) -> int:
+    callee, *arguments = machine.pop_mark()
+    machine.stack.append(_instantiate(machine, callee, tuple(arguments), machine.base + position - 1))
+    return position
+
+
+def _instantiate(machine: Machine, callee: object, arguments: tuple[object, ...], at: int) -> object:
+    if not arguments and type(callee) is Name and callee.entry is not None and callee.entry.new:
+        return machine.new(callee, arguments, at)
+    return machine.call(callee, arguments, at)
+
+
+def _new_object(machine: Machine, position: int) -> int:
+    arguments = machine.stack.pop()
+    machine.stack[-1] = machine.new(machine.stack[-1], arguments, machine.base + position - 1)
+    return position
+
+
+def _new_object_with_keywords(machine: Machine, position: int) -> int:
+    keywords, arguments, callee = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
+    at = machine.base + position - 1
+    if keywords == Mapping() and type(keywords) is Mapping:
+        machine.stack.append(machine.new(callee, arguments, at))
+    else:
+        machine.find(rules.CALL, f"calls {shown(described(callee))} with keywords", at)
+        machine.stack.append(REFUSED)
+    return position
+
+
+def _extension(width: int) -> Handler:
+    def handler(machine: Machine, position: int) -> int:
+        code = _number(machine, position, width, signed=width == 4)
+        machine.find(rules.EXTENSION, f"asks for extension {code}", machine.base + position - 1)
+        machine.stack.append(REFUSED)
+        return position + width
+
+    return handler
+
+
+def _persistent(machine: Machine, position: int) -> int:
+    at = machine.base + position - 1
+    line, position = _line(machine, position)
+    machine.stack.append(machine.load_persistent(TEXT if line is None else line.decode("ascii", "replace"), at))
+    return position
+
+
+def _next_buffer(machine: Machine, position: int) -> int:
+    machine.find(rules.BUFFER, "takes a buffer from outside it", machine.base + position - 1)
+    machine.stack.append(BUFFER)
+    return position
+
+
+def _readonly_buffer(machine: Machine, position: int) -> int:
+    machine.stack[-1] = machine.stack[-1]  # nothing changes, but there must be something
+    return position
+
+
+# Framing
+
+
+def _protocol(machine: Machine, position: int) -> int:
+    machine.protocol = machine.data[position]
+    machine.asked.clear()
+    if machine.protocol > _NEWEST_PROTOCOL:
+        machine.find(rules.DISAGREE, f"protocol {machine.protocol}", machine.base + position - 1)
+    return position + 1
+
+
+def _frame(machine: Machine, position: int) -> int:
+    at = machine.base + position - 1
+    length = _number(machine, position, 8)
+    if machine.frame_end > at:
+        machine.find(rules.FRAME, "a frame begins inside another", at)
+    machine.frame_end = at + 9 + length
+    if machine.frame_end > machine.content.size:
+        absurd = machine.frame_end - machine.content.size > 1 << 28
+        rule = rules.EXHAUSTS if absurd else rules.FRAME
+        machine.find(rule, f"a frame of {length} bytes reaches beyond the end", at)
+    return position + 8
+
+
+# The stack and the memo
+
+
+def _pop(machine: Machine, position: int) -> int:
+    if machine.stack:
+        del machine.stack[-1]
+    else:
+        machine.pop_mark()
+    return position
+
+
+def _pop_mark(machine: Machine, position: int) -> int:
+    machine.pop_mark()
+    return position
+
+
+def _duplicate(machine: Machine, position: int) -> int:
+    machine.stack.append(machine.stack[-1])
+    return position
+
+
+def _index(machine: Machine, position: int) -> tuple[int, int]:
+    at = machine.base + position - 1
+    line, position = _line(machine, position)
+    if line is None:
+        raise ValueError("a memo index that is no number")
+    text, zero, _ = line.partition(b"\0")
+    if zero:  # for the unpickler in C the number ends here
+        machine.find(rules.DISAGREE, "a number with a zero byte", at)
+    return int(text), position
+
+
+def _put(machine: Machine, position: int) -> int:
+    index, position = _index(machine, position)
+    if index < 0:
+        raise ValueError("a negative memo index")
+    machine.memo[index] = machine.stack[-1]
+    machine.absurd_memo(index, position)
+    return position
+
+
+def _get(machine: Machine, position: int) -> int:
+    index, position = _index(machine, position)
+    machine.stack.append(machine.memo[index])
+    return position
+
+
+# Containers
+
+
+def _tuple3(machine: Machine, position: int) -> int:
+    third, second = machine.stack.pop(), machine.stack.pop()
+    machine.stack[-1] = (machine.stack[-1], second, third)
+    machine.made += 1
+    return position
+
+
+def _empty_list(machine: Machine, position: int) -> int:
+    machine.stack.append([])
+    machine.made += 1
+    return position
+
+
+def _list(machine: Machine, position: int) -> int:
+    items = machine.pop_mark()
+    machine.stack.append(items)
+    machine.made += 1
+    return position
+
+
+def _dict(machine: Machine, position: int) -> int:
+    items = machine.pop_mark()
+    made = Mapping()
+    machine.set_items(made, items, machine.base + position - 1)
+    machine.stack.append(made)
+    return position
+
+
+def _append(machine: Machine, position: int) -> int:
+    item = machine.stack.pop()
+    machine.append_items(machine.stack[-1], [item], machine.base + position - 1)
+    return position
+
+
+def _appends(machine: Machine, position: int) -> int:
+    items = machine.pop_mark()
+    machine.append_items(machine.stack[-1], items, machine.base + position - 1)
+    return position
+
+
+def _empty_set(machine: Machine, position: int) -> int:
+    machine.stack.append(Bag())
+    machine.made += 1
+    return position
+
+
+def _add_items(machine: Machine, position: int) -> int:
+    at = machine.base + position - 1
+    items = machine.pop_mark()
+    machine.check_keys(items, at)
+    target = machine.stack[-1]
+    if type(target) is not Bag and target is not REFUSED:
+        machine.find(rules.BUILD, f"adds to {shown(described(target))}", at)
+    return position
+
+
+def _frozen_set(machine: Machine, position: int) -> int:
+    items = machine.pop_mark()
+    machine.check_keys(items, machine.base + position - 1)
+    machine.stack.append(FROZEN)
+    return position
+
+
+# Constants
+
+
+def _true(machine: Machine, position: int) -> int:
+    machine.stack.append(True)  # noqa: FBT003
+    return position
+
+
+def _int(machine: Machine, position: int) -> int:
+    line, position = _line(machine, position)
+    if line in {b"00", b"01"}:
+        machine.stack.append(line == b"01")
+    else:
+        machine.stack.append(_integer(machine, line, position))
+    return position
+
+
+def _long(machine: Machine, position: int) -> int:
+    line, position = _line(machine, position)
+    machine.stack.append(_integer(machine, line.removesuffix(b"L") if line else line, position))
+    return position
+
+
+def _integer(machine: Machine, line: bytes | None, position: int) -> object:
+    if line is not None and len(line) < _MOST_DIGITS:
+        try:
+            return int(line, 0)
+        except ValueError:
+            machine.find(rules.DISAGREE, f"a number {shown(line)!r}", machine.base + position - 1)
+    return NUMBER
+
+
+def _float(machine: Machine, position: int) -> int:
+    line, position = _line(machine, position)
+    try:
+        machine.stack.append(float(line or b""))
+    except ValueError:
+        machine.find(rules.DISAGREE, f"a number {shown(line or b'')!r}", machine.base + position - 1)
+        machine.stack.append(NUMBER)
+    return position
+
+
+def _long_bytes(width: int) -> Handler:
+    def handler(machine: Machine, position: int) -> int:
+        length = _number(machine, position, width, signed=width == 4)
+        if length < 0:
+            raise ValueError("a negative length")
+        position += width
+        if length <= KEPT:
+            machine.stack.append(_number(machine, position, length, signed=True))
+            return position + length
+        position = machine.skip(bytes, position, length)
+        machine.stack[-1] = NUMBER
+        return position
+
+    return handler
+
+
+def _unicode8(machine: Machine, position: int) -> int:
+    length = _number(machine, position, 8)
+    position += 8
+    if length <= KEPT and position + length <= len(machine.data):
+        machine.stack.append(machine.data[position : position + length].decode("utf-8", "surrogatepass"))
+        return position + length
+    return machine.skip(str, position, length)
+
+
+def _bytes(width: int, kind: type) -> Handler:
+    """Bytes, or a string of Python 2, which becomes text."""
+
+    def handler(machine: Machine, position: int) -> int:
+        length = _number(machine, position, width, signed=kind is str and width == 4)
+        if length < 0:
+            raise ValueError("a negative length")
+        position += width
+        end = position + length
+        if length > KEPT or end > len(machine.data):
+            return machine.skip(kind, position, length)
+        data = machine.data[position:end]
+        # Readers decode strings of Python 2 as they are told to; text of no other kind than ASCII is no allowed name.
+        machine.stack.append(data.decode("utf-8", "surrogateescape") if kind is str else data)
+        return end
+
+    return handler
+
+
+def _byte_array(machine: Machine, position: int) -> int:
+    length = _number(machine, position, 8)
+    position += 8
+    end = position + length
+    if end > len(machine.data):
+        return machine.skip(bytearray, position, length)
+    machine.stack.append(Blob(bytearray, machine.base + position, length))
+    return end
+
+
+def _string(machine: Machine, position: int) -> int:
+    line, position = _line(machine, position)
+    if line is None:
+        machine.stack.append(TEXT)
+        return position
+    if len(line) < 2 or line[:1] not in {b"'", b'"'} or line[-1:] != line[:1]:
+        raise ValueError("a string without quotes")
+    text, _ = codecs.escape_decode(line[1:-1])  # type: ignore[attr-defined] # what the unpickler calls
+    machine.stack.append(text.decode("utf-8", "surrogateescape"))
+    return position
+
+
+def _unicode(machine: Machine, position: int) -> int:
+    line, position = _line(machine, position)
+    machine.stack.append(TEXT if line is None else line.decode("raw-unicode-escape"))
+    return position
+
+
+_HANDLERS: dict[str, Handler] = {
+    "c": _global, "\x93": _stack_global, "i": _inst, "o": _obj, "\x81": _new_object,
+    "\x92": _new_object_with_keywords, "b": Machine.build,
+    "\x82": _extension(1), "\x83": _extension(2), "\x84": _extension(4),
+    "P": _persistent, "\x97": _next_buffer, "\x98": _readonly_buffer,
+    "\x80": _protocol, "\x95": _frame,
+    "0": _pop, "1": _pop_mark, "2": _duplicate, "p": _put, "g": _get,
+    "\x87": _tuple3, "]": _empty_list, "l": _list, "d": _dict, "a": _append, "e": _appends,
+    "\x8f": _empty_set, "\x90": _add_items, "\x91": _frozen_set,
+    "\x88": _true, "I": _int, "L": _long, "F": _float, "\x8a": _long_bytes(1), "\x8b": _long_bytes(4),
+    "\x8d": _unicode8, "C": _bytes(1, bytes), "B": _bytes(4, bytes), "\x8e": _bytes(8, bytes),
+    "U": _bytes(1, str), "T": _bytes(4, str), "\x96": _byte_array, "S": _string, "V": _unicode,
+}  # fmt: skip
+
+RARE: tuple[Handler | None, ...] = tuple(_HANDLERS.get(chr(code)) for code in range(256))

@@ -1,0 +1,453 @@
+"""The pickle machine, followed symbolically: which names does a pickle ask for, what is called, what state is set?
+
+A pickle is a program for a small stack machine, and loading it runs that program. `Machine` runs the same program over
+values that are known where that is cheap (`values`) and imports and calls nothing; what a call would give is up to the
+allow-list (`policy`). Where the unpicklers differ (CPython's in C and in Python, torch's restricted one), the scan goes
+on as long as any of them does, so it sees what each of them would.
+
+It reads the content through windows, and steps over long strings without reading them. Every window ends with a look at
+the clock and at how many values are kept.
+
+Sources: CPython `Lib/pickle.py`, `Modules/_pickle.c`, `Lib/pickletools.py`; torch `_weights_only_unpickler.py`; joblib
+`numpy_pickle.py`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+from hauberk.scan.content import Content, CutError
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.notorious import runs_code
+from hauberk.scan.pickles.policy import resolve
+from hauberk.scan.pickles.entries import Inline, Objection
+from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Bag, Blob, Made, Mapping, Name, Storage, described
+from hauberk.scan.report import Rule, shown
+
+KEPT = 1024
+"""Bytes of the longest string that is kept; longer ones are stepped over."""
+_WINDOW = 1 << 18
+_MARGIN = KEPT + 64  # no instruction with a kept argument is longer, so none reaches over a window's end
+_MOST_VALUES = 4_000_000
+_MOST_MARKS = 100_000
+_HIGHEST_MEMO = 1 << 24  # CPython before 3.14 makes a table as long as twice the highest index
+_ABSURD_LENGTH = 1 << 28  # claimed beyond the end of the content; some readers reserve the memory before they look
+_KEY_TYPES = frozenset({str, int, bytes, float, bool, type(None)})
+_MOST_KEY_PARTS = 1000
+
+_int4 = struct.Struct("<i").unpack_from
+_uint4 = struct.Struct("<I").unpack_from
+_uint8 = struct.Struct("<Q").unpack_from
+_float8 = struct.Struct(">d").unpack_from
+
+Persistent = Callable[[object], Storage | None]
+"""What a persistent id stands for; `None` where it is nothing known."""
+Admitted = Callable[[str, str], bool]
+"""Whether a name (module, name) that is not on the allow-list is harmless to this content's own reader."""
+
+
+class Reporter(Protocol):
+    """Who is told: an `Examination`, or something that only listens."""
+
+    def find(self, rule: Rule, what: str, *, at: int | str | None = None) -> None:
+        """Note a finding."""
+
+    def check_time(self) -> None:
+        """Raise `StopScan` when time is up."""
+
+
+class TooComplexError(ValueError):
+    """More is kept than the scan follows."""
+
+
+class Machine:
+    """One pickle.
+
+    Args:
+        content: Holds it.
+        reporter: Is told what is found.
+        start: Where it begins.
+        persistent: Reads persistent ids.
+        joblib: Whether arrays lie in the stream behind their wrappers, as joblib writes and reads them.
+        admitted: Names that are allowed besides the allow-list.
+
+    Attributes:
+        names: Every name that was asked for, each once.
+        storages: Tensor storages that were referred to.
+        end: Behind STOP; `None` where it was not reached.
+        arrays: Arrays in the stream that were stepped over.
+        ambiguous: Readers that know nothing of arrays in the stream could go on inside one.
+        calls: Refused calls.
+        partial: Lists are not kept in full.
+    """
+
+    def __init__(
+        self,
+        content: Content,
+        reporter: Reporter,
+        *,
+        start: int = 0,
+        persistent: Persistent | None = None,
+        joblib: bool = False,
+        admitted: Admitted | None = None,
+    ) -> None:
+        self.content = content
+        self.reporter = reporter
+        self.names: dict[str, None] = {}
+        self.storages: list[Storage] = []
+        self.end: int | None = None
+        self.arrays = 0
+        self.ambiguous = False
+        self.calls = 0
+        self.partial = False
+        self.protocol = 0
+        self.result: object = None
+        self.persistent = persistent
+        self.joblib = joblib
+        self.admitted = admitted
+        self.stack: list[object] = []
+        self.marked: list[list[object]] = []
+        self.memo: dict[int, object] = {}
+        self.frame_end = 0
+        self.data = b""
+        self.base = start
+        self.final = False
+        self.broken_at = start
+        self.made = 0
+        self.asked: dict[bytes, Name] = {}
+
+    def find(self, rule: Rule, what: str, at: int) -> None:
+        """Report something at a byte of the content."""
+        self.reporter.find(rule, what, at=at)
+
+    def run(self) -> None:
+        """Follow it to STOP, or to where it breaks; then a finding says so.
+
+        Raises:
+            StopScan: Time is up.
+        """
+        try:
+            self.refill(self.base)
+            self._follow()
+        except TooComplexError as error:
+            self.find(rules.COMPLEX, str(error), self.base)
+        except (ValueError, IndexError, KeyError, struct.error) as error:
+            self.find(rules.DAMAGED, self._broken(error), self.broken_at)
+
+    def refill(self, offset: int) -> None:
+        """Let the window begin at `offset` of the content.
+
+        Raises:
+            CutError: The content ends before.
+            TooComplexError: Too much is kept.
+            StopScan: Time is up.
+        """
+        self.reporter.check_time()
+        size = self.content.size
+        self.data = self.content.read(offset, min(_WINDOW, max(size - offset, 0)))
+        self.base = offset
+        self.final = offset + len(self.data) >= size
+        kept = len(self.memo) + len(self.stack) + self.made + len(self.storages)
+        if len(self.marked) > _MOST_MARKS or kept + sum(map(len, self.marked)) > _MOST_VALUES:
+            raise TooComplexError(f"more than {_MOST_VALUES} values or {_MOST_MARKS} marks at once")
+
+    def _follow(self) -> None:  # noqa: C901, PLR0912, PLR0915 - a call for each instruction would halve the speed
+        """The loop over instructions: what picklers write most, in that order; the rest through `RARE`."""
+        from hauberk.scan.pickles.instructions import RARE  # noqa: PLC0415 - instructions know the machine
+
+        data, position, stack, memo = self.data, 0, self.stack, self.memo
+        end = len(data) if self.final else len(data) - _MARGIN
+        try:
+            while True:
+                while position < end:
+                    code = data[position]
+                    position += 1
+                    if code == 0x71:  # BINPUT
+                        memo[data[position]] = stack[-1]
+                        position += 1
+                    elif code == 0x94:  # MEMOIZE
+                        memo[len(memo)] = stack[-1]
+                    elif code == 0x68:  # BINGET
+                        stack.append(memo[data[position]])
+                        position += 1
+                    elif code == 0x4B:  # BININT1
+                        stack.append(data[position])
+                        position += 1
+                    elif code == 0x8C or code == 0x58:  # SHORT_BINUNICODE, BINUNICODE  # noqa: PLR1714 - faster so
+                        if code == 0x8C:
+                            start, length = position + 1, data[position]
+                        else:
+                            start, length = position + 4, _uint4(data, position)[0]
+                        position = start + length
+                        if length <= KEPT and position <= len(data):
+                            stack.append(data[start:position].decode("utf-8", "surrogatepass"))
+                        else:
+                            position = self.skip(str, start, length)
+                            data = self.data
+                            end = len(data) if self.final else len(data) - _MARGIN
+                    elif code == 0x28:  # MARK
+                        self.marked.append(stack)
+                        self.stack = stack = []
+                    elif code == 0x74:  # TUPLE
+                        items = stack
+                        self.stack = stack = self.marked.pop()
+                        stack.append(tuple(items))
+                        self.made += 1
+                    elif code == 0x6A:  # LONG_BINGET
+                        stack.append(memo[_uint4(data, position)[0]])
+                        position += 4
+                    elif code == 0x72:  # LONG_BINPUT
+                        index = _uint4(data, position)[0]
+                        memo[index] = stack[-1]
+                        position += 4
+                        if index > _HIGHEST_MEMO:
+                            self.absurd_memo(index, position)
+                    elif code == 0x52:  # REDUCE
+                        arguments = stack.pop()
+                        stack[-1] = self.call(stack[-1], arguments, self.base + position - 1)
+                    elif code == 0x85:  # TUPLE1
+                        stack[-1] = (stack[-1],)
+                        self.made += 1
+                    elif code == 0x86:  # TUPLE2
+                        item = stack.pop()
+                        stack[-1] = (stack[-1], item)
+                        self.made += 1
+                    elif code == 0x51:  # BINPERSID
+                        stack[-1] = self.load_persistent(stack[-1], self.base + position - 1)
+                    elif code == 0x89:  # NEWFALSE
+                        stack.append(False)  # noqa: FBT003
+                    elif code == 0x4D:  # BININT2
+                        stack.append(data[position] | data[position + 1] << 8)
+                        position += 2
+                    elif code == 0x4A:  # BININT
+                        stack.append(_int4(data, position)[0])
+                        position += 4
+                    elif code == 0x29:  # EMPTY_TUPLE
+                        stack.append(())
+                    elif code == 0x75:  # SETITEMS
+                        items = stack
+                        self.stack = stack = self.marked.pop()
+                        self.set_items(stack[-1], items, self.base + position - 1)
+                    elif code == 0x47:  # BINFLOAT
+                        stack.append(_float8(data, position)[0])
+                        position += 8
+                    elif code == 0x4E:  # NONE
+                        stack.append(None)
+                    elif code == 0x7D:  # EMPTY_DICT
+                        stack.append(Mapping())
+                        self.made += 1
+                    elif code == 0x73:  # SETITEM
+                        value = stack.pop()
+                        self.set_items(stack[-2], [stack.pop(), value], self.base + position - 1)
+                    elif code == 0x2E:  # STOP
+                        self._stop(position)
+                        return
+                    else:
+                        handler = RARE[code]
+                        if handler is None:
+                            raise ValueError(f"no instruction {code:#04x}")
+                        position = handler(self, position)
+                        data, stack = self.data, self.stack
+                        end = len(data) if self.final else len(data) - _MARGIN
+                if self.final:
+                    raise CutError("it ends before STOP")
+                self.refill(self.base + position)
+                data, position = self.data, 0
+                end = len(data) if self.final else len(data) - _MARGIN
+        finally:
+            self.broken_at = self.base + position
+
+    def _stop(self, position: int) -> None:
+        self.result = self.stack.pop()
+        self.end = self.base + position
+        if self.frame_end > self.end:
+            self.find(
+                rules.FRAME, f"STOP comes {self.frame_end - self.end} bytes before the end of its frame", self.end
+            )
+
+    def skip(self, kind: type, start: int, length: int) -> int:
+        """Step over a string and push what stands for it; returns where to go on."""
+        offset = self.base + start
+        over = offset + length - self.content.size
+        if over > 0:
+            if over > _ABSURD_LENGTH:
+                self.find(rules.EXHAUSTS, f"claims a string of {length} bytes, where it ends {over} before", offset)
+            raise CutError("a string that is cut")
+        self.stack.append(Blob(kind, offset, length))
+        if start + length <= len(self.data):
+            return start + length
+        self.refill(offset + length)
+        return 0
+
+    def absurd_memo(self, index: int, position: int) -> None:
+        """A memo index that no pickler gets to."""
+        if index > len(self.memo) + _HIGHEST_MEMO:
+            self.find(
+                rules.EXHAUSTS, f"memo entry {index}: the loader makes a table of that length", self.base + position
+            )
+
+    def ask(self, module: str, name: str, at: int) -> Name:
+        """A name is looked up: by GLOBAL, STACK_GLOBAL or INST."""
+        asked = resolve(module, name, self.protocol)
+        self.names[str(asked)] = None
+        if asked.entry is None and not (self.admitted and self.admitted(module, name)):
+            rule = rules.CODE if runs_code(asked.module, asked.name) else rules.IMPORT
+            self.find(rule, f"asks for {shown(str(asked))}", at)
+        return asked
+
+    def call(self, callee: object, arguments: object, at: int) -> object:
+        """What a call gives."""
+        if type(callee) is Name and callee.entry is not None and callee.entry.call and type(arguments) is tuple:
+            try:
+                return callee.entry.call(callee.entry, arguments, self)
+            except Objection as objection:
+                self.object_to(objection, f"{callee}", at)
+                return REFUSED
+        self.refuse_call(callee, at)
+        return REFUSED
+
+    def new(self, callee: object, arguments: object, at: int) -> object:
+        """What making an object without initialising it gives (NEWOBJ)."""
+        if type(callee) is Name and callee.entry is not None and callee.entry.new and type(arguments) is tuple:
+            try:
+                return callee.entry.new(callee.entry, arguments, self)
+            except Objection as objection:
+                self.object_to(objection, f"{callee}", at)
+                return REFUSED
+        self.refuse_call(callee, at)
+        return REFUSED
+
+    def refuse_call(self, callee: object, at: int) -> None:
+        """Something is called that must not be."""
+        self.calls += 1
+        if (
+            isinstance(callee, Name)
+            and callee.entry is None
+            and self.admitted
+            and self.admitted(callee.module, callee.name)
+        ):
+            return
+        self.find(rules.CALL, f"calls {shown(described(callee))}", at)
+
+    def object_to(self, objection: Objection, what: str, at: int) -> None:
+        """A check of the policy objects."""
+        self.calls += 1
+        self.find(objection.rule, f"{shown(what)}: {objection}", at)
+
+    def build(self, position: int) -> int:
+        """BUILD; returns where to go on, as an array may follow in the stream."""
+        state = self.stack.pop()
+        target = self.stack[-1]
+        at = self.base + position - 1
+        if type(target) is Made and target.entry.build is not None:
+            try:
+                inline = target.entry.build(target, state, self)
+            except Objection as objection:
+                self.object_to(objection, f"state of {target.entry.name}", at)
+                return position
+            target.ready = True
+            if inline is not None and self.joblib:
+                self.stack[-1] = inline.array
+                return self._step_over_array(inline, position)
+        elif target is not REFUSED or state is not None:
+            self.find(rules.BUILD, f"sets the state of {shown(described(target))}", at)
+        return position
+
+    def _step_over_array(self, inline: Inline, position: int) -> int:
+        offset = self.base + position
+        self.arrays += 1
+        if self.frame_end > offset:
+            self.find(rules.FRAME, "an array in the stream begins inside a frame", offset)
+        if inline.objects:
+            inner = Machine(self.content, self.reporter, start=offset, admitted=self.admitted)
+            inner.run()
+            self.names |= inner.names
+            self.calls += inner.calls
+            if inner.end is None:
+                raise CutError("the pickle of an array of objects is broken")
+            self.refill(inner.end)
+            return 0
+        if inline.padded:
+            padding = self.content.read(offset, 1)[0]
+            self.ambiguous |= padding > 16
+            offset += 1 + padding
+        else:
+            self.ambiguous = True
+        if offset + inline.size > self.content.size:
+            raise CutError("an array that is cut")
+        self.refill(offset + inline.size)
+        return 0
+
+    def set_items(self, target: object, items: list[object], at: int) -> None:
+        """Keys and values in turn go into a dictionary."""
+        if len(items) % 2:
+            raise IndexError("a key without a value")
+        keys = items[::2]
+        if not _KEY_TYPES.issuperset(map(type, keys)):
+            self.check_keys(keys, at)
+        if type(target) is Mapping:
+            if self.made < _MOST_VALUES // 2:
+                target += items
+                self.made += len(keys)
+            else:
+                self.partial = True
+        elif type(target) is Made and target.entry.items == "mapping":
+            target.ready = True
+        elif target is not REFUSED:
+            self.find(rules.BUILD, f"sets items of {shown(described(target))}", at)
+
+    def append_items(self, target: object, items: list[object], at: int) -> None:
+        """Items go to the end of a list."""
+        if type(target) is list:
+            if self.made < _MOST_VALUES // 2:
+                target += items
+                self.made += len(items)
+            else:
+                self.partial = True
+        elif not (type(target) is Made and target.entry.items == "list") and target is not REFUSED:
+            self.find(rules.BUILD, f"appends to {shown(described(target))}", at)
+
+    def check_keys(self, keys: list[object], at: int) -> None:
+        """Looking at a key takes as long as it has parts, and parts may be shared, so that it never ends."""
+        for key in keys:
+            parts = [key]
+            for _ in range(_MOST_KEY_PARTS):
+                if not parts:
+                    break
+                part = parts.pop()
+                if type(part) is tuple:
+                    parts += part[:_MOST_KEY_PARTS]
+            else:
+                self.find(rules.EXHAUSTS, f"a key of more than {_MOST_KEY_PARTS} parts", at)
+                return
+
+    def load_persistent(self, identifier: object, at: int) -> object:
+        """PERSID and BINPERSID."""
+        storage = self.persistent(identifier) if self.persistent else None
+        if storage is None:
+            self.find(rules.PERSISTENT, f"refers to {shown(described(identifier))} outside it", at)
+            return EXTERNAL
+        self.storages.append(storage)
+        return storage
+
+    def pop_mark(self) -> list[object]:
+        """The items above the last mark."""
+        items = self.stack
+        self.stack = self.marked.pop()
+        return items
+
+    def _broken(self, error: Exception) -> str:
+        if isinstance(error, struct.error) or (isinstance(error, IndexError) and self.broken_at >= self.content.size):
+            return "it ends before STOP"
+        if isinstance(error, UnicodeDecodeError):
+            return "a text that is none"
+        if isinstance(error, KeyError):
+            return "a memo entry that is missing"
+        if isinstance(error, IndexError):
+            return "nothing on the stack where something is needed"
+        return shown(str(error))
+
+
+__all__ = ["KEPT", "Admitted", "Bag", "Machine", "Persistent", "Reporter", "TooComplexError"]

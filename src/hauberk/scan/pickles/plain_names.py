@@ -1,0 +1,191 @@
+"""Python's own: what holds data and nothing else.
+
+Sources: the documentation of `collections`, `datetime`, `decimal`, `uuid`, `copyreg` and of the built-in types; how each
+is pickled by protocols 0 to 5 was observed.
+"""
+
+from __future__ import annotations
+
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.entries import (
+    Build,
+    Call,
+    Context,
+    Entry,
+    Objection,
+    check_attributes,
+    is_name,
+    make_empty,
+    plain_state,
+)
+from hauberk.scan.pickles.values import FROZEN, Bag, Blob, Made, Mapping, Name, is_bytes, is_text
+from hauberk.scan.report import shown
+
+_ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1"})
+_LONGEST_RANGE = 1 << 40
+
+
+def _ordered(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    match arguments:
+        case () | (list(),):  # Mapping is a list, too
+            return Made(entry)
+    raise Objection("with anything but a list of pairs")
+
+
+def _counter(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    match arguments:
+        case () | (Mapping(),):
+            return Made(entry)
+    raise Objection("with anything but a dictionary")
+
+
+_FACTORIES = tuple(
+    f"builtins.{kind}"
+    for kind in ("list", "dict", "set", "frozenset", "int", "float", "str", "bool", "tuple", "complex")
+) + ("collections.OrderedDict", "collections.Counter")
+
+
+def _default(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    # The factory is called later, without arguments, whenever a key is missing.
+    match arguments:
+        case () | (None,):
+            return Made(entry)
+        case (Name() as factory,) if is_name(factory, *_FACTORIES):
+            return Made(entry)
+    raise Objection("with a factory that is no plain type")
+
+
+def _deque(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    match arguments:
+        case () | (list() | tuple(),):
+            return Made(entry)
+        case (list() | tuple(), None | int()):
+            return Made(entry)
+    raise Objection("with anything but a list and a length")
+
+
+def _set(entry: Entry, arguments: tuple[object, ...], context: Context) -> object:
+    match arguments:
+        case ():
+            return Bag() if entry.name == "builtins.set" else FROZEN
+        case ((list() | tuple()) as items,) if not isinstance(items, Mapping):
+            context.check_keys(list(items), context.base)
+            return Bag() if entry.name == "builtins.set" else FROZEN
+    raise Objection("with anything but a list")
+
+
+def _numbers(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    if len(arguments) <= 3 and all(each is None or type(each) in {int, float, bool} for each in arguments):
+        return Made(entry)
+    raise Objection("with anything but numbers")
+
+
+def _bytes(entry: Entry, arguments: tuple[object, ...], _: Context) -> object:
+    if arguments:
+        raise Objection("with arguments: protocol 2 and below call it for empty bytes only")
+    return b""
+
+
+def _byte_array(entry: Entry, arguments: tuple[object, ...], _: Context) -> object:
+    # A number as the argument would reserve that many bytes.
+    match arguments:
+        case ():
+            return Blob(bytearray, 0, 0)
+        case (value,) if is_bytes(value):
+            return (
+                Blob(bytearray, value.offset, value.length)
+                if isinstance(value, Blob)
+                else Blob(bytearray, 0, len(value))
+            )  # type: ignore[arg-type]
+        case (value, str(encoding)) if is_text(value) and encoding in _ENCODINGS:
+            return Blob(bytearray, 0, value.length if isinstance(value, Blob) else len(value))  # type: ignore[arg-type]
+    raise Objection("with anything but bytes")
+
+
+def _encode(entry: Entry, arguments: tuple[object, ...], _: Context) -> object:
+    """Bytes as protocol 2 and below write them; every other codec is refused: some decompress, some import."""
+    match arguments:
+        case (str(text), str(encoding)) if encoding in _ENCODINGS:
+            try:
+                return text.encode("latin-1")
+            except UnicodeEncodeError:
+                raise Objection("text that is not Latin-1", rules.DAMAGED) from None
+        case (Blob(kind=kind) as blob, str(encoding)) if kind is str and encoding in _ENCODINGS:
+            return Encoded(blob)
+    raise Objection("with anything but a text and 'latin1'")
+
+
+class Encoded(Blob):
+    """Bytes that were written as a long text: each above 127 takes two bytes, so how many they are is not known."""
+
+    __slots__ = ()
+
+    def __init__(self, text: Blob) -> None:
+        super().__init__(bytes, text.offset, text.length)
+
+
+def _reconstruct(entry: Entry, arguments: tuple[object, ...], context: Context) -> object:
+    """`copyreg._reconstructor` as protocols 0 and 1 call it, for classes that are no children of `list` and the like."""
+    match arguments:
+        case (Name(entry=Entry() as kind) as name, base, None) if is_name(base, "builtins.object") and kind.new:
+            return kind.new(kind, (), context)
+        case (Name() as name, *_):
+            raise Objection(f"makes an object of {shown(str(name))}")
+    raise Objection("with arguments that no pickler writes")
+
+
+def _texts(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    if all(is_text(each) for each in arguments):
+        return Made(entry)
+    raise Objection("with anything but texts")
+
+
+def _moment(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    for each in arguments:
+        fine = (
+            each is None
+            or type(each) in {int, float, bool, bytes, str}
+            or (type(each) is Made and each.entry.group == "time")
+        )
+        if not fine:
+            raise Objection("with anything but numbers and bytes")
+    return Made(entry)
+
+
+def _dictionary_state(made: Made, state: object, context: Context) -> None:
+    del made
+    check_attributes(state)
+
+
+def _entry(
+    name: str, call: Call | None = None, *, new: Call | None = None, build: Build | None = None, items: str = "",
+    group: str = "Python",
+) -> Entry:  # fmt: skip
+    return Entry(name, group, call, new, build, items)  # type: ignore[arg-type]
+
+
+ENTRIES: tuple[Entry, ...] = (
+    _entry("collections.OrderedDict", _ordered, new=make_empty, build=_dictionary_state, items="mapping"),
+    _entry("collections.Counter", _counter, new=make_empty, build=_dictionary_state, items="mapping"),
+    _entry("collections.defaultdict", _default, items="mapping"),
+    _entry("collections.deque", _deque, items="list"),
+    _entry("builtins.set", _set),
+    _entry("builtins.frozenset", _set),
+    _entry("builtins.complex", _numbers),
+    _entry("builtins.slice", _numbers),
+    _entry("builtins.range", _numbers),
+    _entry("builtins.bytes", _bytes),
+    _entry("builtins.bytearray", _byte_array),
+    *(
+        _entry(f"builtins.{kind}")
+        for kind in ("object", "int", "float", "bool", "str", "list", "tuple", "dict", "Ellipsis", "NotImplemented")
+    ),
+    _entry("_codecs.encode", _encode),
+    _entry("copyreg._reconstructor", _reconstruct),
+    *(
+        _entry(f"datetime.{kind}", _moment, group="time")
+        for kind in ("date", "datetime", "time", "timedelta", "timezone")
+    ),
+    _entry("decimal.Decimal", _texts),
+    _entry("uuid.UUID", new=make_empty, build=plain_state),
+)

@@ -1,0 +1,342 @@
+"""torch: what rebuilds tensors, and what is passed to it.
+
+All that torch's own restricted unpickler (`weights_only=True`) allows, and less of it: functions are called with
+storages and numbers of the right kind only, a tensor lies inside its storage, and neither hooks nor special attributes
+are set. Storage classes, dtypes and schemes are passed around, never called.
+
+Sources: torch 2.13 `_weights_only_unpickler.py`, `_utils.py`, `_tensor.py`, `storage.py`, `serialization.py`.
+"""
+
+from __future__ import annotations
+
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.entries import (
+    Call,
+    Context,
+    Entry,
+    Objection,
+    check_attributes,
+    is_made,
+    is_name,
+    make_empty,
+    sizes,
+    whole,
+)
+from hauberk.scan.pickles.values import Made, Mapping, Name, Storage, is_text
+
+_GROUP = "torch"
+
+_STORAGES = {
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
+    "ComplexDouble": 16, "ComplexFloat": 8, "QInt32": 4, "QInt8": 1, "QUInt8": 1, "QUInt4x2": 1, "QUInt2x4": 1,
+}  # fmt: skip
+_ON_GPU = tuple(kind for kind in _STORAGES if not kind.startswith("Q"))
+_TENSORS = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_SPARSE = tuple(kind for kind in _TENSORS if kind != "Bool")
+_DTYPES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "complex128": 16, "complex64": 8, "complex32": 4,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1,
+    "float8_e4m3fn": 1, "float8_e4m3fnuz": 1, "float8_e5m2": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
+    "float4_e2m1fn_x2": 1, "qint32": 4, "qint8": 1, "quint8": 1, "quint4x2": 1, "quint2x4": 1,
+    "bits16": 2, "bits8": 1, "bits4x2": 1, "bits2x4": 1, "bits1x8": 1,
+    **{f"{sign}int{width}": 1 for sign in ("", "u") for width in range(1, 8)},
+}  # fmt: skip
+_SCHEMES = tuple(
+    f"per_{what}_{how}" for what, how in (
+        ("tensor", "affine"), ("tensor", "symmetric"), ("channel", "affine"), ("channel", "symmetric"),
+        ("channel", "affine_float_qparams"),
+    )
+)  # fmt: skip
+
+_UNTYPED = ("torch.storage.UntypedStorage", "torch.storage.TypedStorage")
+_SUBCLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter")
+_REBUILDERS = frozenset({"torch tensor"})
+
+
+def torch_storage(identifier: object) -> Storage | None:
+    """What torch's persistent ids stand for: a storage, by its key and its number of elements.
+
+    Args:
+        identifier: `("storage", class, key, location, elements)`, with a sixth part in the format without zip.
+
+    Returns:
+        The storage; `None` where the identifier is anything else.
+    """
+    match identifier:
+        case ("storage" | b"storage", Name(entry=Entry(data=int(itemsize))) as kind, key, place, int(count), *view):
+            known = type(key) in {str, int} and is_text(place) and type(count) is int and count >= 0 and len(view) <= 1
+            if known and kind.name.endswith("Storage") and _inside(view, count):
+                return Storage(str(key), count * itemsize, itemsize, count, kind.name)
+    return None
+
+
+def _inside(view: list[object], count: int) -> bool:
+    """Whether a view of a storage, as old files have them, lies inside it."""
+    match view:
+        case [] | [None]:
+            return True
+        case [(key, int(offset), int(length))]:
+            return type(key) in {str, int} and 0 <= offset and 0 <= length and offset + length <= count
+    return False
+
+
+def _check_view(storage: object, offset: object, size: object, stride: object, itemsize: int = 0) -> Storage:
+    """A tensor lies inside its storage."""
+    if type(storage) is not Storage:
+        raise Objection("a tensor whose storage is none")
+    start, shape, steps = whole(offset), sizes(size), sizes(stride)
+    if len(shape) != len(steps):
+        raise Objection("a tensor with as many strides as it has no dimensions", rules.BOUNDS)
+    last = start + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
+    width = itemsize or storage.itemsize
+    if 0 not in shape and (last + 1) * width > storage.size:
+        raise Objection(
+            f"a tensor of shape {list(shape)[:8]} reaches to byte {(last + 1) * width} of a storage of {storage.size}",
+            rules.BOUNDS,
+        )
+    return storage
+
+
+def _check_hooks(hooks: object) -> None:
+    """Hooks are called when gradients flow; torch writes none."""
+    empty = hooks is None or (type(hooks) is Mapping and not hooks)
+    if not empty and not (is_made(hooks, "collections.OrderedDict") and type(hooks) is Made and not hooks.ready):
+        raise Objection("hooks, which are called later")
+
+
+def _check_metadata(metadata: tuple[object, ...]) -> None:
+    """Whether a tensor is conjugated or negated, and nothing else."""
+    for each in metadata:
+        if each is None:
+            continue
+        if type(each) is not Mapping:
+            raise Objection("metadata that are no dictionary")
+        for key, value in each.items_of():
+            if type(key) is not str or type(value) is not bool:
+                raise Objection("metadata that are no truth values")
+
+
+def _tensor(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    storage, offset, size, stride = arguments
+    _check_view(storage, offset, size, stride)
+    return Made(entry, tuple(size))  # type: ignore[arg-type]
+
+
+def _tensor_v2(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    storage, offset, size, stride, _gradient, hooks, *metadata = arguments
+    _check_view(storage, offset, size, stride)
+    _check_hooks(hooks)
+    _check_metadata(tuple(metadata))
+    return Made(entry)
+
+
+def _tensor_v3(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    storage, offset, size, stride, _gradient, hooks, dtype, *metadata = arguments
+    _check_view(storage, offset, size, stride, _itemsize(dtype))
+    _check_hooks(hooks)
+    _check_metadata(tuple(metadata))
+    return Made(entry)
+
+
+def _quantized(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    storage, offset, size, stride, scheme, _gradient, hooks = arguments
+    held = _check_view(storage, offset, size, stride)
+    # It is first made empty at its full size, strides or not.
+    elements = 1
+    for each in sizes(size):
+        elements *= each
+    if elements > held.count * 4:
+        raise Objection(f"{elements} elements of a storage of {held.count}", rules.BOUNDS)
+    if not (type(scheme) is tuple and scheme and is_name(scheme[0], *(f"torch.{each}" for each in _SCHEMES))):
+        raise Objection("a scheme of quantization that is none")
+    _check_hooks(hooks)
+    return Made(entry)
+
+
+def _itemsize(dtype: object) -> int:
+    if type(dtype) is Name and dtype.entry is not None and dtype.module == "torch" and dtype.name in _DTYPES:
+        return _DTYPES[dtype.name]
+    raise Objection("a dtype that is none")
+
+
+def _is_tensor(value: object) -> bool:
+    return type(value) is Made and value.entry.data in _REBUILDERS
+
+
+def _parameter(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    data, _gradient, hooks, *state = arguments
+    if not _is_tensor(data):
+        raise Objection("a parameter that is no tensor")
+    _check_hooks(hooks)
+    if entry.name.endswith("_with_state"):
+        _check_state(*state)
+    elif state:
+        raise Objection("with too many arguments")
+    return Made(entry)
+
+
+def _check_state(state: object) -> None:
+    """Attributes that are set on a tensor by name; its own have setters, and hooks are called."""
+    for part in state if type(state) is tuple else (state,):
+        if part is None:
+            continue
+        for name in check_attributes(part):
+            if name in _OF_TENSORS or "hook" in name:
+                raise Objection(f"sets {name} of a tensor", rules.BUILD)
+
+
+_OF_TENSORS = frozenset(
+    {"data", "grad", "grad_fn", "requires_grad", "names", "real", "imag", "dtype", "device", "shape"}
+)
+
+
+def _from_type(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
+    function, kind, inner, state = arguments
+    if not (type(function) is Name and function.entry is not None and function.entry.data in _REBUILDERS):
+        raise Objection("rebuilds by something that rebuilds no tensor")
+    if function.entry.call is None or function.entry is entry or type(inner) is not tuple:
+        raise Objection("rebuilds by something that rebuilds no tensor")
+    if not is_name(kind, *_SUBCLASSES):
+        raise Objection("a class of tensors that is not allowed")
+    function.entry.call(function.entry, inner, context)
+    _check_state(state)
+    return Made(entry)
+
+
+def _sparse(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    layout, data = arguments
+    if not is_made(layout, "torch.serialization._get_layout") or type(data) is not tuple or len(data) not in {3, 4}:
+        raise Objection("a sparse tensor that is none")
+    for each in data:
+        if not (_is_tensor(each) or each is None or type(each) is bool or type(each) is tuple):
+            raise Objection("a sparse tensor of anything but tensors")
+    return Made(entry)
+
+
+def _layout(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    match arguments:
+        case (str(layout),) if layout.startswith("torch."):
+            return Made(entry)
+    raise Objection("a layout that is none")
+
+
+def _nested(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    if len(arguments) != 4 or not all(_is_tensor(each) for each in arguments):
+        raise Objection("a nested tensor of anything but tensors")
+    raise Objection("the parts of a nested tensor lie where other tensors say", rules.UNCHECKED)
+
+
+def _from_array(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    data, dtype, device, _gradient = arguments
+    if not (_is_tensor(data) or (type(data) is Made and data.entry.data == "array")):
+        raise Objection("a tensor made of anything but an array")
+    _itemsize(dtype)
+    _check_device(device)
+    return Made(entry)
+
+
+def _without_storage(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    dtype, size, stride, _gradient = arguments
+    _itemsize(dtype)
+    sizes(size)
+    sizes(stride)
+    return Made(entry)
+
+
+def _wrapper(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    kind, dtype, size, stride, offset, layout, device, _gradient = arguments
+    if not is_name(kind, *_SUBCLASSES) or not is_made(layout, "torch.serialization._get_layout"):
+        raise Objection("a class of tensors that is not allowed")
+    _itemsize(dtype)
+    sizes(size)
+    sizes(stride)
+    whole(offset)
+    _check_device(device)
+    return Made(entry)
+
+
+def _check_device(device: object) -> None:
+    if not (is_text(device) or is_made(device, "torch.device")):
+        raise Objection("a device that is none")
+
+
+def _device(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    match arguments:
+        case (str(),) | (str(), int()):
+            return Made(entry)
+    raise Objection("a device that is none")
+
+
+def _size(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
+    match arguments:
+        case (tuple() | list() as shape,) if not isinstance(shape, Mapping):
+            return sizes(shape)
+    raise Objection("a shape that is no tuple")
+
+
+def _new_parameter(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    match arguments:
+        case (data,) | (data, bool()) if _is_tensor(data):
+            return Made(entry)
+    raise Objection("a parameter that is no tensor")
+
+
+def _tensor_state(made: Made, state: object, _: Context) -> None:
+    """Files of the first versions of torch: storage, offset, size and stride of a tensor."""
+    if made.ready:
+        raise Objection("sets the state of a tensor twice", rules.BUILD)
+    if type(state) is tuple and len(state) == 4:
+        _check_view(*state)
+        return
+    if type(state) is tuple and len(state) == 3:
+        _check_hooks(state[2])
+        return
+    raise Objection("a tensor's state that is none", rules.BUILD)
+
+
+def _counted(check: Call, *counts: int) -> Call:
+    """A check that takes so many arguments."""
+
+    def counted(entry: Entry, arguments: tuple[object, ...], context: Context) -> object:
+        if len(arguments) not in counts:
+            raise Objection(f"with {len(arguments)} arguments")
+        return check(entry, arguments, context)
+
+    return counted
+
+
+def _rebuilds(name: str, check: Call, *counts: int) -> Entry:
+    return Entry(name, _GROUP, _counted(check, *counts), data="torch tensor")
+
+
+ENTRIES: tuple[Entry, ...] = (
+    _rebuilds("torch._utils._rebuild_tensor", _tensor, 4),
+    _rebuilds("torch._utils._rebuild_tensor_v2", _tensor_v2, 6, 7),
+    _rebuilds("torch._utils._rebuild_tensor_v3", _tensor_v3, 7, 8),
+    _rebuilds("torch._utils._rebuild_qtensor", _quantized, 7),
+    _rebuilds("torch._utils._rebuild_parameter", _parameter, 3),
+    _rebuilds("torch._utils._rebuild_parameter_with_state", _parameter, 4),
+    _rebuilds("torch._utils._rebuild_sparse_tensor", _sparse, 2),
+    _rebuilds("torch._utils._rebuild_nested_tensor", _nested, 4),
+    _rebuilds("torch._utils._rebuild_meta_tensor_no_storage", _without_storage, 4),
+    _rebuilds("torch._utils._rebuild_wrapper_subclass", _wrapper, 8),
+    _rebuilds("torch._utils._rebuild_device_tensor_from_numpy", _from_array, 4),
+    _rebuilds("torch._utils._rebuild_device_tensor_from_cpu_tensor", _from_array, 4),
+    _rebuilds("torch._tensor._rebuild_from_type_v2", _from_type, 4),
+    Entry("torch.nn.parameter.Parameter", _GROUP, _new_parameter, _new_parameter, _tensor_state, data="torch tensor"),
+    Entry("torch.Tensor", _GROUP, make_empty, make_empty, _tensor_state, data="torch tensor"),
+    *(
+        Entry(f"torch.{place}{kind}Tensor", _GROUP, make_empty, make_empty, _tensor_state, data="torch tensor")
+        for place, kinds in (("", _TENSORS), ("cuda.", _TENSORS))
+        for kind in kinds
+    ),
+    *(Entry(f"torch.{place}{kind}Tensor", _GROUP) for place in ("sparse.", "cuda.sparse.") for kind in _SPARSE),
+    Entry("torch.Size", _GROUP, _size),
+    Entry("torch.device", _GROUP, _device),
+    Entry("torch.serialization._get_layout", _GROUP, _layout),
+    *(Entry(f"torch.{kind}Storage", _GROUP, data=size) for kind, size in _STORAGES.items()),
+    *(Entry(f"torch.cuda.{kind}Storage", _GROUP, data=_STORAGES[kind]) for kind in _ON_GPU),
+    *(Entry(name, _GROUP, data=1) for name in _UNTYPED),
+    *(Entry(f"torch.{kind}", _GROUP) for kind in _DTYPES),
+    *(Entry(f"torch.{scheme}", _GROUP) for scheme in _SCHEMES),
+)

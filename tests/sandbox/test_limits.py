@@ -39,14 +39,23 @@ def test_only_what_is_set_is_tested() -> None:
     assert names == {"files", "core", "unreadable", "privileges", "orphans"}
 
 
-@pytest.mark.parametrize("name", ["memory", "files", "file_size"])
-def test_without_its_limit_the_attempt_succeeds(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("memory", 64 * MEBIBYTE),
+        ("files", 32),
+        ("file_size", 1000),
+        ("read_only", ("/usr",)),
+        ("network", False),
+        ("system_calls", "compute"),
+    ],
+)
+def test_without_its_limit_the_attempt_succeeds(name: str, value: object) -> None:
     """The probes themselves are honest: where nothing limits, they say so."""
-    values = {"memory": 64 * MEBIBYTE, "files": 32, "file_size": 1000}
     code = (
         "import hauberk.sandbox.probes as probes\n"
         "probes.apply = lambda limits: None\n"
-        f"print(probes.check({name!r}, probes.Limits({name}={values[name]})).holds)\n"
+        f"print(probes.check({name!r}, probes.Limits({name}={value!r})).holds)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "False\n"

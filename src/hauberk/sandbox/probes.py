@@ -6,22 +6,30 @@ interpreter has one thread, so it forks a process for each attempt instead of st
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import select
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from typing import NoReturn
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import msgspec
 
 from hauberk.errors import HauberkError
+from hauberk.sandbox import escapes
 from hauberk.sandbox.limits import Check, Limits, apply
 
-_HELD, _BROKEN = 0, 1
+_HELD, _BROKEN, _FAILED = 0, 1, 2
+_THROUGH = 16
+"""Exit codes from here on: the attempt of this number, of several, succeeded."""
+_PR_GET_DUMPABLE, _PR_GET_NO_NEW_PRIVS = 3, 39
 _PATIENCE = 10.0
 """Seconds that an attempt may take; one that spins for ever is killed and counts as broken."""
 
@@ -29,21 +37,28 @@ _PATIENCE = 10.0
 def main() -> None:
     """Try what standard input asks for."""
     limits = msgspec.json.decode(sys.stdin.buffer.read(), type=Limits)
-    checks = [check(name, limits) for name in _attempts() if _asked(name, limits)]
-    sys.stdout.buffer.write(msgspec.json.encode(checks))
+    sys.stdout.buffer.write(msgspec.json.encode(check_all(limits)))
+
+
+def check_all(limits: Limits) -> tuple[Check, ...]:
+    """Every limit that is set, and every protection that is always on; call it in a process of one thread."""
+    return tuple(check(name, limits) for name in (*_attempts(), *_walls(Path())) if _asked(name, limits))
 
 
 def check(name: str, limits: Limits) -> Check:
     """Fork a process that tries to break one limit, and tell by its end whether it could."""
-    attempt = _attempts()[name]
-    pid = os.fork()
-    if pid == 0:
-        _attempt_and_exit(name, attempt, limits)
-    status = _wait(pid)
+    with _scene(name) as folder:
+        pid = os.fork()
+        if pid == 0:
+            _attempt_and_exit(name, limits, folder)
+        status = _wait(pid)
+        walls = list(_walls(folder).get(name, ()))
     if status is None:
         return Check(name, holds=False, detail=f"the attempt was still running after {_PATIENCE:g} s")
     if os.WIFEXITED(status):
         code = os.WEXITSTATUS(status)
+        if code >= _THROUGH:
+            return Check(name, holds=False, detail=f"{walls[code - _THROUGH]} is still possible")
         details = {_HELD: "the attempt was refused", _BROKEN: "the attempt succeeded"}
         return Check(name, holds=code == _HELD, detail=details.get(code, "the limit cannot be set here"))
     number = os.WTERMSIG(status)
@@ -52,8 +67,19 @@ def check(name: str, limits: Limits) -> Check:
     return Check(name, holds=holds, detail=f"the attempt ended with {signal.Signals(number).name}")
 
 
+@contextlib.contextmanager
+def _scene(name: str) -> Iterator[Path]:
+    """A folder for attempts that need files."""
+    if name not in _walls(Path()):
+        yield Path()
+        return
+    with tempfile.TemporaryDirectory(prefix="hauberk-probe-") as place:
+        escapes.prepare(folder := Path(place).resolve())
+        yield folder
+
+
 def _attempts() -> dict[str, Callable[[int], bool]]:
-    """Every attempt: given the limit's value, it returns whether it held, raises `MemoryError` if so, or dies."""
+    """Attempts at numbers: given the limit's value, it returns whether it held, raises `MemoryError` if so, or dies."""
     return {
         "memory": _take_memory,
         "cpu_seconds": _spin,
@@ -61,30 +87,60 @@ def _attempts() -> dict[str, Callable[[int], bool]]:
         "file_size": _grow_file,
         "processes": _fork,
         "core": _abort,
-        "unreadable": lambda _: _dumpable() == 0,
-        "privileges": lambda _: _status_field("NoNewPrivs") == "1",
+        "unreadable": lambda _: _asked_of_prctl(_PR_GET_DUMPABLE) == 0,
+        "privileges": lambda _: _asked_of_prctl(_PR_GET_NO_NEW_PRIVS) == 1,
         "orphans": _outlive_parent,
     }
 
 
+def _walls(folder: Path) -> dict[str, dict[str, escapes.Attempt]]:
+    """Attempts to get out, all of which must be refused."""
+    return {
+        "read_only": escapes.on_files(folder),
+        "network": escapes.on_network(),
+        "system_calls": escapes.on_system_calls(folder),
+    }
+
+
 def _asked(name: str, limits: Limits) -> bool:
-    return name not in Limits.__struct_fields__ or getattr(limits, name) is not None
+    value = getattr(limits, name, 0)
+    return value is not None and value is not True  # `network` is asked for where it is false
 
 
-def _attempt_and_exit(name: str, attempt: Callable[[int], bool], limits: Limits) -> NoReturn:
-    code = 2
+def _attempt_and_exit(name: str, limits: Limits, folder: Path) -> NoReturn:
+    code = _FAILED
     try:
-        value = 1 if name == "cpu_seconds" else getattr(limits, name, 0)
-        if name != "orphans":  # there it is the grandchild that is limited
-            # Only the limit in question, so that none is credited with what another one did.
-            apply(Limits(**{name: value}) if name in Limits.__struct_fields__ else Limits())
-        code = _HELD if attempt(value) else _BROKEN
+        walls = _walls(folder)  # before the limits: it may import
+        # Only the limit in question, so that none is credited with what another one did.
+        if name == "read_only":
+            apply(Limits(read_only=(str(folder / "inside"),)))
+        elif name != "orphans":  # there it is the grandchild that is limited
+            apply(Limits(**_alone(name, limits)))
+        if name in walls:
+            code = _outcome(walls[name], folder)
+        else:
+            code = _HELD if _attempts()[name](int(_alone(name, limits).get(name, 0))) else _BROKEN
     except MemoryError:
         code = _HELD
     except (HauberkError, OSError):
         pass
+    except Exception:  # noqa: BLE001 - a fault of ours must not pass for the kernel's
+        traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _alone(name: str, limits: Limits) -> dict[str, Any]:
+    """The one limit; processor time with one second."""
+    if name not in Limits.__struct_fields__:
+        return {}
+    return {name: 1 if name == "cpu_seconds" else getattr(limits, name)}
+
+
+def _outcome(attempts: dict[str, escapes.Attempt], folder: Path) -> int:
+    (folder / "inside" / "file").read_bytes()  # what is allowed stays possible, or the rest proves nothing
+    through = escapes.first_through(attempts)
+    return _HELD if through is None else _THROUGH + list(attempts).index(through)
 
 
 def _wait(pid: int) -> int | None:
@@ -164,16 +220,8 @@ def _outlive_parent(_: int) -> bool:
     return bool(readable) and os.read(reader, 1) == b""
 
 
-def _status_field(name: str) -> str | None:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - no need of pathlib here
-        for line in file:
-            if line.startswith(f"{name}:"):
-                return line.partition(":")[2].strip()
-    return None
-
-
-def _dumpable() -> int:
-    return int(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))  # PR_GET_DUMPABLE
+def _asked_of_prctl(option: int) -> int:
+    return int(ctypes.CDLL(None).prctl(option, 0, 0, 0, 0))
 
 
 if __name__ == "__main__":

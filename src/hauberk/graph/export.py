@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import onnx
@@ -13,7 +14,7 @@ from torch import nn
 
 from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.errors import InputError, one_line
-from hauberk.graph.model import BATCH, OPSET, SIZE_LIMIT, record_shape, signature_of
+from hauberk.graph.model import BATCH, IR_VERSION, OPSET, SIZE_LIMIT, record_shape, signature_of
 from hauberk.graph.normalise import as_core, normalise
 
 __all__ = ["export", "normalise"]
@@ -21,12 +22,21 @@ __all__ = ["export", "normalise"]
 _TALKATIVE = ("torch.onnx", "torch.export", "torch._dynamo", "torch.fx", "onnxscript", "onnx_ir")
 
 
-def export(artifact: TorchArtifact) -> OnnxArtifact:
+def _unheard(remark: str) -> None:
+    """Where nobody asks how a module was exported."""
+
+
+def export(artifact: TorchArtifact, *, remark: Callable[[str], None] = _unheard) -> OnnxArtifact:
     """Turn a torch module into a core graph, weights inline, batch dimension free, opset and IR version pinned.
+
+    A module with shapes that depend on its data may be more than torch's exporter can capture. It is then traced by the
+    older one, which records a single run. Where that run's branches or sizes would stand in the graph for all others,
+    tracing says so, and the module is refused; comparing graph and module shows the rest.
 
     Args:
         artifact: A module in evaluation mode with one float32 input [N, *shape] and one output [N, K] or, for a single
             logit, [N].
+        remark: Takes a sentence where the older exporter was used.
 
     Returns:
         The core graph, checked, with the origin and the history of `artifact`.
@@ -44,7 +54,7 @@ def export(artifact: TorchArtifact) -> OnnxArtifact:
         raise InputError(f"{what}: {size / 1e9:.1f} GB of weights; above 2 GB export is not supported yet")
     example = torch.zeros(2, *record_shape(artifact.signature, what))
     _try(module, example, what)
-    proto = _exported(module, example, what)
+    proto = _exported(module, example, what, remark)
     core = OnnxArtifact(proto.SerializeToString(), signature_of(proto), artifact.origin, artifact.history)
     try:
         return as_core(core)
@@ -63,7 +73,9 @@ def _try(module: nn.Module, example: torch.Tensor, what: str) -> None:
         raise InputError(f"{what}: returns {type(output).__name__}; expected one tensor of logits [N, K]")
 
 
-def _exported(module: nn.Module, example: torch.Tensor, what: str) -> onnx.ModelProto:
+def _exported(
+    module: nn.Module, example: torch.Tensor, what: str, remark: Callable[[str], None]
+) -> onnx.ModelProto:
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -78,10 +90,46 @@ def _exported(module: nn.Module, example: torch.Tensor, what: str) -> onnx.Model
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            raise InputError(f"{what}: torch cannot export it: {_innermost(error)}") from error
+            reason = _innermost(error)
+            proto = traced(module, example, f"{what}: torch cannot export it: {reason}")
+            remark(f"{what}: torch's exporter does not take it ({reason}); the older one traced a single run of it")
+            return proto
     if program is None:  # only with a file name, says torch's documentation; its type says otherwise
         raise InputError(f"{what}: torch exported nothing")
     return program.model_proto
+
+
+def traced(module: nn.Module, example: torch.Tensor, refusal: str) -> onnx.ModelProto:
+    """What torch's older exporter makes of one run of a module, batch dimension free.
+
+    Args:
+        module: In evaluation mode; a TorchScript module is exported as the program that it is.
+        example: What to run it on.
+        refusal: What to say where this exporter fails, too.
+
+    Raises:
+        InputError: It does.
+    """
+    written = io.BytesIO()
+    try:
+        with _quiet(), torch.no_grad():
+            # A branch that one run took, or a size that it had, would stand in the graph for all runs.
+            warnings.simplefilter("error", torch.jit.TracerWarning)
+            torch.onnx.export(
+                module,
+                (example,),
+                written,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["features"],
+                output_names=["logits"],
+                dynamic_axes={"features": {0: BATCH}, "logits": {0: BATCH}},
+            )
+        proto: onnx.ModelProto = onnx.load_model_from_string(written.getvalue())
+        proto.ir_version = IR_VERSION
+    except Exception as error:  # what this exporter raises has no common base
+        raise InputError(f"{refusal}; the older exporter: {one_line(error)}") from error
+    return proto
 
 
 def _innermost(error: BaseException) -> str:

@@ -19,7 +19,7 @@ class Export(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="e
         """Two implementations of the same float32 arithmetic."""
         return Close(rtol=1e-4, atol=1e-4)
 
-    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:  # noqa: ARG002 - export needs no records
+    def apply(self, artifact: Artifact, context: Context) -> OnnxArtifact:
         """Return the module's graph.
 
         Raises:
@@ -27,4 +27,4 @@ class Export(Step, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="e
         """
         if not isinstance(artifact, TorchArtifact):
             raise InputError("export: the model is a graph already")
-        return export(artifact)
+        return export(artifact, remark=context.remark)

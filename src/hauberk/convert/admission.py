@@ -1,0 +1,191 @@
+"""Nothing is parsed before it is admitted: a private copy is scanned, then handed to a converter.
+
+What the scan calls safe is converted. What it cannot decide is refused, with one exception: a format that holds a
+program by its nature (TorchScript), where "unknown" says nothing but that there is code. Such a program is read and run
+in an isolated process only, and only where the scan found nothing besides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from hauberk.errors import InputError, RefusedModelError
+from hauberk.files import read_bounded, write_atomically
+from hauberk.ingest.private import MAX_MODEL_BYTES, PrivateCopy
+from hauberk.scan import FileReport, Verdict, scan_content, scan_paths
+from hauberk.scan.content import BytesContent, FileContent
+from hauberk.scan.report import Outcome
+
+Kind = Literal[
+    "safetensors",
+    "pytorch",
+    "torchscript",
+    "pt2",
+    "onnx",
+    "skops",
+    "xgboost",
+    "lightgbm",
+    "keras",
+    "keras-h5",
+    "savedmodel",
+    "tflite",
+]
+
+PROGRAMS: dict[Kind, frozenset[str]] = {"torchscript": frozenset()}
+"""Kinds that hold a program, and the rules that say no more than that."""
+
+_HEAD = 1 << 16
+_MOST_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A file that may be converted.
+
+    Attributes:
+        path: What the user named.
+        kind: What it is, by its content.
+        copy: Its bytes, sealed; `None` for a folder.
+        folder: A private copy of the folder; `None` for a file.
+        sha256: Of the file; of a folder, of the listing of its files.
+        size: Bytes.
+        verdict: What the scan said.
+    """
+
+    path: Path
+    kind: Kind
+    copy: PrivateCopy | None
+    folder: Path | None
+    sha256: str
+    size: int
+    verdict: Verdict
+
+    def content(self) -> bytes:
+        """The whole file.
+
+        Raises:
+            InputError: It is a folder.
+        """
+        if self.copy is None:
+            raise InputError(f"{self.path}: a folder; a file is needed here")
+        return self.copy.read(0, self.copy.size)
+
+
+@contextmanager
+def admitted(path: Path) -> Iterator[Admitted]:
+    """Copy a file or a folder to where nobody else can change it, scan the copy, and say what it is.
+
+    Raises:
+        RefusedModelError: The scan finds something in it, or cannot decide; or it is of no kind that is converted.
+        InputError: It cannot be read.
+    """
+    if path.is_dir():
+        with TemporaryDirectory(prefix="hauberk-convert-") as folder:
+            yield _folder(path, Path(folder))
+        return
+    with PrivateCopy(path) as copy:
+        report = scan_content(FileContent(copy.descriptor), path=path)
+        kind = None if report.verdict is Verdict.UNSAFE else kind_of(copy)
+        _require_admissible(path, [report], PROGRAMS.get(kind, frozenset()) if kind else frozenset())
+        if kind is None:
+            raise RefusedModelError(f"{path}: no model that is converted{f': {report.format}' if report.format else ''}")
+        yield Admitted(path, kind, copy, None, copy.sha256, copy.size, report.verdict)
+
+
+def admit_graph(model: bytes, where: str) -> None:
+    """Scan a graph that came out of an isolated process.
+
+    Raises:
+        RefusedModelError: The scan does not call it safe.
+    """
+    report = scan_content(BytesContent(model), path=Path(where))
+    if report.verdict is not Verdict.SAFE:
+        raise RefusedModelError(f"{where}: the converted graph is refused: {_why(report)}")
+
+
+def kind_of(copy: PrivateCopy) -> Kind | None:
+    """What a file is, by its content; `None` where it is nothing that is converted."""
+    head = copy.head(_HEAD)
+    if head.startswith(b"PK\x03\x04"):
+        return _kind_of_zip(copy)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "keras-h5"
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= copy.size - 8:
+        return "safetensors"
+    if re.match(rb"tree\r?\n", head):
+        return "lightgbm"
+    if head[:1] == b"{" and b"learner" in head:
+        return "xgboost"
+    if head[:1] == b"\x80":
+        return "pytorch"
+    return "onnx" if head[:1] == b"\x08" or copy.source.suffix == ".onnx" else None
+
+
+def _kind_of_zip(copy: PrivateCopy) -> Kind | None:
+    """By the names of members; whether they are what they say was the scan's business."""
+    try:
+        with zipfile.ZipFile(copy.path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise RefusedModelError(f"{copy.source}: a damaged archive: {error}") from error
+    inner = {name.partition("/")[2] for name in names}
+    if "schema.json" in names:
+        return "skops"
+    if "config.json" in names and "metadata.json" in names:
+        return "keras"
+    if inner & {"archive_format", "serialized_exported_program.json"} or "serialized_exported_program.json" in names:
+        return "pt2"
+    if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
+        return "torchscript"
+    return "pytorch" if "data.pkl" in inner else None
+
+
+def _folder(path: Path, target: Path) -> Admitted:
+    """A SavedModel: every file copied, then scanned."""
+    if not (path / "saved_model.pb").is_file():
+        raise InputError(
+            f"{path}: a folder without saved_model.pb; name a model file, a TensorFlow SavedModel, or the weights"
+        )
+    listing, size = [], 0
+    for number, file in enumerate(sorted(each for each in path.rglob("*") if each.is_file())):
+        if number >= _MOST_FILES or file.is_symlink():
+            raise RefusedModelError(f"{path}: refused: {file.name} is a link, or one file of more than {_MOST_FILES}")
+        name, content = file.relative_to(path), read_bounded(file, MAX_MODEL_BYTES - size)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target / name, content, mode=0o400)
+        listing.append(f"{hashlib.sha256(content).hexdigest()}  {name.as_posix()}\n")
+        size += len(content)
+    _require_admissible(path, list(scan_paths([target])), frozenset())
+    digest = hashlib.sha256("".join(listing).encode()).hexdigest()
+    return Admitted(path, "savedmodel", None, target, digest, size, Verdict.SAFE)
+
+
+def _require_admissible(path: Path, reports: Sequence[FileReport], excused: frozenset[str]) -> None:
+    """Refuse what the scan does not call safe, but for findings that say no more than "this is a program"."""
+    for report in reports:
+        counted = [finding for finding in report.findings if finding.outcome is not Outcome.NOTE]
+        if report.verdict is Verdict.SAFE:
+            continue
+        if report.verdict is Verdict.UNKNOWN and not report.omitted and {each.rule for each in counted} <= excused:
+            continue
+        raise RefusedModelError(f"{path}: refused: the scan says {report.verdict}: {_why(report)}; nothing of it was run")
+
+
+def _why(report: FileReport) -> str:
+    """The first finding that the verdict rests on."""
+    worst = Outcome.UNSAFE if report.verdict is Verdict.UNSAFE else Outcome.UNKNOWN
+    for finding in report.findings:
+        if finding.outcome is worst:
+            place = f" ({finding.where})" if finding.where else ""
+            return f"{finding.rule}{place}: {finding.what}"
+    return "see 'hauberk scan'"

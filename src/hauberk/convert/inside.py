@@ -1,0 +1,70 @@
+"""The inside of a conversion's isolated process: one framework, one model, questions about it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hauberk.convert.messages import Answer, Greeting, Question, Setup, packed, unpacked
+from hauberk.errors import HauberkError, InputError, one_line
+
+Feeds = dict[str, NDArray[np.generic]]
+
+
+class Model(Protocol):
+    """What a module of `hauberk.convert.frameworks` makes of a file: `load(setup)` returns one.
+
+    Attributes:
+        version: Of the framework.
+        notes: What a reader should know.
+    """
+
+    version: str
+    notes: tuple[str, ...]
+
+    def convert(self) -> tuple[bytes, tuple[str, ...]]:
+        """The model as a serialised graph, and notes on how it was made."""
+
+    def answer(self, feeds: Feeds) -> list[NDArray[np.generic]]:
+        """What the framework itself answers."""
+
+
+class _Handler:
+    """Answers a conversion's questions."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.greeting = msgspec.msgpack.encode(Greeting(model.version, model.notes))
+
+    def answer(self, question: bytes) -> bytes:
+        asked = msgspec.msgpack.decode(question, type=Question)
+        try:
+            if asked.feeds is None:
+                model, notes = self._model.convert()
+                return msgspec.msgpack.encode(Answer(model=model, notes=notes))
+            answered = self._model.answer({name: unpacked(array) for name, array in asked.feeds.items()})
+        except (HauberkError, MemoryError):
+            raise
+        except Exception as error:  # frameworks raise anything, and what they say is what the user must know
+            raise InputError(f"{type(error).__name__}: {one_line(error)}") from error
+        return msgspec.msgpack.encode(Answer(outputs=tuple(map(packed, answered))))
+
+
+def start(setup: bytes) -> _Handler:
+    """Load a model in its framework; the target of `hauberk.sandbox.worker`.
+
+    Raises:
+        InputError: The framework does not read it.
+    """
+    told = msgspec.msgpack.decode(setup, type=Setup)
+    module = import_module(f"hauberk.convert.frameworks.{told.framework}")
+    try:
+        return _Handler(module.load(told))
+    except (HauberkError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{told.framework} does not read it: {type(error).__name__}: {one_line(error)}") from error

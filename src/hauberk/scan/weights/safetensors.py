@@ -26,7 +26,7 @@ HEADER = Rule(
     "no valid header",
     Severity.MEDIUM,
     Outcome.UNKNOWN,
-    "The header is cut, damaged or not what the specification asks for; readers refuse it or guess. Get the file again.",
+    "The header is cut, damaged or not what the specification asks for; readers refuse it or guess. Get it again.",
     _FORMAT,
 )
 LARGE_HEADER = Rule(
@@ -175,11 +175,11 @@ def _examine(content: Content, examination: Examination) -> None:
         examination.find(EMPTY, "a header without entries")
 
 
-class _Twice(ValueError):
+class _TwiceError(ValueError):
     """A key occurs twice."""
 
 
-class _NoNumber(ValueError):
+class _NoNumberError(ValueError):
     """A number that is no count."""
 
 
@@ -199,9 +199,9 @@ def _parsed(data: bytes, examination: Examination) -> dict[str, Any]:
             parse_constant=_no_count,
         )
         json.dumps(header, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is no character
-    except _Twice as error:
+    except _TwiceError as error:
         _stop(examination, DUPLICATE, str(error))
-    except _NoNumber as error:
+    except _NoNumberError as error:
         _stop(examination, HEADER, str(error))
     except (ValueError, RecursionError) as error:
         _stop(examination, HEADER, f"no JSON: {shown(str(error))}")
@@ -216,19 +216,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _Twice(repr(shown(key)))
+                raise _TwiceError(repr(shown(key)))
             seen.add(key)
     return found
 
 
 def _count(text: str) -> int:
     if text.startswith("-") or len(text) > _LONGEST_NUMBER or (value := int(text)) > _LARGEST_NUMBER:
-        raise _NoNumber(f"the number {shown(text, 30)}, where a count should be")
+        raise _NoNumberError(f"the number {shown(text, 30)}, where a count should be")
     return value
 
 
 def _no_count(text: str) -> None:
-    raise _NoNumber(f"the number {shown(text, 30)}, where a count should be")
+    raise _NoNumberError(f"the number {shown(text, 30)}, where a count should be")
 
 
 def _check_metadata(metadata: object, examination: Examination) -> None:

@@ -1,0 +1,156 @@
+"""The little Python that an exported program may hold: arithmetic on sizes, and comparisons of sizes of inputs.
+
+Torch hands the first to sympy, which evaluates it, and executes the second. So both are parsed here, never run, and
+everything that torch does not write itself is out: attributes, texts, calls of other functions, exponents that explode.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+
+_LONGEST = 10_000
+MATH_FUNCTIONS = frozenset({"ceil", "floor", "trunc", "sqrt", "pow", "log2", "log", "exp", "sin", "cos"})
+"""Functions of Python's `math` that stand in guards and in graphs."""
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,200}|[0-9]{1,9}")
+"""A name of an input that cannot end the text that torch puts it into."""
+_SYMBOL = re.compile(r"[a-z]{1,4}[0-9]{1,9}")
+_FUNCTIONS = frozenset(
+    {"Add", "Mul", "Pow", "Integer", "Rational", "Float", "Symbol", "Mod", "Max", "Min", "Abs", "And", "Or", "Not"}
+    | {"Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality", "Unequality", "StrictLessThan", "LessThan", "floor", "ceiling"}
+    | {"StrictGreaterThan", "GreaterThan", "FloorDiv", "ModularIndexing", "Where", "PythonMod", "CleanDiv", "CeilToInt"}
+    | {"FloorToInt", "CeilDiv", "LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv"}
+    | {"IsNonOverlappingAndDenseIndicator", "TruncToFloat", "TruncToInt", "RoundToInt", "RoundDecimal", "ToFloat"}
+    | {"Identity", "Piecewise", "ExprCondPair", "Tuple"}
+)
+_POWERS = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift"})
+_MOST_EXPONENT = 16
+_CONSTANTS = frozenset({"true", "false", "oo", "nan", "inf", "int_oo", "True", "False"})
+_ASSUMPTIONS = frozenset(
+    {
+        "positive",
+        "integer",
+        "negative",
+        "nonnegative",
+        "nonpositive",
+        "nonzero",
+        "real",
+        "precision",
+        "evaluate",
+        "zero",
+    }
+)
+_NUMBER_TEXT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{0,40})?(e[+-]?[0-9]{1,3})?")
+_GUARDED = frozenset({"size", "stride"})
+
+
+def is_arithmetic(text: str) -> bool:
+    """Whether an expression of sizes holds nothing but sizes, numbers and functions of numbers."""
+    return _follows(text, _is_size)
+
+
+def is_guard(text: str) -> bool:
+    """Whether a guard does nothing but compare sizes of inputs with each other and with numbers."""
+    return _follows(text, _is_part_of_input)
+
+
+def _follows(text: str, is_leaf: Callable[[ast.expr], bool]) -> bool:
+    """Whether a text is arithmetic and comparisons over leaves."""
+    if len(text) > _LONGEST:
+        return False
+    try:
+        waiting: list[ast.expr] = [ast.parse(text.strip(), mode="eval").body]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    while waiting:
+        node = waiting.pop()
+        if is_leaf(node):
+            continue
+        parts = _PARTS[type(node)](node) if type(node) in _PARTS else None
+        if parts is None:
+            return False
+        waiting.extend(parts)
+    return True
+
+
+def _constant(node: ast.Constant) -> list[ast.expr] | None:
+    if isinstance(node.value, int):
+        return [] if abs(node.value) < 1 << 64 else None
+    return [] if isinstance(node.value, float) else None
+
+
+def _binary(node: ast.BinOp) -> list[ast.expr] | None:
+    if isinstance(node.op, ast.Pow | ast.LShift) and not _is_small(node.right):
+        return None
+    return [node.left, node.right]
+
+
+def _call(node: ast.Call) -> list[ast.expr] | None:
+    match node.func:
+        case ast.Name(id=name) if name in _FUNCTIONS:
+            if not all(each.arg in _ASSUMPTIONS and isinstance(each.value, ast.Constant) for each in node.keywords):
+                return None
+        case ast.Attribute(value=ast.Name(id="math"), attr=name) if name in MATH_FUNCTIONS and not node.keywords:
+            pass
+        case _:
+            return None
+    if name in _POWERS | {"pow"} and (len(node.args) != 2 or not _is_small(node.args[1])):
+        return None
+    return node.args
+
+
+_PARTS: dict[type, Callable[..., list[ast.expr] | None]] = {
+    ast.Constant: _constant,
+    ast.UnaryOp: lambda node: [node.operand],
+    ast.BinOp: _binary,
+    ast.Compare: lambda node: [node.left, *node.comparators],
+    ast.BoolOp: lambda node: node.values,
+    ast.Tuple: lambda node: node.elts,
+    ast.Call: _call,
+}
+
+
+def _is_small(node: ast.expr) -> bool:
+    """An exponent that is a small number, so that nothing grows out of bounds while it is read."""
+    match node:
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _is_small(operand)
+        case ast.Call(func=ast.Name(id="Integer"), args=[argument]):
+            return _is_small(argument)
+    return isinstance(node, ast.Constant) and isinstance(node.value, int) and abs(node.value) <= _MOST_EXPONENT
+
+
+def _is_size(node: ast.expr) -> bool:
+    """`s0`, or `Symbol('s0', …)`, or a number as text in `Float('1.5', …)`."""
+    match node:
+        case ast.Name(id=name):
+            return name in _CONSTANTS or _SYMBOL.fullmatch(name) is not None
+        case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str() as text)], keywords=keywords):
+            plain = all(each.arg in _ASSUMPTIONS and isinstance(each.value, ast.Constant) for each in keywords)
+            pattern = {"Symbol": _SYMBOL, "Float": _NUMBER_TEXT}.get(name)
+            return plain and pattern is not None and pattern.fullmatch(text) is not None
+    return False
+
+
+def _is_part_of_input(node: ast.expr) -> bool:
+    """`L['x']`, `L['x'].size()[0]`, `L['x'].storage_offset()`."""
+    match node:
+        case ast.Subscript(
+            value=ast.Call(func=ast.Attribute(value=value, attr=name), args=[], keywords=[]),
+            slice=ast.Constant(value=int()),
+        ):
+            return name in _GUARDED and _is_input(value)
+        case ast.Call(func=ast.Attribute(value=value, attr="storage_offset"), args=[], keywords=[]):
+            return _is_input(value)
+    return _is_input(node)
+
+
+def _is_input(node: ast.expr) -> bool:
+    """`L['name'][0]` and the like."""
+    while isinstance(node, ast.Subscript):
+        key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        if not isinstance(key, int) and not (isinstance(key, str) and PLAIN_NAME.fullmatch(key)):
+            return False
+        node = node.value
+    return isinstance(node, ast.Name) and node.id == "L"

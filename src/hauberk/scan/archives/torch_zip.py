@@ -1,0 +1,98 @@
+"""The zip archives that torch writes: checkpoints (`torch.save`), TorchScript and exported programs (`.pt2`).
+
+Torch reads with miniz: it takes the folder of the first member for the root, and finds members without regard to case.
+A checkpoint is a pickle, `data.pkl`, and a storage for every tensor, which is never read here: it holds numbers and
+nothing else. What counts is that it is there and as long as the pickle claims.
+
+Sources: `torch/serialization.py`, `caffe2/serialize/inline_container.cc`.
+"""
+
+from __future__ import annotations
+
+from hauberk.scan.archives import torch_rules as rules
+from hauberk.scan.archives.exported_program import examine_program
+from hauberk.scan.archives.kinds import ZipKind
+from hauberk.scan.archives.plain_zip import examine_members
+from hauberk.scan.archives.torch_members import check_records, check_storages, examine_torch_pickle
+from hauberk.scan.archives.torch_script import examine_script
+from hauberk.scan.archives.zip import Zip
+from hauberk.scan.examination import Examination
+from hauberk.scan.pickles import RULES as PICKLE_RULES
+from hauberk.scan.report import shown
+
+
+def root_of(archive: Zip) -> str:
+    """The folder that torch takes for the model, with its slash; empty where it finds none."""
+    first = next(iter(archive.members), "")
+    folder, slash, _ = first.partition("/")
+    return folder + slash if slash else ""
+
+
+def below(archive: Zip, root: str) -> dict[str, str]:
+    """Members of a folder: their names in it, and in the archive."""
+    return {name.removeprefix(root): name for name in archive.members if name.startswith(root)}
+
+
+def _holds(archive: Zip, wanted: str) -> bool:
+    """Whether any folder at the top holds a member of this name, in whatever case."""
+    return any(name.partition("/")[2].casefold() == wanted for name in archive.members)
+
+
+def _is_checkpoint(archive: Zip) -> bool:
+    return _holds(archive, "data.pkl")
+
+
+def _is_script(archive: Zip) -> bool:
+    folders = {name.partition("/")[2].partition("/")[0].casefold() for name in archive.members}
+    return _holds(archive, "constants.pkl") or ("code" in folders and _holds(archive, "data.pkl"))
+
+
+def _is_program(archive: Zip) -> bool:
+    return _holds(archive, "archive_format") or "serialized_exported_program.json" in archive.members
+
+
+def _examine_checkpoint(archive: Zip, examination: Examination) -> None:
+    root, members = _rooted(archive, examination)
+    if "data.pkl" not in members:
+        examination.find(rules.NO_PICKLE, f"no data.pkl in {shown(root)!r}, where torch looks for it")
+        examine_members(archive, examination, list(archive.members))
+        return
+    storages = examine_torch_pickle(archive, members["data.pkl"], examination).storages
+    used = check_storages(archive, members, "data/", storages, examination)
+    examination.facts["storages"] = len(used)
+    used.add(members["data.pkl"])
+    rest = check_records(archive, members, examination)
+    examine_members(archive, examination, [name for name in rest if name not in used])
+
+
+def _examine_script(archive: Zip, examination: Examination) -> None:
+    _, members = _rooted(archive, examination)
+    rest = check_records(archive, members, examination)
+    used = examine_script(archive, members, examination)
+    examine_members(archive, examination, [name for name in rest if name not in used])
+
+
+def _examine_program(archive: Zip, examination: Examination) -> None:
+    members = {name: name for name in archive.members}
+    if _holds(archive, "archive_format"):
+        _, members = _rooted(archive, examination)
+    rest = check_records(archive, members, examination)
+    used = examine_program(archive, members, examination)
+    examine_members(archive, examination, [name for name in rest if name not in used])
+
+
+def _rooted(archive: Zip, examination: Examination) -> tuple[str, dict[str, str]]:
+    root = root_of(archive)
+    members = below(archive, root)
+    if len(members) < len(archive.members) or not root:
+        stray = next((name for name in archive.members if not name.startswith(root)), "")
+        examination.find(rules.ROOT, f"{shown(stray)!r}, torch reads {shown(root)!r}")
+    return root, members
+
+
+_NAMES = (*rules.TORCH_RULES, *PICKLE_RULES)
+ZIP_KINDS = (
+    ZipKind("torchscript", _is_script, _examine_script, (*_NAMES, *rules.SCRIPT_RULES)),
+    ZipKind("torch-exported-program", _is_program, _examine_program, (*_NAMES, *rules.PT2_RULES)),
+    ZipKind("pytorch-zip", _is_checkpoint, _examine_checkpoint, _NAMES),
+)

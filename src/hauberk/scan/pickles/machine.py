@@ -351,7 +351,7 @@ class Machine:
             if inline is not None and self.joblib:
                 self.stack[-1] = inline.array
                 return self._step_over_array(inline, position)
-        elif target is not REFUSED or state is not None:
+        elif target is not REFUSED or (state is not None and not self.admitted):
             self.find(rules.BUILD, f"sets the state of {shown(described(target))}", at)
         return position
 

@@ -1,5 +1,8 @@
-"""Formats of this room, in the order of asking."""
+"""Formats of other frameworks, in the order of asking; Keras and skops archives are kinds of zip archives."""
 
 from hauberk.scan.formats import Format
+from hauberk.scan.frameworks import executables, lightgbm, xgboost
+from hauberk.scan.frameworks.documents import JSON
+from hauberk.scan.frameworks.hdf5 import HDF5
 
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (*executables.FORMATS, HDF5, *xgboost.FORMATS, *lightgbm.FORMATS, JSON)

@@ -1,0 +1,170 @@
+"""JSON files: configurations of Keras, models of XGBoost, notebooks, and settings that name code.
+
+One format, because JSON says what it is only after it was parsed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hauberk.scan.content import Content
+from hauberk.scan.examination import Examination, StopScan
+from hauberk.scan.formats import Format
+from hauberk.scan.frameworks import json_text, keras_config, xgboost
+from hauberk.scan.frameworks.json_text import nodes
+from hauberk.scan.frameworks.templates import RULES as TEMPLATE_RULES
+from hauberk.scan.frameworks.templates import examine_template
+from hauberk.scan.inert import text
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+NAMES_CODE = Rule(
+    "json-names-code",
+    "a configuration that names code",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "With `trust_remote_code` the loader downloads and runs the module that stands here.",
+    "https://huggingface.co/docs/transformers/custom_models",
+)
+OBJECTS = Rule(
+    "json-python-object",
+    "JSON that makes Python objects",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "jsonpickle imports and calls what keys such as `py/object` and `py/reduce` name.",
+    "https://jsonpickle.readthedocs.io/en/latest/#jsonpickle-usage",
+)
+NOTEBOOK = Rule(
+    "source-notebook",
+    "a notebook",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Its cells are code, and its outputs may hold scripts. Read it before running it.",
+    "https://nbformat.readthedocs.io/en/latest/format_description.html",
+)
+TREE_MODEL = Rule(
+    "catboost-json",
+    "a model of CatBoost as JSON",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "The scan does not follow this form. Save the model in CatBoost's binary form.",
+    "https://catboost.ai/docs/en/concepts/json-model",
+)
+_MARK = b"\xef\xbb\xbf"
+_SPACE = b" \t\r\n"
+_AFTER_BRACE = b'"}'
+_AFTER_BRACKET = b'"{[]-0123456789tfn'
+_CODE_KEYS = {"auto_map", "custom_pipelines", "custom_pipeline"}
+_LINE_MOST = 16 << 20
+_LIBRARIES = {"diffusers", "transformers", "onnxruntime", "optimum", "flax", "sentence_transformers", None}
+
+
+def recognise(head: bytes, _: Content) -> bool:
+    """An object or a list, by its first two signs."""
+    start = head.removeprefix(_MARK).lstrip(_SPACE)
+    rest = start[1:].lstrip(_SPACE)
+    if start[:1] == b"{":
+        return rest[:1] in {b'"', b"}"} or (not rest and len(head) == 64)
+    return start[:1] == b"[" and bool(rest) and rest[:1] in _AFTER_BRACKET
+
+
+def examine(content: Content, examination: Examination) -> str:
+    """Parse it, and follow it for what it is."""
+    value: Any = None
+    if content.size <= json_text.LARGEST:
+        raw = content.read(0, content.size)
+        try:
+            json.loads(raw)
+        except RecursionError:
+            pass
+        except ValueError as error:
+            if "Extra data" in str(error) and b"\n" in raw.strip():
+                return _examine_lines(raw, examination)
+            if raw.removeprefix(_MARK).lstrip(_SPACE)[:1] == b"[" and text.recognise(raw[:64], content):
+                return text.examine(content, examination)  # a section of an INI file, a date in brackets
+    value = json_text.parse(content, examination)
+    return examine_value(value, examination)
+
+
+def examine_value(value: Any, examination: Examination) -> str:
+    """Follow parsed JSON; returns what it is."""
+    if isinstance(value, dict):
+        if {"learner", "Model"} & value.keys() and ("version" in value or "Config" in value):
+            xgboost.examine_model(value, examination)
+            return "xgboost-json"
+        if keras_config.looks_like_config(value):
+            keras_config.examine_config(value, examination)
+            return "keras-config"
+        if "cells" in value and "nbformat" in value:
+            examination.find(NOTEBOOK, f"{len(value['cells'])} cells" if isinstance(value["cells"], list) else "cells")
+            return "jupyter-notebook"
+        if "oblivious_trees" in value or ("trees" in value and "model_info" in value):
+            examination.find(TREE_MODEL, "a model of CatBoost")
+            return "catboost-json"
+    _examine_settings(value, examination)
+    return "json"
+
+
+def _examine_settings(value: Any, examination: Examination) -> None:
+    """What libraries take from settings to import something."""
+    for where, each in nodes(value, examination):
+        if not isinstance(each, dict):
+            continue
+        for key in each.keys() & _CODE_KEYS:
+            examination.find(NAMES_CODE, shown(f"{key}: {each[key]}"), at=where or None)
+        if any(key.startswith("py/") for key in each):
+            found = next(key for key in each if key.startswith("py/"))
+            examination.find(OBJECTS, shown(f"{found}: {each[found]}"), at=where or None)
+        if isinstance(each.get("_target_"), str):
+            text.examine_target(each["_target_"], examination, at=where or "_target_")
+        if keras_config.looks_like_config(each):
+            keras_config.examine_config(each, examination, where)
+        if "_diffusers_version" in each:
+            _examine_pipeline(each, examination, where)
+        for key, inner in each.items():
+            if isinstance(inner, str) and ("chat_template" in key or key == "template") and "{" in inner:
+                examine_template(inner, examination, f"{where}.{key}" if where else key)
+
+
+def _examine_pipeline(each: dict[str, Any], examination: Examination, where: str) -> None:
+    """Parts of a pipeline of diffusers: a library to import and a class of it."""
+    for key, part in each.items():
+        if isinstance(part, list) and len(part) == 2 and not (part[0] in _LIBRARIES if _plain(part[0]) else False):
+            examination.find(NAMES_CODE, shown(f"{key}: {part}"), at=where or None)
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _examine_lines(raw: bytes, examination: Examination) -> str:
+    """One JSON value a line."""
+    for count, line in enumerate(raw.split(b"\n")):
+        if count % 1024 == 0:
+            examination.check_time()
+        if line.strip():
+            try:
+                value = json_text.parse_text(line, examination, place=f"line {count + 1}")
+            except StopScan:
+                return "json-lines"
+            if isinstance(value, dict):
+                _examine_settings(value, examination)
+    return "json-lines"
+
+
+JSON = Format(
+    "json",
+    recognise,
+    examine,
+    (
+        NAMES_CODE,
+        OBJECTS,
+        NOTEBOOK,
+        TREE_MODEL,
+        *json_text.RULES,
+        *keras_config.RULES,
+        *TEMPLATE_RULES,
+        *xgboost.FORMATS[0].rules,
+        *text.RULES,
+    ),
+)

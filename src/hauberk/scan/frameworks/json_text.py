@@ -1,0 +1,113 @@
+"""JSON from a file that nobody has admitted yet: bounded, and the same to every reader or not read at all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from hauberk.scan.content import Content
+from hauberk.scan.examination import Examination, StopScan
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+LARGEST = 64 << 20
+"""Bytes of JSON text that are parsed; parsed, they take about ten times as much memory."""
+_SHOWN_KEYS = 3
+
+BROKEN = Rule(
+    "json-broken",
+    "JSON that cannot be read",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "The text ends early, is nested too deeply or breaks the rules; what a lenient reader makes of it is open.",
+    "https://www.rfc-editor.org/rfc/rfc8259",
+)
+TOO_LARGE = Rule(
+    "json-too-large",
+    "more JSON than is parsed",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    f"Text beyond {LARGEST >> 20} MiB is not parsed, so nothing is known about it. Keep large models in a binary form.",
+)
+DUPLICATE = Rule(
+    "json-duplicate-key",
+    "one key, two values",
+    Severity.MEDIUM,
+    Outcome.UNSAFE,
+    "Readers disagree on which of two equal keys counts, so a check can see another model than the one that is loaded.",
+    "https://www.rfc-editor.org/rfc/rfc8259#section-4",
+)
+RULES = (BROKEN, TOO_LARGE, DUPLICATE)
+
+
+def parse(content: Content, examination: Examination, *, place: str = "") -> Any:
+    """Parse a whole content.
+
+    Args:
+        content: The text, in UTF-8, UTF-16 or UTF-32 as Python's reader takes it.
+        examination: Reported to.
+        place: Where a finding lies, in words.
+
+    Returns:
+        The value.
+
+    Raises:
+        StopScan: It cannot be parsed; the finding is noted.
+    """
+    if content.size > LARGEST:
+        examination.find(TOO_LARGE, f"{content.size} bytes", at=place or None)
+        raise StopScan
+    return parse_text(content.read(0, content.size), examination, place=place)
+
+
+def parse_text(text: bytes | str, examination: Examination, *, place: str = "") -> Any:
+    """Parse a text that has been read; see `parse`.
+
+    Raises:
+        StopScan: It cannot be parsed; the finding is noted.
+    """
+    repeated: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs) and len(repeated) < _SHOWN_KEYS:
+            counts = Counter(key for key, _ in pairs)
+            repeated.extend(key for key, count in counts.items() if count > 1)
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+    except RecursionError:
+        examination.find(BROKEN, "nested too deeply", at=place or None)
+        raise StopScan from None
+    except ValueError as error:  # also a text in no Unicode encoding, and a number of thousands of digits
+        examination.find(BROKEN, shown(str(error)), at=place or None)
+        raise StopScan from None
+    for key in repeated[:_SHOWN_KEYS]:
+        examination.find(DUPLICATE, f"the key {shown(key)!r} stands twice", at=place or None)
+    return value
+
+
+def nodes(value: Any, examination: Examination) -> Iterator[tuple[str, Any]]:
+    """Every object, list and value inside, outermost first, with its place, without recursion.
+
+    Args:
+        value: Parsed JSON.
+        examination: Its time limit holds.
+
+    Yields:
+        A path such as `config.layers[2].class_name` and the value.
+    """
+    waiting: list[tuple[str, Any]] = [("", value)]
+    count = 0
+    while waiting:
+        place, each = waiting.pop()
+        count += 1
+        if count % 4096 == 0:
+            examination.check_time()
+        yield place, each
+        if isinstance(each, dict):
+            waiting += [(f"{place}.{key}" if place else str(key), inner) for key, inner in reversed(each.items())]
+        elif isinstance(each, list):
+            waiting += [(f"{place}[{at}]", each[at]) for at in range(len(each) - 1, -1, -1)]

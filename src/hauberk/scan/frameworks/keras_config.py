@@ -1,0 +1,208 @@
+"""The configuration of a Keras model: which classes and functions it asks for, and with what.
+
+Keras rebuilds a model by looking up every `class_name` of a tree of JSON, importing what `module` names where it does
+not know it. Each bypass of its safe mode so far named something that Keras would find and that does more than compute.
+So the names are held against a list of what only computes (`keras_names`); whatever else a configuration names is never
+called safe.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from hauberk.scan.examination import Examination
+from hauberk.scan.frameworks import keras_names
+from hauberk.scan.frameworks.json_text import nodes
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+LAMBDA = Rule(
+    "keras-lambda",
+    "Python code in the model",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "The layer holds compiled Python, which runs when the model is loaded from an `.h5` file or with safe mode off."
+    " Write it as a registered layer and pass that as code of your own.",
+    "https://github.com/advisories/GHSA-36rr-ww3j-vrjv",
+)
+FOREIGN = Rule(
+    "keras-foreign-module",
+    "a class or function from outside Keras",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "Keras imports the module that a configuration names and calls what it finds there with arguments from the file.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-1550",
+)
+NOT_A_MODEL = Rule(
+    "keras-not-for-models",
+    "a function of Keras that no model needs",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "Functions that download, unpack or switch safe mode off have been called through a configuration.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-8747",
+)
+LOADS_MORE = Rule(
+    "keras-loads-more",
+    "a layer that loads something else",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "The layer unpickles a torch module, rebuilds a function or loads a SavedModel from a path when it is made.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-49655",
+)
+READS_FILE = Rule(
+    "keras-reads-file",
+    "a vocabulary that is a path",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "The layer opens the path or address when it is made: any file of the machine ends up in the model, and any server"
+    " can be asked.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-12058",
+)
+CUSTOM = Rule(
+    "keras-custom-object",
+    "a class or function that Keras does not bring",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Only code of your own, registered under this name, can be meant; what it does with the file is not known here.",
+    "https://keras.io/guides/serialization_and_saving/",
+)
+HUGE = Rule(
+    "keras-huge",
+    "a layer of absurd size",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "Making the layer takes the machine's memory before any weight is read.",
+    "https://cwe.mitre.org/data/definitions/789.html",
+)
+RULES = (LAMBDA, FOREIGN, NOT_A_MODEL, LOADS_MORE, READS_FILE, CUSTOM, HUGE)
+
+_LAMBDAS = {"Lambda", "__lambda__"}
+_LOADERS = {"TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"}
+_PLAIN = {"__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__keras_tensor__", "__tuple__"}
+_TENSORFLOW_CALLS = {"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceProperty", "InstanceMethod"}
+_HOUSES = ("keras", "tf_keras")
+_PARTS = (
+    "layers models losses metrics optimizers optimizers.schedules initializers regularizers constraints activations"
+    " quantizers dtype_policies random ops"
+)
+_MODELING = frozenset(f"keras.{part}" for part in _PARTS.split())
+_FILE_KEYS = {"vocabulary", "idf_weights", "filepath", "file_path", "filename"}
+_SIZE_KEYS = {"units", "filters", "input_dim", "output_dim", "num_tokens", "max_tokens", "kernel_size", "num_heads"}
+_LARGEST_SIZE = 1 << 31
+
+
+def looks_like_config(value: Any) -> bool:
+    """Whether parsed JSON is one object as Keras keeps them."""
+    return isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value
+
+
+def examine_config(value: Any, examination: Examination, place: str = "") -> None:
+    """Follow a configuration wherever it names something.
+
+    Args:
+        value: Parsed JSON of `config.json`, of the attributes `model_config` and `training_config`, of the metadata of
+            a SavedModel, or of a file written by `Model.to_json`.
+        examination: Reported to.
+        place: What the JSON is called in findings.
+    """
+    objects = 0
+    for where, each in nodes(value, examination):
+        if not isinstance(each, dict):
+            continue
+        at = f"{place}:{where}" if place and where else place or where
+        if isinstance(each.get("class_name"), str):
+            objects += 1
+            _examine_object(each, examination, at)
+        elif each.get("class_name") is not None:
+            examination.find(CUSTOM, "a class name that is no text", at=at)
+        _examine_values(each, examination, at)
+    examination.facts.setdefault("objects", objects)
+
+
+def _examine_object(each: dict[str, Any], examination: Examination, at: str) -> None:
+    """One object of the tree, by its names alone; what lies in it is visited on its own."""
+    name = str(each["class_name"]).rpartition(">")[2]
+    module, registered = each.get("module"), each.get("registered_name")
+    if name in _LAMBDAS:
+        examination.find(LAMBDA, f"{name} with {_code_of(each)}", at=at)
+    elif name in _LOADERS:
+        examination.find(LOADS_MORE, name, at=at)
+    elif name in _PLAIN:
+        return
+    elif name == "function":
+        _examine_function(each, examination, at)
+    elif name == "__typespec__":
+        _examine_type_specification(each, examination, at)
+    elif name in _TENSORFLOW_CALLS:
+        _examine_tensorflow_call(each, examination, at)
+    elif module is not None and not _is_keras(module):
+        examination.find(FOREIGN, shown(f"{module}.{name}"), at=at)
+    elif name not in keras_names.CLASSES and not (_is_operation(module) and name in keras_names.OPERATIONS):
+        public = module is None or module in _MODELING or str(module).startswith("keras.src.layers.")
+        examination.find(CUSTOM if public else NOT_A_MODEL, shown(f"{module or 'no module'}: {name}"), at=at)
+    elif isinstance(registered, str) and ">" in registered and not registered.startswith("keras"):
+        examination.find(CUSTOM, shown(f"{name}, registered as {registered}"), at=at)
+
+
+def _examine_function(each: dict[str, Any], examination: Examination, at: str) -> None:
+    name, module = each.get("config"), each.get("module")
+    if not isinstance(name, str):
+        examination.find(CUSTOM, "a function without a name", at=at)
+    elif module not in {None, "builtins"} and not _is_keras(module):
+        examination.find(FOREIGN, shown(f"{module}.{name}"), at=at)
+    elif name in keras_names.FUNCTIONS:
+        return
+    elif module is None or module == "builtins":
+        # Old versions looked such a name up among Python's own functions.
+        examination.find(FOREIGN if hasattr(builtins, name) else CUSTOM, shown(f"function {name}"), at=at)
+    else:
+        examination.find(NOT_A_MODEL, shown(f"{module}.{name}"), at=at)
+
+
+def _examine_type_specification(each: dict[str, Any], examination: Examination, at: str) -> None:
+    module = each.get("module")
+    known = isinstance(module, str) and module.partition(".")[0] == "tensorflow"
+    known = known and str(each.get("spec_name", "")).endswith("Spec")
+    examination.find(CUSTOM if known else FOREIGN, shown(f"{module}.{each.get('spec_name')}"), at=at)
+
+
+def _examine_tensorflow_call(each: dict[str, Any], examination: Examination, at: str) -> None:
+    """A layer that stands for a call of any function of TensorFlow, by its name."""
+    config = each.get("config")
+    called = str(config.get("function", "")) if isinstance(config, dict) else ""
+    parts = set(called.replace("_", ".").split("."))
+    severe = bool(parts & {"io", "file", "raw", "py", "numpy", "load", "gfile", "data", "saved", "import", "train"})
+    examination.find(NOT_A_MODEL if severe else CUSTOM, shown(f"TensorFlow's {called or 'unnamed function'}"), at=at)
+
+
+def _examine_values(each: dict[str, Any], examination: Examination, at: str) -> None:
+    """Arguments that mean more than a number."""
+    for key in _FILE_KEYS & each.keys():
+        value = each[key]
+        if isinstance(value, str) and value:
+            examination.find(READS_FILE, shown(f"{key} is {value!r}"), at=at)
+    for key in _SIZE_KEYS & each.keys():
+        values = each[key] if isinstance(each[key], list) else [each[key]]
+        if any(isinstance(value, int) and value > _LARGEST_SIZE for value in values):
+            examination.find(HUGE, shown(f"{key} is {each[key]}"), at=at)
+    if each.get("function_type") in {"lambda", "raw"} and "class_name" not in each:
+        examination.find(LAMBDA, "a function kept as code", at=at)
+
+
+def _code_of(each: dict[str, Any]) -> str:
+    """Which kind of code a lambda holds, in words."""
+    config = each.get("config")
+    function = config.get("function", config.get("value")) if isinstance(config, dict) else config
+    if isinstance(function, dict):
+        inner = function.get("config")
+        function = inner.get("code", inner) if isinstance(inner, dict) else inner
+    code = function[0] if isinstance(function, list) and function else function
+    return f"{len(code)} characters of code" if isinstance(code, str) and len(code) > 80 else shown(f"function {code}")
+
+
+def _is_keras(module: Any) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in _HOUSES
+
+
+def _is_operation(module: Any) -> bool:
+    return isinstance(module, str) and module.startswith(("keras.src.ops.", "keras.ops"))

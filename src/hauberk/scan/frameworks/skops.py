@@ -1,0 +1,300 @@
+"""Models of scikit-learn in a `.skops` archive: a tree of nodes in `schema.json`, arrays beside it.
+
+skops asks its user to approve the types that a file names, and several times what was shown for approval was not what
+was called. Here every node is judged by what its loader would do with it, against a list of types that only hold data
+(`skops_types.txt`); a method, a function of `operator` or any other name is never called safe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from hauberk.scan.archives.kinds import ZipKind
+from hauberk.scan.archives.zip import Zip
+from hauberk.scan.examination import Examination, StopScan
+from hauberk.scan.frameworks import json_text
+from hauberk.scan.frameworks.json_text import nodes
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+TYPE = Rule(
+    "skops-type",
+    "a type that is not known to hold data only",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "skops imports the name and makes an object of it, or calls it, as soon as its user approves the type.",
+    "https://skops.readthedocs.io/en/stable/persistence.html",
+)
+METHOD = Rule(
+    "skops-method",
+    "a method bound by the file",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "A bound method of a harmless object reaches any other object through its attributes, code among them.",
+    "https://github.com/advisories/GHSA-4v6w-xpmh-gfgp",
+)
+OPERATOR = Rule(
+    "skops-operator",
+    "a function of `operator` called by the file",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "The node calls any function of the module `operator`, `call` among them, and has been shown as another type.",
+    "https://github.com/advisories/GHSA-m7f4-hrc6-fwg3",
+)
+NODE = Rule(
+    "skops-node",
+    "a kind of node that is not known",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "What a loader does with it is not known here: it belongs to another version, to another package, or is damaged.",
+    "https://skops.readthedocs.io/en/stable/persistence.html",
+)
+UNCHECKED = Rule(
+    "skops-unchecked-indices",
+    "a structure that compiled code follows unchecked",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "scikit-learn follows indices of this type without checking them, and the scan does not know their bounds.",
+    "https://github.com/scikit-learn/scikit-learn/pull/34558",
+)
+TREE = Rule(
+    "skops-tree-bounds",
+    "a decision tree that leads outside itself",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "scikit-learn follows the nodes of a tree without checking them: such a tree reads foreign memory or never ends.",
+    "https://github.com/scikit-learn/scikit-learn/pull/34558",
+)
+MEMBER = Rule(
+    "skops-member",
+    "a node whose member is missing or not an array",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "The schema names a file of the archive that is not there or not what the node needs.",
+    "https://skops.readthedocs.io/en/stable/persistence.html",
+)
+IDENTITY = Rule(
+    "skops-identity",
+    "two nodes under one number",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "skops makes the first node of a number and uses it for all others, so the others are not what is loaded.",
+    "https://skops.readthedocs.io/en/stable/persistence.html",
+)
+RULES = (TYPE, METHOD, OPERATOR, NODE, UNCHECKED, TREE, MEMBER, IDENTITY)
+
+SCHEMA = "schema.json"
+_NEWEST_PROTOCOL = 2
+_PRIMITIVE = {f"builtins.{name}" for name in ("int", "float", "str", "bool", "list", "set", "tuple", "dict", "complex")}
+_DTYPE_NAMES = (
+    "bool bool_ bytes_ str_ void object_ float16 float32 float64 longdouble complex64 complex128 clongdouble int8"
+    " int16 int32 int64 longlong uint8 uint16 uint32 uint64 ulonglong datetime64 timedelta64 intp uintp intc uintc"
+)
+_DTYPES = {f"numpy.{name}" for name in _DTYPE_NAMES.split()}
+_GENERATORS = {"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"}
+_SPARSE = {
+    f"{form}_{what}" for form in ("csr", "csc", "coo", "bsr", "dia", "lil", "dok") for what in ("matrix", "array")
+}
+
+# What each kind of node makes, by the kind; a name outside its set is judged as any other type.
+_BY_LOADER: dict[str, frozenset[str]] = {
+    "DictNode": frozenset({"builtins.dict", "collections.OrderedDict", "sklearn.utils._bunch.Bunch"}),
+    "DefaultDictNode": frozenset({"collections.defaultdict"}),
+    "ListNode": frozenset({"builtins.list"}),
+    "SetNode": frozenset({"builtins.set"}),
+    "TupleNode": frozenset({"builtins.tuple"}),
+    "BytesNode": frozenset({"builtins.bytes"}),
+    "BytearrayNode": frozenset({"builtins.bytearray"}),
+    "SliceNode": frozenset({"builtins.slice"}),
+    "TypeNode": frozenset(_PRIMITIVE | _DTYPES),
+    "NdArrayNode": frozenset({"numpy.ndarray", "numpy.matrix", *_DTYPES}),
+    "MaskedArrayNode": frozenset({"numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray"}),
+    "DTypeNode": frozenset({"numpy.dtype"}),
+    "RandomStateNode": frozenset({"numpy.random.RandomState", "numpy.random.mtrand.RandomState"}),
+    "RandomGeneratorNode": frozenset({"numpy.random.Generator", "numpy.random._generator.Generator"}),
+    "ConstructorFromReduceNode": frozenset(
+        {f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")}
+    ),
+    "PartialNode": frozenset({"functools.partial"}),
+}
+_LISTED = {"ObjectNode", "FunctionNode", "LossNode", "TreeNode"}
+_UNCHECKED_TYPES = (
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.neighbors._kd_tree.",
+    "sklearn.neighbors._ball_tree.",
+    "sklearn.metrics._dist_metrics.",
+)
+
+
+@cache
+def listed_types() -> frozenset[str]:
+    """Full names of classes and functions that a file may name."""
+    text = resources.files("hauberk.scan.frameworks").joinpath("skops_types.txt").read_text("utf-8")
+    lines = (line.split(": ") for line in text.splitlines() if not line.startswith("#"))
+    return frozenset(f"{module}.{name}" for module, names in lines for name in names.split())
+
+
+def recognise(archive: Zip) -> bool:
+    """A skops archive has its tree of nodes in `schema.json`."""
+    member = archive.members.get(SCHEMA)
+    if member is None or not member.readable:
+        return False
+    head = archive.content(SCHEMA).head(1 << 16)
+    return b"__loader__" in head or b"__class__" in head or b"_skops_version" in head
+
+
+def examine(archive: Zip, examination: Examination) -> None:
+    """Judge every node of the schema and every array."""
+    for name, member in archive.members.items():
+        examination.check_time()
+        if member.readable:
+            if name != SCHEMA and member.size:
+                examination.examine(archive.content(name), shown(name))
+            with contextlib.suppress(StopScan):
+                archive.check(name)
+    schema = json_text.parse(archive.content(SCHEMA), examination, place=SCHEMA)
+    protocol = schema.get("protocol") if isinstance(schema, dict) else None
+    if isinstance(protocol, bool) or not isinstance(protocol, int) or not 0 <= protocol <= _NEWEST_PROTOCOL:
+        examination.find(NODE, shown(f"protocol {protocol!r}"), at=SCHEMA)
+    scan = _Schema(archive, examination)
+    for place, each in nodes(schema, examination):
+        if isinstance(each, dict) and ({"__loader__", "__class__", "__module__"} & each.keys()):
+            scan.node(each, f"{SCHEMA}:{place}" if place else SCHEMA)
+    examination.facts["nodes"] = scan.count
+
+
+class _Schema:
+    """The nodes of one schema."""
+
+    def __init__(self, archive: Zip, examination: Examination) -> None:
+        self._archive = archive
+        self._examination = examination
+        self.count = 0
+        self._first: dict[int, dict[str, Any]] = {}
+
+    def node(self, each: dict[str, Any], at: str) -> None:
+        """Judge one node; what lies in it is judged on its own."""
+        self.count += 1
+        loader, module, name = (each.get(key) for key in ("__loader__", "__module__", "__class__"))
+        if not (isinstance(loader, str) and isinstance(module, str) and isinstance(name, str)):
+            self._find(NODE, "a node without loader, module or class", at)
+            return
+        self._identity(each, loader, at)
+        if loader in {"JsonNode", "CachedNode"}:
+            return  # a plain value, or another node once more: neither looks at the names
+        full = f"{module}.{name}"
+        if loader in _BY_LOADER:
+            self._plain(each, loader, full, at)
+        elif loader in _LISTED:
+            self._listed(each, loader, full, at)
+        elif loader == "SparseMatrixNode":
+            self._sparse(each, module, name, at)
+        elif loader == "MethodNode":
+            called = each.get("content")
+            self._find(METHOD, f"{full}, {called.get('func') if isinstance(called, dict) else 'no function'}", at)
+        elif loader == "OperatorFuncNode":
+            self._find(OPERATOR, full, at)
+        else:
+            self._find(NODE, f"{loader} for {full}", at)
+
+    def _identity(self, each: dict[str, Any], loader: str, at: str) -> None:
+        """A number that was given before stands for the node that had it first, whatever is written here."""
+        number = each.get("__id__")
+        if not number or loader == "CachedNode":
+            return
+        if not isinstance(number, int) or self._first.setdefault(number, each) != each:
+            self._find(IDENTITY, f"{number!r} for two nodes", at)
+
+    def _plain(self, each: dict[str, Any], loader: str, full: str, at: str) -> None:
+        if full not in _BY_LOADER[loader]:
+            self._find(TYPE, f"{full} in a {loader}", at)
+        elif loader in {"NdArrayNode", "BytesNode", "BytearrayNode"}:
+            self._member(each, at)
+        elif loader == "RandomGeneratorNode":
+            self._generator(each, at)
+
+    def _find(self, rule: Rule, what: str, at: str) -> None:
+        self._examination.find(rule, shown(what), at=at)
+
+    def _listed(self, each: dict[str, Any], loader: str, full: str, at: str) -> None:
+        content = each.get("content")
+        if loader == "FunctionNode" and isinstance(content, dict) and "__loader__" not in content:
+            full = f"{content.get('module_path')}.{content.get('function')}"  # protocol 0 called what stands here
+        if full.startswith(_UNCHECKED_TYPES):
+            self._find(UNCHECKED, full, at)
+        elif full not in listed_types():
+            self._find(TYPE, f"{full} in a {loader}", at)
+        elif loader == "TreeNode":
+            self._tree(each, at)
+
+    def _member(self, each: dict[str, Any], at: str) -> None:
+        if each.get("type", "numpy") == "json":
+            return
+        file = each.get("file")
+        if not isinstance(file, str) or file not in self._archive.members:
+            self._find(MEMBER, f"file {file!r}", at)
+
+    def _sparse(self, each: dict[str, Any], module: str, name: str, at: str) -> None:
+        if not module.startswith("scipy.sparse") or name not in _SPARSE:
+            self._find(TYPE, f"{module}.{name} in a SparseMatrixNode", at)
+        elif each.get("type") != "scipy":
+            self._find(NODE, "a sparse matrix of another kind", at)
+        else:
+            self._member(each, at)
+
+    def _generator(self, each: dict[str, Any], at: str) -> None:
+        """The state of a random generator names the class of its bits as a mere text."""
+        content = each.get("content")
+        state = content.get("bit_generator") if isinstance(content, dict) else None
+        inner = state.get("content", state) if isinstance(state, dict) else None
+        stated = inner.get("bit_generator") if isinstance(inner, dict) else None
+        text = stated.get("content") if isinstance(stated, dict) else stated
+        if not isinstance(text, str) or text.strip('"') not in _GENERATORS:
+            self._find(TYPE, f"bits of a random generator: {text!r}", at)
+
+    def _tree(self, each: dict[str, Any], at: str) -> None:
+        """Bounds of the nodes of a decision tree."""
+        try:
+            problem = self._tree_problem(each)
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+            self._find(UNCHECKED, f"a tree that cannot be checked ({type(error).__name__})", at)
+            return
+        if problem:
+            self._find(TREE, problem, at)
+
+    def _tree_problem(self, each: dict[str, Any]) -> str:
+        features = int(each["__reduce__"]["args"]["content"][0]["content"])
+        state = each["content"]["content"]
+        count = int(state["node_count"]["content"])
+        content = self._archive.content(state["nodes"]["file"])
+        self._examination.unpack(content.size)
+        data = np.load(io.BytesIO(content.read(0, content.size)), allow_pickle=False)
+        values = self._archive.content(state["values"]["file"])
+        shape = np.lib.format.read_array_header_1_0(_after_magic(values.head(4096)))[0]
+        if len(data) < count or not shape or shape[0] < count:
+            return f"{count} nodes, of which {len(data)} are there and {shape[0] if shape else 0} have values"
+        index = np.arange(count)
+        left, right = data["left_child"][:count], data["right_child"][:count]
+        inner = left != -1
+        for child in (left[inner], right[inner]):
+            if np.any(child <= index[inner]) or np.any(child >= count):
+                return "a node whose child is none of those that follow it"
+        feature = data["feature"][:count][inner]
+        if np.any(feature < 0) or np.any(feature >= features):
+            return f"a node that asks for a feature beyond the {features} that there are"
+        return ""
+
+
+def _after_magic(head: bytes) -> io.BytesIO:
+    stream = io.BytesIO(head)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("another version of the array format")
+    return stream
+
+
+ZIP_KINDS = (ZipKind("skops", recognise, examine, (*RULES, *json_text.RULES)),)

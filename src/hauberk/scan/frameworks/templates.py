@@ -1,0 +1,83 @@
+"""Chat templates: programs in the language of Jinja that travel with language models and are run for every prompt.
+
+Most runtimes put them in Jinja's sandbox; not all did (CVE-2024-34359). From any object of a template, attributes with
+leading underscores lead to Python's own functions, and no template has use for them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hauberk.scan.examination import Examination
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+ATTACK = Rule(
+    "template-attack",
+    "a template that reaches for Python's internals",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "Outside a sandbox such a template runs commands as soon as a prompt is put together.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2024-34359",
+)
+UNUSUAL = Rule(
+    "template-unusual",
+    "a template that does more than put a prompt together",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "It includes other templates, builds names at run time, or is too large to look at.",
+    "https://jinja.palletsprojects.com/en/stable/sandbox/",
+)
+PRESENT = Rule(
+    "template-present",
+    "a chat template",
+    Severity.NOTE,
+    Outcome.NOTE,
+    "A small program that decides what a model is told; read it if the model answers people you do not know.",
+    "https://huggingface.co/docs/transformers/chat_templating",
+)
+RULES = (ATTACK, UNUSUAL, PRESENT)
+
+_LARGEST = 1 << 20
+_CODE = re.compile(r"\{\{(.*?)(?:\}\}|\Z)|\{%(.*?)(?:%\}|\Z)", re.DOTALL)
+_LINE_CODE = re.compile(r"^\s*#\s*(?:for|if|set|include|import|from|call|extends)\b", re.MULTILINE)
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+_DUNDER = re.compile(
+    r"__|\\x5f|\\u005f|\\137|\\N\{LOW LINE\}"  # two underscores, or one that is written otherwise
+    r"|\.\s*_|\[\s*['\"]_|\|\s*attr\b|\bself\s*\.\s*_",
+    re.IGNORECASE,
+)
+_WORDS = re.compile(
+    r"\b(?:os|sys|subprocess|builtins|importlib|pty|socket)\s*(?:\.|\[)|\b(?:popen|getattr|eval|exec|mro|globals|locals"
+    r"|func_globals|gi_frame|f_globals|get_flashed_messages|url_for|lipsum)\b"
+)
+_OTHER = re.compile(r"^-?\s*(?:include|import|from|extends)\b")
+
+
+def examine_template(text: str, examination: Examination, place: str) -> None:
+    """Look at the code of a template.
+
+    Args:
+        text: All of it.
+        examination: Reported to.
+        place: Where it stands, in words.
+    """
+    if "{" not in text:
+        return
+    examination.find(PRESENT, f"{len(text)} characters", at=place)
+    if len(text) > _LARGEST:
+        examination.find(UNUSUAL, f"{len(text)} characters", at=place)
+        return
+    text = _COMMENT.sub("", text)
+    if _LINE_CODE.search(text):
+        examination.find(UNUSUAL, "statements on lines of their own", at=place)
+    for found in _CODE.finditer(text):
+        code = found.group(1) or found.group(2) or ""
+        if _DUNDER.search(code) or _WORDS.search(_without_text(code)):
+            examination.find(ATTACK, shown(" ".join(code.split())), at=place)
+        elif _OTHER.search(code.lstrip("-+ \t\n")):
+            examination.find(UNUSUAL, shown(" ".join(code.split())), at=place)
+
+
+def _without_text(code: str) -> str:
+    """Code without what stands in quotes; names inside are mere text there."""
+    return re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", "''", code)

@@ -1,0 +1,157 @@
+"""Text: no loader of models runs it, but some of it names code, and some of it is code.
+
+`safe` of a text says that it is no model and asks no loader for anything; a shell or a Python interpreter that is
+handed it may well do something. So source code and files that make loaders run code are never called safe.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+
+from hauberk.scan.content import Content
+from hauberk.scan.examination import Examination
+from hauberk.scan.formats import Format
+from hauberk.scan.frameworks.templates import RULES as TEMPLATE_RULES
+from hauberk.scan.frameworks.templates import examine_template
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+YAML_OBJECT = Rule(
+    "yaml-python-object",
+    "YAML that makes Python objects",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "`yaml.load` with the full or the unsafe loader imports and calls what the tag names.",
+    "https://github.com/yaml/pyyaml/wiki/PyYAML-yaml.load(input)-Deprecation",
+)
+CALLABLE = Rule(
+    "config-names-callable",
+    "a configuration that names what is to be called",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "Hydra's `instantiate` and what is built on it import and call the target with arguments from the file.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-23304",
+)
+TARGET = Rule(
+    "config-names-class",
+    "a configuration that names classes",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Whoever instantiates it imports and calls the target; whether it is harmless is not known here.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-23304",
+)
+SCRIPT = Rule(
+    "source-script",
+    "source code",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Code beside weights runs when it is imported, or when a loader is told to trust it (`trust_remote_code`). Read it,"
+    " and pass an architecture as code of your own.",
+    "https://huggingface.co/docs/transformers/custom_models",
+)
+PROTOBUF_TEXT = Rule(
+    "tensorflow-text",
+    "a TensorFlow graph as text",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "TensorFlow loads `saved_model.pbtxt` like the binary form, and the scan follows only that. Save it as binary.",
+    "https://www.tensorflow.org/guide/saved_model",
+)
+MARKUP_MODEL = Rule(
+    "model-markup",
+    "a model as XML",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "PMML and OpenVINO keep models as XML; the scan does not follow them.",
+    "https://dmg.org/pmml/v4-4-1/GeneralStructure.html",
+)
+RULES = (YAML_OBJECT, CALLABLE, TARGET, SCRIPT, PROTOBUF_TEXT, MARKUP_MODEL, *TEMPLATE_RULES)
+
+_BLOCK = 1 << 20
+_OVERLAP = 1 << 12
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_YAML = re.compile(rb"!!python/[a-z]+|tag:yaml\.org,2002:python/|!<tag:yaml\.org,2002:python|!(?:ruby|java|php)/")
+_TARGET = re.compile(rb"""^\s*(?:-\s*)?["']?_target_["']?\s*[:=]\s*["']?([\w.]+)""", re.MULTILINE)
+_CODE = re.compile(
+    rb"^[ \t]*(?:import [\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
+    rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^)\n]*\)"
+    rb"|\bos\.system\(|\bsubprocess\.\w",
+    re.MULTILINE,
+)
+_FENCE = re.compile(rb"^[ \t]*(?:```|~~~).*?^[ \t]*(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
+_TEMPLATE_MARK = re.compile(rb"\{%-?\s*(?:for|if|set|macro|generation|block|raw|include|import|extends)\b")
+NOTORIOUS = re.compile(
+    r"^(?:builtins|os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|pty|code|ctypes|pickle|marshal|urllib|requests"
+    r"|http|webbrowser|tempfile|pathlib|io|_io|torch\.(?:load|hub|package|jit\.load|ops\.load|utils\.cpp)|numpy\.load"
+    r"|joblib|dill|cloudpickle|operator|functools|timeit|pydoc|pip|multiprocessing|threading|signal|inspect|gc)\b"
+)
+"""Targets that no configuration of a model needs."""
+
+
+def recognise(head: bytes, content: Content) -> bool:
+    """UTF-8 without control characters, all of it; UTF-16 by its mark."""
+    if not head or head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return bool(head) and _decodes(content, "utf-16")
+    return not _CONTROL.search(head) and _decodes(content, "utf-8")
+
+
+def _decodes(content: Content, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for at in range(0, content.size, _BLOCK):
+            block = content.read(at, min(_BLOCK, content.size - at))
+            if encoding == "utf-8" and _CONTROL.search(block):
+                return False
+            decoder.decode(block, final=at + _BLOCK >= content.size)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def blocks(content: Content, examination: Examination) -> Iterator[tuple[int, bytes]]:
+    """A content in pieces that overlap, so that what is looked for is never cut in two; UTF-16 comes as UTF-8."""
+    if content.head(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
+        text = content.read(0, min(content.size, 64 * _BLOCK)).decode("utf-16", "replace").encode()
+        examination.unpack(len(text))
+        yield 0, text
+        return
+    for at in range(0, content.size, _BLOCK):
+        examination.check_time()
+        start = max(0, at - _OVERLAP)
+        yield start, content.read(start, min(at + _BLOCK, content.size) - start)
+
+
+def examine(content: Content, examination: Examination) -> str:
+    """Look for what names code or is code; returns what kind of text it is."""
+    head = content.head(4096)
+    if head.startswith((b"#!", b"@echo", b"@ECHO")):
+        examination.find(SCRIPT, shown(head.split(b"\n")[0]), at=0)
+    if head.startswith((b"saved_model_schema_version", b"meta_graphs {")) or b"\nmeta_graphs {" in head:
+        examination.find(PROTOBUF_TEXT, "a SavedModel as text", at=0)
+    if re.search(rb"<PMML[\s>]|<net[\s][^>]*version=", head):
+        examination.find(MARKUP_MODEL, shown(head.strip()[:60]), at=0)
+    template = b""
+    for start, block in blocks(content, examination):
+        for found in _YAML.finditer(block):
+            examination.find(
+                YAML_OBJECT, shown(block[found.start() : found.end() + 40].split(b"\n")[0]), at=start + found.start()
+            )
+        for found in _TARGET.finditer(block):
+            examine_target(found.group(1).decode("ascii", "replace"), examination, at=start + found.start())
+        code = _CODE.search(_FENCE.sub(b"", block))
+        if code:
+            examination.find(SCRIPT, shown(code.group(0).strip()))
+        if _TEMPLATE_MARK.search(block) and not template:
+            template = content.read(0, min(content.size, _BLOCK + 1))
+    if template:
+        examine_template(template.decode("utf-8", "replace"), examination, "text")
+    return "text"
+
+
+def examine_target(target: str, examination: Examination, at: int | str) -> None:
+    """A name that `instantiate` of Hydra would call."""
+    examination.find(CALLABLE if NOTORIOUS.match(target) else TARGET, shown(target), at=at)
+
+
+TEXT = Format("text", recognise, examine, RULES)

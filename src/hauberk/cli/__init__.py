@@ -15,7 +15,9 @@ from hauberk.cli.output import Output
 from hauberk.errors import HauberkError, MissingExtraError
 
 _COMMANDS = {
+    "scan": "say whether model files are safe to open",
     "train": "train a reference detector",
+    "convert": "turn a model of another framework into ONNX or safetensors, and compare the two",
     "compress": "apply one recipe to a model and measure what it gains",
     "optimize": "apply verified passes to an ONNX file",
     "harden": "make a small, fast, encrypted and signed bundle of a detector",
@@ -38,6 +40,8 @@ _EXTRAS = {
     "polars": "harden",
     "rich": "harden",
     "safetensors": "harden",
+    "lightgbm": "trees",
+    "xgboost": "trees",
     "torch": "harden",
 }
 

@@ -1,0 +1,125 @@
+"""`hauberk scan`: verdicts, exit codes, one JSON document, SARIF, or one clear line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hauberk.cli import main
+
+
+class Hostile:
+    def __init__(self, flag: Path) -> None:
+        self.flag = flag
+
+    def __reduce__(self):
+        return Path.touch, (self.flag,)
+
+
+@pytest.fixture
+def safe(tmp_path) -> Path:
+    path = tmp_path / "safe.pt"
+    torch.save({"weight": torch.zeros(3)}, path)
+    return path
+
+
+@pytest.fixture
+def unsafe(tmp_path) -> Path:
+    path = tmp_path / "unsafe.pt"
+    torch.save({"weight": Hostile(tmp_path / "flag")}, path)
+    return path
+
+
+@pytest.fixture
+def unknown(tmp_path) -> Path:
+    path = tmp_path / "unknown.bin"
+    path.write_bytes(bytes(range(200, 256)))
+    return path
+
+
+def test_the_exit_code_is_the_worst_verdict(safe, unsafe, unknown, tmp_path, capsys):
+    assert main(["scan", str(safe)]) == 0
+    assert main(["scan", str(safe), str(unknown)]) == 2
+    assert main(["scan", str(safe), str(unknown), str(unsafe)]) == 1
+    assert main(["scan", str(tmp_path)]) == 1
+    assert not (tmp_path / "flag").exists()
+    shown = capsys.readouterr().out
+    assert "1 safe, 1 unsafe, 1 unknown" in shown
+
+
+def test_a_finding_says_what_where_and_why(unsafe, capsys):
+    assert main(["scan", str(unsafe)]) == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"unsafe  {unsafe}  (")
+    assert "pathlib" in shown
+    assert "data.pkl, byte " in shown
+    assert "critical" in shown
+
+
+def test_json_is_one_document(safe, unsafe, capsys):
+    assert main(["scan", str(safe), str(unsafe), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "unsafe"
+    assert [file["verdict"] for file in found["files"]] == ["safe", "unsafe"]
+    assert found["files"][1]["findings"][0]["outcome"] == "unsafe"
+
+
+def test_sarif_is_written(unsafe, tmp_path):
+    out = tmp_path / "scan.sarif"
+    assert main(["scan", str(unsafe), "--sarif", str(out)]) == 1
+    log = json.loads(out.read_text())
+    assert log["runs"][0]["results"][0]["level"] == "error"
+
+
+def test_content_decides_and_not_the_name(tmp_path, capsys):
+    for name in ("model.onnx", "README.md", "weights.safetensors", "picture.png"):
+        (tmp_path / name).write_bytes(pickle.dumps(Hostile(tmp_path / "flag")))
+        assert main(["scan", str(tmp_path / name)]) == 1, name
+    np.save(tmp_path / "array.pkl", np.zeros(3))
+    assert main(["scan", str(tmp_path / "array.pkl")]) == 0
+
+
+def test_long_lists_show_what_is_not_safe(tmp_path, unsafe, capsys):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(40):
+        np.save(folder / f"{number}.npy", np.zeros(1))
+    unsafe.rename(folder / "bad.pt")
+    assert main(["scan", str(folder)]) == 1
+    shown = capsys.readouterr().out
+    assert "40 safe, 1 unsafe" in shown
+    assert "17.npy" not in shown
+    assert main(["scan", str(folder), "--all"]) == 1
+    assert "17.npy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "nothing to scan: name files or folders"),
+        (["nowhere.pt"], "nowhere.pt: no such file or folder"),
+        (["pyproject.toml", "--deadline", "0"], "--deadline is 0.0; give a positive number"),
+        (["pyproject.toml", "--sarif", "nowhere/at/all.sarif"], "nowhere/at"),
+    ],
+)
+def test_bad_input_is_one_line(words, says, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert main(["scan", *words]) == 2
+    shown = capsys.readouterr().err
+    assert says in shown
+    assert shown.count("\n") == 1
+
+
+def test_an_empty_folder_is_no_model(tmp_path, capsys):
+    assert main(["scan", str(tmp_path)]) == 2
+    assert "no file in it" in capsys.readouterr().err
+
+
+def test_rules_are_listed(capsys):
+    assert main(["scan", "--rules"]) == 0
+    assert "scan-polyglot" in capsys.readouterr().out

@@ -96,7 +96,9 @@ def admitted(path: Path) -> Iterator[Admitted]:
         kind = None if report.verdict is Verdict.UNSAFE else kind_of(copy)
         _require_admissible(path, [report], PROGRAMS.get(kind, frozenset()) if kind else frozenset())
         if kind is None:
-            raise RefusedModelError(f"{path}: no model that is converted{f': {report.format}' if report.format else ''}")
+            raise RefusedModelError(
+                f"{path}: no model that is converted{f': {report.format}' if report.format else ''}"
+            )
         yield Admitted(path, kind, copy, None, copy.sha256, copy.size, report.verdict)
 
 
@@ -116,19 +118,16 @@ def kind_of(copy: PrivateCopy) -> Kind | None:
     head = copy.head(_HEAD)
     if head.startswith(b"PK\x03\x04"):
         return _kind_of_zip(copy)
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "keras-h5"
-    if head[4:8] == b"TFL3":
-        return "tflite"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= copy.size - 8:
-        return "safetensors"
-    if re.match(rb"tree\r?\n", head):
-        return "lightgbm"
-    if head[:1] == b"{" and b"learner" in head:
-        return "xgboost"
-    if head[:1] == b"\x80":
-        return "pytorch"
-    return "onnx" if head[:1] == b"\x08" or copy.source.suffix == ".onnx" else None
+    signs: tuple[tuple[Kind, bool], ...] = (
+        ("keras-h5", head.startswith(b"\x89HDF\r\n\x1a\n")),
+        ("tflite", head[4:8] == b"TFL3"),
+        ("safetensors", head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= copy.size - 8),
+        ("lightgbm", re.match(rb"tree\r?\n", head) is not None),
+        ("xgboost", head[:1] == b"{" and b"learner" in head),
+        ("pytorch", head[:1] == b"\x80"),
+        ("onnx", head[:1] == b"\x08" or copy.source.suffix == ".onnx"),
+    )
+    return next((kind for kind, shown in signs if shown), None)
 
 
 def _kind_of_zip(copy: PrivateCopy) -> Kind | None:
@@ -178,7 +177,9 @@ def _require_admissible(path: Path, reports: Sequence[FileReport], excused: froz
             continue
         if report.verdict is Verdict.UNKNOWN and not report.omitted and {each.rule for each in counted} <= excused:
             continue
-        raise RefusedModelError(f"{path}: refused: the scan says {report.verdict}: {_why(report)}; nothing of it was run")
+        raise RefusedModelError(
+            f"{path}: refused: the scan says {report.verdict}: {_why(report)}; nothing of it was run"
+        )
 
 
 def _why(report: FileReport) -> str:

@@ -53,6 +53,16 @@ class Source:
     rule: Rule | None = None
     extremes: bool = False
 
+    def takes(self, values: Feeds) -> bool:
+        """Whether it answers these inputs at all."""
+        try:
+            self.answer(values)
+        except LimitError:
+            raise
+        except Exception:  # noqa: BLE001 - frameworks raise anything on inputs that they do not take
+            return False
+        return True
+
 
 @dataclass
 class _Family:

@@ -24,7 +24,7 @@ class Converted:
         model: Serialised, weights inside.
         signature: Of it.
         source: The model in its own framework, open.
-        extra: Inputs that this kind of model calls for, from real inputs and a seed.
+        of_its_kind: Inputs that this kind of model calls for, from real inputs and a seed.
         card: The model's card, where it has one.
         notes: What a reader should know.
     """
@@ -32,6 +32,6 @@ class Converted:
     model: bytes
     signature: Signature
     source: Source
-    extra: Callable[[Samples, int], list[Trial]] = _nothing
+    of_its_kind: Callable[[Samples, int], list[Trial]] = _nothing
     card: ModelCard | None = None
     notes: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Protocol
 
@@ -60,6 +61,7 @@ def start(setup: bytes) -> _Handler:
     Raises:
         InputError: The framework does not read it.
     """
+    warnings.simplefilter("ignore")  # of libraries, about what an isolated process cannot do
     told = msgspec.msgpack.decode(setup, type=Setup)
     module = import_module(f"hauberk.convert.frameworks.{told.framework}")
     try:

@@ -1,8 +1,9 @@
 """A source framework in a process of its own, under limits, as something that can be asked.
 
 Readers of other frameworks are large native libraries that were never meant for files of an adversary. Each runs in a
-worker (`hauberk.sandbox`): bounded memory and processor time, no files written, and nothing of this process in reach.
-What comes back is looked at like any other bytes from outside.
+worker (`hauberk.sandbox`): bounded memory and processor time, no file written, nothing readable but the interpreter and
+its packages, no network, no other process. What the kernel lacks of it is told. What comes back is looked at like any
+other bytes from outside.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from numpy.typing import NDArray
 
 from hauberk.convert.messages import Answer, Greeting, Setup, outputs, question
 from hauberk.errors import HauberkError, InputError, LimitError, MissingExtraError
-from hauberk.sandbox.limits import GIBIBYTE, Limits
+from hauberk.sandbox.landlock import runtime_paths
+from hauberk.sandbox.limits import GIBIBYTE, Limits, offered
 from hauberk.sandbox.worker import Worker
 
 T = TypeVar("T")
 
 _TARGET = "hauberk.convert.inside:start"
-_LIMITS = Limits(memory=8 * GIBIBYTE, cpu_seconds=1800, files=512, file_size=0)
+_MEMORY = 8 * GIBIBYTE
+_CPU_SECONDS = 1800
 _START_SECONDS = 180.0
 _CONVERT_SECONDS = 900.0
 _ANSWER_SECONDS = 300.0
@@ -49,7 +52,7 @@ class Isolated:
     Args:
         setup: The framework and the model.
         where: How messages call the file.
-        limits: What the process may take.
+        readable: Files and folders that it may read besides the interpreter's own.
 
     Raises:
         InputError: The framework does not read the file.
@@ -58,10 +61,23 @@ class Isolated:
 
     Attributes:
         greeting: What the framework says of itself and of the model.
+        gaps: What this kernel could not keep the process from, a phrase each.
     """
 
-    def __init__(self, setup: Setup, where: str, limits: Limits = _LIMITS) -> None:
+    def __init__(self, setup: Setup, where: str, readable: tuple[str, ...] = ()) -> None:
         self._where = where
+        limits, missing = offered(
+            Limits(
+                memory=_MEMORY,
+                cpu_seconds=_CPU_SECONDS,
+                files=1024,
+                file_size=0,
+                read_only=(*runtime_paths(), *readable),
+                network=False,
+                system_calls="compute",
+            )
+        )
+        self.gaps = missing
         self._loop = asyncio.new_event_loop()
         # The kernel ends the worker with the thread that started it, so that thread lives as long as this object.
         self._thread = threading.Thread(target=self._loop.run_forever, name="hauberk-convert", daemon=True)

@@ -14,16 +14,15 @@ from hauberk.artifact import OnnxArtifact, TorchArtifact
 from hauberk.convert.admission import Admitted
 from hauberk.convert.compare import Rule, Source
 from hauberk.convert.converted import Converted
-from hauberk.convert.opset import at_opset, opset_of
+from hauberk.convert.opset import opset_of
 from hauberk.errors import InputError
 from hauberk.graph.check import check_model
+from hauberk.graph.compare import Outputs
 from hauberk.graph.export import export
 from hauberk.graph.model import parse, signature_of
-from hauberk.graph.samples import Samples
-from hauberk.graph.trials import Feeds, Outputs, session_runner
+from hauberk.graph.trials import Feeds, session_runner
 from hauberk.ingest import load_model
 from hauberk.models import ModelCard
-from hauberk.recipe import Context
 from hauberk.tensors import Signature
 
 
@@ -44,7 +43,9 @@ def from_state_dict(admitted: Admitted, *, arch: str | None, card: Path | None) 
     yield Converted(
         model=core.model,
         signature=core.signature,
-        source=Source(_Answer(artifact, outputs), f"torch {_version(torch.__version__)}", rule_of(core.signature, "log-odds")),
+        source=Source(
+            _Answer(artifact, outputs), f"torch {_version(torch.__version__)}", rule_of(core.signature, "log-odds")
+        ),
         card=loaded.card if isinstance(loaded.card, ModelCard) else None,
         notes=tuple(notes),
     )
@@ -67,28 +68,22 @@ class _Answer:
 
 
 @contextmanager
-def from_graph(admitted: Admitted, opset: int, given: Samples, seed: int) -> Iterator[Converted]:
-    """An ONNX file at another opset.
+def from_graph(file: Admitted) -> Iterator[Converted]:
+    """An ONNX file, as it is; what changes is its opset.
 
     Raises:
-        InputError: onnx does not convert it, or the result computes something else.
+        InputError: onnx or ONNX Runtime refuse it.
     """
-    where = str(admitted.path)
-    artifact = graph_of(admitted.content(), admitted.sha256, where)
-    before = opset_of(parse(artifact.model))
-    nothing = np.zeros((0, 1), dtype=np.float32)
-    context = Context(calibration=nothing, bounds=(nothing[:0], nothing[:0]), seed=seed)
-    result = at_opset(artifact, opset, given, context, where)
-    same = f"the graph has opset {opset} already and is written as it is"
+    graph = graph_of(file.content(), file.sha256, str(file.path))
     yield Converted(
-        model=result.model,
-        signature=result.signature,
+        model=graph.model,
+        signature=graph.signature,
         source=Source(
-            session_runner(artifact.model, "optimised"),
+            session_runner(graph.model, "optimised"),
             f"onnxruntime {_version(onnxruntime.__version__)}, the graph as it was",
-            rule_of(result.signature),
+            rule_of(graph.signature),
         ),
-        notes=(same if before == opset else f"opset {before} became {opset}",),
+        notes=(f"the graph had opset {opset_of(parse(graph.model))}",),
     )
 
 

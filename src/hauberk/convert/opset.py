@@ -1,4 +1,4 @@
-"""A graph at another opset: converted by onnx, and compared before and after by the harness that judges every change."""
+"""A graph at another opset: converted by onnx, compared before and after by the harness that judges every change."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _chosen(content: object, where: str) -> tuple[dict[str, Tensor], tuple[str, 
     return whole, notes
 
 
-def _only_tensors(value: Mapping[Any, object]) -> bool:
+def _only_tensors(value: dict[Any, Any]) -> bool:
     # A pickle can give an ordered dictionary attributes that hide its methods, so those of the class are asked.
     return all(isinstance(name, str) and isinstance(each, Tensor) for name, each in dict.items(value))
 

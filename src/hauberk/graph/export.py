@@ -73,9 +73,7 @@ def _try(module: nn.Module, example: torch.Tensor, what: str) -> None:
         raise InputError(f"{what}: returns {type(output).__name__}; expected one tensor of logits [N, K]")
 
 
-def _exported(
-    module: nn.Module, example: torch.Tensor, what: str, remark: Callable[[str], None]
-) -> onnx.ModelProto:
+def _exported(module: nn.Module, example: torch.Tensor, what: str, remark: Callable[[str], None]) -> onnx.ModelProto:
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -114,11 +112,11 @@ def traced(module: nn.Module, example: torch.Tensor, refusal: str) -> onnx.Model
     try:
         with _quiet(), torch.no_grad():
             # A branch that one run took, or a size that it had, would stand in the graph for all runs.
-            warnings.simplefilter("error", torch.jit.TracerWarning)
+            warnings.simplefilter("error", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             torch.onnx.export(
                 module,
                 (example,),
-                written,
+                written,  # type: ignore[arg-type]  # the types speak of the newer exporter
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["features"],

@@ -57,7 +57,7 @@ def from_trees(content: bytes, kind: str, where: str, opset: int) -> Iterator[Co
             model=model,
             signature=signature_of(parse(model)),
             source=Source(library.answer, library.greeting.version, _RULES[ensemble.meaning], extremes=True),
-            extra=lambda given, seed: _edges(ensemble, given, seed),
+            of_its_kind=lambda given, seed: _edges(ensemble, given, seed),
             notes=(_told(ensemble), *ensemble.notes),
         )
 

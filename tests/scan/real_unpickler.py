@@ -1,0 +1,290 @@
+"""What Python's own unpicklers ask for and call when they are given a stream: the truth that the scan is compared with.
+
+`RealUnpickler` holds a process of its own. For each stream that process forks twice, once for the unpickler written in
+C and once for the one written in Python, puts the fork under limits and lets it load. Nothing real is ever reached:
+importing is replaced, every module is a stand-in, and every name in it is a recorder that notes that it was asked for,
+called, or filled. The finding of classes is the unpicklers' own, with the renaming of old modules, the walk along
+dotted names and the registry of extensions; an audit hook notes everything else that happens in the interpreter.
+
+Run as a program, this file is the process.
+"""
+
+from __future__ import annotations
+
+import builtins
+import codecs
+import copyreg
+import io
+import json
+import os
+import pickle
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ENCODINGS = ("ASCII", "latin1", "bytes")
+"""How loaders read the byte strings of Python 2: `pickle.load`, `numpy.load` and joblib differ."""
+REGISTERED = "registered"
+EXTENSIONS = {1: "one", 0x1234: "two", 0x12345678: "four"}
+"""What the process has in its `copyreg` registry, under the module `REGISTERED`; a scanner cannot know it."""
+
+_SECONDS = 5
+_MEMORY = 1 << 30
+_MOST_EVENTS = 5_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one unpickler did with one stream.
+
+    Attributes:
+        events: In order: `("find", module, name)` with the names that Python 3 looks up, `("extension", module, name)`
+            for one that came from the registry, `("call", who)`, `("build", who)`, `("fill", who)`,
+            `("persistent", what)`, and `("audit", event)` for what should never happen.
+        finished: It returned an object.
+        error: The exception that ended it, by name; empty where none did; `killed` where a limit did.
+        consumed: Bytes up to where it stopped reading; -1 where it was killed.
+    """
+
+    events: tuple[tuple[str, ...], ...]
+    finished: bool
+    error: str
+    consumed: int
+
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """Names that were asked for, each once, in order; those of the registry of extensions left out."""
+        return tuple(dict.fromkeys((event[1], event[2]) for event in self.events if event[0] == "find"))
+
+    def of(self, *kinds: str) -> tuple[tuple[str, ...], ...]:
+        """Events of these kinds."""
+        return tuple(event for event in self.events if event[0] in kinds)
+
+
+class RealUnpickler:
+    """The process that unpickles; use it as a context manager, or call `close`."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        command = [sys.executable, "-I", "-S", str(Path(__file__))]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def load(self, data: bytes, encoding: str = "ASCII") -> dict[str, Run]:
+        """Both unpicklers on one stream, by name: `c` and `python`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(struct.pack("<IB", len(data), ENCODINGS.index(encoding)) + data)
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the unpickling process ended")
+        return {
+            name: Run(tuple(tuple(event) for event in run["events"]), run["finished"], run["error"], run["consumed"])
+            for name, run in json.loads(line).items()
+        }
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Journal:
+    """What happens in one fork."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, ...]] = []
+        self.imported = ""
+
+    def note(self, *event: str) -> None:
+        if len(self.events) < _MOST_EVENTS:
+            self.events.append(event)
+
+
+_PATHS: dict[type, tuple[str, str]] = {}
+"""Of every recorder: module and dotted name."""
+_JOURNAL = _Journal()
+
+
+def _who(thing: object) -> str:
+    path = _PATHS.get(thing if isinstance(thing, type) else type(thing))
+    return "data" if path is None else f"{path[0]} {path[1]}" + ("" if isinstance(thing, type) else "()")
+
+
+class _Everything(type):
+    """A name that was found: a class, so that NEWOBJ takes it, all of whose attributes are names again."""
+
+    def __getattribute__(cls, attribute: str) -> Any:
+        if attribute in {"__new__", "__setstate__"}:
+            return type.__getattribute__(cls, attribute)
+        if attribute in {"__getinitargs__", "__class__", "__bases__"}:  # asked by the unpicklers and isinstance
+            raise AttributeError(attribute)
+        module, name = _PATHS[cls]
+        return _recorder(module, f"{name}.{attribute}")
+
+    def __call__(cls, *_arguments: object, **_keywords: object) -> object:
+        _JOURNAL.note("call", _who(cls))
+        return object.__new__(cls)
+
+
+class _Thing:
+    """What a call returns: takes whatever an unpickler does to an object."""
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Any:
+        _JOURNAL.note("call", _who(cls))
+        return object.__new__(cls)
+
+    def __call__(self, *_arguments: object, **_keywords: object) -> object:
+        _JOURNAL.note("call", _who(self))
+        return object.__new__(type(self))
+
+    def __setstate__(self, *_state: object) -> None:
+        _JOURNAL.note("build", _who(self))
+
+    def append(self, _item: object) -> None:
+        _JOURNAL.note("fill", _who(self))
+
+    extend = add = append
+
+    def __setitem__(self, _key: object, _value: object) -> None:
+        _JOURNAL.note("fill", _who(self))
+
+
+def _recorder(module: str, name: str) -> type:
+    made = _Everything("recorder", (_Thing,), {})
+    _PATHS[made] = module, name
+    return made
+
+
+class _Module:
+    """A stand-in for any module."""
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "path", name)
+
+    def __getattribute__(self, attribute: str) -> Any:
+        return _recorder(object.__getattribute__(self, "path"), attribute)
+
+
+def _pretend_import(name: str, *_rest: object, **_keywords: object) -> object:
+    _JOURNAL.imported = name
+    sys.modules[name] = _Module(name)  # type: ignore[assignment]
+    return sys.modules[name]
+
+
+class _FindsStandIns:
+    """Notes what the unpickler's own `find_class` arrives at."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        _JOURNAL.imported = module
+        try:
+            found = super().find_class(module, name)  # type: ignore[misc]
+        except BaseException:
+            _JOURNAL.note("find", _JOURNAL.imported, name)  # asked for all the same
+            raise
+        _JOURNAL.note("extension" if module == REGISTERED else "find", *_PATHS.get(found, (module, name)))
+        return found
+
+    def persistent_load(self, identifier: object) -> object:
+        _JOURNAL.note("persistent", _who(identifier))
+        return object.__new__(_recorder("persistent", "load"))
+
+
+class _InC(_FindsStandIns, pickle.Unpickler):
+    pass
+
+
+class _InPython(_FindsStandIns, pickle._Unpickler):  # type: ignore[name-defined,misc]
+    pass
+
+
+_EXPECTED = {"pickle.find_class", "object.__getattr__", "sys.excepthook", "sys.unraisablehook"}
+"""The hooks are called where CPython's own clean-up after a failed allocation complains."""
+
+
+def _watch(event: str, _arguments: object) -> None:
+    if event not in _EXPECTED:
+        _JOURNAL.note("audit", event)
+
+
+def _unpickle(kind: type, data: bytes, encoding: str) -> dict[str, object]:
+    """In a fork of its own."""
+    stream = io.BytesIO(data)
+    unpickler = kind(stream, encoding=encoding)
+    finished, error = False, ""
+    builtins.__import__ = _pretend_import
+    sys.addaudithook(_watch)
+    try:
+        unpickler.load()
+        finished = True
+    except BaseException as raised:  # noqa: BLE001 - whatever a stream makes the unpickler raise is a result
+        error = type(raised).__name__
+    return {"events": _JOURNAL.events, "finished": finished, "error": error, "consumed": stream.tell()}
+
+
+def _in_a_fork(kind: type, data: bytes, encoding: str) -> dict[str, object]:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.alarm(2 * _SECONDS)
+        try:
+            answer = json.dumps(_unpickle(kind, data, encoding)).encode()
+            while answer:
+                answer = answer[os.write(writing, answer) :]
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answers:
+        answer = answers.read()
+    os.waitpid(child, 0)
+    try:
+        result: dict[str, object] = json.loads(answer)
+    except ValueError:
+        return {"events": [], "finished": False, "error": "killed", "consumed": -1}
+    return result
+
+
+def _serve() -> None:
+    for code, name in EXTENSIONS.items():
+        copyreg.add_extension(REGISTERED, name, code)
+    for codec in ("ascii", "latin-1", "utf-8", "raw-unicode-escape", "unicode-escape"):
+        codecs.lookup(codec)  # before importing is replaced
+    while header := sys.stdin.buffer.read(5):
+        size, encoding = struct.unpack("<IB", header)
+        data = sys.stdin.buffer.read(size)
+        runs = {
+            "c": _in_a_fork(_InC, data, ENCODINGS[encoding]),
+            "python": _in_a_fork(_InPython, data, ENCODINGS[encoding]),
+        }
+        sys.stdout.write(json.dumps(runs) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()

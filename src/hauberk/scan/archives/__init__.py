@@ -10,9 +10,9 @@ from hauberk.scan.formats import Format
 
 @cache
 def _formats() -> tuple[Format, ...]:
-    from hauberk.scan.archives import zip_format  # noqa: PLC0415 - see above
+    from hauberk.scan.archives import closed, streams, tar, zip_format  # noqa: PLC0415 - see above
 
-    return zip_format.FORMATS
+    return (*zip_format.FORMATS, *tar.FORMATS, *streams.FORMATS, *closed.FORMATS)
 
 
 def __getattr__(name: str) -> tuple[Format, ...]:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import stat
 import struct
-import unicodedata
 import zlib
 from typing import Any, NamedTuple
 
 from hauberk.scan.archives import zip_rules as rules
+from hauberk.scan.archives.names import alike, is_ambiguous, leaves_folder
 from hauberk.scan.archives.unpacked import Deflate, Unpacked, bzip2
 from hauberk.scan.archives.zip_directory import (
     AES,
@@ -45,7 +45,6 @@ _STRONGEST = 1040  # bytes that one deflated byte can become
 _BOMB_RATIO = 200
 _BLOCK = 1 << 22
 _SEARCHED = 1 << 24  # bytes of a gap that are searched for members
-_PARTS = ("", ".", "..")
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
 
@@ -321,7 +320,6 @@ class _Names:
     def check(self, entries: list[Entry]) -> None:
         """All names, each alone and against the others."""
         seen: set[str] = set()
-        alike: set[str] = set()
         for count, entry in enumerate(entries):
             if not count % 4096:
                 self._examination.check_time()
@@ -330,9 +328,8 @@ class _Names:
             if name in seen:
                 self._examination.find(rules.DUPLICATE, f"{shown(name)!r}")
             seen.add(name)
-            alike.add(_folded(name))
-        if len(alike) < len(seen):
-            self._find_alike(seen)
+        for one, other in alike(seen):
+            self._examination.find(rules.ALIKE, f"{shown(one)!r} and {shown(other)!r}")
 
     def _check_alone(self, entry: Entry) -> None:
         name = entry.name
@@ -341,32 +338,12 @@ class _Names:
             self._examination.find(rules.LINK, f"{shown(name)!r} has type {kind:#o}")
         if name.endswith("/") and entry.size:
             self._examination.find(rules.CONTRADICTION, f"{shown(name)!r} is a folder of {entry.size} bytes")
-        if "/" not in name and name.isidentifier():
-            return
-        parts = name.replace("\\", "/").split("/")
-        if ".." in parts or name.startswith(("/", "\\")) or name[1:2] == ":":
+        if leaves_folder(name):
             self._examination.find(rules.PATH, f"{shown(name)!r}")
         if "\0" in name:
             self._examination.find(rules.CONTRADICTION, f"{shown(name)!r}: some readers end it at the zero byte")
-        if not name.isprintable() or "\\" in name or not name:
+        if is_ambiguous(name):
             self._examination.find(rules.NAME, f"{shown(name)!r}")
-
-    def _find_alike(self, names: set[str]) -> None:
-        first: dict[str, str] = {}
-        for name in sorted(names):
-            other = first.setdefault(_folded(name), name)
-            if other != name:
-                self._examination.find(rules.ALIKE, f"{shown(other)!r} and {shown(name)!r}")
-
-
-def _folded(name: str) -> str:
-    """A name as the most forgiving reader takes it."""
-    if not name.isascii():
-        name = unicodedata.normalize("NFKC", name)
-    name = name.casefold().replace("\\", "/")
-    if "//" in name or "./" in name or name.startswith(("/", ".")):
-        name = "/".join(part for part in name.split("/") if part not in _PARTS)
-    return name
 
 
 def open_zip(content: Content, examination: Examination) -> Zip:

@@ -1,0 +1,44 @@
+"""Names of members: do they leave the folder, and would two readers take them for the same?"""
+
+from __future__ import annotations
+
+import unicodedata
+
+_EMPTY_PARTS = ("", ".", "..")
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether it leads outside of the folder that the archive is unpacked into, on any system."""
+    return (
+        name.startswith(("/", "\\"))
+        or name[1:2] == ":"
+        or (".." in name and ".." in name.replace("\\", "/").split("/"))
+    )
+
+
+def is_ambiguous(name: str) -> bool:
+    """Whether readers understand it differently: empty, with a backslash or with characters that cannot be shown."""
+    return not name.isprintable() or "\\" in name or not name
+
+
+def folded(name: str) -> str:
+    """A name as the most forgiving reader takes it."""
+    if not name.isascii():
+        name = unicodedata.normalize("NFKC", name)
+    name = name.casefold().replace("\\", "/")
+    if "//" in name or "./" in name or name.startswith(("/", ".")):
+        name = "/".join(part for part in name.split("/") if part not in _EMPTY_PARTS)
+    return name
+
+
+def alike(names: set[str]) -> list[tuple[str, str]]:
+    """Pairs of names that the most forgiving reader takes for one."""
+    if len({folded(name) for name in names}) == len(names):
+        return []
+    first: dict[str, str] = {}
+    pairs = []
+    for name in sorted(names):
+        other = first.setdefault(folded(name), name)
+        if other != name:
+            pairs.append((other, name))
+    return pairs

@@ -261,3 +261,10 @@ def test_nsl_kdds_relations_hold_in_the_share_that_the_docs_say():
     }
     assert threat.rules.rising.sum() == 10
     assert not threat.rules.falling.any()
+
+
+def test_a_file_that_says_no_name_is_called_like_itself(tmp_path):
+    (tmp_path / "office-hours.toml").write_text("radius = 0.1\n")
+    assert load_threat(tmp_path / "office-hours.toml").name == "office-hours"
+    (tmp_path / "named.toml").write_text('name = "night"\nradius = 0.1\n')
+    assert load_threat(tmp_path / "named.toml").name == "night"

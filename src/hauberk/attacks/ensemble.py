@@ -80,15 +80,16 @@ class Ensemble(Attack[WhiteBox]):
         generator: np.random.Generator,
     ) -> tuple[Features, NDArray[np.int64]]:
         worst, queries = features.copy(order="C"), np.ones(len(features), dtype=np.int64)
+        least = model.headroom(features, targets)
         standing = np.flatnonzero(model.right(features, targets))
         for member in self.members(model.judge, threat):
             if not standing.size:
                 break
             seed = int(generator.integers(2**32))
             found = member.run(model, features[standing], targets[standing], threat=threat, seed=seed)
-            queries[standing] += found.queries
-            here, there = (model.headroom(points, targets[standing]) for points in (worst[standing], found.adversarial))
-            lower = ~found.survived | (there < here)
-            worst[standing[lower]] = found.adversarial[lower]
+            there = model.headroom(found.adversarial, targets[standing])
+            queries[standing] += found.queries + 1  # and one to see how near it came
+            lower = ~found.survived | (there < least[standing])
+            worst[standing[lower]], least[standing[lower]] = found.adversarial[lower], there[lower]
             standing = standing[found.survived]
         return worst, queries

@@ -165,22 +165,27 @@ def inferred(radius: float, norm: Norm = "linf", moves: Literal["features", "rec
 
 
 def read_threat(path: Path) -> ThreatFile:
-    """Read a threat model that a person wrote.
+    """Read a threat model that a person wrote; one that says no name is called like its file.
 
     Raises:
         InputError: The file cannot be read, is no TOML, or has an unknown or ill-typed field.
     """
-    return decode_threat(read_bounded(path, LARGEST_FILE), str(path))
+    return decode_threat(read_bounded(path, LARGEST_FILE), str(path), name=path.stem)
 
 
-def decode_threat(text: bytes, where: str) -> ThreatFile:
-    """Decode the TOML of a threat model; `where` begins the message of every error.
+def decode_threat(text: bytes, where: str, *, name: str = "threat") -> ThreatFile:
+    """Decode the TOML of a threat model.
+
+    Args:
+        text: UTF-8.
+        where: Begins the message of every error.
+        name: What it is called where it does not say.
 
     Raises:
         InputError: As for `read_threat`.
     """
     try:
-        return msgspec.convert(tomllib.loads(text.decode()), type=ThreatFile)
+        return msgspec.convert({"name": name, **tomllib.loads(text.decode())}, type=ThreatFile)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except (msgspec.MsgspecError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -32,6 +32,7 @@ from hauberk.compress.quantize import (
 )
 from hauberk.compress.tuning import Tuning
 from hauberk.errors import InputError
+from hauberk.graph.model import has_no_gradient
 from hauberk.graph.passes.clean_up import CleanUp
 from hauberk.graph.passes.strip_metadata import StripMetadata
 from hauberk.recipe import Recipe, Step
@@ -42,6 +43,7 @@ _MADE_UP = 8  # for each record of a table: windows take as many times the work,
 _COPIED = Tuning(
     epochs=12, learning_rate=3e-3, made_up=_MADE_UP, robust=Robust(answers="attacked")
 )  # what a robust detector has, attacked records included
+_FOR_TREES = ((64, 32), (32,))  # hidden units of networks that learn the answers of trees
 _NARROWEST = 4  # fewer hidden units than this are not worth timing
 
 
@@ -257,6 +259,8 @@ def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
       bits. Dynamic quantization is slower there |
     | a Softmax or Attention inside | 8-bit weights; SmoothQuant; half the width |
     | linear layers alone | 8-bit weights and 8 bits, calibrated; half precision; two narrower networks |
+    | trees (operators of ai.onnx.ml) | two networks that learn the trees' answers; 8-bit weights and half precision are
+      tried too, so that the findings say why they do not apply |
 
     With the extra `nncf`, its quantizer is tried beside ours on convolutions and Transformers. A graph that is already
     quantized, or has nothing to compress, gets none.
@@ -276,10 +280,17 @@ def default_recipes(artifact: Artifact) -> tuple[Recipe, ...]:
     if "Conv" in kinds:
         mixed = ("int8-mixed", "int8-mixed-quarter")[: _layers(core) // 4]  # of few layers, a quarter is none or one
         return _named(artifact, "int8-static", *_beside(), *mixed, "pruned-50", "pruned-50-int8")
+    if has_no_gradient(core.artifact):
+        return (*_named(artifact, "int8-dynamic", "float16"), *(_distilled(widths) for widths in _FOR_TREES))
+    return _for_linear_layers(artifact, core, attends=bool(kinds & {"Softmax", "Attention"}))
+
+
+def _for_linear_layers(artifact: Artifact, core: Core, *, attends: bool) -> tuple[Recipe, ...]:
+    """Recipes for a core whose weights are all in linear layers; none where it has no such layer."""
     layers = core.linear_layers()
     if not layers:
         return ()
-    if kinds & {"Softmax", "Attention"}:
+    if attends:
         return _named(artifact, "int8-dynamic", "smoothquant-int8", *_beside(), "distilled-half")
     widths = tuple(layer.weight.shape[1] for layer in layers[:-1])
     compressed = _named(artifact, "int8-dynamic", "int8-static", "float16")

@@ -101,6 +101,11 @@ def describe(spec: TensorSpec) -> str:
     return f"{spec.name!r} {spec.dtype} [{', '.join(map(str, spec.shape))}]"
 
 
+def has_no_gradient(artifact: OnnxArtifact) -> bool:
+    """Whether a graph computes with operators of classical learning (trees above all), which the twin cannot follow."""
+    return any(node.domain == "ai.onnx.ml" for node in nodes(parse(artifact.model)))
+
+
 def onnx_only(artifact: Artifact, step: str) -> OnnxArtifact:
     """The artifact, if it is a graph.
 

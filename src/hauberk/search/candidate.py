@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from hauberk.artifact import OnnxArtifact
 from hauberk.attacks import FeatureThreat
@@ -40,6 +41,8 @@ class Subject:
         timing: Seconds of timing for each candidate.
         unseen: Whether the detector is known not to have been trained on the test records.
         seed: Seed of everything random.
+        substitute: A network in evaluation mode that learned the core's answers, where the core has no gradient.
+        remarks: What a reader must know of the core, one sentence each.
     """
 
     core: OnnxArtifact
@@ -54,6 +57,8 @@ class Subject:
     timing: float
     unseen: bool
     seed: int
+    substitute: nn.Module | None = None
+    remarks: tuple[str, ...] = ()
 
     def deploy(self, core: OnnxArtifact, decision: Decision) -> OnnxArtifact:
         """Preprocessing, a core and a decision as the one optimised graph that is timed, signed and served.

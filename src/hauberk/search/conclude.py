@@ -47,7 +47,7 @@ def conclude(
         met=look.met and result.choice.met,
         outcomes=look.outcomes,
         recommended=recommended.name,
-        candidates=tuple(_candidate(candidate, result) for candidate in result.candidates),
+        candidates=tuple(_candidate(candidate, result, subject) for candidate in result.candidates),
         test=dict(look.test),
         test_baseline=dict(look.baseline),
         classes=look.classes,
@@ -94,8 +94,10 @@ def _about_requirements(result: SearchResult, look: LastLook) -> str:
     return "Every requirement holds on the test split"
 
 
-def _candidate(candidate: Candidate, result: SearchResult) -> CandidateFindings:
+def _candidate(candidate: Candidate, result: SearchResult, subject: Subject) -> CandidateFindings:
     status, reasons = _judged(candidate, result)
+    if candidate is result.baseline:
+        reasons = (*reasons, *subject.remarks)
     if candidate.name in result.masked:
         reasons = (*reasons, f"gradient masking: {result.masked[candidate.name]}")
     return CandidateFindings(

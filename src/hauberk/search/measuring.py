@@ -178,14 +178,7 @@ def robustness(
 ) -> Robustness:
     """Attack the candidates as they are deployed; the first one is the baseline."""
     with ExitStack() as stack:
-        defenders = {
-            candidate.name: Defender(
-                predictor=stack.enter_context(Session(candidate.core.model)),
-                decision=candidate.decision,
-                twin=_twin_where_possible(candidate, records.features[:1]),
-            )
-            for candidate in candidates
-        }
+        defenders = {candidate.name: _defender(subject, candidate, records, stack) for candidate in candidates}
         results = measure_robustness(
             defenders,
             records,
@@ -199,6 +192,17 @@ def robustness(
         accuracy={name: result.robust_accuracy for name, result in results.items()},
         attacks={name: result.attacks for name, result in results.items()},
         masked={name: result.reason for name, result in results.items() if result.verdict == "gradient masking"},
+    )
+
+
+def _defender(subject: Subject, candidate: Candidate, records: LabelledFeatures, stack: ExitStack) -> Defender:
+    """A candidate with its twin; what computes as the subject does and has no twin has the subject's substitute."""
+    module = _twin_where_possible(candidate, records.features[:1])
+    return Defender(
+        predictor=stack.enter_context(Session(candidate.core.model)),
+        decision=candidate.decision,
+        twin=module,
+        substitute=subject.substitute if module is None else None,
     )
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from hauberk.artifact import OnnxArtifact, StepRecord, TorchArtifact
 from hauberk.attacks import FeatureThreat
+from hauberk.backends import Session
 from hauberk.data import Splits
 from hauberk.errors import ContractError, InputError
 from hauberk.evaluate.robustness.protocol import Budget
+from hauberk.graph.model import has_no_gradient
 from hauberk.graph.normalise import normalise
 from hauberk.graph.passes import optimise
 from hauberk.graph.passes.export import Export
@@ -27,6 +30,7 @@ from hauberk.schema import Decision, FeatureSpace, Label
 from hauberk.search.candidate import Subject
 from hauberk.search.measuring import twin
 from hauberk.train import PreprocessingKind, fit_preprocessing, labelled
+from hauberk.train.substitute import train_substitute
 
 _CALIBRATION_RECORDS = 2000
 """More changes neither calibration nor what verification finds, and both take longer."""
@@ -108,11 +112,12 @@ def prepare(
     with progress.task("admitting and exporting"):
         loaded = load_model(source.path, card=source.card_path, arch=source.arch, inputs=space.width)
         core = clean_core(loaded.artifact, context)
-    twin(core, context.calibration[:1])  # what cannot be attacked white-box is refused before hours of work, not after
+    decision = card.decision if card else Decision(outputs=_outputs(core))
+    substitute, remarks = _substitute(core, decision, context, adversary, progress)
     return Subject(
         core=core,
         space=space,
-        decision=card.decision if card else Decision(outputs=_outputs(core)),
+        decision=decision,
         context=context,
         validation=validation,
         examples=splits.validation.coded,
@@ -122,7 +127,40 @@ def prepare(
         timing=timing,
         unseen=unseen_by(card, splits),
         seed=seed,
+        substitute=substitute,
+        remarks=remarks,
     )
+
+
+def _substitute(
+    core: OnnxArtifact, decision: Decision, context: Context, adversary: Adversary, progress: Progress
+) -> tuple[nn.Module | None, tuple[str, ...]]:
+    """Where a graph has no gradient (trees), a network that learned its answers, and what a reader must know of it.
+
+    Raises:
+        InputError: The graph should have a twin and has none, or nothing is left to attack it with. What cannot be
+            attacked is refused before hours of work, not after.
+    """
+    if not has_no_gradient(core):
+        twin(core, context.calibration[:1])
+        return None, ()
+    if not adversary.budget.queries:
+        raise InputError("a model of trees has no gradient and the budget is 0 queries: no attack could run")
+    with Session(core.model) as session:
+        learned = train_substitute(
+            session,
+            context.calibration,
+            decision,
+            bounds=context.bounds,
+            radius=adversary.radius,
+            seed=context.seed,
+            progress=progress,
+        )
+    remark = (
+        "its graph has no gradient: attacks ask it for scores and labels, and follow the gradients of a substitute that"
+        f" gives {100 * learned.nearby.value:.1f} % of its labels where attacks go"
+    )
+    return learned.module.eval(), (remark,)
 
 
 def require_same_meaning(card: ModelCard | None, label: Label) -> None:

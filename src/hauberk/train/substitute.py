@@ -94,7 +94,7 @@ def train_substitute(
     near = _moved(held, bounds, radius, generator)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = TabularMLP(records.shape[1], widths, judge.outputs)
+        module = _Scaled(TabularMLP(records.shape[1], widths, judge.outputs), bounds)
     chosen = options or TrainingOptions(epochs=60, batch_size=128, learning_rate=3e-3, schedule="cosine", seed=seed)
     taught, known, beside = (_answers(model.predict(part), judge) for part in (learned, held, near))
     lesson, test = _squared_error(judge, taught), _squared_error(judge, known)
@@ -111,6 +111,32 @@ def train_substitute(
         error=error,
         result=result,
     )
+
+
+class _Scaled(nn.Module):
+    """A network behind a scaling of every column's range to [0, 1]: trees take columns as they come, networks do not.
+
+    Args:
+        module: Takes scaled features.
+        bounds: Float32 [D] twice, the range of each column; one without extent is shifted only.
+    """
+
+    low: Tensor
+    extent: Tensor
+
+    def __init__(self, module: nn.Module, bounds: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
+        super().__init__()
+        self.module = module
+        low, high = bounds
+        extent = high.astype(np.float64) - low
+        usable = np.isfinite(extent) & (extent > 0)
+        self.register_buffer("low", torch.from_numpy(np.where(np.isfinite(low), low, 0).astype(np.float32)))
+        self.register_buffer("extent", torch.from_numpy(np.where(usable, extent, 1).astype(np.float32)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits float32 [N, K] of features float32 [N, D]."""
+        logits: Tensor = self.module((features - self.low) / self.extent)
+        return logits
 
 
 def _moved(

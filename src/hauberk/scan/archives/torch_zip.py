@@ -20,6 +20,9 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.pickles import RULES as PICKLE_RULES
 from hauberk.scan.report import shown
 
+_SIGNS = frozenset({"data.pkl", "constants.pkl", "archive_format"})
+_OLD_PROGRAM = "serialized_exported_program.json"  # torch up to 2.7, all at the top
+
 
 def root_of(archive: Zip) -> str:
     """The folder that torch takes for the model, with its slash; empty where it finds none."""
@@ -33,22 +36,32 @@ def below(archive: Zip, root: str) -> dict[str, str]:
     return {name.removeprefix(root): name for name in archive.members if name.startswith(root)}
 
 
-def _holds(archive: Zip, wanted: str) -> bool:
-    """Whether any folder at the top holds a member of this name, in whatever case."""
-    return any(name.partition("/")[2].casefold() == wanted for name in archive.members)
+def _signs(archive: Zip) -> frozenset[str]:
+    """What members are called below whatever folder they lie in, as far as it tells what the archive is.
+
+    In lower case: torch's reader finds members without regard to case.
+    """
+    found = set()
+    for name in archive.members:
+        below_top = name.partition("/")[2].casefold()
+        if below_top in _SIGNS:
+            found.add(below_top)
+        elif below_top.startswith("code/"):
+            found.add("code/")
+    return frozenset(found)
 
 
 def _is_checkpoint(archive: Zip) -> bool:
-    return _holds(archive, "data.pkl")
+    return "data.pkl" in _signs(archive)
 
 
 def _is_script(archive: Zip) -> bool:
-    folders = {name.partition("/")[2].partition("/")[0].casefold() for name in archive.members}
-    return _holds(archive, "constants.pkl") or ("code" in folders and _holds(archive, "data.pkl"))
+    signs = _signs(archive)
+    return "constants.pkl" in signs or {"code/", "data.pkl"} <= signs
 
 
 def _is_program(archive: Zip) -> bool:
-    return _holds(archive, "archive_format") or "serialized_exported_program.json" in archive.members
+    return "archive_format" in _signs(archive) or _OLD_PROGRAM in archive.members
 
 
 def _examine_checkpoint(archive: Zip, examination: Examination) -> None:
@@ -74,7 +87,7 @@ def _examine_script(archive: Zip, examination: Examination) -> None:
 
 def _examine_program(archive: Zip, examination: Examination) -> None:
     members = {name: name for name in archive.members}
-    if _holds(archive, "archive_format"):
+    if _OLD_PROGRAM not in members:
         _, members = _rooted(archive, examination)
     rest = check_records(archive, members, examination)
     used = examine_program(archive, members, examination)

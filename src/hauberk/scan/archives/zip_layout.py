@@ -1,0 +1,153 @@
+"""Where the members of a zip archive lie, and whether the header in front of each says what the directory says."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from hauberk.scan.archives import zip_rules as rules
+from hauberk.scan.archives.zip_directory import DESCRIPTOR, LOCAL, Directory, Entry, extra_fields
+from hauberk.scan.content import Content
+from hauberk.scan.examination import Examination
+from hauberk.scan.report import shown
+
+_LOCAL = struct.Struct("<4s5H3L2H")
+_FULL32 = 0xFFFFFFFF
+_SETTLED_FLAGS = ~(1 << 1 | 1 << 2)  # how hard a writer tried is nobody's business
+_MARK = b"PK\x07\x08"
+_USUAL = struct.Struct("<4sLLL")
+_DESCRIPTORS = {12: "<LLL", 16: "<4xLLL", 20: "<LQQ", 24: "<4xLQQ"}
+_NONE = (0, 0, 0)
+_BLOCK = 1 << 22
+_SEARCHED = 1 << 24  # bytes of a gap that are searched for members
+
+
+class Layout:
+    """Headers in front of the members: each where it should be, and saying what the directory says.
+
+    Attributes:
+        offsets: Where the bytes of each entry begin; -1 where no header can be read.
+    """
+
+    def __init__(self, content: Content, examination: Examination, directory: Directory) -> None:
+        self._content = content
+        self._examination = examination
+        self._end = directory.start
+        entries = directory.entries
+        self.offsets = [-1] * len(entries)
+        at = 0
+        before: Entry | None = None
+        for count, index in enumerate(sorted(range(len(entries)), key=lambda index: entries[index].header)):
+            if not count % 4096:
+                examination.check_time()
+            at = self._member(at, before, entries[index], index)
+            before = entries[index]
+        self._between(at, directory.start, before, b"")
+
+    def _member(self, at: int, before: Entry | None, entry: Entry, index: int) -> int:
+        """Check one member; `at` is where the one before it ends. Returns where this one ends."""
+        needed = _LOCAL.size + len(entry.raw)
+        if entry.header + needed > self._end:
+            what = f"{shown(entry.name)!r} lies at byte {entry.header}, behind the members"
+            self._examination.find(rules.CONTRADICTION, what)
+            return at
+        if at <= entry.header <= at + 24:  # what may stand between is read together with the header
+            read = self._content.read(at, entry.header - at + needed)
+            gap, header = read[: entry.header - at], read[entry.header - at :]
+        else:
+            gap, header = b"", self._content.read(entry.header, needed)
+        if entry.header >= at:
+            self._between(at, entry.header, before, gap)
+        else:
+            self._examination.find(rules.OVERLAP, f"{shown(entry.name)!r} begins before byte {at}", at=entry.header)
+        fields: tuple[Any, ...] = _LOCAL.unpack_from(header)
+        if fields[0] != LOCAL:
+            self._examination.find(rules.CONTRADICTION, f"no header of {shown(entry.name)!r}", at=entry.header)
+            return max(at, entry.header)
+        start: int = entry.header + _LOCAL.size + fields[9] + fields[10]
+        self._compare(entry, fields, header[_LOCAL.size :])
+        if start + entry.compressed_size > self._end:
+            what = f"{shown(entry.name)!r} ends at byte {start + entry.compressed_size}, in the directory"
+            self._examination.find(rules.OVERLAP, what, at=entry.header)
+            return max(at, entry.header)
+        self.offsets[index] = start
+        return max(at, start + entry.compressed_size)
+
+    def _compare(self, entry: Entry, fields: tuple[int, ...], raw: bytes) -> None:
+        """The header in front of a member against the directory."""
+        _, _, flags, method, _, _, crc, compressed, size, name_length, extra_length = fields
+        if raw == entry.raw and (flags, method, name_length) == (entry.flags, entry.method, len(raw)):
+            figures = (crc, compressed, size)
+            if figures == (_NONE if flags & DESCRIPTOR else entry[4:7]):
+                return
+        differs = []
+        if name_length != len(entry.raw) or raw != entry.raw:
+            differs.append(f"name {shown(raw[:name_length])!r}")
+        if (flags ^ entry.flags) & _SETTLED_FLAGS:
+            differs.append(f"flags {flags:#06x} for {entry.flags:#06x}")
+        if method != entry.method:
+            differs.append(f"method {method} for {entry.method}")
+        if _FULL32 in (size, compressed):
+            size, compressed = self._large(entry, size, compressed, name_length, extra_length)
+        open_ended = bool(entry.flags & DESCRIPTOR)  # the figures stand behind the member, and here or not
+        for what, here, there in (
+            ("CRC-32", crc, entry.crc),
+            ("compressed size", compressed, entry.compressed_size),
+            ("size", size, entry.size),
+        ):
+            if here != there and not (open_ended and here == 0):
+                differs.append(f"{what} {here} for {there}")
+        if differs:
+            what = f"the header of {shown(entry.name)!r} differs from the directory: {', '.join(differs)}"
+            self._examination.find(rules.CONTRADICTION, what, at=entry.header)
+
+    def _large(self, entry: Entry, size: int, compressed: int, name_length: int, extra_length: int) -> tuple[int, int]:
+        """Size and compressed size from the extra field of a header in front of a member."""
+        at = entry.header + _LOCAL.size + name_length
+        if at + extra_length > self._end:
+            return size, compressed
+        for kind, data in extra_fields(self._content.read(at, extra_length), at, self._examination):
+            if kind == 0x0001:
+                figures = [int.from_bytes(data[place : place + 8], "little") for place in range(0, len(data) - 7, 8)]
+                if size == _FULL32 and figures:
+                    size = figures.pop(0)
+                if compressed == _FULL32 and figures:
+                    compressed = figures.pop(0)
+        return size, compressed
+
+    def _between(self, at: int, end: int, before: Entry | None, gap: bytes) -> None:
+        """What stands between two members: the figures of the first one, or nothing."""
+        length = end - at
+        if before is not None and before.flags & DESCRIPTOR:
+            if length == len(gap) == _USUAL.size and gap == _USUAL.pack(_MARK, *before[4:7]):
+                return
+            if length in _DESCRIPTORS:
+                figures = gap or self._content.read(at, length)
+                stated = struct.unpack(_DESCRIPTORS[length], figures)
+                marked = length in {12, 20} or figures.startswith(_MARK)
+                if not marked or stated != (before.crc, before.compressed_size, before.size):
+                    what = f"the figures behind {shown(before.name)!r} differ from the directory"
+                    self._examination.find(rules.CONTRADICTION, what, at=at)
+                return
+            if not length:
+                what = f"the figures that should stand behind {shown(before.name)!r} are not there"
+                self._examination.find(rules.CONTRADICTION, what, at=at)
+                return
+        if not length:
+            return
+        if before is None:
+            self._examination.find(rules.SURROUNDED, f"{length} bytes before the first member", at=at)
+        if self._holds_header(at, end):
+            self._examination.find(rules.HIDDEN, f"in {length} bytes that belong to no member", at=at)
+        else:
+            self._examination.find(rules.GAP, f"{length} bytes", at=at)
+
+    def _holds_header(self, at: int, end: int) -> bool:
+        """Whether a header of a member stands in a gap, as far as gaps are searched."""
+        end = min(end, at + _SEARCHED)
+        while at < end:
+            if LOCAL in self._content.read(at, min(_BLOCK, end - at)):
+                return True
+            self._examination.check_time()
+            at += _BLOCK - len(LOCAL) + 1
+        return False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hauberk.errors import InputError, LimitError
 
@@ -84,3 +87,43 @@ def _speak_twice() -> bytes:
     connection = socket.socket(fileno=os.dup(int(sys.argv[1])))
     connection.sendall(b"\x01\x00\x00\x00\x00a")
     return b"b"
+
+
+MEMORY: list[int] = []
+
+
+def fork_commands(question: bytes, descriptors: Sequence[int]) -> bytes:
+    """A target of a fork server."""
+    name, _, rest = question.decode().partition(" ")
+    match name:
+        case "read":
+            return b" ".join(os.pread(descriptor, 100, 0) for descriptor in descriptors)
+        case "open":
+            paths = [Path(rest)] if rest else [Path(f"/proc/self/fd/{descriptor}") for descriptor in descriptors]
+            return b" ".join(path.read_bytes() for path in paths)
+        case "descriptors":
+            return ",".join(path.name for path in Path("/proc/self/fd").iterdir()).encode()
+        case "remember":
+            MEMORY.append(1)
+            return str(len(MEMORY) - 1).encode()
+        case "imported":
+            return str(rest in sys.modules).encode()
+        case "half":
+            for descriptor in range(3, 20):
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, b"\xff\0\0\0\0abc")
+            os._exit(0)
+        case "forge":
+            return _forge()
+    return Commands(b"").answer(question)
+
+
+def _forge() -> bytes:
+    for descriptor in range(3, 20):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                made = socket.socket(fileno=os.dup(descriptor))
+                if made.type == socket.SOCK_SEQPACKET:
+                    made.send(b"\x83\xa4code\xc0\xa4late\xc3\xa5fault\xa0")
+                    return b"forged"
+    return b"forged nothing"

@@ -51,7 +51,7 @@ def main(descriptor: int) -> None:
     try:
         handler = _set_up(launch.target, setup)
     except Exception as error:  # noqa: BLE001 - whatever it is, the starter must hear of it
-        _report(channel, error)
+        report(channel, error)
         return
     del setup
     channel.send(Kind.DATA, handler.greeting)
@@ -69,13 +69,13 @@ def _serve(channel: Channel, handler: Handler) -> None:
         try:
             answer = handler.answer(question)
         except Exception as error:  # noqa: BLE001 - the starter must hear of it
-            if not _report(channel, error):
+            if not report(channel, error):
                 return
         else:
             channel.send(Kind.DATA, answer)
 
 
-def _report(channel: Channel, error: Exception) -> bool:
+def report(channel: Channel, error: Exception) -> bool:
     """Tell the starter what went wrong; returns whether this process is still sound."""
     if isinstance(error, MemoryError):
         channel.send(Kind.LIMIT, b"out of memory")

@@ -9,6 +9,7 @@ Source: Linux, Documentation/userspace-api/landlock.rst and include/uapi/linux/l
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 import struct
@@ -121,7 +122,9 @@ def _allow_reading(library: ctypes.CDLL, ruleset: int, path: str) -> None:
     try:
         folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
         rule = _RULE.pack(_READ_FILE | (_READ_DIR if folder else 0), descriptor)
-        if library.syscall(_ADD_RULE, ruleset, ctypes.c_int(_PATH_BENEATH), rule, ctypes.c_uint32(0)) != 0:
+        added = library.syscall(_ADD_RULE, ruleset, ctypes.c_int(_PATH_BENEATH), rule, ctypes.c_uint32(0)) == 0
+        # Anonymous memory (a memfd) lies on no file system that could be reached otherwise, and is never closed off.
+        if not added and ctypes.get_errno() != errno.EBADFD:
             raise LimitError(f"{path}: this system refuses to leave it readable: {_reason()}")
     finally:
         os.close(descriptor)

@@ -47,12 +47,15 @@ def check_all(limits: Limits) -> tuple[Check, ...]:
 
 def check(name: str, limits: Limits) -> Check:
     """Fork a process that tries to break one limit, and tell by its end whether it could."""
-    with _scene(name) as folder:
-        pid = os.fork()
-        if pid == 0:
-            _attempt_and_exit(name, limits, folder)
-        status = _wait(pid)
-        walls = list(_walls(folder).get(name, ()))
+    try:
+        with _scene(name) as folder:
+            pid = os.fork()
+            if pid == 0:
+                _attempt_and_exit(name, limits, folder)
+            status = _wait(pid)
+            walls = list(_walls(folder).get(name, ()))
+    except OSError as error:
+        return Check(name, holds=False, detail=f"it cannot be tried: {(error.strerror or str(error)).lower()}")
     if status is None:
         return Check(name, holds=False, detail=f"the attempt was still running after {_PATIENCE:g} s")
     if os.WIFEXITED(status):

@@ -89,7 +89,7 @@ class Worker:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *descriptors),
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _ONE_THREAD,
+                env=environment(),
                 start_new_session=True,  # signals from a terminal are for the starter
             )
             undo.callback(process.kill)
@@ -202,7 +202,7 @@ class Worker:
         except TimeoutError:  # it closed its end and lives on: no worker of ours does that
             self._process.kill()
             await self._process.wait()
-        error = self._verdict or _explain(self._process.returncode)
+        error = self._verdict or explain(self._process.returncode)
         self._verdict = error
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
@@ -247,7 +247,12 @@ def resident_memory(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _explain(code: int | None) -> HauberkError:
+def environment() -> dict[str, str]:
+    """The variables of a process that is started here."""
+    return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _ONE_THREAD
+
+
+def explain(code: int | None) -> HauberkError:
     """Why a process ended that nobody here killed."""
     if code is not None and code < 0:
         if -code == signal.SIGXCPU:

@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.pickles.machine import Admitted, Machine, Persistent
-from hauberk.scan.pickles.rules import RULES
+from hauberk.scan.pickles.rules import EMBEDDED, RULES
 from hauberk.scan.pickles.torch_names import torch_storage
 from hauberk.scan.pickles.values import Storage
 
-__all__ = ["FORMATS", "RULES", "PickleResult", "Storage", "examine_pickle", "torch_storage"]
-
-FORMATS: tuple[Format, ...] = ()
+__all__ = ["RULES", "PickleResult", "Storage", "examine_pickle", "torch_storage"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +64,22 @@ def examine_pickle(
     machine = Machine(content, examination, start=start, persistent=persistent, admitted=admitted)
     machine.run()
     return PickleResult(machine.end, tuple(machine.storages), tuple(machine.names), machine.arrays)
+
+
+@cache
+def _formats() -> tuple[Format, ...]:
+    from hauberk.scan.pickles import bare, embedded, npy, torch_stream  # noqa: PLC0415 - they use what is above
+
+    bare_rules = (*RULES, EMBEDDED)
+    return (
+        Format("npy", npy.recognise, npy.examine, npy.RULES),
+        Format("pytorch-stream", torch_stream.recognise, torch_stream.examine, torch_stream.RULES),
+        Format("pickle", bare.begins_pickle, bare.examine_bare, bare_rules),
+        Format("pickle-embedded", embedded.recognise, embedded.examine, bare_rules),
+    )
+
+
+def __getattr__(name: str) -> tuple[Format, ...]:
+    if name == "FORMATS":
+        return _formats()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,6 +29,16 @@ class Objection(Exception):  # noqa: N818 - no error: what a check has against a
         self.rule = rule
 
 
+class Reporter(Protocol):
+    """Who is told: an `Examination`, or something that only listens."""
+
+    def find(self, rule: Rule, what: str, *, at: int | str | None = None) -> None:
+        """Note a finding."""
+
+    def check_time(self) -> None:
+        """Raise `StopScan` when time is up."""
+
+
 class Context(Protocol):
     """What a check may ask of the machine.
 
@@ -36,9 +46,11 @@ class Context(Protocol):
         content: For data that lie in the pickle.
         base: Where in it the machine is, roughly.
         partial: Lists are not kept in full, so their lengths are not known.
+        reporter: Keeps the time.
     """
 
     content: Content
+    reporter: Reporter
     base: int
     partial: bool
 
@@ -56,7 +68,7 @@ class Inline(NamedTuple):
         objects: It is a pickle of its own.
     """
 
-    array: object
+    array: Made
     size: int
     padded: bool
     objects: bool

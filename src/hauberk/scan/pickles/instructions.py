@@ -309,7 +309,7 @@ def _frozen_set(machine: Machine, position: int) -> int:
 
 
 def _true(machine: Machine, position: int) -> int:
-    machine.stack.append(True)  # noqa: FBT003
+    machine.stack.append(True)
     return position
 
 
@@ -408,7 +408,7 @@ def _string(machine: Machine, position: int) -> int:
         return position
     if len(line) < 2 or line[:1] not in {b"'", b'"'} or line[-1:] != line[:1]:
         raise ValueError("a string without quotes")
-    text, _ = codecs.escape_decode(line[1:-1])  # type: ignore[attr-defined] # what the unpickler calls
+    text, _ = codecs.escape_decode(line[1:-1])  # what the unpickler calls
     machine.stack.append(text.decode("utf-8", "surrogateescape"))
     return position
 

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import replace
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.entries import Inline, Objection, Reporter
+from hauberk.scan.pickles.node_tables import survey
 from hauberk.scan.pickles.notorious import runs_code
+from hauberk.scan.pickles.numpy_names import Array
 from hauberk.scan.pickles.policy import resolve
-from hauberk.scan.pickles.entries import Inline, Objection
 from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Bag, Blob, Made, Mapping, Name, Storage, described
 from hauberk.scan.report import Rule, shown
 
@@ -48,16 +50,6 @@ Admitted = Callable[[str, str], bool]
 """Whether a name (module, name) that is not on the allow-list is harmless to this content's own reader."""
 
 
-class Reporter(Protocol):
-    """Who is told: an `Examination`, or something that only listens."""
-
-    def find(self, rule: Rule, what: str, *, at: int | str | None = None) -> None:
-        """Note a finding."""
-
-    def check_time(self) -> None:
-        """Raise `StopScan` when time is up."""
-
-
 class TooComplexError(ValueError):
     """More is kept than the scan follows."""
 
@@ -74,9 +66,13 @@ class Machine:
         admitted: Names that are allowed besides the allow-list.
 
     Attributes:
+        start: Where it begins.
         names: Every name that was asked for, each once.
+        refused: Those of them that are not allowed.
         storages: Tensor storages that were referred to.
         end: Behind STOP; `None` where it was not reached.
+        broken_at: Where it breaks off, if it does.
+        cut: It breaks off because the content ends.
         arrays: Arrays in the stream that were stepped over.
         ambiguous: Readers that know nothing of arrays in the stream could go on inside one.
         calls: Refused calls.
@@ -95,7 +91,9 @@ class Machine:
     ) -> None:
         self.content = content
         self.reporter = reporter
+        self.start = start
         self.names: dict[str, None] = {}
+        self.refused: dict[str, None] = {}
         self.storages: list[Storage] = []
         self.end: int | None = None
         self.arrays = 0
@@ -114,7 +112,9 @@ class Machine:
         self.data = b""
         self.base = start
         self.final = False
+        self.limit = 0
         self.broken_at = start
+        self.cut = False
         self.made = 0
         self.asked: dict[bytes, Name] = {}
 
@@ -134,7 +134,10 @@ class Machine:
         except TooComplexError as error:
             self.find(rules.COMPLEX, str(error), self.base)
         except (ValueError, IndexError, KeyError, struct.error) as error:
-            self.find(rules.DAMAGED, self._broken(error), self.broken_at)
+            self.cut = isinstance(error, CutError | struct.error) or (
+                type(error) is IndexError and self.broken_at >= self.content.size
+            )
+            self.find(rules.DAMAGED, "it ends before STOP" if self.cut else _broken(error), self.broken_at)
 
     def refill(self, offset: int) -> None:
         """Let the window begin at `offset` of the content.
@@ -146,9 +149,13 @@ class Machine:
         """
         self.reporter.check_time()
         size = self.content.size
-        self.data = self.content.read(offset, min(_WINDOW, max(size - offset, 0)))
+        # What was read is not read again: going back in a compressed content costs unpacking it from its start.
+        rest = self.data[offset - self.base :] if offset >= self.base else b""
+        on = offset + len(rest)
+        self.data = rest + self.content.read(on, min(_WINDOW, max(size - on, 0)))
         self.base = offset
         self.final = offset + len(self.data) >= size
+        self.limit = len(self.data) if self.final else len(self.data) - _MARGIN
         kept = len(self.memo) + len(self.stack) + self.made + len(self.storages)
         if len(self.marked) > _MOST_MARKS or kept + sum(map(len, self.marked)) > _MOST_VALUES:
             raise TooComplexError(f"more than {_MOST_VALUES} values or {_MOST_MARKS} marks at once")
@@ -158,7 +165,7 @@ class Machine:
         from hauberk.scan.pickles.instructions import RARE  # noqa: PLC0415 - instructions know the machine
 
         data, position, stack, memo = self.data, 0, self.stack, self.memo
-        end = len(data) if self.final else len(data) - _MARGIN
+        end = self.limit
         try:
             while True:
                 while position < end:
@@ -186,7 +193,7 @@ class Machine:
                         else:
                             position = self.skip(str, start, length)
                             data = self.data
-                            end = len(data) if self.final else len(data) - _MARGIN
+                            end = self.limit
                     elif code == 0x28:  # MARK
                         self.marked.append(stack)
                         self.stack = stack = []
@@ -217,7 +224,7 @@ class Machine:
                     elif code == 0x51:  # BINPERSID
                         stack[-1] = self.load_persistent(stack[-1], self.base + position - 1)
                     elif code == 0x89:  # NEWFALSE
-                        stack.append(False)  # noqa: FBT003
+                        stack.append(False)
                     elif code == 0x4D:  # BININT2
                         stack.append(data[position] | data[position + 1] << 8)
                         position += 2
@@ -250,12 +257,12 @@ class Machine:
                             raise ValueError(f"no instruction {code:#04x}")
                         position = handler(self, position)
                         data, stack = self.data, self.stack
-                        end = len(data) if self.final else len(data) - _MARGIN
+                        end = self.limit
                 if self.final:
                     raise CutError("it ends before STOP")
                 self.refill(self.base + position)
                 data, position = self.data, 0
-                end = len(data) if self.final else len(data) - _MARGIN
+                end = self.limit
         finally:
             self.broken_at = self.base + position
 
@@ -293,6 +300,7 @@ class Machine:
         asked = resolve(module, name, self.protocol)
         self.names[str(asked)] = None
         if asked.entry is None and not (self.admitted and self.admitted(module, name)):
+            self.refused[str(asked)] = None
             rule = rules.CODE if runs_code(asked.module, asked.name) else rules.IMPORT
             self.find(rule, f"asks for {shown(str(asked))}", at)
         return asked
@@ -349,7 +357,6 @@ class Machine:
                 return position
             target.ready = True
             if inline is not None and self.joblib:
-                self.stack[-1] = inline.array
                 return self._step_over_array(inline, position)
         elif target is not REFUSED or (state is not None and not self.admitted):
             self.find(rules.BUILD, f"sets the state of {shown(described(target))}", at)
@@ -358,12 +365,14 @@ class Machine:
     def _step_over_array(self, inline: Inline, position: int) -> int:
         offset = self.base + position
         self.arrays += 1
+        self.stack[-1] = inline.array
         if self.frame_end > offset:
             self.find(rules.FRAME, "an array in the stream begins inside a frame", offset)
         if inline.objects:
             inner = Machine(self.content, self.reporter, start=offset, admitted=self.admitted)
             inner.run()
             self.names |= inner.names
+            self.refused |= inner.refused
             self.calls += inner.calls
             if inner.end is None:
                 raise CutError("the pickle of an array of objects is broken")
@@ -377,6 +386,9 @@ class Machine:
             self.ambiguous = True
         if offset + inline.size > self.content.size:
             raise CutError("an array that is cut")
+        if type(inline.array.detail) is Array:
+            array = replace(inline.array.detail, source=Blob(bytes, offset, inline.size))
+            inline.array.detail = replace(array, survey=survey(array, self)) if array.dtype.fields else array
         self.refill(offset + inline.size)
         return 0
 
@@ -438,16 +450,12 @@ class Machine:
         self.stack = self.marked.pop()
         return items
 
-    def _broken(self, error: Exception) -> str:
-        if isinstance(error, struct.error) or (isinstance(error, IndexError) and self.broken_at >= self.content.size):
-            return "it ends before STOP"
-        if isinstance(error, UnicodeDecodeError):
-            return "a text that is none"
-        if isinstance(error, KeyError):
-            return "a memo entry that is missing"
-        if isinstance(error, IndexError):
-            return "nothing on the stack where something is needed"
-        return shown(str(error))
 
-
-__all__ = ["KEPT", "Admitted", "Bag", "Machine", "Persistent", "Reporter", "TooComplexError"]
+def _broken(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a text that is none"
+    if isinstance(error, KeyError):
+        return "a memo entry that is missing"
+    if isinstance(error, IndexError):
+        return "nothing on the stack where something is needed"
+    return shown(str(error))

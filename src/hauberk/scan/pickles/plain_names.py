@@ -1,6 +1,6 @@
 """Python's own: what holds data and nothing else.
 
-Sources: the documentation of `collections`, `datetime`, `decimal`, `uuid`, `copyreg` and of the built-in types; how each
+Sources: the documentation of `collections`, `datetime`, `decimal`, `uuid`, `copyreg` and the built-in types; how each
 is pickled by protocols 0 to 5 was observed.
 """
 
@@ -22,7 +22,6 @@ from hauberk.scan.pickles.values import FROZEN, Bag, Blob, Made, Mapping, Name, 
 from hauberk.scan.report import shown
 
 _ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1"})
-_LONGEST_RANGE = 1 << 40
 
 
 def _ordered(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -39,10 +38,11 @@ def _counter(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     raise Objection("with anything but a dictionary")
 
 
-_FACTORIES = tuple(
-    f"builtins.{kind}"
-    for kind in ("list", "dict", "set", "frozenset", "int", "float", "str", "bool", "tuple", "complex")
-) + ("collections.OrderedDict", "collections.Counter")
+_FACTORIES = (
+    "builtins.list", "builtins.dict", "builtins.set", "builtins.frozenset", "builtins.int", "builtins.float",
+    "builtins.str", "builtins.bool", "builtins.tuple", "builtins.complex",
+    "collections.OrderedDict", "collections.Counter",
+)  # fmt: skip
 
 
 def _default(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -80,29 +80,30 @@ def _numbers(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     raise Objection("with anything but numbers")
 
 
-def _bytes(entry: Entry, arguments: tuple[object, ...], _: Context) -> object:
+def _bytes(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
     if arguments:
         raise Objection("with arguments: protocol 2 and below call it for empty bytes only")
     return b""
 
 
-def _byte_array(entry: Entry, arguments: tuple[object, ...], _: Context) -> object:
+def _byte_array(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
     # A number as the argument would reserve that many bytes.
     match arguments:
         case ():
             return Blob(bytearray, 0, 0)
-        case (value,) if is_bytes(value):
-            return (
-                Blob(bytearray, value.offset, value.length)
-                if isinstance(value, Blob)
-                else Blob(bytearray, 0, len(value))
-            )  # type: ignore[arg-type]
-        case (value, str(encoding)) if is_text(value) and encoding in _ENCODINGS:
-            return Blob(bytearray, 0, value.length if isinstance(value, Blob) else len(value))  # type: ignore[arg-type]
+        case (bytes() | str() as kept, *encoding) if _is_encoding(kept, encoding):
+            return Blob(bytearray, 0, len(kept))
+        case (Blob(kind=kind) as long, *encoding) if kind is not bytearray and _is_encoding(long, encoding):
+            return Encoded(long) if kind is str else Blob(bytearray, long.offset, long.length)
     raise Objection("with anything but bytes")
 
 
-def _encode(entry: Entry, arguments: tuple[object, ...], _: Context) -> object:
+def _is_encoding(value: object, encoding: list[object]) -> bool:
+    """Whether text comes with Latin-1, and bytes without anything."""
+    return encoding == [] if is_bytes(value) else len(encoding) == 1 and encoding[0] in _ENCODINGS
+
+
+def _encode(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
     """Bytes as protocol 2 and below write them; every other codec is refused: some decompress, some import."""
     match arguments:
         case (str(text), str(encoding)) if encoding in _ENCODINGS:
@@ -124,8 +125,8 @@ class Encoded(Blob):
         super().__init__(bytes, text.offset, text.length)
 
 
-def _reconstruct(entry: Entry, arguments: tuple[object, ...], context: Context) -> object:
-    """`copyreg._reconstructor` as protocols 0 and 1 call it, for classes that are no children of `list` and the like."""
+def _reconstruct(_: Entry, arguments: tuple[object, ...], context: Context) -> object:
+    """`copyreg._reconstructor` as protocols 0 and 1 call it, for classes that are no lists and the like."""
     match arguments:
         case (Name(entry=Entry() as kind) as name, base, None) if is_name(base, "builtins.object") and kind.new:
             return kind.new(kind, (), context)
@@ -152,7 +153,7 @@ def _moment(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     return Made(entry)
 
 
-def _dictionary_state(made: Made, state: object, context: Context) -> None:
+def _dictionary_state(made: Made, state: object, _: Context) -> None:
     del made
     check_attributes(state)
 

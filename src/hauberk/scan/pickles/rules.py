@@ -48,7 +48,7 @@ COMPUTED = Rule(
     "a pickle that computes the name that it asks for",
     Severity.HIGH,
     Outcome.UNSAFE,
-    "The name comes into being only while the file is loaded, which hides it from every reader. No pickler writes that.",
+    "The name comes into being only while the file is loaded, which hides it from readers. No pickler writes that.",
     _DOCUMENTATION,
 )
 EXTENSION = Rule(

@@ -1,7 +1,287 @@
-"""scikit-learn: fitted estimators of an exact list of classes."""
+"""scikit-learn: fitted estimators, an exact list of classes.
+
+An estimator is an object without code of its own in the file: its class is named, made without being initialised, and
+given its attributes by name. `BaseEstimator.__setstate__` looks at the version and stores the attributes; the classes
+below that have another one (`IsotonicRegression`, `TreePredictor`, `Tree`, distances and trees of neighbours) only
+convert and copy arrays. Left out, and so refused: what holds functions to be called (`PyFuncDistance`, scorers,
+`BSpline` and sparse matrices of scipy), routing of metadata, Gaussian processes, callbacks.
+
+A `FunctionTransformer` or a vectorizer with a function of its own asks for that function by name, which is refused like
+any other name.
+
+Sources: scikit-learn 1.9 `base.py`, `tree/_tree.pyx`, `neighbors/_binary_tree.pxi.tp`, `metrics/_dist_metrics.pyx.tp`,
+`ensemble/_hist_gradient_boosting/predictor.py`; every class was fitted and pickled, and what it asks for observed.
+"""
 
 from __future__ import annotations
 
-from hauberk.scan.pickles.entries import Entry
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.entries import (
+    Call,
+    Context,
+    Entry,
+    Objection,
+    check_attributes,
+    is_made,
+    is_name,
+    make_empty,
+    plain_state,
+)
+from hauberk.scan.pickles.node_tables import check_neighbours, check_nodes
+from hauberk.scan.pickles.numpy_names import Array
+from hauberk.scan.pickles.values import Made
 
-ENTRIES: tuple[Entry, ...] = ()
+_GROUP = "scikit-learn"
+
+_ESTIMATORS = {
+    "calibration": "CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
+    "cluster._affinity_propagation": "AffinityPropagation",
+    "cluster._agglomerative": "AgglomerativeClustering",
+    "cluster._birch": "Birch _CFNode _CFSubcluster",
+    "cluster._bicluster": "SpectralBiclustering SpectralCoclustering",
+    "cluster._dbscan": "DBSCAN",
+    "cluster._hdbscan.hdbscan": "HDBSCAN",
+    "cluster._kmeans": "KMeans MiniBatchKMeans",
+    "cluster._mean_shift": "MeanShift",
+    "cluster._optics": "OPTICS",
+    "cluster._spectral": "SpectralClustering",
+    "compose._column_transformer": "ColumnTransformer _RemainderColsList",
+    "compose._target": "TransformedTargetRegressor",
+    "covariance._elliptic_envelope": "EllipticEnvelope",
+    "covariance._empirical_covariance": "EmpiricalCovariance",
+    "covariance._graph_lasso": "GraphicalLasso GraphicalLassoCV",
+    "covariance._robust_covariance": "MinCovDet",
+    "covariance._shrunk_covariance": "LedoitWolf OAS ShrunkCovariance",
+    "cross_decomposition._pls": "CCA PLSCanonical PLSRegression PLSSVD",
+    "decomposition._dict_learning": "DictionaryLearning MiniBatchDictionaryLearning SparseCoder",
+    "decomposition._factor_analysis": "FactorAnalysis",
+    "decomposition._fastica": "FastICA",
+    "decomposition._incremental_pca": "IncrementalPCA",
+    "decomposition._kernel_pca": "KernelPCA",
+    "decomposition._lda": "LatentDirichletAllocation",
+    "decomposition._nmf": "NMF MiniBatchNMF",
+    "decomposition._pca": "PCA",
+    "decomposition._sparse_pca": "SparsePCA MiniBatchSparsePCA",
+    "decomposition._truncated_svd": "TruncatedSVD",
+    "discriminant_analysis": "LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis",
+    "dummy": "DummyClassifier DummyRegressor",
+    "ensemble._bagging": "BaggingClassifier BaggingRegressor",
+    "ensemble._forest": (
+        "RandomForestClassifier RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor RandomTreesEmbedding"
+    ),
+    "ensemble._gb": "GradientBoostingClassifier GradientBoostingRegressor",
+    "ensemble._hist_gradient_boosting.binning": "_BinMapper",
+    "ensemble._hist_gradient_boosting.gradient_boosting": (
+        "HistGradientBoostingClassifier HistGradientBoostingRegressor"
+    ),
+    "ensemble._iforest": "IsolationForest",
+    "ensemble._stacking": "StackingClassifier StackingRegressor",
+    "ensemble._voting": "VotingClassifier VotingRegressor",
+    "ensemble._weight_boosting": "AdaBoostClassifier AdaBoostRegressor",
+    "feature_extraction._dict_vectorizer": "DictVectorizer",
+    "feature_extraction._hash": "FeatureHasher",
+    "feature_extraction.text": "CountVectorizer HashingVectorizer TfidfTransformer TfidfVectorizer",
+    "feature_selection._from_model": "SelectFromModel",
+    "feature_selection._rfe": "RFE RFECV",
+    "feature_selection._sequential": "SequentialFeatureSelector",
+    "feature_selection._univariate_selection": (
+        "GenericUnivariateSelect SelectFdr SelectFpr SelectFwe SelectKBest SelectPercentile"
+    ),
+    "feature_selection._variance_threshold": "VarianceThreshold",
+    "impute._base": "MissingIndicator SimpleImputer",
+    "impute._iterative": "IterativeImputer _ImputerTriplet",
+    "impute._knn": "KNNImputer",
+    "isotonic": "IsotonicRegression",
+    "kernel_approximation": "AdditiveChi2Sampler Nystroem PolynomialCountSketch RBFSampler SkewedChi2Sampler",
+    "kernel_ridge": "KernelRidge",
+    "linear_model._base": "LinearRegression",
+    "linear_model._bayes": "ARDRegression BayesianRidge",
+    "linear_model._coordinate_descent": (
+        "ElasticNet ElasticNetCV Lasso LassoCV MultiTaskElasticNet MultiTaskElasticNetCV MultiTaskLasso"
+        " MultiTaskLassoCV"
+    ),
+    "linear_model._glm.glm": "GammaRegressor PoissonRegressor TweedieRegressor",
+    "linear_model._huber": "HuberRegressor",
+    "linear_model._least_angle": "Lars LarsCV LassoLars LassoLarsCV LassoLarsIC",
+    "linear_model._logistic": "LogisticRegression LogisticRegressionCV",
+    "linear_model._omp": "OrthogonalMatchingPursuit OrthogonalMatchingPursuitCV",
+    "linear_model._passive_aggressive": "PassiveAggressiveClassifier PassiveAggressiveRegressor",
+    "linear_model._perceptron": "Perceptron",
+    "linear_model._quantile": "QuantileRegressor",
+    "linear_model._ransac": "RANSACRegressor",
+    "linear_model._ridge": "Ridge RidgeCV RidgeClassifier RidgeClassifierCV",
+    "linear_model._stochastic_gradient": "SGDClassifier SGDOneClassSVM SGDRegressor",
+    "linear_model._theil_sen": "TheilSenRegressor",
+    "manifold._isomap": "Isomap",
+    "manifold._locally_linear": "LocallyLinearEmbedding",
+    "mixture._bayesian_mixture": "BayesianGaussianMixture",
+    "mixture._gaussian_mixture": "GaussianMixture",
+    "model_selection._classification_threshold": "FixedThresholdClassifier",
+    "model_selection._search": "GridSearchCV RandomizedSearchCV",
+    "model_selection._split": "KFold StratifiedKFold GroupKFold ShuffleSplit StratifiedShuffleSplit TimeSeriesSplit",
+    "metrics._scorer": "_PassthroughScorer",
+    "multiclass": "OneVsOneClassifier OneVsRestClassifier OutputCodeClassifier _ConstantPredictor",
+    "multioutput": "ClassifierChain MultiOutputClassifier MultiOutputRegressor RegressorChain",
+    "naive_bayes": "BernoulliNB CategoricalNB ComplementNB GaussianNB MultinomialNB",
+    "neighbors._classification": "KNeighborsClassifier RadiusNeighborsClassifier",
+    "neighbors._graph": "KNeighborsTransformer RadiusNeighborsTransformer",
+    "neighbors._kde": "KernelDensity",
+    "neighbors._lof": "LocalOutlierFactor",
+    "neighbors._nca": "NeighborhoodComponentsAnalysis",
+    "neighbors._nearest_centroid": "NearestCentroid",
+    "neighbors._regression": "KNeighborsRegressor RadiusNeighborsRegressor",
+    "neighbors._unsupervised": "NearestNeighbors",
+    "neural_network._multilayer_perceptron": "MLPClassifier MLPRegressor",
+    "neural_network._rbm": "BernoulliRBM",
+    "neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
+    "pipeline": "FeatureUnion Pipeline",
+    "preprocessing._data": (
+        "Binarizer KernelCenterer MaxAbsScaler MinMaxScaler Normalizer PowerTransformer QuantileTransformer"
+        " RobustScaler StandardScaler"
+    ),
+    "preprocessing._discretization": "KBinsDiscretizer",
+    "preprocessing._encoders": "OneHotEncoder OrdinalEncoder",
+    "preprocessing._function_transformer": "FunctionTransformer",
+    "preprocessing._label": "LabelBinarizer LabelEncoder MultiLabelBinarizer",
+    "preprocessing._polynomial": "PolynomialFeatures",
+    "preprocessing._target_encoder": "TargetEncoder",
+    "random_projection": "GaussianRandomProjection SparseRandomProjection",
+    "semi_supervised._label_propagation": "LabelPropagation LabelSpreading",
+    "semi_supervised._self_training": "SelfTrainingClassifier",
+    "svm._classes": "LinearSVC LinearSVR NuSVC NuSVR OneClassSVM SVC SVR",
+    "tree._classes": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor",
+    "_loss.link": "Interval IdentityLink LogLink LogitLink HalfLogitLink MultinomialLogit",
+    "_loss.loss": (
+        "HalfBinomialLoss HalfMultinomialLoss HalfSquaredError HalfPoissonLoss HalfGammaLoss HalfTweedieLoss"
+        " HalfTweedieLossIdentity AbsoluteError PinballLoss HuberLoss ExponentialLoss"
+    ),
+}
+
+# Native losses: made of numbers, without state.
+_LOSSES = {
+    "_loss._loss": (
+        "CyHalfBinomialLoss CyHalfMultinomialLoss CyHalfSquaredError CyHalfPoissonLoss CyHalfGammaLoss"
+        " CyHalfTweedieLoss CyHalfTweedieLossIdentity CyAbsoluteError CyPinballLoss CyHuberLoss CyExponentialLoss"
+    ),
+    "linear_model._sgd_fast": (
+        "Hinge SquaredHinge ModifiedHuber EpsilonInsensitive SquaredEpsilonInsensitive Log SquaredLoss Huber"
+    ),
+}
+
+# Functions that are passed around, and called on data when the estimator is fitted again.
+_FUNCTIONS = {
+    "feature_selection._univariate_selection": "f_classif f_regression chi2 f_oneway r_regression",
+    "feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",
+}
+
+_TREES = ("sklearn.neighbors._kd_tree.KDTree", "sklearn.neighbors._ball_tree.BallTree")
+_DISTANCES = tuple(
+    f"sklearn.metrics._dist_metrics.{kind}Distance64" for kind in ("Euclidean", "Manhattan", "Chebyshev", "Minkowski")
+)
+
+
+def _numbers(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    if len(arguments) <= 2 and all(type(each) in {int, float} or _is_scalar(each) for each in arguments):
+        return Made(entry)
+    raise Objection("with anything but numbers")
+
+
+def _is_scalar(value: object) -> bool:
+    return is_made(value, "numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
+
+
+def _tree(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    match arguments:
+        case (int(features), Made(detail=Array() as classes), int(outputs)):
+            if 0 < features < 1 << 31 and classes.shape == (outputs,) and not classes.dtype.objects:
+                return Made(entry, features)
+    raise Objection("a tree with sizes that do not fit each other")
+
+
+def _set_tree(made: Made, state: object, context: Context) -> None:
+    if made.ready:
+        raise Objection("sets the state of a tree twice", rules.MEMORY)
+    given = check_attributes(state)
+    assert isinstance(made.detail, int)  # noqa: S101 - from `_tree`
+    match given:
+        case {
+            "nodes": Made(detail=Array() as nodes),
+            "values": Made(detail=Array() as values),
+            "node_count": int(count),
+        }:
+            if nodes.shape != (count,) or len(values.shape) != 3 or values.shape[0] != count:
+                raise Objection(
+                    f"{count} nodes in tables of {list(nodes.shape)} and {list(values.shape)}", rules.BOUNDS
+                )
+            check_nodes(nodes, made.detail, context)
+        case _:
+            raise Objection("a tree without its nodes", rules.BUILD)
+
+
+def _set_predictor(made: Made, state: object, context: Context) -> None:
+    if made.ready:
+        raise Objection("sets the state of a tree twice", rules.MEMORY)
+    match check_attributes(state):
+        case {"nodes": Made(detail=Array() as nodes)}:
+            check_nodes(nodes, 1 << 31, context)
+        case _:
+            raise Objection("a tree without its nodes", rules.BUILD)
+
+
+def _new_object(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    """`newObj` of scikit-learn's native classes: an object without state."""
+    of = _DISTANCES if "_dist_metrics" in entry.name else (_TREES[0] if "_kd_" in entry.name else _TREES[1],)
+    match arguments:
+        case (kind,) if is_name(kind, *of):
+            return Made(entry)
+    raise Objection("an object of a class that is not allowed")
+
+
+def _set_distance(made: Made, state: object, _: Context) -> None:
+    match state:
+        case (float() | int(), Made(detail=Array() as vector), Made(detail=Array() as matrix)):
+            if len(vector.shape) == 1 and len(matrix.shape) == 2 and not made.ready:
+                return
+    raise Objection("a distance's state that no pickler writes", rules.BUILD)
+
+
+def _set_neighbours(made: Made, state: object, context: Context) -> None:
+    if made.ready:
+        raise Objection("sets the state of a tree twice", rules.MEMORY)
+    match state:
+        case (
+            Made(detail=Array() as data), Made(detail=Array() as order), Made(detail=Array() as nodes),
+            Made(detail=Array() as bounds), int(), int(), int(count), int(), int(), int(), int(), distance, weights,
+        ):  # fmt: skip
+            if not is_made(distance, "sklearn.metrics._dist_metrics.newObj"):
+                raise Objection("a distance that is none", rules.BUILD)
+            if weights is not None and not (type(weights) is Made and isinstance(weights.detail, Array)):
+                raise Objection("weights that are no array", rules.BUILD)
+            check_neighbours(data, order, nodes, bounds, count, context)
+        case _:
+            raise Objection("a tree's state that no pickler writes", rules.BUILD)
+
+
+def _entries(classes: dict[str, str], call: Call | None = None, **more: object) -> list[Entry]:
+    return [
+        Entry(f"sklearn.{module}.{name}", _GROUP, call, **more)  # type: ignore[arg-type]
+        for module, names in classes.items()
+        for name in names.split()
+    ]
+
+
+ENTRIES: tuple[Entry, ...] = (
+    *_entries(_ESTIMATORS, new=make_empty, build=plain_state),
+    *_entries(_LOSSES, _numbers),
+    *_entries(_FUNCTIONS),
+    Entry("sklearn.utils._bunch.Bunch", _GROUP, make_empty, make_empty, plain_state, "mapping"),
+    Entry("sklearn.tree._tree.Tree", _GROUP, _tree, build=_set_tree),
+    Entry(
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        _GROUP, new=make_empty, build=_set_predictor,
+    ),
+    *(Entry(name, _GROUP) for name in (*_TREES, *_DISTANCES)),
+    Entry("sklearn.metrics._dist_metrics.newObj", _GROUP, _new_object, build=_set_distance),
+    Entry("sklearn.neighbors._kd_tree.newObj", _GROUP, _new_object, build=_set_neighbours),
+    Entry("sklearn.neighbors._ball_tree.newObj", _GROUP, _new_object, build=_set_neighbours),
+)  # fmt: skip

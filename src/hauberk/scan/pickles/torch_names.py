@@ -76,7 +76,7 @@ def _inside(view: list[object], count: int) -> bool:
         case [] | [None]:
             return True
         case [(key, int(offset), int(length))]:
-            return type(key) in {str, int} and 0 <= offset and 0 <= length and offset + length <= count
+            return type(key) in {str, int} and min(offset, length) >= 0 and offset + length <= count
     return False
 
 
@@ -87,7 +87,9 @@ def _check_view(storage: object, offset: object, size: object, stride: object, i
     start, shape, steps = whole(offset), sizes(size), sizes(stride)
     if len(shape) != len(steps):
         raise Objection("a tensor with as many strides as it has no dimensions", rules.BOUNDS)
-    last = start + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
+    last = start
+    for length, step in zip(shape, steps, strict=True):
+        last += (length - 1) * step
     width = itemsize or storage.itemsize
     if 0 not in shape and (last + 1) * width > storage.size:
         raise Objection(
@@ -220,7 +222,7 @@ def _layout(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     raise Objection("a layout that is none")
 
 
-def _nested(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+def _nested(_: Entry, arguments: tuple[object, ...], __: Context) -> Made:
     if len(arguments) != 4 or not all(_is_tensor(each) for each in arguments):
         raise Objection("a nested tensor of anything but tensors")
     raise Objection("the parts of a nested tensor lie where other tensors say", rules.UNCHECKED)

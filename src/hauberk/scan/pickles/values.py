@@ -138,6 +138,12 @@ def length_of(value: object) -> int:
     raise TypeError("neither bytes nor a byte array")
 
 
+_WORDS = {
+    bool: "a truth value", int: "a number", float: "a number", tuple: "a tuple", list: "a list", str: "a text",
+    bytes: "bytes", type(None): "nothing", Mapping: "a dictionary", Bag: "a set", Storage: "a tensor's storage",
+}  # fmt: skip
+
+
 def described(value: object) -> str:
     """What it is, in words, for a finding."""
     if isinstance(value, Name):
@@ -146,16 +152,6 @@ def described(value: object) -> str:
         return f"an object of {value.entry.name}"
     if isinstance(value, Opaque):
         return value.what
-    if isinstance(value, Storage):
-        return "a tensor's storage"
     if isinstance(value, Blob):
-        return {str: "a text", bytes: "bytes"}.get(value.kind, "a byte array")
-    if isinstance(value, Mapping):
-        return "a dictionary"
-    if isinstance(value, Bag):
-        return "a set"
-    if isinstance(value, str):
-        return "a text"
-    return {bool: "a truth value", int: "a number", float: "a number", tuple: "a tuple", list: "a list"}.get(
-        type(value), "nothing" if value is None else "bytes"
-    )
+        return "a byte array" if value.kind is bytearray else _WORDS[value.kind]
+    return _WORDS[type(value)]

@@ -1,0 +1,136 @@
+"""Pickles that lie in a file as they are: one, or several behind one another, with joblib's arrays between.
+
+What follows a pickle is followed too: programs call `pickle.load` again on the same file. What is behind the last one
+and is no pickle makes the verdict unknown.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from hauberk.scan.content import Content
+from hauberk.scan.examination import Examination, StopScan
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.instructions import RARE
+from hauberk.scan.pickles.machine import Machine
+from hauberk.scan.pickles.notorious import runs_code
+from hauberk.scan.pickles.torch_names import torch_storage
+from hauberk.scan.report import Outcome, Rule
+
+NEWEST_PROTOCOL = 5
+_PROBED = 1 << 16
+_MOST_PICKLES = 10_000
+_IDENTIFIER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_STARTS = frozenset(code for code in range(256) if RARE[code]) | frozenset(b"K(MJGN})X\x8c\x89")
+
+
+class Listener:
+    """Hears what a machine finds and reports nothing.
+
+    Attributes:
+        heard: The rules.
+    """
+
+    def __init__(self, examination: Examination | None = None) -> None:
+        self.heard: set[Rule] = set()
+        self._examination = examination
+
+    def find(self, rule: Rule, what: str, *, at: int | str | None = None) -> None:
+        """Keep the rule."""
+        del what, at
+        self.heard.add(rule)
+
+    def check_time(self) -> None:
+        """Pass it on."""
+        if self._examination:
+            self._examination.check_time()
+
+    @property
+    def hostile(self) -> bool:
+        """Whether anything was unsafe."""
+        return any(rule.outcome is Outcome.UNSAFE for rule in self.heard)
+
+
+def begins_pickle(head: bytes, content: Content) -> bool:
+    """Whether a content is a pickle: by its first instruction, or, without one that tells, by being followed.
+
+    Without `PROTO` in front (protocols 0 and 1, and whoever leaves it out) it must reach STOP, or call something before
+    it breaks, or ask for a name that exists.
+    """
+    if len(head) < 2 or head[0] not in _STARTS:
+        return False
+    if head[0] == 0x80 and head[1] <= NEWEST_PROTOCOL:
+        return True
+    part = content.part(0, min(content.size, _PROBED))
+    listener = Listener()
+    machine = Machine(part, listener, persistent=torch_storage, joblib=True)
+    try:
+        machine.run()
+    except StopScan:
+        return True
+    if machine.end is not None:
+        return True
+    if asks_in_earnest(machine, listener):
+        return True
+    return content.size > part.size and machine.cut and bool(machine.memo)
+
+
+def asks_in_earnest(machine: Machine, listener: Listener) -> bool:
+    """Whether what was followed, and broke, is more than text or noise that looks like a pickle."""
+    refused = [name for name in machine.refused if _IDENTIFIER.fullmatch(name)]
+    if not refused or len(refused) < len(machine.refused):
+        return False
+    exists = any(
+        name.partition(".")[0] in sys.stdlib_module_names or runs_code(*_parts(name)) for name in refused
+    )  # fmt: skip
+    return exists or rules.CALL in listener.heard
+
+
+def _parts(name: str) -> tuple[str, str]:
+    module, _, last = name.rpartition(".")
+    return module, last
+
+
+def examine_bare(content: Content, examination: Examination, start: int = 0) -> str:
+    """Follow a pickle and all that come behind it; returns `joblib` where arrays lay between.
+
+    Args:
+        content: Holds them.
+        examination: Is told.
+        start: Where the first one begins.
+    """
+    from hauberk.scan.pickles.embedded import find_embedded  # noqa: PLC0415 - it looks for what this recognises
+
+    arrays = 0
+    for count in range(1, _MOST_PICKLES + 1):
+        machine = Machine(content, examination, start=start, persistent=torch_storage, joblib=True)
+        machine.run()
+        arrays += machine.arrays
+        if machine.ambiguous:
+            _examine_without_arrays(content, examination, start)
+        if machine.end is None:
+            find_embedded(content, examination, machine.broken_at)
+            break
+        examination.facts["pickles"] = count
+        start = machine.end
+        if start == content.size:
+            break
+        rest = content.part(start, content.size - start)
+        if not begins_pickle(rest.head(64), rest):
+            if not find_embedded(content, examination, start):
+                examination.find(rules.TRAILING, f"{content.size - start} bytes", at=start)
+            break
+    else:
+        examination.find(rules.COMPLEX, f"more than {_MOST_PICKLES} pickles", at=start)
+    return "joblib" if arrays else "pickle"
+
+
+def _examine_without_arrays(content: Content, examination: Examination, start: int) -> None:
+    """The other reading of an array in the stream: as instructions, by a reader that knows nothing of joblib."""
+    listener = Listener(examination)
+    machine = Machine(content, listener, start=start, persistent=torch_storage)
+    machine.run()
+    if listener.hostile and asks_in_earnest(machine, listener):
+        what = f"inside an array, for readers that know nothing of joblib: asks for {', '.join(machine.refused)[:100]}"
+        examination.find(rules.EMBEDDED, what, at=start)

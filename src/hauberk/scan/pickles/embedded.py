@@ -1,0 +1,82 @@
+"""Pickles inside something else: behind junk, behind a picture, behind a broken one.
+
+Loaders that are handed an offset, or look for one, find them. The search is bounded and asks for more than the look of
+a pickle: it must ask for a name that is refused, and for one that exists or is called.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hauberk.scan.content import Content
+from hauberk.scan.examination import Examination
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.bare import Listener, asks_in_earnest
+from hauberk.scan.pickles.machine import Machine
+from hauberk.scan.pickles.torch_names import torch_storage
+from hauberk.scan.report import shown
+
+SEARCHED = 16 << 20
+"""Bytes that are searched, from the start of the search on."""
+_WINDOW = 1 << 20
+_LONGEST_NAME = 256
+_MOST_FOLLOWED = 5000
+
+# PROTO with something that may follow it, or a name asked for in text: what a hostile pickle can hardly do without.
+_SIGN = re.compile(
+    rb"\x80[\x00-\x05](?=[\x95(c}\])\x8cXUTKJMNIiSVq\x94\x88\x89G\x8f])"
+    rb"|\(?[ci][^\W\d][\w.]{0,100}\n[^\W\d][\w.]{0,100}\n"
+)
+
+
+def first_embedded(content: Content, start: int, stop: int, examination: Examination | None = None) -> Machine | None:
+    """The first hostile pickle that begins between two places; `None` where none was seen.
+
+    Args:
+        content: Searched.
+        start: The first byte.
+        stop: Behind the last one.
+        examination: Asked for the time.
+
+    Raises:
+        StopScan: Time is up.
+    """
+    followed = 0
+    at = start
+    while at < stop:
+        if examination:
+            examination.check_time()
+        window = content.read(at, min(_WINDOW + _LONGEST_NAME, content.size - at))
+        for sign in _SIGN.finditer(window):
+            if sign.start() >= _WINDOW:
+                break
+            followed += 1
+            if followed > _MOST_FOLLOWED:
+                return None
+            listener = Listener(examination)
+            machine = Machine(content, listener, start=at + sign.start(), persistent=torch_storage)
+            machine.run()
+            if listener.hostile and asks_in_earnest(machine, listener):
+                return machine
+        at += _WINDOW
+    return None
+
+
+def find_embedded(content: Content, examination: Examination, start: int) -> bool:
+    """Report the first hostile pickle behind a place; returns whether there is one."""
+    machine = first_embedded(content, start, min(content.size, start + SEARCHED), examination)
+    if machine is None:
+        return False
+    names = ", ".join(machine.refused)
+    examination.find(rules.EMBEDDED, f"begins here, asks for {shown(names)}", at=machine.start)
+    return True
+
+
+def recognise(_: bytes, content: Content) -> bool:
+    """Whether a hostile pickle begins among the first bytes of something that is no other format."""
+    return first_embedded(content, 0, min(content.size, _WINDOW)) is not None
+
+
+def examine(content: Content, examination: Examination) -> None:
+    """Report it."""
+    find_embedded(content, examination, 0)

@@ -1,0 +1,151 @@
+"""Tables of nodes that scikit-learn's native code follows without looking: trees, and trees of neighbours.
+
+A child that does not exist makes a prediction read memory that is not its own, one that is its own ancestor makes it
+endless. scikit-learn numbers children after their parents, so that is what is asked of every table. What else native
+code takes on trust (that the model has as many features as its trees) is not checked here; see the documentation.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.entries import Context, Objection
+from hauberk.scan.pickles.numpy_names import Array, Survey
+from hauberk.scan.pickles.plain_names import Encoded
+from hauberk.scan.pickles.values import Blob
+
+_CHUNK = 1 << 20
+_TREES = (("feature", "left_child", "right_child"), ("feature_idx", "left", "right", "is_leaf"))  # fields, of 1.x
+_Table = npt.NDArray[Any]
+
+
+def check_nodes(nodes: Array, features: int, context: Context) -> None:
+    """Every node of a decision tree leads to nodes and features that exist.
+
+    Args:
+        nodes: The table.
+        features: How many there are.
+        context: For the data.
+
+    Raises:
+        Objection: A child does not exist or stands before its parent, or a feature does not exist; or the table cannot
+            be read.
+    """
+    found = nodes.survey or survey(nodes, context)
+    if found is None:
+        raise Objection("a table of nodes that cannot be read", rules.UNCHECKED)
+    if found.problem:
+        raise Objection(found.problem, rules.MEMORY)
+    if found.feature >= features:
+        raise Objection(f"a node that asks for feature {found.feature} of {features}", rules.MEMORY)
+
+
+def survey(nodes: Array, context: Context) -> Survey | None:
+    """Follow every node of a decision tree to its children; `None` where it is no table of nodes that can be read."""
+    names = {name for name, _, _ in nodes.dtype.fields}
+    layout = next((each for each in _TREES if names.issuperset(each)), None)
+    if layout is None:
+        return None
+    feature, *sides = layout[:3]
+    count, highest = _rows(nodes), -1
+    try:
+        for first, table in _tables(nodes, layout, context):
+            own = np.arange(first, first + len(table))
+            inner = table["is_leaf"] == 0 if "is_leaf" in layout else table[sides[0]] != -1
+            for side in sides:
+                child = table[side].astype(np.int64)
+                if np.any(inner & ((child <= own) | (child >= count))):
+                    return Survey("a node whose child does not exist or is its ancestor")
+            asked = table[feature].astype(np.int64)[inner]
+            if np.any(asked < 0):
+                return Survey("a node that asks for a feature below 0")
+            highest = max(highest, int(asked.max(initial=-1)))
+    except Objection as objection:
+        return None if objection.rule is rules.UNCHECKED else Survey(str(objection))
+    return Survey("", highest)
+
+
+def check_neighbours(data: Array, order: Array, nodes: Array, bounds: Array, count: int, context: Context) -> None:
+    """Follow every node of a ball tree or k-d tree to its points.
+
+    Raises:
+        Objection: Tables do not fit each other, or a node or point does not exist; or a table cannot be read.
+    """
+    points = data.shape[0] if len(data.shape) == 2 else -1
+    fits = order.shape == (points,) and nodes.shape == (count,) and len(bounds.shape) == 3
+    if not fits or bounds.shape[1:] != (count, data.shape[1]) or (data.dtype.kind, data.dtype.itemsize) != ("f", 8):
+        raise Objection("tables of a tree that do not fit each other", rules.MEMORY)
+    for _, table in _tables(order, (), context):
+        if np.any((table < 0) | (table >= points)):
+            raise Objection("a point that does not exist", rules.MEMORY)
+    for first, table in _tables(nodes, ("idx_start", "idx_end", "is_leaf"), context):
+        start, end = table["idx_start"], table["idx_end"]
+        right = 2 * np.arange(first, first + len(table)) + 2  # children of i are 2i + 1 and 2i + 2
+        if np.any((start < 0) | (start > end) | (end > points) | ((table["is_leaf"] == 0) & (right >= count))):
+            raise Objection("a node whose points or children do not exist", rules.MEMORY)
+
+
+def _rows(array: Array) -> int:
+    if len(array.shape) != 1:
+        raise Objection("a table of nodes that is none", rules.MEMORY)
+    return array.shape[0]
+
+
+def _tables(array: Array, names: Sequence[str], context: Context) -> Iterator[tuple[int, _Table]]:
+    """The table in pieces, each with the number of its first row; only the fields that are asked for."""
+    dtype = _layout(array, names)
+    first = 0
+    rest = b""
+    for piece in _bytes(array, context):
+        data = rest + piece
+        whole = len(data) - len(data) % dtype.itemsize
+        rest = data[whole:]
+        table = np.frombuffer(data[:whole], dtype)
+        yield first, table
+        first += len(table)
+    if rest or first != _rows(array):
+        raise Objection("a table that is cut", rules.BOUNDS)
+
+
+def _layout(array: Array, names: Sequence[str]) -> np.dtype[Any]:
+    if not names:
+        if (array.dtype.kind, array.dtype.itemsize, array.dtype.order) != ("i", 8, "<"):
+            raise Objection("a table of anything but whole numbers", rules.UNCHECKED)
+        return np.dtype("<i8")
+    found = {name: (inner, offset) for name, inner, offset in array.dtype.fields}
+    formats = []
+    for name in names:
+        inner = found.get(name, (None, 0))[0]
+        if inner is None or inner.kind not in "iu" or inner.order not in "<|":
+            raise Objection(f"a table of nodes without {name}", rules.UNCHECKED)
+        formats.append(f"<{inner.kind}{inner.itemsize}")
+    offsets = [found[name][1] for name in names]
+    return np.dtype({"names": list(names), "formats": formats, "offsets": offsets, "itemsize": array.dtype.itemsize})
+
+
+def _bytes(array: Array, context: Context) -> Iterator[bytes]:
+    source = array.source
+    if isinstance(source, bytes):
+        yield source
+    elif isinstance(source, str):
+        yield source.encode("latin-1")
+    elif isinstance(source, Encoded):
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        for piece in _pieces(source, context):
+            yield decoder.decode(piece).encode("latin-1")
+    elif isinstance(source, Blob):
+        yield from _pieces(source, context)
+    else:
+        raise Objection("a table of nodes that was not kept", rules.UNCHECKED)
+
+
+def _pieces(blob: Blob, context: Context) -> Iterator[bytes]:
+    for start in range(0, blob.length, _CHUNK):
+        context.reporter.check_time()
+        yield context.content.read(blob.offset + start, min(_CHUNK, blob.length - start))

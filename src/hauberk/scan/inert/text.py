@@ -74,7 +74,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _YAML = re.compile(rb"!!python/[a-z]+|tag:yaml\.org,2002:python/|!<tag:yaml\.org,2002:python|!(?:ruby|java|php)/")
 _TARGET = re.compile(rb"""^\s*(?:-\s*)?["']?_target_["']?\s*[:=]\s*["']?([\w.]+)""", re.MULTILINE)
 _CODE = re.compile(
-    rb"^[ \t]*(?:import [\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
+    rb"^(?:import [\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
     rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^)\n]*\)"
     rb"|\bos\.system\(|\bsubprocess\.\w",
     re.MULTILINE,

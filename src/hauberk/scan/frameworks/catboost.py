@@ -1,0 +1,101 @@
+"""Models of CatBoost in their binary form: a mark, the size of a FlatBuffer, the FlatBuffer, and further parts.
+
+Format: `catboost/libs/model/flatbuffers/model.fbs` of https://github.com/catboost/catboost.
+"""
+
+from __future__ import annotations
+
+from hauberk.scan.content import Content, CutError
+from hauberk.scan.examination import Examination
+from hauberk.scan.formats import Format
+from hauberk.scan.frameworks.flatbuffer import Buffer, Table
+from hauberk.scan.frameworks.trees import BOUNDS, integers
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+DAMAGED = Rule(
+    "catboost-damaged",
+    "a model of CatBoost that cannot be followed",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "It is cut short, or a table of it is damaged.",
+    "https://github.com/catboost/catboost/tree/master/catboost/libs/model",
+)
+PARTS = Rule(
+    "catboost-parts",
+    "parts of a model that are not followed",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Statistics of categories, and what is computed from texts and embeddings, have formats of their own, which are not"
+    " followed.",
+    "https://github.com/catboost/catboost/tree/master/catboost/libs/model",
+)
+_MARK = b"CBM1"
+_DEEPEST = 16
+
+
+def recognise(head: bytes, content: Content) -> bool:
+    """The mark, and a FlatBuffer that fits."""
+    return head.startswith(_MARK) and 16 <= int.from_bytes(head[4:8], "little") + 8 <= content.size
+
+
+def examine(content: Content, examination: Examination) -> None:
+    """Check the trees, and say what is not followed."""
+    size = int.from_bytes(content.read(4, 4), "little")
+    try:
+        core = Buffer(content.part(8, size), examination).root()
+        _examine_core(core, examination)
+        parts = core.tables(3) if core.vector(3, 4)[1] else []
+    except (CutError, ValueError, IndexError) as error:
+        examination.find(DAMAGED, shown(str(error)))
+        return
+    if parts or content.size != 8 + size:
+        examination.find(PARTS, f"{content.size - 8 - size} bytes behind the trees", at=8 + size)
+
+
+def _examine_core(core: Table, examination: Examination) -> None:
+    trees = core.table(1)
+    if trees is None:
+        raise ValueError("no trees")
+    dimension = trees.scalar(0, 4, signed=True)
+    if dimension < 1:
+        examination.find(BOUNDS, f"{dimension} outputs")
+        return
+    splits, sizes, starts = (integers(trees.numbers(field, "<i4"), "splits") for field in (1, 2, 3))
+    examination.facts["trees"] = len(sizes)
+    if trees.vector(12, 4)[1] or trees.vector(13, 4)[1] or trees.vector(18, 4)[1]:
+        examination.find(PARTS, "features made from texts or embeddings")
+        return
+    borders = sum(each.vector(3, 4)[1] for each in trees.tables(5))
+    borders += sum(each.vector(1, 4)[1] for each in trees.tables(6))
+    borders += sum(each.vector(1, 4)[1] for each in trees.tables(7))
+    if len(sizes) != len(starts) or (sizes < 0).any() or (starts < 0).any() or (starts + sizes > len(splits)).any():
+        examination.find(BOUNDS, "trees beyond their splits")
+    elif splits.size and (splits.min() < 0 or splits.max() >= borders):
+        examination.find(BOUNDS, f"split {splits.max()} of {borders}")
+    elif trees.vector(10, 4)[1] or trees.vector(11, 4)[1]:
+        _examine_steps(trees, len(splits), dimension, examination)
+    elif (sizes > _DEEPEST).any() or trees.vector(8, 8)[1] != int((1 << sizes).sum()) * dimension:
+        examination.find(BOUNDS, f"{trees.vector(8, 8)[1]} values of leaves, which are not those of the trees")
+
+
+def _examine_steps(trees: Table, splits: int, dimension: int, examination: Examination) -> None:
+    """Trees of any shape: each node says how far ahead its children are, or which value its leaf has."""
+    steps = trees.numbers(10, "<u2")
+    leaves, values = integers(trees.numbers(11, "<u4"), "leaves"), trees.vector(8, 8)[1]
+    if len(steps) != 2 * splits or len(leaves) != splits:
+        examination.find(BOUNDS, f"{len(steps) // 2} nodes, {len(leaves)} leaves, {splits} splits")
+        return
+    sizes, starts = (integers(trees.numbers(field, "<i4"), "trees") for field in (2, 3))
+    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+        examination.check_time()
+        for node in range(start, start + size):
+            if node + max(int(steps[2 * node]), int(steps[2 * node + 1])) >= start + size:
+                examination.find(BOUNDS, "a child that is none of its tree's nodes", at=f"node {node}")
+                return
+            last = leaves[node] if not steps[2 * node] or not steps[2 * node + 1] else 0
+            if last != 0xFFFFFFFF and last + dimension > values:
+                examination.find(BOUNDS, f"leaf {last} of {values} values", at=f"node {node}")
+                return
+
+
+FORMATS = (Format("catboost", recognise, examine, (DAMAGED, PARTS, BOUNDS)),)

@@ -1,0 +1,337 @@
+"""TensorFlow: SavedModels, frozen graphs, and the small files beside them.
+
+A graph of TensorFlow is a program: some of its operations read and write any file, load code or speak to other
+machines. Operations are held against a list of those that only compute (`tensorflow_ops.txt`). Every SavedModel saves
+and restores its variables and may read tables, so these are followed to the name of the file that they would open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from hauberk import protobuf
+from hauberk.errors import RefusedModelError
+from hauberk.protobuf import BYTES, VARINT
+from hauberk.scan.content import Content, CutError
+from hauberk.scan.examination import Examination, StopScan
+from hauberk.scan.formats import Format
+from hauberk.scan.frameworks import json_text, keras_config
+from hauberk.scan.frameworks.tensorflow_graph import GraphReader, Node, Origins, Scope
+from hauberk.scan.graphs.wire import Stretch
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+_SECURITY = "https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md"
+DANGEROUS = Rule(
+    "tensorflow-dangerous-operation",
+    "an operation that opens files, runs code or speaks to others",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "The operation does so whenever the graph runs, some also when it is loaded; no detector needs it.",
+    _SECURITY,
+)
+UNKNOWN_OPERATION = Rule(
+    "tensorflow-unknown-operation",
+    "an operation that is not known to only compute",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "It belongs to a library of operations, to special hardware or to another version of TensorFlow.",
+    _SECURITY,
+)
+FILE_NAME = Rule(
+    "tensorflow-file-name",
+    "a file that the graph names itself",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "Variables and tables are read from the folder of the model, whose name the loader hands in; this graph names a"
+    " file of its own.",
+    _SECURITY,
+)
+ASSET = Rule(
+    "tensorflow-asset-path",
+    "an asset outside the model's folder",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "The loader joins this name to the folder of assets, so that any file of the machine is read.",
+    "https://cwe.mitre.org/data/definitions/22.html",
+)
+BOMB = Rule(
+    "tensorflow-bomb",
+    "a constant far larger than the file",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "One stored value stands for all elements, which take memory as soon as the graph is loaded.",
+    "https://cwe.mitre.org/data/definitions/789.html",
+)
+DAMAGED = Rule(
+    "tensorflow-damaged",
+    "a graph that cannot be followed",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "It is cut short, holds fields that its definition does not have, or names a node twice.",
+    "https://www.tensorflow.org/guide/saved_model",
+)
+RULES = (DANGEROUS, UNKNOWN_OPERATION, FILE_NAME, ASSET, BOMB, DAMAGED)
+
+_DANGEROUS = re.compile(
+    r"ReadFile|WriteFile|(Experimental)?MatchingFiles(Dataset)?|PyFunc(Stateless)?|EagerPyFunc|RecordInput"
+    r"|(TextLine|FixedLengthRecord|TFRecord|WholeFile|LMDB)Reader(V2)?|.*Snapshot.*|(Save|Load)Dataset(V2)?"
+    r"|(Experimental)?(TFRecord|TextLine|FixedLengthRecord|CSV|LMDB|Sql)Dataset(V2)?|(Experimental)?DatasetToTFRecord"
+    r"|DataServiceDataset(V\d)?|RegisterDataset(V2)?|CacheDataset(V2)?|DumpTensor|DistributedSave|DTensorRestoreV2"
+    r"|Debug(Identity|NanCount|NumericSummary)(V\d)?|ImmutableConst|LoadAndRemapMatrix|GenerateVocabRemapping"
+    r"|RemoteCall|Rpc\w+|CreateSummary\w+|SummaryWriter|ImportEvent|FileSystemSetConfiguration|_?Xla\w*HostCompute\w*"
+    r"|Abort|Skipgram|WorkerHeartbeat|CalibrationStatisticsSaver|StatsAggregatorSetSummaryWriter|_?(Host)?(Send|Recv)"
+)
+_SAVER = {"SaveV2", "RestoreV2", "Save", "SaveSlices", "Restore", "RestoreSlice", "MergeV2Checkpoints"}
+_TABLES = {"InitializeTableFromTextFile": 1, "InitializeTableFromTextFileV2": 1}
+_OUTSIDE = re.compile(rb"(?:^|[\\/])\.\.(?:[\\/]|$)|^[\\/~]|^[A-Za-z]:|^\w+://")
+_MARKED = re.compile(rb"^\^?(?:s3|gs|hdfs)?:?(?://)?\.?\*?$")
+_FILE_TEXTS = {"vocab_file", "data_filename", "shared_file", "memory_region_name"}
+_OP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.>]*")
+_LARGEST_TENSOR = 4 << 30
+
+
+@cache
+def allowed_operations() -> frozenset[str]:
+    """Operations that compute on what they are given."""
+    text = resources.files("hauberk.scan.frameworks").joinpath("tensorflow_ops.txt").read_text("utf-8")
+    return frozenset(name for line in text.splitlines() if not line.startswith("#") for name in line.split())
+
+
+def is_dangerous(operation: str) -> bool:
+    """Whether an operation opens files, runs code or speaks to others."""
+    return bool(_DANGEROUS.fullmatch(operation)) or operation in _SAVER or operation in _TABLES
+
+
+def _fields(message: Any, most: int = 1 << 16) -> list[tuple[int, int, Any]] | None:
+    """Fields of a message, as many as are needed to recognise it; `None` where it is no message."""
+    found = []
+    try:
+        for number, wire, value, _ in protobuf.walk(message):
+            found.append((number, wire, value))
+            if len(found) >= most:
+                break
+    except (RefusedModelError, CutError):
+        return None
+    return found
+
+
+def _is_graph(message: Any) -> bool:
+    """Nodes with a name and an operation, and nothing that a graph does not have."""
+    fields = _fields(message)
+    if not fields or any(number > 5 or (wire == VARINT) != (number == 3) for number, wire, _ in fields):
+        return False
+    nodes = [value for number, _, value in fields if number == 1][:3]
+    return bool(nodes) and all(_is_node(node) for node in nodes)
+
+
+def _is_node(message: Any) -> bool:
+    fields = _fields(message, 64)
+    texts = {number: value for number, wire, value in fields or () if wire == BYTES and len(value) < 1 << 12}
+    operation = texts.get(2)
+    return operation is not None and 1 in texts and bool(_OP_NAME.fullmatch(str(bytes(operation[:]), "latin-1")))
+
+
+def _is_meta_graph(message: Any) -> bool:
+    fields = _fields(message)
+    if not fields or any(number > 7 or wire != BYTES for number, wire, _ in fields):
+        return False
+    return any(number == 2 and (not len(value) or _is_graph(value)) for number, _, value in fields)
+
+
+def recognise_saved_model(head: bytes, content: Content) -> bool:
+    """A version and meta graphs, each with a graph."""
+    if head[:1] not in {b"\x08", b"\x12"}:
+        return False
+    fields = _fields(Stretch(content, 0, content.size), 64)
+    if not fields or any((number, wire) not in {(1, VARINT), (2, BYTES)} for number, wire, _ in fields):
+        return False
+    graphs = [value for number, _, value in fields if number == 2]
+    return bool(graphs) and all(_is_meta_graph(graph) for graph in graphs)
+
+
+def recognise_graph(head: bytes, content: Content) -> bool:
+    """A frozen graph: nodes and nothing else."""
+    return head[:1] in {b"\n", b"\x12", b"\x22"} and _is_graph(Stretch(content, 0, content.size))
+
+
+def examine_saved_model(content: Content, examination: Examination) -> None:
+    """Follow all graphs, assets and metadata of layers."""
+    scan = _Scan(examination)
+    with scan.reading():
+        for number, value in scan.reader.walk(Stretch(content, 0, content.size), "saved model", frozenset({1, 2})):
+            if number == 2:
+                scan.meta_graph(value)
+    scan.judge()
+
+
+def examine_graph(content: Content, examination: Examination) -> None:
+    """Follow a frozen graph."""
+    scan = _Scan(examination)
+    with scan.reading():
+        scan.reader.graph(Stretch(content, 0, content.size))
+    scan.judge()
+
+
+class _Scan:
+    def __init__(self, examination: Examination) -> None:
+        self._examination = examination
+        self.reader = GraphReader(examination)
+        self._assets: set[str] = set()
+
+    @contextlib.contextmanager
+    def reading(self) -> Any:
+        """What is broken ends the reading; what was read is judged."""
+        try:
+            yield
+        except (RefusedModelError, CutError, TypeError) as error:
+            self._examination.find(DAMAGED, shown(str(error)))
+
+    def meta_graph(self, message: Any) -> None:
+        """A `MetaGraphDef`."""
+        for number, value in self.reader.walk(message, "meta graph", frozenset(range(1, 8))):
+            if number == 2:
+                self.reader.graph(value)
+            elif number == 6:
+                self._asset(value)
+            elif number == 7:
+                self._objects(value)
+
+    def _asset(self, message: Any) -> None:
+        for number, value in self.reader.walk(message, "asset", frozenset({1, 2})):
+            if number == 2:
+                name = self.reader.text(value)
+                if _OUTSIDE.search(name):
+                    self._examination.find(ASSET, shown(name))
+            else:
+                for part, inner in self.reader.walk(value, "tensor name", frozenset(range(1, 6))):
+                    if part == 1:
+                        self._assets.add(self.reader.name(inner).partition(":")[0])
+
+    def _objects(self, message: Any) -> None:
+        """The tree of objects: layers of Keras keep their configuration in it."""
+        for number, value in self.reader.walk(message, "objects", frozenset({1, 2})):
+            if number != 1:
+                continue
+            for part, inner in self.reader.walk(value, "object", frozenset(range(1, 16))):
+                if part == 4 and not isinstance(inner, int):
+                    for piece, text in self.reader.walk(inner, "user object", frozenset({1, 2, 3})):
+                        if piece == 3:
+                            examine_metadata(self.reader.text(text), self._examination)
+
+    def judge(self) -> None:
+        """All nodes of all scopes."""
+        scopes = self.reader.scopes
+        functions = {scope.name for scope in scopes}
+        origins = Origins(scopes, self._examination)
+        count = 0
+        for what in sorted(self.reader.strange)[:5]:
+            self._examination.find(DAMAGED, what)
+        for scope in scopes:
+            place = f"function {shown(scope.name)}" if scope.name else "graph"
+            for name in scope.repeated[:3]:
+                self._examination.find(DAMAGED, f"two nodes called {shown(name)}", at=place)
+            for node in scope.nodes.values():
+                count += 1
+                if count % 512 == 0:
+                    self._examination.check_time()
+                self._node(scope, node, origins, functions, f"{place}, node {shown(node.name)}")
+        self._examination.facts["nodes"] = count
+        self._examination.facts["functions"] = len(functions - {""})
+
+    def _node(self, scope: Scope, node: Node, origins: Origins, functions: set[str], at: str) -> None:
+        for op in sorted(node.ops) or [""]:
+            if _DANGEROUS.fullmatch(op):
+                self._examination.find(DANGEROUS, shown(op), at=at)
+            elif op in _SAVER:
+                self._file(origins, scope, node, op, at, named=0)
+            elif op in _TABLES:
+                self._file(origins, scope, node, op, at, named=_TABLES[op])
+            elif op not in allowed_operations() and op not in functions:
+                self._examination.find(UNKNOWN_OPERATION, shown(op) or "no operation", at=at)
+        for key, texts in node.texts.items():
+            files = key in _FILE_TEXTS or (key == "output_stream" and any(b"//" in text for text in texts))
+            if files and any(texts):
+                self._examination.find(DANGEROUS, shown(f"{node.op} with {key} {texts[0]!r}"), at=at)
+        if node.elements > _LARGEST_TENSOR and node.elements > 1000 * max(1, node.stored):
+            self._examination.find(BOMB, f"{node.elements} elements in {node.stored} bytes", at=at)
+
+    def _file(self, origins: Origins, scope: Scope, node: Node, op: str, at: str, *, named: int) -> None:
+        """A node that opens the file whose name is its input `named`: the name must come from outside the graph."""
+        if named >= len(node.inputs):
+            self._examination.find(DANGEROUS, f"{op} without the name of a file", at=at)
+            return
+        from_outside = False
+        for place, source in origins.of(scope, node.inputs[named]):
+            if source is None or source.op.startswith("Placeholder") or self._is_asset(place, source):
+                from_outside = True
+            elif source.op == "Const":
+                texts = source.texts.get("value", [])
+                wrong = next((text for text in texts if _OUTSIDE.search(text) and not _MARKED.match(text)), None)
+                if wrong is not None:
+                    self._examination.find(FILE_NAME, shown(f"{op} of {wrong!r}"), at=at)
+            elif source.op not in {"NoOp", "VarHandleOp"}:
+                self._examination.find(UNKNOWN_OPERATION, shown(f"{op} of a name from {source.op}"), at=at)
+        if not from_outside:
+            self._examination.find(FILE_NAME, f"{op} of a name that the graph makes up", at=at)
+
+    def _is_asset(self, scope: Scope, node: Node) -> bool:
+        """A constant of the main graph that the loader replaces by the path of an asset."""
+        return node.op == "Const" and not scope.name and node.name in self._assets
+
+
+def examine_metadata(text: bytes, examination: Examination) -> None:
+    """The metadata of a layer of Keras in a SavedModel."""
+    if text.lstrip()[:1] == b"{":
+        with contextlib.suppress(StopScan):
+            keras_config.examine_config(json_text.parse_text(text, examination), examination, "metadata")
+        examination.check_time()
+
+
+def recognise_metadata(head: bytes, content: Content) -> bool:
+    """`keras_metadata.pb`: nodes with identifiers of Keras."""
+    if head[:1] != b"\n":
+        return False
+    fields = _fields(Stretch(content, 0, content.size), 64)
+    if not fields or any((number, wire) != (1, BYTES) for number, wire, _ in fields):
+        return False
+    inner = _fields(fields[0][2], 16)
+    texts = [
+        bytes(value[0 : min(len(value), 64)]) for number, wire, value in inner or () if (number, wire) == (4, BYTES)
+    ]
+    return bool(texts) and texts[0].startswith(b"_tf_keras")
+
+
+def examine_keras_metadata(content: Content, examination: Examination) -> None:
+    """Configurations of all layers."""
+    scan = _Scan(examination)
+    with scan.reading():
+        for _, node in scan.reader.walk(Stretch(content, 0, content.size), "metadata", frozenset({1})):
+            for number, value in scan.reader.walk(node, "node", frozenset(range(1, 6))):
+                if number == 5:
+                    examine_metadata(scan.reader.text(value), examination)
+
+
+def recognise_fingerprint(_: bytes, content: Content) -> bool:
+    """`fingerprint.pb`: a few checksums."""
+    if not 20 <= content.size <= 200:
+        return False
+    fields = _fields(Stretch(content, 0, content.size), 16)
+    wires = {(number, wire) for number, wire, _ in fields or ()}
+    return {(1, VARINT), (2, VARINT)} <= wires <= {(n, VARINT) for n in range(1, 6)} | {(6, BYTES), (7, BYTES)}
+
+
+def examine_fingerprint(_: Content, examination: Examination) -> None:
+    """Numbers, which nobody interprets."""
+    examination.facts["fingerprint"] = "present"
+
+
+FORMATS = (
+    Format("tensorflow-saved-model", recognise_saved_model, examine_saved_model, (*RULES, *keras_config.RULES)),
+    Format("tensorflow-keras-metadata", recognise_metadata, examine_keras_metadata, (*RULES, *keras_config.RULES)),
+    Format("tensorflow-fingerprint", recognise_fingerprint, examine_fingerprint, ()),
+    Format("tensorflow-graph", recognise_graph, examine_graph, RULES),
+)

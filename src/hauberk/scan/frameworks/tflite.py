@@ -1,0 +1,211 @@
+"""Models of TensorFlow Lite: a FlatBuffer of subgraphs, tensors and operators.
+
+The interpreter trusts many of the indices in a model. Everything that it would follow is checked here: tensors,
+buffers, subgraphs that call one another, and operators that are not its own.
+Format: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from hauberk.scan.content import Content, CutError
+from hauberk.scan.examination import Examination
+from hauberk.scan.formats import Format
+from hauberk.scan.frameworks import tensorflow
+from hauberk.scan.frameworks.flatbuffer import Buffer, Table
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+BOUNDS = Rule(
+    "tflite-bounds",
+    "an index or a size that leads outside the model",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "The interpreter reads and writes memory that is not the model's.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2020-15211",
+)
+RECURSION = Rule(
+    "tflite-recursion",
+    "subgraphs that call themselves",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "The interpreter calls them until its stack is used up.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2021-29591",
+)
+FLEX = Rule(
+    "tflite-flex",
+    "operations of TensorFlow in a TensorFlow Lite model",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "With the Flex delegate, the operation that a node's options describe runs, whatever its name says.",
+    "https://www.tensorflow.org/lite/guide/ops_select",
+)
+CUSTOM = Rule(
+    "tflite-custom-operation",
+    "an operator of somebody's own",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "What it does is decided by the code that is registered under this name, or by a newer version.",
+    "https://www.tensorflow.org/lite/guide/ops_custom",
+)
+DAMAGED = Rule(
+    "tflite-damaged",
+    "a model of TensorFlow Lite that cannot be followed",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "It is cut short, damaged, or has parts that this version of the format does not know.",
+    "https://flatbuffers.dev/internals/",
+)
+RULES = (BOUNDS, RECURSION, FLEX, CUSTOM, DAMAGED, tensorflow.DANGEROUS)
+
+_CUSTOM, _CALL, _DELEGATE, _IF, _WHILE, _CALL_ONCE = 32, 31, 51, 118, 119, 129
+_NEWEST_PLAIN = 161
+_CALLS = {_CALL: 1, _IF: 2, _WHILE: 2, _CALL_ONCE: 1}
+_SIZES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4, 16: 2, 18: 2}
+_MODEL_FIELDS, _SUBGRAPH_FIELDS, _TENSOR_FIELDS, _OPERATOR_FIELDS = 7, 5, 9, 12
+_WORD = re.compile(rb"[A-Z][A-Za-z0-9_]{3,}")
+
+
+def recognise(head: bytes, _: Content) -> bool:
+    """The mark of the format, at its place in any FlatBuffer."""
+    return head[4:8] == b"TFL3"
+
+
+def examine(content: Content, examination: Examination) -> None:
+    """Follow everything."""
+    try:
+        _Model(content, examination).run()
+    except (CutError, ValueError, IndexError) as error:
+        examination.find(DAMAGED, shown(str(error)))
+
+
+class _Model:
+    def __init__(self, content: Content, examination: Examination) -> None:
+        self._content = content
+        self._examination = examination
+        self._root = Buffer(content, examination).root()
+        self._calls: dict[int, set[int]] = {}
+
+    def run(self) -> None:
+        self._known(self._root, _MODEL_FIELDS, "model")
+        buffers = [self._buffer(each, index) for index, each in enumerate(self._root.tables(4))]
+        codes = [self._code(each) for each in self._root.tables(1)]
+        subgraphs = self._root.tables(2)
+        for index, subgraph in enumerate(subgraphs):
+            self._known(subgraph, _SUBGRAPH_FIELDS, "subgraph")
+            self._subgraph(subgraph, index, codes, buffers, len(subgraphs))
+        for each in self._root.tables(6):
+            if each.scalar(1, 4) >= len(buffers):
+                self._find(f"metadata in buffer {each.scalar(1, 4)} of {len(buffers)}", "metadata")
+        for each in self._root.tables(7):
+            if each.scalar(4, 4) >= len(subgraphs):
+                self._find(f"a signature of subgraph {each.scalar(4, 4)} of {len(subgraphs)}", "signature")
+        self._check_recursion()
+        self._examination.facts["subgraphs"] = len(subgraphs)
+        self._examination.facts["operators"] = len(codes)
+
+    def _find(self, what: str, at: str) -> None:
+        self._examination.find(BOUNDS, what, at=at)
+
+    def _known(self, table: Table, last: int, what: str) -> None:
+        if table.last_field > last:
+            self._examination.find(DAMAGED, f"field {table.last_field} of a {what}")
+
+    def _buffer(self, table: Table, index: int) -> int:
+        """Bytes of a buffer."""
+        place, size = table.vector(0, 1)
+        offset, length = table.scalar(1, 8), table.scalar(2, 8)
+        if offset > 1:  # kept behind the FlatBuffer, in models of more than 2 GB
+            if offset + length > self._content.size:
+                self._find(f"{length} bytes at byte {offset}", f"buffer {index}")
+            return length
+        return size if place else 0
+
+    def _code(self, table: Table) -> tuple[int, str]:
+        """Number and name of an operator; what is no operator of the interpreter's own is found here."""
+        number = max(table.scalar(0, 1, signed=True), table.scalar(3, 4, signed=True))
+        name = table.text(1)
+        if number == _CUSTOM:
+            operation = name.removeprefix("Flex")
+            if operation != name and tensorflow.is_dangerous(operation):
+                self._examination.find(tensorflow.DANGEROUS, shown(name), at="operators")
+            else:
+                self._examination.find(FLEX if operation != name else CUSTOM, shown(name), at="operators")
+        elif number == _DELEGATE or not 0 <= number <= _NEWEST_PLAIN:
+            self._examination.find(CUSTOM, f"operator {number}", at="operators")
+        return number, name
+
+    def _subgraph(
+        self, table: Table, index: int, codes: list[tuple[int, str]], buffers: list[int], subgraphs: int
+    ) -> None:
+        tensors = table.tables(0)
+        for number, tensor in enumerate(tensors):
+            self._tensor(tensor, buffers, f"subgraph {index}, tensor {number}")
+        for field, what in ((1, "input"), (2, "output")):
+            self._indices(table, field, len(tensors), f"subgraph {index}, {what}s", least=0)
+        for number, operator in enumerate(table.tables(3)):
+            at = f"subgraph {index}, operator {number}"
+            self._known(operator, _OPERATOR_FIELDS, "operator")
+            code = operator.scalar(0, 4)
+            if code >= len(codes):
+                self._find(f"operator code {code} of {len(codes)}", at)
+                continue
+            for field, least in ((1, -1), (2, 0), (8, -1)):
+                self._indices(operator, field, len(tensors), at, least=least)
+            self._large_options(operator, at)
+            self._options(operator, codes[code], index, subgraphs, at)
+
+    def _indices(self, table: Table, field: int, tensors: int, at: str, *, least: int) -> None:
+        numbers = table.numbers(field, "<i4")
+        if numbers.size and (numbers.min() < least or numbers.max() >= tensors):
+            self._find(f"tensors {numbers.min()} to {numbers.max()}, of {tensors}", at)
+
+    def _tensor(self, table: Table, buffers: list[int], at: str) -> None:
+        self._known(table, _TENSOR_FIELDS, "tensor")
+        shape = [int(size) for size in table.numbers(0, "<i4").astype(np.int64)]
+        buffer, width = table.scalar(2, 4), _SIZES.get(table.scalar(1, 1), 0)
+        if buffer >= len(buffers):
+            self._find(f"buffer {buffer} of {len(buffers)}", at)
+            return
+        size = math.prod(shape) * width
+        if any(each < 0 for each in shape) or size > self._examination.limits.model_memory:
+            self._find(f"shape {shown(str(shape))}", at)
+        elif width and buffers[buffer] and size != buffers[buffer] and table.scalar(6, 4) == 0:
+            self._find(f"{buffers[buffer]} bytes for shape {shown(str(shape))} of {width} bytes an element", at)
+
+    def _large_options(self, operator: Table, at: str) -> None:
+        offset, size = operator.scalar(9, 8), operator.scalar(10, 8)
+        if offset > 1 and offset + size > self._content.size:
+            self._find(f"options of {size} bytes at byte {offset}", at)
+
+    def _options(self, operator: Table, code: tuple[int, str], index: int, subgraphs: int, at: str) -> None:
+        number, name = code
+        if number in _CALLS:
+            options = operator.table(4)
+            for field in range(_CALLS[number]):
+                called = options.scalar(field, 4, signed=True) if options else 0
+                if not 0 <= called < subgraphs:
+                    self._find(f"a call of subgraph {called} of {subgraphs}", at)
+                self._calls.setdefault(index, set()).add(called)
+        elif number == _CUSTOM and name.startswith("Flex"):
+            for word in set(_WORD.findall(operator.numbers(5, "u1").tobytes())):
+                if tensorflow.is_dangerous(word.decode("ascii")):
+                    self._examination.find(tensorflow.DANGEROUS, shown(f"{name} with {word!r}"), at=at)
+
+    def _check_recursion(self) -> None:
+        """Subgraphs that are called by nothing that is left are taken away until only circles are left."""
+        left = {caller: set(called) for caller, called in self._calls.items()}
+        while True:
+            ends = [caller for caller, called in left.items() if not called & left.keys()]
+            if not ends:
+                break
+            for caller in ends:
+                del left[caller]
+        if left:
+            self._examination.find(RECURSION, f"subgraphs {shown(str(sorted(left)))}")
+
+
+FORMATS = (Format("tflite", recognise, examine, RULES),)

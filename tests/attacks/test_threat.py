@@ -189,10 +189,3 @@ def test_arrays_that_do_not_fit_are_refused():
 def test_a_range_upside_down_is_refused():
     with pytest.raises(InputError, match="column 1"):
         FeatureThreat(0.1, np.array([0, 2], np.float32), np.ones(2, np.float32), np.ones(2, np.bool_))
-
-
-def test_a_column_that_may_move_has_a_finite_range():
-    low, high = np.zeros(3, np.float32), np.array([1, np.inf, 1], np.float32)
-    FeatureThreat(0.1, low, high, np.array([True, False, True]))
-    with pytest.raises(InputError, match="column 1 may move and has no finite range"):
-        FeatureThreat(0.1, low, high, np.ones(3, np.bool_))

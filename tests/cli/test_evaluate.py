@@ -143,6 +143,8 @@ def test_json_is_one_document_that_holds_together(detector, capsys):
     by_radius = [point["survived"]["value"] for point in result["curves"]["radii"]]
     assert by_radius == sorted(by_radius, reverse=True)
     assert by_radius[0] == result["clean_accuracy"]["value"]
+    (here,) = (p["survived"]["value"] for p in result["curves"]["radii"] if p["radius"] == found["rules"]["radius"])
+    assert here <= result["robust_accuracy"]["value"]  # all thirty records are in the curve
     assert result["fidelity"][0]["agreement"]["value"] == 1
     certified = found["certified"]["certified_accuracy"]
     assert 0 < certified["value"] <= result["robust_accuracy"]["value"]

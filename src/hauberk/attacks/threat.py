@@ -73,11 +73,6 @@ class FeatureThreat:
         upside_down = np.flatnonzero(~(self.low <= self.high))
         if upside_down.size:
             raise InputError(f"threat model: column {upside_down[0]} has a lowest value above its highest (or a NaN)")
-        endless = np.flatnonzero(self.mutable & ~(np.isfinite(self.low) & np.isfinite(self.high)))
-        if endless.size:
-            raise InputError(
-                f"threat model: column {endless[0]} may move and has no finite range; attacks start anywhere within it"
-            )
         if self.shape and (min(self.shape) < 1 or math.prod(self.shape) != self.width):
             raise InputError(f"threat model: records of shape {list(self.shape)} do not have {self.width} columns")
 

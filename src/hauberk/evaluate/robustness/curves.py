@@ -56,7 +56,8 @@ def draw_curves(arena: Arena, defender: Defender, trial: Trial) -> Curves:
     """Measure both curves on some of the records under attack.
 
     The sweep attacks by gradients and by scores, as far as the adversary may, and what fell at a smaller radius counts
-    as fallen at every larger one.
+    as fallen at every larger one. At the threat model's own radius, and so beyond it, what any attack of the protocol
+    beat has fallen, too: the curve is never above the worst case there.
 
     Args:
         arena: Records and rules.
@@ -70,12 +71,12 @@ def draw_curves(arena: Arena, defender: Defender, trial: Trial) -> Curves:
     queries = min(arena.budget.queries, _QUERIES) if arena.reach != "labels" else 0
     used = [f"pgd ({min(arena.budget.steps, 20)} steps)"] if module is not None else []
     used += [f"square ({queries} queries)"] if queries else []
-    radii = tuple(_radii(scene, trial.clean[rows], queries)) if used else ()
+    radii = tuple(_radii(scene, trial.clean[rows], trial.survived[rows], queries)) if used else ()
     steps = tuple(_steps(scene, trial.clean[rows], module)) if module is not None and not arena.still else ()
     return Curves(" and ".join(used), len(rows), radii, steps, tuple(_remarks(scene, radii, steps)))
 
 
-def _radii(scene: _Scene, clean: Flags, queries: int) -> Iterator[RadiusPoint]:
+def _radii(scene: _Scene, clean: Flags, survived: Flags, queries: int) -> Iterator[RadiusPoint]:
     threat = scene.arena.threat
     standing = clean.copy()
     yield _radius_point(0.0, standing)
@@ -84,6 +85,8 @@ def _radii(scene: _Scene, clean: Flags, queries: int) -> Iterator[RadiusPoint]:
     factors = (*_FRACTIONS, *(2.0**power for power in range(1, _DOUBLINGS + 1)))
     reached = -1.0
     for factor in factors:
+        if factor == 1.0:
+            standing &= survived
         wider = replace(threat, radius=threat.radius * factor)
         reach = _reach(wider, scene.features)
         if not standing.any() or (factor > 1 and reach == reached):

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from hauberk.sandbox import seccomp
+
 WORKERS = 3
 
 
@@ -134,3 +136,12 @@ def test_workers_live_under_their_limits(server: Any, eventually: Any) -> None:
         assert worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
         assert worker.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
         assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.skipif(not seccomp.available(), reason="this kernel has no filters of system calls")
+def test_workers_live_behind_a_filter_of_system_calls(server: Any, eventually: Any) -> None:
+    """What the filter and the closed files are worth is tried in tests/sandbox; here, that workers have them."""
+    assert eventually(lambda: len(server.workers()) == 2 * WORKERS)
+    for pid in server.workers():
+        assert "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
+    assert not any("cannot refuse" in line or "does not keep" in line for line in server.errors)

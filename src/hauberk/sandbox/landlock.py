@@ -93,13 +93,14 @@ def restrict(readable: Sequence[str] | None, *, network: bool) -> None:
 
 
 def runtime_paths() -> tuple[str, ...]:
-    """What this interpreter and its packages read while they run: code, shared libraries, what a processor can do.
+    """What this interpreter and its packages read while they run: code, shared libraries, what the machine has.
 
     Folders on the search path of modules are among it, so a process limited to these can still import.
     """
     system = (
         "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime",
-        "/usr/share/zoneinfo", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/dev/null", "/dev/urandom",
+        "/usr/share/zoneinfo", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices", "/sys/bus/pci/devices", "/dev/null",
+        "/dev/urandom",
     )  # fmt: skip
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     wanted = (*(path for path in sys.path if path), sys.prefix, sys.base_prefix, *libraries, *system)

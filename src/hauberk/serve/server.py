@@ -23,7 +23,8 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from hauberk.errors import HauberkError, InputError
-from hauberk.sandbox.limits import MEBIBYTE, Limits, conceal, self_test
+from hauberk.sandbox.landlock import runtime_paths
+from hauberk.sandbox.limits import MEBIBYTE, Limits, conceal, offered, self_test
 from hauberk.sandbox.worker import Worker
 from hauberk.serve.app import App, Endpoint
 from hauberk.serve.envelope import Greeting, make_setup
@@ -132,7 +133,17 @@ async def _start_workers(
     trust: TrustPolicy,
     options: ServeOptions,
 ) -> list[Endpoint]:
-    limits = Limits(memory=options.memory_limit, files=_FILES, file_size=0)
+    wanted = Limits(
+        memory=options.memory_limit,
+        files=_FILES,
+        file_size=0,
+        read_only=runtime_paths(),
+        network=False,
+        system_calls="compute",
+    )
+    limits, missing = offered(wanted)
+    for what in missing:
+        _logger.warning("this system cannot refuse workers %s", what)
     for check in await asyncio.to_thread(self_test, limits):
         if not check.holds:
             _logger.warning("this system does not keep workers to the limit %s: %s", check.name, check.detail)
@@ -163,6 +174,8 @@ async def _open(
     except OSError as error:
         raise InputError(f"{bundle}: cannot read: {(error.strerror or str(error)).lower()}") from error
     stack.callback(os.close, descriptor)
+    if limits.read_only is not None:  # the bundle is opened by the path of its descriptor
+        limits = msgspec.structs.replace(limits, read_only=(*limits.read_only, f"/proc/self/fd/{descriptor}"))
     setup = make_setup(descriptor, str(bundle), key, trust, threads=options.threads, most_records=options.most_records)
 
     async def launch() -> Worker:

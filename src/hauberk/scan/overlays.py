@@ -36,7 +36,7 @@ _END = struct.Struct("<4s8xLLH")
 _SIGNATURE, _ENTRY, _LARGE = b"PK\x05\x06", b"PK\x01\x02", b"PK\x06\x07"
 _LONGEST_COMMENT = 0xFFFF
 _CONTAINERS = frozenset({"tar", "torch-legacy-tar"})  # their members lie in them as they are, and are examined
-_UNPICKLED = ("pickle", "joblib", "torch-legacy", "numpy", "npy")  # formats whose examination follows their pickles
+_UNPICKLED = frozenset({"pickle", "joblib", "pytorch-stream", "pickle-embedded"})  # examined as what they are
 
 
 def examine_overlays(content: Content, examination: Examination) -> None:
@@ -53,7 +53,7 @@ def examine_overlays(content: Content, examination: Examination) -> None:
         return
     if examination.format not in _CONTAINERS and (place := _archive_end(content)) is not None:
         examination.find(POLYGLOT, "ends as a zip archive", at=place)
-    if examination.verdict is not Verdict.UNSAFE and not examination.format.startswith(_UNPICKLED):
+    if examination.verdict is not Verdict.UNSAFE and examination.format not in _UNPICKLED:
         _examine_beginning(content, examination)
 
 

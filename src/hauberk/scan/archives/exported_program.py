@@ -70,7 +70,7 @@ def _examine_weights(archive: Zip, members: dict[str, str], folder: str, examina
     for path in sorted(raw | pickled):
         name = members.get(folder + path, "")
         if not name or "/" in path:
-            examination.find(rules.PLACE, f"{shown(path)!r} in {folder!r}")
+            examination.find(rules.PLACE, f"'{shown(path)}' in {folder!r}")
         elif path.startswith("opaque_obj_"):
             examine_torch_pickle(archive, name, examination)
             used.add(name)

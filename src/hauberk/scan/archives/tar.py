@@ -78,7 +78,7 @@ class Tar:
                 return
             at = self._step(at)
         for one, other in alike(self._names):
-            examination.find(rules.ALIKE, f"{shown(one)!r} and {shown(other)!r}")
+            examination.find(rules.ALIKE, f"'{shown(one)}' and '{shown(other)}'")
 
     def _step(self, at: int) -> int | None:
         """Read the header at a place; returns where the next one is, `None` at the end."""
@@ -103,10 +103,10 @@ class Tar:
         has_data = kind in _REGULAR or kind == _CONTIGUOUS or kind not in b"123456"
         size = header.size if has_data else 0
         if not has_data and stated:
-            what = f"{shown(header.name)!r} is no file and states {stated} bytes"
+            what = f"'{shown(header.name)}' is no file and states {stated} bytes"
             self._examination.find(rules.CONTRADICTION, what, at=at)
         if header.offset + size > self._content.size:
-            self._examination.find(rules.DAMAGED, f"{shown(header.name)!r} of {size} bytes is cut", at=at)
+            self._examination.find(rules.DAMAGED, f"'{shown(header.name)}' of {size} bytes is cut", at=at)
             return None
         self._take(header, size)
         return header.offset + _padded(size)
@@ -122,10 +122,10 @@ class Tar:
         if "size" in said:
             size = int(said["size"])
             if size != stated and not (size > _LARGEST_OCTAL and stated == 0):
-                what = f"{shown(name)!r} has {stated} bytes by its header and {size} by the one before it"
+                what = f"'{shown(name)}' has {stated} bytes by its header and {size} by the one before it"
                 self._examination.find(rules.CONTRADICTION, what, at=at)
         if any(key.startswith("GNU.sparse") for key in said):
-            self._examination.find(rules.UNFOLLOWED, f"{shown(name)!r} is sparse", at=at)
+            self._examination.find(rules.UNFOLLOWED, f"'{shown(name)}' is sparse", at=at)
         return _Header(at, kind, name, link, size, at + _BLOCK)
 
     def _take(self, header: _Header, size: int) -> None:
@@ -133,24 +133,24 @@ class Tar:
         name = header.name
         bare = name.rstrip("/")
         if leaves_folder(name):
-            self._examination.find(rules.PATH, f"{shown(name)!r}", at=header.at)
+            self._examination.find(rules.PATH, f"'{shown(name)}'", at=header.at)
         if is_ambiguous(name) and name != "./":
-            self._examination.find(rules.NAME, f"{shown(name)!r}", at=header.at)
+            self._examination.find(rules.NAME, f"'{shown(name)}'", at=header.at)
         if bare in self._names and header.kind != _FOLDER:
-            self._examination.find(rules.DUPLICATE, f"{shown(name)!r}", at=header.at)
+            self._examination.find(rules.DUPLICATE, f"'{shown(name)}'", at=header.at)
         self._names.add(bare)
         if header.kind in _REGULAR or header.kind == _CONTIGUOUS:
             if name.endswith("/"):
                 if size:
-                    self._examination.find(rules.CONTRADICTION, f"{shown(name)!r} is a folder of {size} bytes")
+                    self._examination.find(rules.CONTRADICTION, f"'{shown(name)}' is a folder of {size} bytes")
                 return
             self.members[name] = self._content.part(header.offset, size)
         elif header.kind in {_HARD_LINK, _SYMBOLIC_LINK}:
             self._check_link(header)
         elif header.kind in _SPECIAL:
-            self._examination.find(rules.SPECIAL, f"{shown(name)!r} has type {shown(header.kind)}", at=header.at)
+            self._examination.find(rules.SPECIAL, f"'{shown(name)}' has type {shown(header.kind)}", at=header.at)
         elif header.kind != _FOLDER:
-            self._examination.find(rules.UNFOLLOWED, f"{shown(name)!r} has type {shown(header.kind)!r}", at=header.at)
+            self._examination.find(rules.UNFOLLOWED, f"'{shown(name)}' has type '{shown(header.kind)}'", at=header.at)
 
     def _check_link(self, header: _Header) -> None:
         target = header.link
@@ -163,7 +163,7 @@ class Tar:
             depth += (part not in {"", "."}) - 2 * (part == "..")
             outside = outside or depth < 0
         rule = rules.LINK_OUTSIDE if outside else rules.LINK
-        self._examination.find(rule, f"{shown(header.name)!r} to {shown(header.link)!r}", at=header.at)
+        self._examination.find(rule, f"'{shown(header.name)}' to '{shown(header.link)}'", at=header.at)
 
     def _extend(self, kind: bytes, at: int, size: int) -> None:
         """Keep what an extended header says of the next member, or of all that follow."""
@@ -180,9 +180,9 @@ class Tar:
         said = self._defaults if kind == _GLOBAL else self._overrides
         for key, value in self._records(data, at):
             if key in said and kind != _GLOBAL:
-                self._examination.find(rules.CONTRADICTION, f"{shown(key, 30)!r} is stated twice", at=at)
+                self._examination.find(rules.CONTRADICTION, f"'{shown(key, 30)}' is stated twice", at=at)
             if key == "size" and not (value.isascii() and value.isdecimal() and len(value) <= 18):
-                self._examination.find(rules.CONTRADICTION, f"a size of {shown(value, 30)!r}", at=at)
+                self._examination.find(rules.CONTRADICTION, f"a size of '{shown(value, 30)}'", at=at)
                 raise StopScan
             if kind == _GLOBAL and key in {"path", "linkpath", "size"}:
                 self._examination.find(rules.CONTRADICTION, f"one {key} for all members", at=at)
@@ -209,7 +209,7 @@ class Tar:
         try:
             return field.decode("utf-8")
         except UnicodeDecodeError:
-            self._examination.find(rules.NAME, f"{shown(field)!r} is no UTF-8", at=at)
+            self._examination.find(rules.NAME, f"'{shown(field)}' is no UTF-8", at=at)
             return field.decode("utf-8", "backslashreplace")
 
     def _number(self, field: bytes, at: int) -> int:
@@ -220,7 +220,7 @@ class Tar:
             return int(match[1], 8)
         if not field.strip(b" \0"):
             return 0
-        self._examination.find(rules.CONTRADICTION, f"a size of {shown(field)!r}", at=at)
+        self._examination.find(rules.CONTRADICTION, f"a size of '{shown(field)}'", at=at)
         raise StopScan
 
     def _check_end(self, at: int) -> None:

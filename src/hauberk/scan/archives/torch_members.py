@@ -35,7 +35,7 @@ def check_records(archive: Zip, members: dict[str, str], examination: Examinatio
         size = archive.members[name].size
         value = b"" if size > _LONGEST_RECORD else archive.content(name).read(0, size)
         if not pattern.fullmatch(value):
-            examination.find(rules.RECORD, f"{shown(short)!r}: {shown(value, 20)!r}, {size} bytes")
+            examination.find(rules.RECORD, f"'{shown(short)}': '{shown(value, 20)}', {size} bytes")
         with contextlib.suppress(StopScan):
             archive.check(name)
     known = {members[short] for short in _RECORDS if short in members}
@@ -77,13 +77,13 @@ def check_storages(
         member = archive.members[name] if name is not None else None
         if name is None or member is None or member.offset < 0:
             # A tensor without elements has a storage of no bytes, which torch looks up all the same.
-            examination.find(rules.STORAGE, f"storage {shown(key, 40)!r} is not there")
+            examination.find(rules.STORAGE, f"storage '{shown(key, 40)}' is not there")
             continue
         used.add(name)
         if member.size < high:
-            examination.find(rules.STORAGE, f"storage {shown(key, 40)!r} has {member.size} bytes of {high}")
+            examination.find(rules.STORAGE, f"storage '{shown(key, 40)}' has {member.size} bytes of {high}")
         elif member.size > low:
-            examination.find(rules.STORAGE_LONGER, f"storage {shown(key, 40)!r} has {member.size} bytes, {low} claimed")
+            examination.find(rules.STORAGE_LONGER, f"storage '{shown(key, 40)}' has {member.size} bytes, {low} claimed")
         if member.method != STORED and member.size:
-            examination.find(rules.COMPRESSED, f"storage {shown(key, 40)!r}")
+            examination.find(rules.COMPRESSED, f"storage '{shown(key, 40)}'")
     return used

@@ -105,7 +105,7 @@ def _examine_code(archive: Zip, name: str, examination: Examination) -> None:
     text = _JOINED.sub(" ", text)
     for match in _DOTTED.finditer(text):
         if match[1] in OPERATORS_ON_FILES:
-            examination.find(rules.SCRIPT_OPERATOR, f"{shown(match[1])} in {shown(_around(text, match.start()))!r}")
+            examination.find(rules.SCRIPT_OPERATOR, f"{shown(match[1])} in '{shown(_around(text, match.start()))}'")
     for match in _OPERATOR.finditer(text):
         if match[1] not in _TORCH_NAMESPACES:
             examination.find(rules.SCRIPT_CUSTOM, f"ops.{shown(match[1])}.{shown(match[2])}")

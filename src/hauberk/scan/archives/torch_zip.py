@@ -67,7 +67,7 @@ def _is_program(archive: Zip) -> bool:
 def _examine_checkpoint(archive: Zip, examination: Examination) -> None:
     root, members = _rooted(archive, examination)
     if "data.pkl" not in members:
-        examination.find(rules.NO_PICKLE, f"no data.pkl in {shown(root)!r}, where torch looks for it")
+        examination.find(rules.NO_PICKLE, f"no data.pkl in '{shown(root)}', where torch looks for it")
         examine_members(archive, examination, list(archive.members))
         return
     storages = examine_torch_pickle(archive, members["data.pkl"], examination).storages
@@ -99,7 +99,7 @@ def _rooted(archive: Zip, examination: Examination) -> tuple[str, dict[str, str]
     members = below(archive, root)
     if len(members) < len(archive.members) or not root:
         stray = next((name for name in archive.members if not name.startswith(root)), "")
-        examination.find(rules.ROOT, f"{shown(stray)!r}, torch reads {shown(root)!r}")
+        examination.find(rules.ROOT, f"'{shown(stray)}', torch reads '{shown(root)}'")
     return root, members
 
 

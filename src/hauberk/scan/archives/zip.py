@@ -136,7 +136,7 @@ class Zip:
             self._examination.check_time()
         if total != self.members[name].crc:
             stated = self.members[name].crc
-            self._examination.find(rules.CHECKSUM, f"{shown(name)!r}: CRC-32 {total:08x}, stated is {stated:08x}")
+            self._examination.find(rules.CHECKSUM, f"'{shown(name)}': CRC-32 {total:08x}, stated is {stated:08x}")
 
     def _opened(self, member: ZipMember) -> Content:
         if not member.readable:
@@ -163,15 +163,15 @@ class Zip:
                 continue
             if member.method == STORED:
                 if member.size != member.compressed_size:
-                    what = f"{shown(member.name)!r}: {member.size} bytes, stored as {member.compressed_size}"
+                    what = f"'{shown(member.name)}': {member.size} bytes, stored as {member.compressed_size}"
                     self._examination.find(rules.CONTRADICTION, what)
                 continue
             packed += member.compressed_size
             unpacked += member.size
             if not member.readable and member.offset >= 0:
-                self._examination.find(rules.METHOD, f"{shown(member.name)!r}: method {member.method}")
+                self._examination.find(rules.METHOD, f"'{shown(member.name)}': method {member.method}")
             elif member.method == DEFLATED and member.size > _STRONGEST * max(1, member.compressed_size):
-                what = f"{shown(member.name)!r}: {member.size} bytes out of {member.compressed_size}"
+                what = f"'{shown(member.name)}': {member.size} bytes out of {member.compressed_size}"
                 self._examination.find(rules.CONTRADICTION, what)
         if unpacked > self._examination.limits.unpacked and unpacked > _BOMB_RATIO * packed:
             self._examination.find(rules.BOMB, f"{packed} bytes unpack to {unpacked}")
@@ -195,24 +195,24 @@ class _Names:
                 self._check_alone(entry)
                 name = name.rstrip("/")
             if name in seen:
-                self._examination.find(rules.DUPLICATE, f"{shown(name)!r}")
+                self._examination.find(rules.DUPLICATE, f"'{shown(name)}'")
             seen.add(name)
         for one, other in () if plain else alike(seen):
-            self._examination.find(rules.ALIKE, f"{shown(one)!r} and {shown(other)!r}")
+            self._examination.find(rules.ALIKE, f"'{shown(one)}' and '{shown(other)}'")
 
     def _check_alone(self, entry: Entry) -> None:
         name = entry.name
         kind = stat.S_IFMT(entry.attributes >> 16)
         if kind in _SPECIAL:
-            self._examination.find(rules.LINK, f"{shown(name)!r} has type {kind:#o}")
+            self._examination.find(rules.LINK, f"'{shown(name)}' has type {kind:#o}")
         if name.endswith("/") and entry.size:
-            self._examination.find(rules.CONTRADICTION, f"{shown(name)!r} is a folder of {entry.size} bytes")
+            self._examination.find(rules.CONTRADICTION, f"'{shown(name)}' is a folder of {entry.size} bytes")
         if leaves_folder(name):
-            self._examination.find(rules.PATH, f"{shown(name)!r}")
+            self._examination.find(rules.PATH, f"'{shown(name)}'")
         if "\0" in name:
-            self._examination.find(rules.CONTRADICTION, f"{shown(name)!r}: some readers end it at the zero byte")
+            self._examination.find(rules.CONTRADICTION, f"'{shown(name)}': some readers end it at the zero byte")
         if is_ambiguous(name):
-            self._examination.find(rules.NAME, f"{shown(name)!r}")
+            self._examination.find(rules.NAME, f"'{shown(name)}'")
 
 
 def open_zip(content: Content, examination: Examination) -> Zip:

@@ -133,7 +133,7 @@ def _check_comment(comment: bytes, at: int, examination: Examination) -> None:
     if not comment:
         return
     if len(comment) > _SHOWN_COMMENT or b"PK" in comment or not _is_text(comment):
-        examination.find(rules.COMMENT, f"a comment of {len(comment)} bytes: {shown(comment, 40)!r}", at=at)
+        examination.find(rules.COMMENT, f"a comment of {len(comment)} bytes: '{shown(comment, 40)}'", at=at)
 
 
 def _is_text(data: bytes) -> bool:
@@ -172,26 +172,26 @@ def _entry(fields: tuple[int, ...], raw: bytes, extra: bytes, at: int, examinati
     _, _, needed, flags, method, _, _, crc, compressed, size, _, _, _, disk, _, attributes, header = fields
     name = raw.decode("ascii") if raw.isascii() else _decoded(raw, flags, at, examination)
     if disk:
-        _stop(examination, rules.MULTIPLE_DISKS, f"{shown(name)!r} lies in part {disk + 1}", at)
+        _stop(examination, rules.MULTIPLE_DISKS, f"'{shown(name)}' lies in part {disk + 1}", at)
     if needed & 0xFF > _NEWEST:
-        examination.find(rules.FLAGS, f"{shown(name)!r} needs version {needed} of the format", at=at)
+        examination.find(rules.FLAGS, f"'{shown(name)}' needs version {needed} of the format", at=at)
     if extra or _FULL32 in (size, compressed, header):
         size, compressed, header = _large(extra, (size, compressed, header), raw, at, examination)
     if flags & ENCRYPTED_FLAGS or method == AES:
-        examination.find(rules.ENCRYPTED, f"{shown(name)!r}", at=at)
+        examination.find(rules.ENCRYPTED, f"'{shown(name)}'", at=at)
     elif flags & ~_KNOWN_FLAGS:
-        examination.find(rules.FLAGS, f"{shown(name)!r} has flags {flags:#06x}", at=at)
+        examination.find(rules.FLAGS, f"'{shown(name)}' has flags {flags:#06x}", at=at)
     return Entry(raw, name, flags, method, crc, compressed, size, header, attributes)
 
 
 def _decoded(raw: bytes, flags: int, at: int, examination: Examination) -> str:
     if not flags & UTF8:
-        examination.find(rules.NAME, f"{shown(raw)!r} is of no stated encoding", at=at)
+        examination.find(rules.NAME, f"'{shown(raw)}' is of no stated encoding", at=at)
         return raw.decode("cp437")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        examination.find(rules.NAME, f"{shown(raw)!r} is no UTF-8", at=at)
+        examination.find(rules.NAME, f"'{shown(raw)}' is no UTF-8", at=at)
         return raw.decode("utf-8", "backslashreplace")
 
 
@@ -205,17 +205,17 @@ def _large(
         if kind == 0x0001:
             if len(data) != 8 * len(wanted):
                 examination.find(
-                    rules.CONTRADICTION, f"{shown(raw)!r}: {len(data)} bytes for {len(wanted)} large figures", at=at
+                    rules.CONTRADICTION, f"'{shown(raw)}': {len(data)} bytes for {len(wanted)} large figures", at=at
                 )
             for index, place in zip(wanted, range(0, len(data) - 7, 8), strict=False):
                 values[index] = int.from_bytes(data[place : place + 8], "little")
             wanted = []
         elif kind == 0x7075 and data[5:] != raw:
-            examination.find(rules.NAME, f"{shown(raw)!r} is {shown(data[5:])!r} as well", at=at)
+            examination.find(rules.NAME, f"'{shown(raw)}' is '{shown(data[5:])}' as well", at=at)
         elif kind == 0x9901:
-            examination.find(rules.ENCRYPTED, f"{shown(raw)!r}", at=at)
+            examination.find(rules.ENCRYPTED, f"'{shown(raw)}'", at=at)
     if wanted:
-        examination.find(rules.CONTRADICTION, f"{shown(raw)!r} is said to be large, and no figure is there", at=at)
+        examination.find(rules.CONTRADICTION, f"'{shown(raw)}' is said to be large, and no figure is there", at=at)
     return values[0], values[1], values[2]
 
 

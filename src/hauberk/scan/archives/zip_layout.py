@@ -48,7 +48,7 @@ class Layout:
         """Check one member; `at` is where the one before it ends. Returns where this one ends."""
         needed = _LOCAL.size + len(entry.raw)
         if entry.header + needed > self._end:
-            what = f"{shown(entry.name)!r} lies at byte {entry.header}, behind the members"
+            what = f"'{shown(entry.name)}' lies at byte {entry.header}, behind the members"
             self._examination.find(rules.CONTRADICTION, what)
             return at
         if at <= entry.header <= at + 24:  # what may stand between is read together with the header
@@ -59,15 +59,15 @@ class Layout:
         if entry.header >= at:
             self._between(at, entry.header, before, gap)
         else:
-            self._examination.find(rules.OVERLAP, f"{shown(entry.name)!r} begins before byte {at}", at=entry.header)
+            self._examination.find(rules.OVERLAP, f"'{shown(entry.name)}' begins before byte {at}", at=entry.header)
         fields: tuple[Any, ...] = _LOCAL.unpack_from(header)
         if fields[0] != LOCAL:
-            self._examination.find(rules.CONTRADICTION, f"no header of {shown(entry.name)!r}", at=entry.header)
+            self._examination.find(rules.CONTRADICTION, f"no header of '{shown(entry.name)}'", at=entry.header)
             return max(at, entry.header)
         start: int = entry.header + _LOCAL.size + fields[9] + fields[10]
         self._compare(entry, fields, header[_LOCAL.size :])
         if start + entry.compressed_size > self._end:
-            what = f"{shown(entry.name)!r} ends at byte {start + entry.compressed_size}, in the directory"
+            what = f"'{shown(entry.name)}' ends at byte {start + entry.compressed_size}, in the directory"
             self._examination.find(rules.OVERLAP, what, at=entry.header)
             return max(at, entry.header)
         self.offsets[index] = start
@@ -82,7 +82,7 @@ class Layout:
                 return
         differs = []
         if name_length != len(entry.raw) or raw != entry.raw:
-            differs.append(f"name {shown(raw[:name_length])!r}")
+            differs.append(f"name '{shown(raw[:name_length])}'")
         if (flags ^ entry.flags) & _SETTLED_FLAGS:
             differs.append(f"flags {flags:#06x} for {entry.flags:#06x}")
         if method != entry.method:
@@ -98,7 +98,7 @@ class Layout:
             if here != there and not (open_ended and here == 0):
                 differs.append(f"{what} {here} for {there}")
         if differs:
-            what = f"the header of {shown(entry.name)!r} differs from the directory: {', '.join(differs)}"
+            what = f"the header of '{shown(entry.name)}' differs from the directory: {', '.join(differs)}"
             self._examination.find(rules.CONTRADICTION, what, at=entry.header)
 
     def _large(self, entry: Entry, size: int, compressed: int, name_length: int, extra_length: int) -> tuple[int, int]:
@@ -126,11 +126,11 @@ class Layout:
                 stated = struct.unpack(_DESCRIPTORS[length], figures)
                 marked = length in {12, 20} or figures.startswith(_MARK)
                 if not marked or stated != (before.crc, before.compressed_size, before.size):
-                    what = f"the figures behind {shown(before.name)!r} differ from the directory"
+                    what = f"the figures behind '{shown(before.name)}' differ from the directory"
                     self._examination.find(rules.CONTRADICTION, what, at=at)
                 return
             if not length:
-                what = f"the figures that should stand behind {shown(before.name)!r} are not there"
+                what = f"the figures that should stand behind '{shown(before.name)}' are not there"
                 self._examination.find(rules.CONTRADICTION, what, at=at)
                 return
         if not length:

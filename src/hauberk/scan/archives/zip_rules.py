@@ -22,7 +22,7 @@ CONTRADICTION = Rule(
     Outcome.UNSAFE,
     "Two places of the archive that must say the same do not, so a scanner's reader and a loader's reader may see"
     " different members. Honest writers never do this; get the file from its author, or write it again.",
-    "https://nvd.nist.gov/vuln/detail/CVE-2025-1945",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-1944",
 )
 FLAGS = Rule(
     "zip-flags",
@@ -30,7 +30,7 @@ FLAGS = Rule(
     Severity.HIGH,
     Outcome.UNSAFE,
     "Some readers stop at such a flag and others ignore it: a scanner that stops has looked at nothing.",
-    "https://nvd.nist.gov/vuln/detail/CVE-2025-1944",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-1945",
 )
 CHECKSUM = Rule(
     "zip-checksum",

@@ -237,7 +237,7 @@ def _check_metadata(metadata: object, examination: Examination) -> None:
         return
     for key, value in metadata.items():
         if not isinstance(value, str):
-            examination.find(METADATA, f"{shown(key)!r} is a {type(value).__name__}")
+            examination.find(METADATA, f"'{shown(key)}' is a {type(value).__name__}")
 
 
 class _Tensors:
@@ -251,31 +251,31 @@ class _Tensors:
     def add(self, name: str, entry: object) -> None:
         """Note a tensor and check all of it that does not depend on the others."""
         if not isinstance(entry, dict) or entry.keys() != _KEYS:
-            self._examination.find(ENTRY, f"{shown(name)!r}")
+            self._examination.find(ENTRY, f"'{shown(name)}'")
             return
         data_type, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not (isinstance(data_type, str) and _counts(shape) and _counts(offsets) and len(offsets) == 2):
-            self._examination.find(ENTRY, f"{shown(name)!r}: a data type, a shape or two offsets are not what they are")
+            self._examination.find(ENTRY, f"'{shown(name)}': a data type, a shape or two offsets are not what they are")
             return
         if len(shape) > _MOST_DIMENSIONS:
-            self._examination.find(SHAPE, f"{shown(name)!r} has {len(shape)} dimensions")
+            self._examination.find(SHAPE, f"'{shown(name)}' has {len(shape)} dimensions")
             return
         if math.prod(size or 1 for size in shape) * 64 > _MOST_ELEMENTS:
             # Sizes beside a zero count too: strides are computed from them.
-            self._examination.find(SHAPE, f"{shown(name)!r} has the shape {shown(str(shape))}")
+            self._examination.find(SHAPE, f"'{shown(name)}' has the shape {shown(str(shape))}")
             return
         start, stop = offsets
         if stop < start or stop > self._size:
-            what = f"{shown(name)!r} lies at {start} to {stop} of {self._size} bytes"
+            what = f"'{shown(name)}' lies at {start} to {stop} of {self._size} bytes"
             self._examination.find(BOUNDS, what)
             return
         self._places.append((start, stop, name))
         if data_type not in _BITS:
-            self._examination.find(DATA_TYPE, f"{shown(name)!r} has the data type {shown(data_type, 30)!r}")
+            self._examination.find(DATA_TYPE, f"'{shown(name)}' has the data type '{shown(data_type, 30)}'")
             return
         bits = math.prod(shape) * _BITS[data_type]
         if bits % 8 or stop - start != bits // 8:
-            what = f"{shown(name)!r} takes {bits / 8:g} bytes and has {stop - start}"
+            what = f"'{shown(name)}' takes {bits / 8:g} bytes and has {stop - start}"
             self._examination.find(BOUNDS, what)
 
     def check_places(self) -> None:
@@ -285,9 +285,9 @@ class _Tensors:
         last = -1
         for start, stop, name in sorted(self._places):
             if start > at:
-                self._examination.find(GAP, f"{start - at} bytes before {shown(name)!r}")
+                self._examination.find(GAP, f"{start - at} bytes before '{shown(name)}'")
             elif start < at:
-                self._examination.find(OVERLAP, f"{shown(name)!r} begins at {start}, where another one ends at {at}")
+                self._examination.find(OVERLAP, f"'{shown(name)}' begins at {start}, where another one ends at {at}")
             if start == stop:
                 empty += start == last
                 last = start

@@ -80,19 +80,20 @@ def _examine_core(core: Table, examination: Examination) -> None:
 
 def _examine_steps(trees: Table, splits: int, dimension: int, examination: Examination) -> None:
     """Trees of any shape: each node says how far ahead its children are, or which value its leaf has."""
-    steps = trees.numbers(10, "<u2")
+    pairs = integers(trees.numbers(10, "<u4"), "steps")
+    left, right = (pairs & 0xFFFF).tolist(), (pairs >> 16).tolist()
     leaves, values = integers(trees.numbers(11, "<u4"), "leaves"), trees.vector(8, 8)[1]
-    if len(steps) != 2 * splits or len(leaves) != splits:
-        examination.find(BOUNDS, f"{len(steps) // 2} nodes, {len(leaves)} leaves, {splits} splits")
+    if len(left) != splits or len(leaves) != splits:
+        examination.find(BOUNDS, f"{len(left)} nodes, {len(leaves)} leaves, {splits} splits")
         return
     sizes, starts = (integers(trees.numbers(field, "<i4"), "trees") for field in (2, 3))
     for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
         examination.check_time()
         for node in range(start, start + size):
-            if node + max(int(steps[2 * node]), int(steps[2 * node + 1])) >= start + size:
+            if node + max(left[node], right[node]) >= start + size:
                 examination.find(BOUNDS, "a child that is none of its tree's nodes", at=f"node {node}")
                 return
-            last = leaves[node] if not steps[2 * node] or not steps[2 * node + 1] else 0
+            last = int(leaves[node]) if not left[node] or not right[node] else 0
             if last != 0xFFFFFFFF and last + dimension > values:
                 examination.find(BOUNDS, f"leaf {last} of {values} values", at=f"node {node}")
                 return

@@ -165,6 +165,7 @@ def examine(archive: Zip, examination: Examination) -> None:
     for place, each in nodes(schema, examination):
         if isinstance(each, dict) and ({"__loader__", "__class__", "__module__"} & each.keys()):
             scan.node(each, f"{SCHEMA}:{place}" if place else SCHEMA)
+    scan.check_trees()
     examination.facts["nodes"] = scan.count
 
 
@@ -176,6 +177,8 @@ class _Schema:
         self._examination = examination
         self.count = 0
         self._first: dict[int, dict[str, Any]] = {}
+        self._ambiguous: set[Any] = set()
+        self._trees: list[tuple[dict[str, Any], str]] = []
 
     def node(self, each: dict[str, Any], at: str) -> None:
         """Judge one node; what lies in it is judged on its own."""
@@ -207,7 +210,11 @@ class _Schema:
         number = each.get("__id__")
         if not number or loader == "CachedNode":
             return
-        if not isinstance(number, int) or self._first.setdefault(number, each) != each:
+        first = self._first.setdefault(number, each) if isinstance(number, int) else {}
+        if first is each or first == each:
+            return
+        self._ambiguous.add(number)  # states of random generators are made anew each time they are saved
+        if _surface(first) != _surface(each):
             self._find(IDENTITY, f"{number!r} for two nodes", at)
 
     def _plain(self, each: dict[str, Any], loader: str, full: str, at: str) -> None:
@@ -230,7 +237,7 @@ class _Schema:
         elif full not in listed_types():
             self._find(TYPE, f"{full} in a {loader}", at)
         elif loader == "TreeNode":
-            self._tree(each, at)
+            self._trees.append((each, at))
 
     def _member(self, each: dict[str, Any], at: str) -> None:
         if each.get("type", "numpy") == "json":
@@ -257,8 +264,16 @@ class _Schema:
         if not isinstance(text, str) or text.strip('"') not in _GENERATORS:
             self._find(TYPE, f"bits of a random generator: {text!r}", at)
 
+    def check_trees(self) -> None:
+        """Bounds of the nodes of all decision trees, once all numbers are known."""
+        for each, at in self._trees:
+            self._tree(each, at)
+
     def _tree(self, each: dict[str, Any], at: str) -> None:
-        """Bounds of the nodes of a decision tree."""
+        for _, inner in nodes(each, self._examination):
+            if isinstance(inner, dict) and inner.get("__id__") in self._ambiguous:
+                self._find(IDENTITY, f"{inner['__id__']} for two nodes", at)
+                return
         try:
             problem = self._tree_problem(each)
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
@@ -288,6 +303,14 @@ class _Schema:
         if np.any(feature < 0) or np.any(feature >= features):
             return f"a node that asks for a feature beyond the {features} that there are"
         return ""
+
+
+def _surface(node: dict[str, Any]) -> dict[str, Any]:
+    """A node without the nodes inside it; a file of bytes has a new name each time it is saved."""
+    plain = {key: value for key, value in node.items() if not isinstance(value, dict | list)}
+    if plain.get("__loader__") in {"BytesNode", "BytearrayNode"}:
+        plain.pop("file", None)
+    return plain
 
 
 def _after_magic(head: bytes) -> io.BytesIO:

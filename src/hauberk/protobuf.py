@@ -4,18 +4,88 @@ Nothing is copied, what is inside a field is not looked at, and a message takes 
 protobuf's own readers differ, the message is refused: what is found here must be what ONNX Runtime finds. One of them
 drops the upper bits of a field number that has too many, so that an unknown field becomes a known one.
 
+One walker serves a message in memory (a `memoryview`) and one that is read from a file as it is asked for (anything
+that has a length, and gives bytes by index and parts by slice), so weights of any size are stepped over unread.
+
 Format: https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 from hauberk.errors import RefusedModelError
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types: a number of any length, 8 bytes, bytes with a length before them, 4 bytes."""
+
 _TAG_BYTES, _NUMBER_BYTES = 5, 10
 _LARGEST_TAG, _LARGEST_SIZE, _LARGEST_NUMBER = (1 << 32) - 1, (1 << 31) - 1, (1 << 64) - 1
+
+
+class AmbiguousMessageError(RefusedModelError):
+    """A message that protobuf's readers do not all read alike."""
+
+
+class Source(Protocol):
+    """Bytes of a message, wherever they lie: a `memoryview`, or parts of a file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: Any, /) -> Any:
+        """One byte as a number, or a part as a source."""
+
+
+def walk(message: Source, *, canonical: bool = False) -> Iterator[tuple[int, int, int | Any, int]]:
+    """Every field in the order in which they lie there: number, wire type, value and where the value begins.
+
+    A value is an unsigned number of 64 bits, or a part of the message: the bytes of a text, of a message or of
+    anything else that has a length, or the 4 or 8 bytes of a number of fixed width.
+
+    Args:
+        message: The whole message.
+        canonical: Refuse numbers that are written longer than they need be, or with more than 64 bits: protobuf's own
+            writers make neither, and its readers limit them differently.
+
+    Raises:
+        RefusedModelError: It is no message, or cut short.
+        AmbiguousMessageError: It holds a group, a field number with too many bits or, where that is asked for, a
+            number that is not canonical.
+    """
+    at, end = 0, len(message)
+    while at < end:
+        start = at
+        tag, at = _varint(message, at, _TAG_BYTES)
+        number, kind = tag >> 3, tag & 7
+        if number == 0:
+            raise _refusal(f"an impossible field number before byte {at}")
+        if tag > _LARGEST_TAG:
+            raise _ambiguous(f"an impossible field number before byte {at}")
+        if canonical and at - start > 1:
+            _check_canonical(tag, at - start, start)
+        if kind == VARINT:
+            start = at
+            value, at = _varint(message, at, _NUMBER_BYTES)
+            if canonical and at - start > 1:
+                _check_canonical(value, at - start, start)
+            yield number, VARINT, value & _LARGEST_NUMBER, start
+            continue
+        if kind == BYTES:
+            start = at
+            size, at = _varint(message, at, _TAG_BYTES)
+            if canonical and at - start > 1:
+                _check_canonical(size, at - start, start)
+        elif kind in {FIXED64, FIXED32}:
+            size = 8 if kind == FIXED64 else 4
+        elif kind in {3, 4}:
+            raise _ambiguous(f"wire type {kind}, a group, before byte {at}")
+        else:
+            raise _refusal(f"wire type {kind} before byte {at}")
+        if size > min(end - at, _LARGEST_SIZE):
+            raise _refusal(f"a field of {size} bytes where {end - at} are left")
+        yield number, kind, message[at : at + size], at
+        at += size
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -27,27 +97,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     Raises:
         RefusedModelError: It is no such message, or holds a group, which ONNX has none of.
     """
-    at, end = 0, len(message)
-    while at < end:
-        tag, at = _varint(message, at, _TAG_BYTES)
-        number, kind = tag >> 3, tag & 7
-        if number == 0 or tag > _LARGEST_TAG:
-            raise _refusal(f"an impossible field number before byte {at}")
-        if kind == _VARINT:
-            value, at = _varint(message, at, _NUMBER_BYTES)
-            yield number, value & _LARGEST_NUMBER
-            continue
-        if kind == _BYTES:
-            size, at = _varint(message, at, _TAG_BYTES)
-        elif kind in {_FIXED64, _FIXED32}:
-            size = 8 if kind == _FIXED64 else 4
-        else:
-            raise _refusal(f"wire type {kind} before byte {at}")
-        if size > min(end - at, _LARGEST_SIZE):
-            raise _refusal(f"a field of {size} bytes where {end - at} are left")
-        if kind == _BYTES:
-            yield number, message[at : at + size]
-        at += size
+    return ((number, value) for number, kind, value, _ in walk(message) if kind in {VARINT, BYTES})
 
 
 def messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -72,15 +122,27 @@ def text(message: memoryview, wanted: int) -> str:
     return str(found, "utf-8", "replace")
 
 
-def _varint(message: memoryview, at: int, most: int) -> tuple[int, int]:
+def _varint(message: Source, at: int, most: int) -> tuple[int, int]:
     """A number of at most `most` bytes, and where it ends."""
-    value = 0
-    for shift, byte in enumerate(message[at : at + most]):
-        value |= (byte & 0x7F) << 7 * shift
+    end = min(at + most, len(message))
+    value = shift = 0
+    for place in range(at, end):
+        byte = message[place]
         if byte < 0x80:
-            return value, at + shift + 1
+            return value | byte << shift, place + 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
     raise _refusal(f"a number without an end at byte {at}")
+
+
+def _check_canonical(value: int, length: int, at: int) -> None:
+    if value >> 7 * (length - 1) == 0 or value > _LARGEST_NUMBER:
+        raise _ambiguous(f"a number that is written longer than it is, at byte {at}")
 
 
 def _refusal(why: str) -> RefusedModelError:
     return RefusedModelError(f"not a serialised ONNX model, or cut short: {why} of a message")
+
+
+def _ambiguous(why: str) -> AmbiguousMessageError:
+    return AmbiguousMessageError(f"not a serialised ONNX model, or cut short: {why} of a message")

@@ -1,0 +1,340 @@
+"""What one run of a model takes: memory at its peak and scalar operations, told from the file alone.
+
+The graph is followed node by node in an order in which it can run, with shapes in the place of tensors (`values`,
+`operations`). A value takes its bytes from the node that makes it to the last one that uses it; weights, and what
+depends on nothing but weights, take theirs for good, because runtimes compute such values when they load the model.
+See docs/reference/scan-onnx.md for the assumptions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hauberk.scan.examination import Examination
+from hauberk.scan.graphs import rules
+from hauberk.scan.graphs.account import Account, Buffer, Held, Scope, StopEstimateError
+from hauberk.scan.graphs.call import Call, rule_of
+from hauberk.scan.graphs.elements import ELEMENTS, STRING
+from hauberk.scan.graphs.model import Attribute, Declared, Function, Graph, Model, Node
+from hauberk.scan.graphs.operations.creation import sparse_as, weights_as
+from hauberk.scan.graphs.structure import Key, captured
+from hauberk.scan.graphs.values import (
+    PoisonedError,
+    Tensor,
+    TensorSequence,
+    UnboundedError,
+    UnmodelledError,
+    Value,
+    poisoned,
+    tensor,
+)
+from hauberk.scan.report import Outcome, Rule, shown
+
+FREE_SIZES = (256, 512, 64)
+"""What a size counts for that the model leaves open, the batch excepted: the first, unless that makes no sense."""
+
+ODD_SIZE = 97
+"""What it counts for on a second look, for bombs that spare the sizes above."""
+
+FREE_TEXT = 1024
+"""Bytes of a text that a caller hands in."""
+
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+_NOT_FOLDED = frozenset({"DequantizeLinear", "QuantizeLinear", *_RANDOM})
+
+_EXPLODING = frozenset(
+    "ConstantOfShape Expand Tile Range OneHot Pad Resize Upsample Loop Scan If CenterCropPad Col2Im MelWeightMatrix"
+    " HannWindow HammingWindow BlackmanWindow AffineGrid MaxUnpool DFT STFT CropAndResize StringConcat Concat MatMul"
+    " SequenceMap".split()
+)
+"""Operators whose result may be much larger than all of their inputs."""
+
+Environment = Mapping[str, Attribute]
+"""Attributes that a call hands to its function."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a node stands.
+
+    Attributes:
+        opsets: Version of each domain's operators.
+        environment: Attributes of the function around it; `None` in the main graph.
+    """
+
+    opsets: Mapping[str, int]
+    environment: Environment | None = None
+
+
+def estimate(model: Model, examination: Examination) -> None:
+    """Follow a model through one run; report what is beyond the limits or cannot be told, and write the facts.
+
+    Sizes that the model leaves open are assumed. Many models only make sense for some (a window of 512 samples), so
+    several are tried, and what cannot be told counts only where it can be told for none of them; what is beyond a limit
+    for one of them counts.
+
+    Args:
+        model: With a sound structure (`structure.check_structure`).
+        examination: Its limits are those of the run.
+    """
+    batch = examination.limits.batch
+    first: Account | None = None
+    chosen: Account | None = None
+    for size in FREE_SIZES:
+        account = _follow(model, examination, batch, size)
+        first = first or account
+        if _beyond(account) or not account.found:
+            chosen = account
+            break
+        if not any(_free(model)):
+            break
+    account = chosen or first
+    if account is None:
+        return
+    for rule, what, at in account.found:
+        examination.find(rule, what, at=at)
+    if not _beyond(account) and any(_free(model)):
+        # A model may be built to be small for the sizes that are assumed above.
+        for rule, what, at in _beyond(_follow(model, examination, batch + 1, ODD_SIZE, allowance=1 + 1 / max(1, batch))):
+            examination.find(rule, f"{what}, for {batch + 1} records and free sizes of {ODD_SIZE}", at=at)
+    examination.facts["peak_memory_bytes"] = int(min(account.peak, 1 << 62))
+    examination.facts["operations"] = int(min(account.operations.most, 1 << 62))
+    examination.facts["batch"] = batch
+
+
+def _follow(model: Model, examination: Examination, batch: int, size: int, *, allowance: float = 1) -> Account:
+    """Follow the main graph for so many records and these free sizes."""
+    account = Account(examination, allowance=allowance)
+    with contextlib.suppress(StopEstimateError):
+        Estimator(model, account, batch=batch, size=size).run()
+    return account
+
+
+def _beyond(account: Account) -> list[tuple[Rule, str, int]]:
+    return [each for each in account.found if each[0].outcome is Outcome.UNSAFE]
+
+
+def _free(model: Model) -> Iterator[bool]:
+    """Whether a size of an input is left open, for each of them."""
+    for declared in model.graph.inputs if model.graph else ():
+        yield from (isinstance(size, str) or size <= 0 for size in declared.dims or ())
+
+
+class Estimator:
+    """Follows one model. `control` has what is about nodes that hold graphs."""
+
+    def __init__(self, model: Model, account: Account, *, batch: int, size: int) -> None:
+        self.account = account
+        self._model = model
+        self._batch, self._size = batch, size
+        self.doubtful = False
+        """What is followed is a branch that the assumed sizes do not take: shapes in it need not fit together."""
+        self._functions: dict[Key, Function] = {(each.domain, each.name, each.overload): each for each in model.functions}
+        self._last_uses: dict[int, dict[str, int]] = {}
+
+    def run(self) -> None:
+        """Follow the main graph."""
+        graph = self._model.graph
+        if graph is None:
+            return
+        scope = Scope()
+        place = Node(operator="weights", at=graph.at)
+        self.hold_weights(graph, scope, place)
+        names = _batch_names(graph)
+        for declared in graph.inputs:
+            if declared.name not in scope.own:
+                value = self._input(declared, names, place)
+                self.hold(scope, declared.name, value, Node(operator="input", name=declared.name, at=graph.at))
+        self.follow(graph.nodes, scope, [value.name for value in graph.outputs], Setting(self._model.opsets))
+
+    def hold_weights(self, graph: Graph, scope: Scope, place: Node) -> None:
+        """Weights of a graph as values."""
+        for weights in graph.weights:
+            self._hold_constant(scope, weights.name, weights_as(weights) if weights.element in ELEMENTS else poisoned(), place)
+        for sparse in graph.sparse:
+            value = sparse_as(sparse) if sparse.values.element in ELEMENTS else poisoned()
+            self._hold_constant(scope, sparse.values.name, value, place)
+
+    def _hold_constant(self, scope: Scope, name: str, value: Tensor, place: Node) -> None:
+        scope.own[name] = Held(value)
+        self.account.take(value.bytes, place, sure=value.exact)
+
+    def hold(self, scope: Scope, name: str, value: Value, node: Node) -> None:
+        """A value that is freed with its last use."""
+        buffer = Buffer(value.bytes, value.exact, 1)
+        self.account.take(buffer.size, node, sure=buffer.sure)
+        scope.own[name] = Held(value, buffer)
+
+    def _input(self, declared: Declared, names: frozenset[str], place: Node) -> Value:
+        """What a caller hands in, at the assumed sizes."""
+        if declared.kind in {"sequence", "optional", "map"}:
+            inner = self._input(declared.inner, names, place) if declared.inner else None
+            return TensorSequence(inner if isinstance(inner, Tensor) else None, self._size)
+        if declared.kind != "tensor" or declared.dims is None or declared.element not in ELEMENTS:
+            node = Node(operator="input", name=declared.name, at=place.at)
+            self.account.report(rules.UNMODELLED, "it has no shape or no element type", node)
+            return poisoned()
+        sizes = []
+        for axis, size in enumerate(declared.dims):
+            if isinstance(size, int) and size > 0:
+                sizes.append(size)
+            else:
+                is_batch = axis == 0 if not size or not isinstance(size, str) else size in names
+                sizes.append(self._batch if is_batch else self._size)
+        return tensor(declared.element, sizes, text=FREE_TEXT if declared.element == STRING else 0)
+
+    def follow(self, nodes: list[Node], scope: Scope, outputs: Sequence[str], setting: Setting) -> list[Value]:
+        """Follow nodes in their order; their values are freed with their last use, all of them at the end.
+
+        Returns:
+            The values of the outputs, for the caller to hold.
+        """
+        last_uses = self._uses(nodes)
+        kept = set(outputs)
+        for index, node in enumerate(nodes):
+            self.account.step(node)
+            self._follow_node(node, scope, setting)
+            self._free_unused(node, index, last_uses, kept, scope)
+        results = []
+        for name in outputs:
+            held = scope.find(name)
+            results.append(held.value if held is not None else poisoned())
+        for name in list(scope.own):
+            self._drop(scope, name)
+        return results
+
+    def _free_unused(self, node: Node, index: int, last_uses: Mapping[str, int], kept: set[str], scope: Scope) -> None:
+        for name in {*node.inputs, *node.outputs, *(captured(node) if _has_graphs(node) else ())}:
+            if name and name in scope.own and name not in kept and last_uses.get(name, index) <= index:
+                self._drop(scope, name)
+
+    def _drop(self, scope: Scope, name: str) -> None:
+        held = scope.own[name]
+        if held.buffer is None:
+            return
+        held.buffer.names -= 1
+        if held.buffer.names == 0:
+            self.account.free(held.buffer.size, sure=held.buffer.sure)
+        scope.own[name] = Held(held.value)
+
+    def _uses(self, nodes: list[Node]) -> dict[str, int]:
+        """Index of the last node that uses each name."""
+        found = self._last_uses.get(id(nodes))
+        if found is None:
+            found = {}
+            for index, node in enumerate(nodes):
+                for name in (*node.inputs, *(captured(node) if _has_graphs(node) else ())):
+                    found[name] = index
+            self._last_uses[id(nodes)] = found
+        return found
+
+    def _follow_node(self, node: Node, scope: Scope, setting: Setting) -> None:
+        inputs: list[Value | None] = []
+        for name in node.inputs:
+            held = scope.find(name) if name else None
+            inputs.append(held.value if held is not None else None)
+        attributes = _resolved(node.attributes, setting.environment)
+        key = (node.domain, node.operator, node.overload)
+        call = Call(node.operator, setting.opsets.get(node.domain, 1), inputs, len(node.outputs), attributes)
+        try:
+            if key in self._functions:
+                results = self._call(self._functions[key], call, node)
+                call.operations = 0
+            else:
+                results = self._results(call, node, scope, setting)
+        except UnboundedError:
+            self.account.report(rules.UNBOUNDED_SIZE, "its size depends on data that nothing bounds", node)
+            results = []
+        except UnmodelledError as error:
+            if not self.doubtful:
+                self.account.report(rules.UNMODELLED, str(error), node)
+            elif node.operator in _EXPLODING:
+                self.account.report(rules.UNBOUNDED_SIZE, "its size cannot be told in this branch", node)
+            results = []
+        except PoisonedError:
+            if self.doubtful and (node.operator in _EXPLODING or key in self._functions):
+                self.account.report(rules.UNBOUNDED_SIZE, "its size cannot be told in this branch", node)
+            results = []
+        self._hold_results(node, call, results, scope)
+
+    def _results(self, call: Call, node: Node, scope: Scope, setting: Setting) -> Sequence[Value]:
+        from hauberk.scan.graphs.control import CONTROL  # noqa: PLC0415 - control needs the estimator's type
+
+        follow_control = CONTROL.get(node.operator) if not node.domain else None
+        if follow_control is not None:
+            call.operations = 0
+            return follow_control(self, call, node, scope, setting)
+        rule = rule_of(node.domain, node.operator)
+        if rule is None:
+            raise UnmodelledError(f"what it takes is not known (domain '{shown(node.domain or 'ai.onnx')}')")
+        return rule(call)
+
+    def _call(self, function: Function, call: Call, node: Node) -> list[Value]:
+        """A function where it is used: its nodes, with the call's inputs and attributes."""
+        scope = Scope()
+        for name, value in zip(function.inputs, call.inputs, strict=False):
+            if value is not None:
+                scope.own[name] = Held(value)
+        environment = {**function.defaults, **call.attributes}
+        setting = Setting({**self._model.opsets, **function.opsets}, environment)
+        return self.follow(function.nodes, scope, function.outputs, setting)
+
+    def _hold_results(self, node: Node, call: Call, results: Sequence[Value], scope: Scope) -> None:
+        given = [each for each in call.inputs if each is not None]
+        folded = all(each.constant for each in given) and node.operator not in _NOT_FOLDED and not _has_graphs(node)
+        exact = all(each.exact for each in results)
+        source = scope.find(node.inputs[0]) if call.view and node.inputs else None
+        elements = sum(_elements(each) for each in [*given, *results])
+        self.account.work(elements if call.operations is None else call.operations, node, sure=exact)
+        self.account.take(call.scratch, node, sure=exact)
+        for index, name in enumerate(node.outputs):
+            value: Value = results[index] if index < len(results) else poisoned()
+            if isinstance(value, Tensor) and value.constant != folded:
+                value = replace(value, constant=folded)
+            if not name:
+                continue
+            if folded:
+                scope.own[name] = Held(value)
+                self.account.take(value.bytes, node, sure=value.exact)
+            elif index == 0 and source is not None and source.buffer is not None and source.buffer.names > 0:
+                source.buffer.names += 1
+                scope.own[name] = Held(value, source.buffer)
+            elif index == 0 and source is not None and source.buffer is None:
+                scope.own[name] = Held(value)  # another shape of a weight, or of a value around this graph
+            else:
+                self.hold(scope, name, value, node)
+        self.account.free(call.scratch, sure=exact)
+
+
+def _batch_names(graph: Graph) -> frozenset[str]:
+    """Names of free sizes that stand first in the shape of some input: they are the batch wherever they stand."""
+    return frozenset(
+        declared.dims[0] for declared in graph.inputs if declared.dims and isinstance(declared.dims[0], str) and declared.dims[0]
+    )
+
+
+def _resolved(attributes: Mapping[str, Attribute], environment: Environment | None) -> Mapping[str, Attribute]:
+    """Attributes with those filled in that the function's caller gives; what it does not give is left out."""
+    if not any(attribute.refers for attribute in attributes.values()):
+        return attributes
+    found = {}
+    for name, attribute in attributes.items():
+        if not attribute.refers:
+            found[name] = attribute
+        elif environment is not None and attribute.refers in environment:
+            found[name] = replace(environment[attribute.refers], name=name)
+    return found
+
+
+def _elements(value: Value) -> int:
+    if isinstance(value, Tensor):
+        return value.count or 0
+    return (value.item.count or 0) * value.length if value.item else 0
+
+
+def _has_graphs(node: Node) -> bool:
+    return any(attribute.kind in {"g", "graphs"} for attribute in node.attributes.values())

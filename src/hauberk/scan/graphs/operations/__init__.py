@@ -1,0 +1,12 @@
+"""What operators make of their inputs and what that costs: one rule for each operator, a file for each family."""
+
+from hauberk.scan.graphs.operations import (  # noqa: F401 - importing them registers their rules
+    creation,
+    elementwise,
+    learning,
+    linear,
+    movement,
+    recurrent,
+    reduction,
+    sequences,
+)

@@ -1,0 +1,442 @@
+"""Operators that compute every element by itself, with the arithmetic that models do on shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hauberk.scan.graphs.call import Call, broadcast, rule
+from hauberk.scan.graphs.elements import BOOL, DOUBLE, ELEMENTS, FLOAT, INT64, STRING, integral
+from hauberk.scan.graphs.model import MOST_VALUES
+from hauberk.scan.graphs.values import (
+    Array,
+    Tensor,
+    UnmodelledError,
+    Values,
+    between,
+    exactly,
+    unsized,
+)
+
+_TRANSCENDENTAL = 20
+"""Multiply-adds that one exp, log or the like counts for."""
+
+
+def like(call: Call, source: Tensor, element: int | None = None, values: Values | None = None, text: int = 0) -> Tensor:
+    """A result of the shape of an input."""
+    element = source.element if element is None else element
+    if source.dims is None:
+        return unsized(element, source.elements, text=text)
+    return call.result(element, source.dims, values=values, exact=source.exact, count=source.count, text=text)
+
+
+@rule("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Sin", "Sinh", "Tan", "Exp", "Log", "Erf")
+@rule("Celu", "Elu", "Gelu", "Mish", "Selu", "Softplus", "Swish", "Hardmax", "Softmax", "LogSoftmax", "LpNormalization")
+@rule("ParametricSoftplus", "ScaledTanh")
+@rule("QuickGelu", "Gelu", "FastGelu", "BiasGelu", "BiasSoftmax", "QLinearSoftmax", domain="com.microsoft")
+@rule("QLinearSigmoid", "QLinearLeakyRelu", "ScaledSiLU", domain="com.microsoft")
+def transcendental(call: Call) -> Sequence[Tensor]:
+    """One function a number."""
+    source = call.input(0)
+    call.operations = _TRANSCENDENTAL * source.elements
+    values = between(0, 1) if call.operator in {"Softmax", "Hardmax"} else None
+    return [like(call, source, values=values)]
+
+
+@rule("LeakyRelu", "PRelu", "Shrink", "Softsign", "ThresholdedRelu", "BitwiseNot", "HardSwish", "Affine", "ImageScaler")
+@rule("CumSum", "CumProd", "MeanVarianceNormalization", "Scale", "Trilu", "Round", "Reciprocal", "LRN")
+@rule("Crop", "MemcpyFromHost", "MemcpyToHost")
+@rule("Trilu", "BiasAdd", domain="com.microsoft")
+@rule("Normalizer", "Scaler", "Imputer", "Binarizer", domain="ai.onnx.ml")
+def same(call: Call) -> Sequence[Tensor]:
+    """The shape of the first input."""
+    source = call.input(0)
+    if call.operator in {"CumSum", "CumProd", "Trilu"}:
+        call.operations = 4 * source.elements
+    if call.operator == "LRN":
+        call.operations = source.elements * max(1, call.integer("size", 1))
+    element = FLOAT if call.operator in {"Normalizer", "Scaler"} else source.element
+    if call.operator == "PRelu" and source.dims is not None:
+        return [call.result(element, broadcast(source.dims, call.input(1).shape))]
+    if call.operator == "Trilu":
+        return [like(call, source)]
+    if call.operator == "CumSum" and source.known is not None and call.has(1) and source.rank == 1:
+        flags = call.integer("exclusive"), call.integer("reverse")
+        if flags == (0, 0):
+            return [like(call, source, values=exactly(np.cumsum(source.known, dtype=source.known.dtype)))]
+    return [like(call, source, element)]
+
+
+@rule("Sigmoid", "HardSigmoid", "Tanh")
+def squashed(call: Call) -> Sequence[Tensor]:
+    """Results between two numbers."""
+    source = call.input(0)
+    call.operations = _TRANSCENDENTAL * source.elements
+    return [like(call, source, values=between(-1 if call.operator == "Tanh" else 0, 1))]
+
+
+@rule("IsInf", "IsNaN", "Not")
+def truth(call: Call) -> Sequence[Tensor]:
+    """A truth value an element."""
+    source = call.input(0)
+    values = exactly(np.logical_not(source.known)) if call.operator == "Not" and source.known is not None else None
+    return [like(call, source, BOOL, values=values)]
+
+
+_MONOTONE: dict[str, Callable[[Array], Array]] = {
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "Relu": lambda array: np.maximum(array, 0),
+    "Sqrt": lambda array: np.sqrt(np.maximum(array, 0)),
+    "Sign": np.sign,
+}
+
+
+@rule(*_MONOTONE)
+def growing(call: Call) -> Sequence[Tensor]:
+    """Functions that never fall, so that bounds go through them."""
+    source = call.input(0)
+    values = None
+    if source.values is not None:
+        with np.errstate(all="ignore"):
+            kept = _MONOTONE[call.operator]
+            values = source.values.map(lambda array: np.asarray(kept(array)).astype(array.dtype))
+    return [like(call, source, values=values)]
+
+
+@rule("Neg", "Abs")
+def mirrored(call: Call) -> Sequence[Tensor]:
+    """Functions that turn bounds round."""
+    source, values = call.input(0), None
+    if (bounds := source.bounds()) is not None:
+        if bounds.known:
+            values = exactly(np.negative(bounds.low) if call.operator == "Neg" else np.abs(bounds.low))
+        elif call.operator == "Neg":
+            values = Values(-bounds.high, -bounds.low)
+        else:
+            high = np.maximum(np.abs(bounds.low), np.abs(bounds.high))
+            values = Values(np.zeros_like(high), high)
+    return [like(call, source, values=values)]
+
+
+@rule("Identity", "Dropout", "Optional", "OptionalGetElement")
+@rule("BiasDropout", "BitmaskDropout", domain="com.microsoft")
+def unchanged(call: Call) -> Sequence[object]:  # type: ignore[type-arg]
+    """The input itself."""
+    value = call.value(0)
+    call.view, call.operations = True, 0
+    if call.operator == "OptionalGetElement" and not isinstance(value, Tensor) and value.item is not None:
+        return [value.item]
+    if isinstance(value, Tensor) and call.outputs > 1:
+        return [value, like(call, value, BOOL)]
+    return [value]
+
+
+@rule("Cast", "CastLike", "BitCast")
+def cast(call: Call) -> Sequence[Tensor]:
+    """Another element type."""
+    source = call.input(0)
+    element = call.input(1).element if call.operator == "CastLike" else call.integer("to")
+    if element not in ELEMENTS:
+        raise UnmodelledError(f"element type {element}")
+    text = max(source.text, 32) if element == STRING else 0
+    values = source.bounds() if call.operator != "BitCast" and STRING not in {element, source.element} else None
+    return [like(call, source, element, values=_converted(values, element), text=text)]
+
+
+def _converted(values: Values | None, element: int) -> Values | None:
+    """Bounds after a cast; those that may leave the range of the type are dropped."""
+    if values is None:
+        return None
+    info = ELEMENTS[element]
+    if element == BOOL:
+        return exactly(np.asarray(values.low != 0)) if values.known else between(0, 1)
+    if not integral(element):
+        return values if not values.known or info.dtype is None else exactly(values.low.astype(info.dtype))
+    low, high = (-(2.0 ** (info.bits - 1)), 2.0 ** (info.bits - 1)) if info.name[0] == "i" else (0.0, 2.0**info.bits)
+    with np.errstate(all="ignore"):
+        if not (np.all(values.low >= low) and np.all(values.high < high)):
+            return None
+    if values.known and info.dtype is not None:
+        return exactly(values.low.astype(info.dtype))
+    return Values(np.trunc(values.low), np.trunc(values.high))
+
+
+_COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
+}
+
+
+@rule(*_COMPARISONS)
+def compared(call: Call) -> Sequence[Tensor]:
+    """A truth value for each pair of elements."""
+    first, second = call.input(0), call.input(1)
+    result = together(call, [first, second], BOOL)
+    if first.settled and second.settled and (result.count or 0) <= MOST_VALUES:
+        array = np.asarray(_COMPARISONS[call.operator](first.known, second.known))
+        return [replace_values(result, exactly(array))]
+    return [result]
+
+
+@rule("Add", "Sub", "Mul", "Div", "Min", "Max", "Sum", "Mean", "Mod", "Pow", "BitShift")
+@rule("BitwiseAnd", "BitwiseOr", "BitwiseXor", "SwiGLU")
+@rule("QLinearAdd", "QLinearMul", "MulInteger", "GatedAdd", domain="com.microsoft")
+def arithmetic(call: Call) -> Sequence[Tensor]:
+    """An element for each group of elements."""
+    inputs = call.tensors()
+    if call.operator in {"QLinearAdd", "QLinearMul"}:
+        inputs = [call.input(0), call.input(3)]
+    result = together(call, inputs, inputs[0].element)
+    if call.operator == "Pow":
+        call.operations = _TRANSCENDENTAL * (result.count or 0)
+    if (result.count or 0) > MOST_VALUES and any(each.values is None or not each.values.uniform for each in inputs):
+        return [result]
+    return [replace_values(result, _computed(call, inputs))]
+
+
+def together(call: Call, inputs: Sequence[Tensor], element: int) -> Tensor:
+    """A result of the shape that inputs have together."""
+    known = [each for each in inputs if each.dims is not None]
+    if len(known) == len(inputs):
+        return call.result(element, broadcast(*(each.shape for each in inputs)))
+    counts = [each.elements for each in inputs]
+    larger = [count for count in counts if count > 1]
+    if len(larger) > 1 and len(set(larger)) > 1:
+        raise UnmodelledError("shapes whose ranks depend on data")
+    return unsized(element, max(counts, default=0))
+
+
+def replace_values(result: Tensor, values: Values | None) -> Tensor:
+    """The result with values, if they fit."""
+    if values is None or result.dims is None:
+        return result
+    fits = values.uniform and not (values.known and result.dims) or values.low.shape == result.dims and result.exact
+    if fits:
+        return replace(result, values=values)
+    return replace(result, values=values.collapsed() if values.low.size else None)
+
+
+def _computed(call: Call, inputs: Sequence[Tensor]) -> Values | None:
+    """Values or bounds of the result; `None` where the arithmetic may leave the range of its type."""
+    bounds = [each.bounds() for each in inputs]
+    whole = integral(inputs[0].element)
+    with np.errstate(all="ignore"):
+        if all(each is not None and each.known for each in bounds) and all(each.known is not None for each in inputs):
+            arrays = [each.low for each in bounds if each is not None]
+            return _exact(call, arrays, inputs[0].element)
+        if call.operator in {"Min", "Max"}:
+            return _extreme(call, bounds)
+        if any(each is None for each in bounds) or len(bounds) > 2:
+            return None
+        pairs = [(each.low.astype(np.float64), each.high.astype(np.float64)) for each in bounds if each is not None]
+        found = _interval(call, pairs, whole=whole)
+    if found is None or not (np.all(np.isfinite(found.low)) and np.all(np.isfinite(found.high))):
+        return None
+    limit = 2.0 ** (ELEMENTS[inputs[0].element].bits - 1) if whole else math.inf
+    inside = np.all(np.abs(found.low) < limit) and np.all(np.abs(found.high) < limit)
+    return found if inside else None
+
+
+def _exact(call: Call, arrays: list[Array], element: int) -> Values | None:
+    dtype = ELEMENTS[element].dtype
+    functions: dict[str, Callable[[Array, Array], Array]] = {
+        "Add": np.add,
+        "Sum": np.add,
+        "Sub": np.subtract,
+        "Mul": np.multiply,
+        "Min": np.minimum,
+        "Max": np.maximum,
+        "Div": _truncated if integral(element) else np.divide,
+        "Mod": np.fmod if call.integer("fmod") else np.mod,
+        "Pow": lambda base, power: np.power(base.astype(np.float64), power),
+    }
+    function = functions.get(call.operator)
+    if function is None or dtype is None:
+        return None
+    if call.operator == "Mod" and not np.all(arrays[-1]):
+        return None
+    result = arrays[0]
+    for array in arrays[1:]:
+        result = np.asarray(function(result, array))
+    if integral(element) and result.dtype.kind == "f":
+        if not np.all(np.isfinite(result)) or np.any(np.abs(result) >= 2.0 ** (ELEMENTS[element].bits - 1)):
+            return None
+    return exactly(np.asarray(result.astype(dtype)))
+
+
+def _truncated(first: Array, second: Array) -> Array:
+    """Division of whole numbers towards zero; by zero it is anything, here 0."""
+    divisor = np.where(second == 0, 1, second)
+    quotient = np.abs(first) // np.abs(divisor)
+    return np.where(second == 0, 0, np.where((first < 0) != (second < 0), -quotient, quotient))
+
+
+def _extreme(call: Call, bounds: Sequence[Values | None]) -> Values | None:
+    """The smallest or largest: bounded on one side by any that is."""
+    known = [each for each in bounds if each is not None]
+    if not known:
+        return None
+    unknown = len(known) < len(bounds)
+    lows = [each.low.astype(np.float64) for each in known]
+    highs = [each.high.astype(np.float64) for each in known]
+    combine = np.minimum if call.operator == "Min" else np.maximum
+    low, high = lows[0], highs[0]
+    for other_low, other_high in zip(lows[1:], highs[1:], strict=True):
+        low, high = combine(low, other_low), combine(high, other_high)
+    if unknown:
+        low = np.full_like(low, -math.inf) if call.operator == "Min" else low
+        high = np.full_like(high, math.inf) if call.operator == "Max" else high
+    return Values(np.asarray(low), np.asarray(high))
+
+
+def _interval(call: Call, pairs: list[tuple[Array, Array]], *, whole: bool) -> Values | None:
+    if len(pairs) == 1:
+        return Values(*pairs[0])
+    (low, high), (other_low, other_high) = pairs
+    match call.operator:
+        case "Add" | "Sum":
+            return Values(np.asarray(low + other_low), np.asarray(high + other_high))
+        case "Sub":
+            return Values(np.asarray(low - other_high), np.asarray(high - other_low))
+        case "Mul":
+            return _ends([low * other_low, low * other_high, high * other_low, high * other_high])
+        case "Div" if np.all(other_low > 0):
+            found = _ends([low / other_low, low / other_high, high / other_low, high / other_high])
+            return Values(np.trunc(found.low), np.trunc(found.high)) if whole else found
+        case "Mod" if np.all(other_low > 0):
+            edge = other_high - 1 if whole else other_high
+            return Values(np.asarray(-edge if call.integer("fmod") else np.zeros_like(edge)), np.asarray(edge))
+    return None
+
+
+def _ends(products: list[Array]) -> Values:
+    return Values(np.asarray(np.minimum.reduce(products)), np.asarray(np.maximum.reduce(products)))
+
+
+@rule("Clip")
+def clip(call: Call) -> Sequence[Tensor]:
+    """Values between two numbers, which may be attributes (before version 11) or inputs."""
+    source = call.input(0)
+    bounds = source.bounds() or between(-math.inf, math.inf)
+    low = _limit(call, 1, "min", -math.inf, 0)
+    high = _limit(call, 2, "max", math.inf, 1)
+    if bounds.known and low[0] == low[1] and high[0] == high[1]:
+        clipped = np.minimum(np.maximum(bounds.low, low[0]), high[0]).astype(bounds.low.dtype)
+        return [like(call, source, values=exactly(np.asarray(clipped)))]
+    floor = np.minimum(np.maximum(bounds.low, low[0]), high[0])
+    ceiling = np.minimum(np.maximum(bounds.high, low[1]), high[1])
+    return [like(call, source, values=Values(np.asarray(floor, np.float64), np.asarray(ceiling, np.float64)))]
+
+
+def _limit(call: Call, index: int, name: str, default: float, side: int) -> tuple[float, float]:
+    """Bounds of a limit of Clip."""
+    if (given := call.optional(index)) is not None:
+        bounds = given.bounds()
+        collapsed = bounds.collapsed() if bounds is not None else None
+        if collapsed is None:
+            return (-math.inf, math.inf)
+        return float(collapsed.low), float(collapsed.high)
+    value = call.number(name, default)
+    return value, value
+
+
+@rule("Where")
+@rule("QLinearWhere", domain="com.microsoft")
+def where(call: Call) -> Sequence[Tensor]:
+    """One of two values an element."""
+    if call.operator == "QLinearWhere":
+        condition, first, second = call.input(0), call.input(1), call.input(4)
+    else:
+        condition, first, second = call.input(0), call.input(1), call.input(2)
+    result = together(call, [condition, first, second], first.element)
+    result = replace(result, text=max(first.text, second.text))
+    one, other = first.bounds(), second.bounds()
+    if one is None or other is None or call.operator == "QLinearWhere":
+        return [result]
+    if (result.count or 0) > MOST_VALUES:
+        one, other = one.collapsed(), other.collapsed()
+        if one is None or other is None:
+            return [result]
+    elif condition.settled and one.known and other.known and result.exact:
+        return [replace_values(result, exactly(np.asarray(np.where(condition.known, one.low, other.low))))]
+    elif condition.settled:
+        return [
+            replace_values(
+                result, Values(np.where(condition.known, one.low, other.low), np.where(condition.known, one.high, other.high))
+            )
+        ]
+    return [replace_values(result, Values(np.minimum(one.low, other.low), np.maximum(one.high, other.high)))]
+
+
+@rule("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+@rule("QuantizeLinear", "DequantizeLinear", "QuantizeBFP", "DequantizeBFP", domain="com.microsoft")
+@rule("QuantizeWithOrder", "DequantizeWithOrder", domain="com.microsoft")
+def quantized(call: Call) -> Sequence[Tensor]:
+    """Numbers to codes and back."""
+    source = call.input(0)
+    if call.operator.startswith("Dequantize"):
+        element = call.integer("output_dtype") or (call.input(1).element if call.has(1) else FLOAT)
+        return [like(call, source, element)]
+    if call.operator == "DynamicQuantizeLinear":
+        return [like(call, source, 2), call.result(FLOAT, ()), call.result(2, ())]
+    zero = call.optional(2)
+    element = zero.element if zero is not None else call.integer("output_dtype") or 2
+    return [like(call, source, element)]
+
+
+@rule("IsAllFinite", domain="com.microsoft")
+def single_truth(call: Call) -> Sequence[Tensor]:
+    """One truth value."""
+    return [call.result(BOOL, ())]
+
+
+@rule("Bernoulli", "RandomNormalLike", "RandomUniformLike")
+def random_like(call: Call) -> Sequence[Tensor]:
+    """Random numbers in the shape of the input."""
+    source = call.input(0)
+    call.operations = _TRANSCENDENTAL * source.elements
+    return [like(call, source, call.integer("dtype") or source.element)]
+
+
+@rule("Shape")
+def shape(call: Call) -> Sequence[Tensor]:
+    """The sizes of the input: where its values begin to matter."""
+    source = call.input(0)
+    dims = source.shape
+    start, end = call.integer("start", 0), call.integer("end", len(dims))
+    sizes = np.array([min(size, (1 << 62)) for size in dims[slice(start, end)]], np.int64)
+    values = exactly(sizes) if source.exact else Values(np.zeros(sizes.shape), sizes.astype(np.float64))
+    call.operations = 0
+    return [call.result(INT64, sizes.shape, values=values, exact=True)]
+
+
+@rule("Size", "SequenceLength")
+def size(call: Call) -> Sequence[Tensor]:
+    """The number of elements."""
+    source = call.value(0)
+    count = source.elements if isinstance(source, Tensor) else source.length
+    number = min(count, 1 << 62)
+    call.operations = 0
+    values = exactly(np.array(number, np.int64)) if source.exact else between(0, number)
+    return [call.result(INT64, (), values=values, exact=True)]
+
+
+@rule("Rfft", "Irfft", domain="com.microsoft")
+def spectrum(call: Call) -> Sequence[Tensor]:
+    """A transform over the last axis (or two)."""
+    source = call.input(0)
+    call.operations = 5.0 * source.elements * max(1, source.elements).bit_length()
+    return [call.result(source.element, (*source.shape, 2))]
+
+
+__all__ = ["DOUBLE", "like", "replace_values", "together"]

@@ -1,0 +1,440 @@
+"""Operators that move elements without making new ones out of nothing: reshape, slice, join, split, pick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from hauberk.scan.graphs.call import Call, axis_of, broadcast, rule
+from hauberk.scan.graphs.elements import INT64, STRING
+from hauberk.scan.graphs.model import MOST_VALUES
+from hauberk.scan.graphs.operations.elementwise import like
+from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, tensor, unsized
+
+
+def axes_of(call: Call, index: int, rank: int, name: str = "axes") -> list[int] | None:
+    """Axes that are an input since some version and an attribute before; `None` where they are left out.
+
+    Raises:
+        UnmodelledError: They depend on data.
+    """
+    given = call.optional(index) if index < len(call.inputs) else None
+    if given is not None:
+        if given.known is None:
+            raise UnmodelledError("axes that depend on data")
+        return [axis_of(int(axis), rank) for axis in given.known.ravel()]
+    numbers = call.integers(name)
+    return None if numbers is None else [axis_of(axis, rank) for axis in numbers]
+
+
+def _moved(source: Tensor, dims: Sequence[int], *, exact: bool | None = None) -> Tensor:
+    """The input's elements under another shape."""
+    values = source.values
+    if values is not None and not values.uniform and source.exact and math.prod(dims) == values.low.size:
+        values = values.map(lambda array: array.reshape(tuple(dims)))
+    elif values is not None and not values.uniform:
+        values = values.collapsed()
+    exact = source.exact if exact is None else exact
+    return tensor(source.element, dims, exact=exact, values=values, count=source.count, text=source.text)
+
+
+@rule("Reshape")
+def reshape(call: Call) -> Sequence[Tensor]:
+    """Another shape of as many elements; sizes that depend on data are bounded by them."""
+    source = call.input(0)
+    call.view, call.operations = True, 0
+    wanted = call.integers("shape") if not call.has(1) else None
+    if wanted is not None:
+        sizes: list[int | None] = list(wanted)
+    else:
+        given = call.input(1)
+        if given.dims is None or not given.exact or given.rank != 1:
+            return [unsized(source.element, source.elements, text=source.text)]
+        if given.known is not None:
+            sizes = [int(size) for size in given.known]
+        else:
+            values = given.values
+            known = values is not None and not values.uniform
+            sizes = [
+                int(low) if known and low == high else None
+                for low, high in (
+                    zip(values.low, values.high, strict=True) if values is not None and known else [(0, 1)] * given.elements
+                )
+            ]
+    if source.dims is not None and not call.integer("allowzero"):
+        sizes = [source.dims[at] if size == 0 and at < len(source.dims) else size for at, size in enumerate(sizes)]
+    fixed = math.prod(size for size in sizes if size is not None and size > 0)
+    rest = -(-source.elements // max(1, fixed))
+    loose = sum(size is None for size in sizes)
+    dims = [rest if size is None or size == -1 else size for size in sizes]
+    exact = source.exact and not loose
+    if not loose and -1 not in sizes and exact and math.prod(max(size, 0) for size in dims) != source.elements:
+        # The assumed sizes of the inputs do not fit; a run with these would fail.
+        exact = False
+    return [_moved(source, dims, exact=exact)]
+
+
+@rule("Flatten")
+def flatten(call: Call) -> Sequence[Tensor]:
+    """Two dimensions."""
+    source = call.input(0)
+    axis = call.integer("axis", 1)
+    axis = axis + source.rank if axis < 0 else min(axis, source.rank)
+    call.view, call.operations = True, 0
+    return [_moved(source, (math.prod(source.shape[:axis]), math.prod(source.shape[axis:])))]
+
+
+@rule("Squeeze")
+def squeeze(call: Call) -> Sequence[Tensor]:
+    """Without dimensions of size 1."""
+    source = call.input(0)
+    axes = axes_of(call, 1, source.rank)
+    call.view, call.operations = True, 0
+    if axes is None:
+        if not source.exact:
+            return [unsized(source.element, source.elements, text=source.text)]
+        axes = [axis for axis, size in enumerate(source.shape) if size == 1]
+    return [_moved(source, [size for axis, size in enumerate(source.shape) if axis not in axes])]
+
+
+@rule("Unsqueeze")
+@rule("ExpandDims", domain="com.microsoft")
+def unsqueeze(call: Call) -> Sequence[Tensor]:
+    """With new dimensions of size 1."""
+    source = call.input(0)
+    call.view, call.operations = True, 0
+    given = call.optional(1)
+    axes = call.integers("axes") if given is None else None
+    if given is not None:
+        if given.known is None:
+            return [unsized(source.element, source.elements, text=source.text)]
+        axes = [int(axis) for axis in given.known.ravel()]
+    axes = axes or []
+    rank = source.rank + len(axes)
+    places = {axis_of(axis, rank) for axis in axes}
+    sizes = iter(source.shape)
+    return [_moved(source, [1 if axis in places else next(sizes, 1) for axis in range(rank)])]
+
+
+@rule("Transpose")
+def transpose(call: Call) -> Sequence[Tensor]:
+    """Dimensions in another order."""
+    source = call.input(0)
+    order = call.integers("perm") or list(range(source.rank))[::-1]
+    if sorted(order) != list(range(source.rank)):
+        raise UnmodelledError("an order that is none")
+    values = source.values
+    if values is not None and not values.uniform:
+        values = values.map(lambda array: np.transpose(array, order))
+    dims = [source.shape[axis] for axis in order]
+    return [tensor(source.element, dims, exact=source.exact, values=values, count=source.count, text=source.text)]
+
+
+@rule("Concat")
+@rule("QLinearConcat", domain="com.microsoft")
+def concat(call: Call) -> Sequence[Tensor]:
+    """Tensors behind one another."""
+    inputs = call.tensors()
+    if call.operator == "QLinearConcat":
+        inputs = [call.input(index) for index in range(2, len(call.inputs), 3)]
+    if not inputs:
+        raise UnmodelledError("nothing to join")
+    text = max(each.text for each in inputs)
+    if any(each.dims is None for each in inputs) or len({each.rank for each in inputs}) > 1:
+        return [unsized(inputs[0].element, sum(each.elements for each in inputs), text=text)]
+    axis = axis_of(call.integer("axis"), inputs[0].rank)
+    dims = [max(sizes) for sizes in zip(*(each.shape for each in inputs), strict=True)]
+    dims[axis] = sum(each.shape[axis] for each in inputs)
+    values = None
+    if math.prod(dims) <= MOST_VALUES and call.exact:
+        values = _joined_values(inputs, axis)
+    count = sum(each.elements for each in inputs)
+    return [call.result(inputs[0].element, dims, values=values, count=count, text=text)]
+
+
+def _joined_values(inputs: Sequence[Tensor], axis: int) -> Values | None:
+    bounds = [each.bounds() for each in inputs]
+    if all(each.known is not None for each in inputs):
+        array = np.concatenate([each.known for each in inputs if each.known is not None], axis)
+        return Values(array, array) if array.size else None
+
+    def side(index: int) -> Array:
+        parts = []
+        for each, bound in zip(inputs, bounds, strict=True):
+            array = np.asarray((-math.inf, math.inf)[index]) if bound is None else (bound.low, bound.high)[index]
+            parts.append(np.broadcast_to(array.astype(np.float64), each.shape))
+        return np.concatenate(parts, axis)
+
+    try:
+        return Values(side(0), side(1))
+    except ValueError:  # shapes that contradict each other
+        return None
+
+
+@rule("Split")
+def split(call: Call) -> Sequence[Tensor]:
+    """Parts along one axis."""
+    source = call.input(0)
+    axis = axis_of(call.integer("axis"), source.rank)
+    total = source.shape[axis]
+    given = call.optional(1)
+    sizes = call.integers("split") if given is None else None
+    if given is not None and given.known is not None:
+        sizes = [int(size) for size in given.known.ravel()]
+    if given is not None and sizes is None:
+        sizes, loose = [total] * call.outputs, True
+    else:
+        loose = False
+    if sizes is None:
+        parts = max(1, call.integer("num_outputs", call.outputs))
+        each = -(-total // parts)
+        sizes = [max(0, min(each, total - at * each)) for at in range(parts)]
+    results, start = [], 0
+    for size in sizes[: call.outputs]:
+        values = source.values
+        if values is not None and not values.uniform and not loose:
+            place = tuple(slice(start, start + size) if at == axis else slice(None) for at in range(source.rank))
+            values = values.map(lambda array, place=place: array[place])  # type: ignore[misc]
+        elif values is not None:
+            values = values.collapsed()
+        dims = [min(size, total) if at == axis else other for at, other in enumerate(source.shape)]
+        start += size
+        exact = source.exact and not loose
+        results.append(tensor(source.element, dims, exact=exact, values=values, count=source.count, text=source.text))
+    return results
+
+
+@rule("Slice", "DynamicSlice")
+def slice_(call: Call) -> Sequence[Tensor]:
+    """A part of each axis; where its ends depend on data, at most all of it."""
+    source = call.input(0)
+    names = ("starts", "ends", "axes", "steps")
+    parts: list[Values | None] = []
+    count = 0
+    for index, name in enumerate(names, 1):
+        numbers = call.integers(name)
+        given = call.optional(index)
+        if given is not None:
+            parts.append(given.bounds())
+            if index == 1:
+                count = given.elements
+        elif numbers is not None:
+            array = np.array(numbers, np.int64)
+            parts.append(Values(array, array))
+            count = len(numbers) if index == 1 else count
+        else:
+            parts.append(None)
+    axes = parts[2].low.astype(np.int64).tolist() if parts[2] is not None and parts[2].known else list(range(count))
+    if parts[2] is not None and not parts[2].known or call.has(3) and parts[2] is None:
+        return [tensor(source.element, source.shape, exact=False, text=source.text)]
+    dims, places, exact = list(source.shape), [slice(None)] * source.rank, source.exact
+    for at, axis_given in enumerate(np.ravel(axes).tolist()):
+        axis = axis_of(int(axis_given), source.rank)
+        start, end, step = (_one(part, at) for part in (parts[0], parts[1], parts[3] or _ones(count)))
+        if start is None or end is None or step is None or step == 0:
+            exact = False
+            dims[axis] = _longest(parts[0], parts[1], at, dims[axis])
+            continue
+        # The bounds of a Python slice are cut to the axis as ONNX cuts them.
+        end_place = None if step < 0 and end < -dims[axis] else end
+        places[axis] = slice(start, end_place, step)
+        dims[axis] = len(range(*places[axis].indices(dims[axis])))
+    values = source.values
+    if values is not None and not values.uniform:
+        values = values.map(lambda array: array[tuple(places)]) if exact else values.collapsed()
+    return [tensor(source.element, dims, exact=exact, values=values, count=source.count, text=source.text)]
+
+
+def _ones(count: int) -> Values:
+    array = np.ones(count, np.int64)
+    return Values(array, array)
+
+
+def _one(part: Values | None, at: int) -> int | None:
+    """An element whose value is known."""
+    if part is None:
+        return None
+    low, high = (float(part.low), float(part.high)) if part.uniform else (float(part.low[at]), float(part.high[at]))
+    if low != high or not math.isfinite(low):
+        return None
+    return int(part.low if part.uniform else part.low[at])
+
+
+def _longest(starts: Values | None, ends: Values | None, at: int, total: int) -> int:
+    """How long a part can be at most."""
+    if ends is None:
+        return total
+    high = float(ends.high if ends.uniform else ends.high[at])
+    low = float(starts.low if starts.uniform else starts.low[at]) if starts is not None else 0.0
+    if math.isfinite(high) and high >= 0 and low >= 0:
+        return min(total, max(0, int(high - low)))
+    return total
+
+
+@rule("Gather")
+def gather(call: Call) -> Sequence[Tensor]:
+    """Parts of the first input, picked by number."""
+    source, indices = call.input(0), call.input(1)
+    axis = axis_of(call.integer("axis"), source.rank)
+    if indices.dims is None:
+        row = math.prod(size for at, size in enumerate(source.shape) if at != axis)
+        return [unsized(source.element, row * indices.elements, text=source.text)]
+    dims = (*source.shape[:axis], *indices.shape, *source.shape[axis + 1 :])
+    values = source.values
+    if values is not None and not values.uniform:
+        picked = indices.known
+        inside = picked is not None and picked.size and np.all((picked >= -source.shape[axis]) & (picked < source.shape[axis]))
+        if picked is not None and inside and math.prod(dims) <= MOST_VALUES:
+            values = values.map(lambda array: np.take(array, picked.astype(np.int64), axis))
+        else:
+            values = values.collapsed()
+    elif values is not None and values.known and source.dims:
+        values = values.collapsed()
+    return [call.result(source.element, dims, values=values, text=source.text)]
+
+
+@rule("GatherElements", "ArrayFeatureExtractor")
+@rule("ArrayFeatureExtractor", domain="ai.onnx.ml")
+def gather_elements(call: Call) -> Sequence[Tensor]:
+    """Elements of the first input, one for each index."""
+    source, indices = call.input(0), call.input(1)
+    values = source.values.collapsed() if source.values is not None else None
+    if call.operator == "ArrayFeatureExtractor":
+        dims = (*(source.shape[:-1] or (1,)), indices.elements)
+        return [call.result(source.element, dims, text=source.text)]
+    if indices.dims is None:
+        return [unsized(source.element, indices.elements, text=source.text)]
+    return [call.result(source.element, indices.shape, values=values, text=source.text)]
+
+
+@rule("GatherND")
+@rule("GatherND", domain="com.microsoft")
+def gather_nd(call: Call) -> Sequence[Tensor]:
+    """Parts of the first input, picked by rows of numbers."""
+    source, indices = call.input(0), call.input(1)
+    batch = call.integer("batch_dims")
+    width = indices.shape[-1] if indices.shape else 0
+    dims = (*indices.shape[:-1], *source.shape[batch + width :])
+    values = source.values.collapsed() if source.values is not None else None
+    return [call.result(source.element, dims, values=values, text=source.text)]
+
+
+@rule("Scatter", "ScatterElements", "ScatterND", "TensorScatter")
+def scatter(call: Call) -> Sequence[Tensor]:
+    """The first input with some elements replaced."""
+    source = call.input(0)
+    result = like(call, source, text=source.text)
+    if call.operator != "ScatterND" or not (source.settled and call.input(1).settled):
+        return [result]
+    indices, updates = call.input(1).known, call.input(2)
+    bounds = updates.bounds()
+    if source.rank != 1 or source.known is None or indices is None or bounds is None or call.text("reduction", "none") != "none":
+        return [result]
+    low, high = source.known.astype(np.float64), source.known.astype(np.float64)
+    flat = indices.reshape(-1).astype(np.int64)
+    if flat.size and (flat.min() < -low.size or flat.max() >= low.size):
+        return [result]
+    low[flat] = np.broadcast_to(bounds.low, updates.shape).reshape(-1)
+    high[flat] = np.broadcast_to(bounds.high, updates.shape).reshape(-1)
+    if np.array_equal(low, high):
+        array = low.astype(source.known.dtype)
+        return [like(call, source, values=Values(array, array))]
+    return [like(call, source, values=Values(low, high))]
+
+
+@rule("ReverseSequence")
+def reverse(call: Call) -> Sequence[Tensor]:
+    """The shape of the first input."""
+    return [like(call, call.input(0))]
+
+
+@rule("DepthToSpace", "SpaceToDepth")
+def blocks(call: Call) -> Sequence[Tensor]:
+    """Channels to places or back."""
+    source = call.input(0)
+    block = max(1, call.integer("blocksize", 1))
+    if source.rank != 4:
+        raise UnmodelledError(f"{source.rank} dimensions")
+    records, channels, height, width = source.shape
+    if call.operator == "DepthToSpace":
+        return [call.result(source.element, (records, channels // block**2, height * block, width * block))]
+    return [call.result(source.element, (records, channels * block**2, height // block, width // block))]
+
+
+@rule("Compress")
+def compress(call: Call) -> Sequence[Tensor]:
+    """Some of the elements or rows."""
+    source, condition = call.input(0), call.input(1)
+    values = source.values.collapsed() if source.values is not None else None
+    if "axis" not in call.attributes:
+        dims = [min(source.elements, condition.elements)]
+    else:
+        axis = axis_of(call.integer("axis"), source.rank)
+        dims = [min(size, condition.elements) if at == axis else size for at, size in enumerate(source.shape)]
+    if condition.known is not None and source.exact:
+        taken = int(np.count_nonzero(condition.known))
+        index = 0 if "axis" not in call.attributes else axis_of(call.integer("axis"), source.rank)
+        dims[index] = min(dims[index], taken)
+        return [call.result(source.element, dims, values=values, text=source.text)]
+    return [call.result(source.element, dims, values=values, exact=False, text=source.text)]
+
+
+@rule("NonZero")
+def non_zero(call: Call) -> Sequence[Tensor]:
+    """The places of elements that are not zero: at most all."""
+    source = call.input(0)
+    largest = max(source.shape, default=1)
+    values = Values(np.asarray(0.0), np.asarray(float(max(largest - 1, 0))))
+    if source.settled and source.known is not None:
+        places = np.array(np.nonzero(np.atleast_1d(source.known)), np.int64)
+        return [call.result(INT64, places.shape, values=Values(places, places))]
+    return [call.result(INT64, (max(source.rank, 1), source.elements), values=values, exact=False)]
+
+
+@rule("Unique")
+@rule("Unique", domain="com.microsoft")
+def unique(call: Call) -> Sequence[Tensor]:
+    """Different elements, their places and counts: at most as many as there are."""
+    source = call.input(0)
+    count = source.elements
+    call.operations = 8.0 * count * max(1, count).bit_length()
+    if "axis" in call.attributes:
+        axis = axis_of(call.integer("axis"), source.rank)
+        count, dims = source.shape[axis], list(source.shape)
+    else:
+        dims = [count]
+    others = [call.result(INT64, (count,), exact=False) for _ in range(3)]
+    return [call.result(source.element, dims, exact=False, text=source.text), *others]
+
+
+@rule("ReorderInput", "ReorderOutput", domain="com.microsoft.nchwc")
+def reorder(call: Call) -> Sequence[Tensor]:
+    """Channels in blocks or not: sizes rounded up to blocks of at most 16."""
+    source = call.input(0)
+    dims = list(source.shape)
+    if call.operator == "ReorderOutput":
+        dims[1] = call.integer("channels", dims[1])
+        if call.integer("channels_last"):
+            dims = [dims[0], *dims[2:], dims[1]]
+    else:
+        if call.integer("channels_last"):
+            dims = [dims[0], dims[-1], *dims[1:-1]]
+        dims[1] = -(-dims[1] // 16) * 16
+    return [call.result(source.element, dims)]
+
+
+@rule("CenterCropPad")
+def center(call: Call) -> Sequence[Tensor]:
+    """Cut or padded to sizes that are given."""
+    source = call.input(0)
+    sizes = call.input(1).uppermost()
+    axes = axes_of(call, 99, source.rank) or list(range(source.rank))
+    dims = list(source.shape)
+    for axis, size in zip(axes, sizes, strict=False):
+        dims[axis] = size
+    return [call.result(source.element, dims, exact=call.exact and call.input(1).known is not None)]
+
+
+__all__ = ["STRING", "axes_of", "broadcast"]

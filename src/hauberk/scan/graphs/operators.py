@@ -1,0 +1,98 @@
+"""Which operators there are, which of them run code, and what a model may not use.
+
+`operators.txt` lists what ONNX and ONNX Runtime define (see its first line for how it is made). An operator that
+stands there computes on tensors and nothing else, `EPContext` and the few below excepted.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+from hauberk.scan.examination import Examination
+from hauberk.scan.graphs import rules
+from hauberk.scan.graphs.external import plain_location
+from hauberk.scan.graphs.model import Model, Node
+from hauberk.scan.report import shown
+
+_EXTENSION_DOMAINS = frozenset({"ai.onnx.contrib", "com.microsoft.extensions"})
+"""ONNX Runtime's extensions: Python callbacks, audio and image files, tokenizers, requests to services."""
+
+_CODE = frozenset({"PyOp", "PyCustomOp", "PythonOp", "PythonOpGrad", "ATen", "ATenGrad", "ExternalFunction"})
+"""Operators that call what the model names, wherever they are registered."""
+
+_CODE_DOMAINS = frozenset({"org.pytorch.aten", "org.pytorch._caffe2", "pyop", "ai.onnx.python"})
+
+_FOREIGN_PROGRAMS = frozenset({"Snpe", "EPContext"})
+
+_OWN = frozenset({"", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})
+
+
+@cache
+def known_operators() -> dict[str, dict[str, int]]:
+    """Operators by domain, each with the version of its domain that brought it; ONNX's own domain is ""."""
+    return _table()[0]
+
+
+@cache
+def newest_versions() -> dict[str, int]:
+    """The newest version of each domain that is known."""
+    return _table()[1]
+
+
+@cache
+def _table() -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    operators: dict[str, dict[str, int]] = {}
+    versions: dict[str, int] = {}
+    domain = ""
+    for line in resources.files("hauberk.scan.graphs").joinpath("operators.txt").read_text("utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        name, version = line.strip("[]").split()
+        if line.startswith("["):
+            domain = "" if name == "ai.onnx" else name
+            versions[domain], operators[domain] = int(version), {}
+        else:
+            operators[domain][name] = int(version)
+    return operators, versions
+
+
+def check_operators(model: Model, examination: Examination) -> None:
+    """Report operators that are not known, or known for more than computing."""
+    own = {(function.domain, function.name) for function in model.functions}
+    for count, node in enumerate(model.nodes()):
+        if count % 4096 == 0:
+            examination.check_time()
+        if (node.domain, node.operator) not in own:
+            _check_operator(node, examination)
+    imports = [model.opsets, *(function.opsets for function in model.functions)]
+    for domain, version in {item for opsets in imports for item in opsets.items()}:
+        newest = newest_versions().get(domain)
+        if newest is not None and not 1 <= version <= newest and domain in {"", "ai.onnx.ml"}:
+            name = domain or "ai.onnx"
+            examination.find(rules.OPSET, f"version {version} of {name}; known are 1 to {newest}")
+
+
+def _check_operator(node: Node, examination: Examination) -> None:
+    what = f"'{shown(node.operator)}' of domain '{shown(node.domain)}'"
+    if node.operator in _CODE or node.domain in _EXTENSION_DOMAINS | _CODE_DOMAINS:
+        examination.find(rules.EXTENSION, what, at=node.at)
+    elif node.operator in _FOREIGN_PROGRAMS:
+        _check_program(node, what, examination)
+    elif node.domain not in _OWN and node.domain not in known_operators():
+        examination.find(rules.CUSTOM_DOMAIN, what, at=node.at)
+    elif node.operator not in known_operators().get(node.domain, {}):
+        examination.find(rules.OPERATOR, what, at=node.at)
+
+
+def _check_program(node: Node, what: str, examination: Examination) -> None:
+    """An EPContext that carries its program is opaque; one that names a file may name any."""
+    embedded = node.attributes.get("embed_mode")
+    cache_context = node.attributes.get("ep_cache_context")
+    inside = embedded is None or embedded.value == 1  # 1 is the default: the attribute holds the program itself
+    location = cache_context.value if cache_context is not None else None
+    if not inside and isinstance(location, bytes):
+        named = location.decode("utf-8", "replace")
+        if plain_location(named) is None:
+            examination.find(rules.EP_CONTEXT_PATH, f"{what} names '{shown(named)}'", at=node.at)
+    examination.find(rules.EP_CONTEXT, what, at=node.at)

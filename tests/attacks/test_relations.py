@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from hauberk.attacks.binding import bind
 from hauberk.attacks.contradictions import Numbers, explain_contradiction
 from hauberk.attacks.expressions import parse
-from hauberk.attacks.relations import Raw, bind
+from hauberk.attacks.relations import Raw
 from hauberk.errors import InputError
 from hauberk.schema import CategoricalFeature, IntegerFeature, NumericFeature, RecordSchema
 

@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from hauberk.attacks.binding import bind, matcher
 from hauberk.attacks.contradictions import Numbers, explain_contradiction
 from hauberk.attacks.record_threat import NumberRules
-from hauberk.attacks.relations import Relation, bind, matcher
+from hauberk.attacks.relations import Relation
 from hauberk.errors import InputError
 from hauberk.schema import BooleanFeature, CategoricalFeature, NumberFeature, NumericFeature, RecordSchema
 

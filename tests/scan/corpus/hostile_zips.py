@@ -18,6 +18,8 @@ GOOD = b"\x80\x02]q\x00(K\x01K\x02e."
 TEXT = b"Nothing to see here.\n"
 
 _TOTAL = "https://cwe.mitre.org/data/definitions/436.html"
+_PATH = "https://cwe.mitre.org/data/definitions/22.html"
+_MISLEADING = "https://cwe.mitre.org/data/definitions/646.html"
 _FORMAT = "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT"
 _GOOD = Entry("good.pkl", GOOD)
 _CRC = zlib.crc32(GOOD)
@@ -33,7 +35,9 @@ def _unicode_path(name: bytes) -> bytes:
 
 
 def _local(name: bytes, data: bytes) -> bytes:
-    return LOCAL.pack(b"PK\x03\x04", 20, 0, 0, 0, 33, zlib.crc32(data), len(data), len(data), len(name), 0) + name + data
+    return (
+        LOCAL.pack(b"PK\x03\x04", 20, 0, 0, 0, 33, zlib.crc32(data), len(data), len(data), len(name), 0) + name + data
+    )
 
 
 def _overlapping() -> bytes:
@@ -103,7 +107,7 @@ _ZIPS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
      UNSAFE, _FORMAT),
     ("encrypted", lambda: archive([Entry("a.pkl", EVIL, flags=1)]), UNKNOWN, _FORMAT),
     ("encrypted-strongly", lambda: archive([Entry("a.pkl", EVIL, flags=1 << 6 | 1)]), UNKNOWN, _FORMAT),
-    ("encrypted-aes", lambda: archive([Entry("a.pkl", EVIL, 99)]), UNKNOWN, "https://www.winzip.com/en/support/aes-encryption/"),
+    ("encrypted-aes", lambda: archive([Entry("a.pkl", EVIL, 99)]), UNKNOWN, _FORMAT),
     ("method-deflate64", lambda: archive([Entry("a.pkl", EVIL, 9)]), UNKNOWN, _FORMAT),
     ("method-lzma", lambda: archive([Entry("a.pkl", EVIL, 14)]), UNKNOWN, _FORMAT),
     ("method-zstandard", lambda: archive([Entry("a.pkl", EVIL, 93)]), UNKNOWN, _FORMAT),
@@ -144,14 +148,14 @@ _ZIPS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
     ("extra-field-cut", lambda: archive([Entry("a", GOOD, extra=b"\x09\x00\xff\x00ab")]), UNSAFE, _FORMAT),
     ("several-disks", lambda: archive([_GOOD], end={"disk": 1, "first": 1}), UNKNOWN, _FORMAT),
     ("member-on-another-disk", lambda: archive([Entry("a", GOOD, central={"disk": 2})]), UNKNOWN, _FORMAT),
-    ("path-up", lambda: archive([Entry("../../evil.so", TEXT)]), UNSAFE, "https://cwe.mitre.org/data/definitions/22.html"),
-    ("path-up-inside", lambda: archive([Entry("a/../../b", TEXT)]), UNSAFE, "https://cwe.mitre.org/data/definitions/22.html"),
-    ("path-absolute", lambda: archive([Entry("/etc/profile", TEXT)]), UNSAFE, "https://cwe.mitre.org/data/definitions/36.html"),
-    ("path-drive", lambda: archive([Entry("C:evil", TEXT)]), UNSAFE, "https://cwe.mitre.org/data/definitions/39.html"),
-    ("path-backslashes", lambda: archive([Entry("..\\..\\evil", TEXT)]), UNSAFE, "https://cwe.mitre.org/data/definitions/22.html"),
+    ("path-up", lambda: archive([Entry("../../evil.so", TEXT)]), UNSAFE, _PATH),
+    ("path-up-inside", lambda: archive([Entry("a/../../b", TEXT)]), UNSAFE, _PATH),
+    ("path-absolute", lambda: archive([Entry("/etc/profile", TEXT)]), UNSAFE, _PATH),
+    ("path-drive", lambda: archive([Entry("C:evil", TEXT)]), UNSAFE, _PATH),
+    ("path-backslashes", lambda: archive([Entry("..\\..\\evil", TEXT)]), UNSAFE, _PATH),
     ("name-backslash", lambda: archive([Entry("a\\b", TEXT)]), NEVER_SAFE, _FORMAT),
-    ("name-zero-byte", lambda: archive([Entry("a.txt\0.pkl", TEXT)]), UNSAFE, "https://cwe.mitre.org/data/definitions/626.html"),
-    ("name-control-characters", lambda: archive([Entry("a\x1b[2Jb", TEXT)]), NEVER_SAFE, "https://cwe.mitre.org/data/definitions/150.html"),
+    ("name-zero-byte", lambda: archive([Entry("a.txt\0.pkl", TEXT)]), UNSAFE, _FORMAT),
+    ("name-control-characters", lambda: archive([Entry("a\x1b[2Jb", TEXT)]), NEVER_SAFE, _FORMAT),
     ("name-right-to-left", lambda: archive([Entry("a\u202egnp.pkl", TEXT, flags=UTF8)]), NEVER_SAFE, "CVE-2021-42574"),
     ("name-empty", lambda: archive([Entry("", TEXT)]), NEVER_SAFE, _FORMAT),
     ("name-of-no-encoding", lambda: archive([Entry(b"\x81\x82", TEXT)]), NEVER_SAFE, _FORMAT),
@@ -176,8 +180,8 @@ _ZIPS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
     ("deflated-damaged", lambda: archive([Entry("a.pkl", GOOD, DEFLATED, packed=b"\xff" * 9)]), NEVER_SAFE, _FORMAT),
     ("hostile-pickle", lambda: archive([Entry("a.pkl", EVIL)]), UNSAFE, ""),
     ("hostile-pickle-deflated", lambda: archive([Entry("a.pkl", EVIL, DEFLATED)]), UNSAFE, ""),
-    ("hostile-pickle-as-text", lambda: archive([Entry("README.txt", EVIL)]), UNSAFE, "https://cwe.mitre.org/data/definitions/646.html"),
-    ("hostile-pickle-double-extension", lambda: archive([Entry("w.pkl.png", EVIL)]), UNSAFE, "https://cwe.mitre.org/data/definitions/646.html"),
+    ("hostile-pickle-as-text", lambda: archive([Entry("README.txt", EVIL)]), UNSAFE, _MISLEADING),
+    ("hostile-pickle-double-extension", lambda: archive([Entry("w.pkl.png", EVIL)]), UNSAFE, _MISLEADING),
     ("hostile-pickle-in-archive-in-archive", lambda: archive([Entry("a", archive([Entry("b", archive([Entry("c",
      EVIL)]), DEFLATED)]))]), UNSAFE, ""),
     ("nested-too-deep", lambda: _nested(12), UNKNOWN, "https://cwe.mitre.org/data/definitions/674.html"),

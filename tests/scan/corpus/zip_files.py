@@ -121,4 +121,5 @@ def _central(at: Mapping[str, int | bytes], attributes: int) -> bytes:
     figures = [at[key] for key in ("crc", "compressed", "size")]
     lengths = [len(at[key]) for key in ("name", "extra", "comment")]
     tail = (at["disk"], 0, attributes, at["offset"])
-    return CENTRAL.pack(b"PK\x01\x02", *head, 0, 33, *figures, *lengths, *tail) + at["name"] + at["extra"] + at["comment"]
+    header = CENTRAL.pack(b"PK\x01\x02", *head, 0, 33, *figures, *lengths, *tail)
+    return header + at["name"] + at["extra"] + at["comment"]

@@ -87,9 +87,10 @@ def _examine_script(archive: Zip, examination: Examination) -> None:
 
 def _examine_program(archive: Zip, examination: Examination) -> None:
     members = {name: name for name in archive.members}
+    rest = list(members)
     if _OLD_PROGRAM not in members:
         _, members = _rooted(archive, examination)
-    rest = check_records(archive, members, examination)
+        rest = check_records(archive, members, examination)
     used = examine_program(archive, members, examination)
     examine_members(archive, examination, [name for name in rest if name not in used])
 

@@ -1,0 +1,188 @@
+"""Checkpoints, TorchScript and exported programs of torch that are built to do more than hold weights."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from corpus import NEVER_SAFE, UNKNOWN, UNSAFE, Case
+from corpus.hostile_zips import EVIL, GOOD
+from corpus.zip_files import DEFLATED, Entry, archive
+
+_WEIGHTS_ONLY = "CVE-2025-32434"
+_OUT_OF_BOUNDS = "https://cwe.mitre.org/data/definitions/125.html"
+_TOTAL = "https://cwe.mitre.org/data/definitions/436.html"
+_LOOKUP = "https://cwe.mitre.org/data/definitions/470.html"
+_CODE = "https://cwe.mitre.org/data/definitions/94.html"
+_SYMPIFY = "https://docs.sympy.org/latest/modules/core.html#sympy.core.sympify.sympify"
+_NATIVE = "https://docs.pytorch.org/docs/stable/torch.compiler_aot_inductor.html"
+
+_FLAG = "__import__('pathlib').Path('flag').touch()"
+
+
+def _state(numbers: int, key: bytes = b"0", count: int = 4) -> bytes:
+    """The pickle of one tensor of so many numbers, whose storage claims `count`."""
+    return (
+        b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02((X\x07\x00\x00\x00storageq\x03"
+        b"ctorch\nFloatStorage\nq\x04X" + struct.pack("<L", len(key)) + key + b"q\x05X\x03\x00\x00\x00cpuq\x06J"
+        + struct.pack("<l", count) + b"tq\x07QK\x00J" + struct.pack("<l", numbers)
+        + b"\x85q\x08K\x01\x85q\x09\x89ccollections\nOrderedDict\nq\x0a)Rq\x0btq\x0cRq\x0ds."
+    )  # fmt: skip
+
+
+def checkpoint(changed: Mapping[str, bytes | None] = {}, *, more: tuple[Entry, ...] = (), root: str = "m") -> bytes:
+    """What `torch.save` writes for four numbers, with members changed, added or (`None`) left out."""
+    members = {"data.pkl": _state(4), "byteorder": b"little", "data/0": bytes(16), "version": b"3\n", **changed}
+    return archive([*(Entry(f"{root}/{name}", data) for name, data in members.items() if data is not None), *more])
+
+
+def _deflated(name: str) -> bytes:
+    whole = {"data.pkl": _state(4), "data/0": bytes(16), "version": b"3\n"}
+    return archive([Entry(f"m/{key}", data, DEFLATED if key == name else 0) for key, data in whole.items()])
+
+
+SCRIPT = "class M(Module):\n  def forward(self: __torch__.M, x: Tensor) -> Tensor:\n    return {}\n"
+
+
+def script(body: str, changed: Mapping[str, bytes | None] = {}) -> bytes:
+    """A TorchScript archive whose one method gives back an expression."""
+    model = b"\x80\x02c__torch__\nM\nq\x00)\x81}X\x08\x00\x00\x00training\x89sb."
+    members = {
+        "data.pkl": model, "code/__torch__.py": SCRIPT.format(body).encode(), "constants.pkl": b"\x80\x02).",
+        "version": b"3\n", "byteorder": b"little", **changed,
+    }  # fmt: skip
+    return archive([Entry(f"m/{name}", data) for name, data in members.items() if data is not None])
+
+
+def _node(target: str) -> dict[str, object]:
+    argument = {"name": "input", "arg": {"as_tensor": {"name": "x"}}, "kind": 1}
+    return {"target": target, "inputs": [argument], "outputs": [{"as_tensor": {"name": "y"}}], "metadata": {}}
+
+
+def _structure(context: object = None, kind: str = "builtins.tuple") -> str:
+    return json.dumps([1, {"type": kind, "context": json.dumps(context), "children_spec": []}])
+
+
+def program(
+    *,
+    target: str = "torch.ops.aten.relu.default",
+    expression: str = "Symbol('s0', positive=True, integer=True)",
+    guards: list[str] | None = None,
+    structure: str | None = None,
+    weight: Mapping[str, object] = {},
+    members: Mapping[str, bytes] = {},
+    graph: bytes | None = None,
+) -> bytes:
+    """An exported program of one node."""
+    model = {
+        "graph_module": {
+            "graph": {"inputs": [], "outputs": [], "nodes": [_node(target)],
+                      "sym_int_values": {"s0": {"as_expr": {"expr_str": expression, "hint": {"as_int": 2}}}}},
+            "signature": {"input_specs": [], "output_specs": []},
+            "module_call_graph": [{"fqn": "", "signature": {"in_spec": structure or _structure(), "inputs": []}}],
+        },
+        "opset_version": {"aten": 10}, "schema_version": {"major": 8, "minor": 20}, "guards_code": guards or [],
+    }  # fmt: skip
+    entry = {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": {}, **weight}
+    whole = {
+        "archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little", ".data/version": b"6\n",
+        "models/model.json": graph or json.dumps(model).encode(),
+        "data/weights/weight_0": bytes(16),
+        "data/weights/model_weights_config.json": json.dumps({"config": {"w": entry}}).encode(),
+        "data/constants/model_constants_config.json": b'{"config": {}}',
+        **members,
+    }  # fmt: skip
+    return archive([Entry(f"m/{name}", data) for name, data in whole.items()])
+
+
+_FACTORY = {"default_factory_module": "antigravity", "default_factory_name": "x", "dict_context": []}
+_QUOTE = """L["x' + __import__('os').system('true') + '"].size()[0] == 3"""
+_TWO_KEYS = b'{"graph_module": {}, "graph_module": {"graph": {"nodes": []}}}'
+
+_FILES: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
+    ("torch-hostile-pickle", lambda: checkpoint({"data.pkl": EVIL}), UNSAFE, _WEIGHTS_ONLY),
+    ("torch-hostile-pickle-behind", lambda: checkpoint({"data.pkl": _state(4) + EVIL}), NEVER_SAFE, _TOTAL),
+    ("torch-hostile-second-pickle", lambda: checkpoint({"extra.pkl": EVIL}), UNSAFE, _TOTAL),
+    ("torch-hostile-in-unused-storage", lambda: checkpoint({"data/1": EVIL}), UNSAFE, _TOTAL),
+    ("torch-hostile-other-root", lambda: checkpoint(more=(Entry("other/data.pkl", EVIL),)), UNSAFE, _TOTAL),
+    ("torch-other-root", lambda: checkpoint(more=(Entry("other/data.pkl", GOOD),)), NEVER_SAFE, _TOTAL),
+    ("torch-hostile-first-root", lambda: archive([Entry("a/data.pkl", EVIL), Entry("m/data.pkl", GOOD)]), UNSAFE, _TOTAL),
+    ("torch-hostile-case", lambda: checkpoint({"DATA.PKL": EVIL}), UNSAFE, _TOTAL),
+    ("torch-pickle-only-in-capitals", lambda: checkpoint({"data.pkl": None, "DATA.PKL": _state(4)}), NEVER_SAFE, _TOTAL),
+    ("torch-storage-missing", lambda: checkpoint({"data/0": None}), UNSAFE, _OUT_OF_BOUNDS),
+    ("torch-storage-too-short", lambda: checkpoint({"data/0": bytes(12)}), UNSAFE, _OUT_OF_BOUNDS),
+    ("torch-storage-longer", lambda: checkpoint({"data/0": bytes(64)}), NEVER_SAFE, _TOTAL),
+    ("torch-storage-absurd", lambda: checkpoint({"data.pkl": _state(4, count=0x7FFFFFFF)}), UNSAFE, _OUT_OF_BOUNDS),
+    ("torch-storage-negative", lambda: checkpoint({"data.pkl": _state(4, count=-4)}), NEVER_SAFE, _OUT_OF_BOUNDS),
+    ("torch-view-too-large", lambda: checkpoint({"data.pkl": _state(999)}), UNSAFE, "CVE-2026-24747"),
+    ("torch-storage-outside", lambda: checkpoint({"data.pkl": _state(4, b"../0")}), UNSAFE, _OUT_OF_BOUNDS),
+    ("torch-storage-compressed", lambda: _deflated("data/0"), NEVER_SAFE, _TOTAL),
+    ("torch-byte-order-unknown", lambda: checkpoint({"byteorder": b"middle"}), NEVER_SAFE, _TOTAL),
+    ("torch-version-no-number", lambda: checkpoint({"version": EVIL}), NEVER_SAFE, _TOTAL),
+    ("torch-no-pickle", lambda: checkpoint({"data.pkl": None}), NEVER_SAFE, _TOTAL),
+    ("torch-pickle-cut", lambda: checkpoint({"data.pkl": _state(4)[:-9]}), NEVER_SAFE, _TOTAL),
+    ("script", lambda: script("torch.relu(x)"), UNKNOWN, "https://docs.pytorch.org/docs/stable/jit.html"),
+    ("script-writes-a-file", lambda: script('torch.save(x, "/tmp/flag")'), UNSAFE, _WEIGHTS_ONLY),
+    ("script-reads-a-file", lambda: script('torch.from_file("/etc/passwd", False, 99)'), UNSAFE, _WEIGHTS_ONLY),
+    ("script-by-namespace", lambda: script('ops.aten.from_file("/etc/passwd", False, 99)'), UNSAFE, _WEIGHTS_ONLY),
+    ("script-broken-by-a-line", lambda: script('torch.\\\n  from_file("/etc/passwd", False)'), UNSAFE, _WEIGHTS_ONLY),
+    ("script-broken-by-a-comment", lambda: script('torch. # x\n  save(x, "/tmp/flag")'), UNSAFE, _WEIGHTS_ONLY),
+    ("script-calls-a-machine", lambda: script('ops.prim.rpc_sync("other", "f", (x,))'), UNSAFE, _WEIGHTS_ONLY),
+    ("script-reads-by-torchvision", lambda: script('ops.image.read_file("/etc/passwd")'), UNSAFE, _WEIGHTS_ONLY),
+    ("script-custom-operator", lambda: script("ops.mine.do(x)"), UNKNOWN, _WEIGHTS_ONLY),
+    ("script-hostile-pickle", lambda: script("x", {"data.pkl": EVIL}), UNSAFE, _WEIGHTS_ONLY),
+    ("script-hostile-constants", lambda: script("x", {"constants.pkl": EVIL}), UNSAFE, _WEIGHTS_ONLY),
+    ("script-hostile-debug", lambda: script("x", {"code/__torch__.py.debug_pkl": EVIL}), UNSAFE, _WEIGHTS_ONLY),
+    ("script-hostile-extra", lambda: script("x", {"extra/notes.txt": EVIL}), UNSAFE, _WEIGHTS_ONLY),
+    ("script-no-text", lambda: script("x", {"code/__torch__.py": b"\xff\xfe\x00"}), NEVER_SAFE, _WEIGHTS_ONLY),
+    ("program-calls-os", lambda: program(target="torch.serialization.os.system"), UNSAFE, _LOOKUP),
+    ("program-calls-load", lambda: program(target="torch.load"), UNSAFE, _LOOKUP),
+    ("program-calls-library", lambda: program(target="torch.ops.load_library"), UNSAFE, _LOOKUP),
+    ("program-calls-method-caller", lambda: program(target="_operator.methodcaller"), UNSAFE, _LOOKUP),
+    ("program-reads-a-file", lambda: program(target="torch.ops.aten.from_file.default"), UNSAFE, _LOOKUP),
+    ("program-custom-operator", lambda: program(target="torch.ops.mine.do.default"), UNKNOWN, _LOOKUP),
+    ("program-expression-is-code", lambda: program(expression=_FLAG), UNSAFE, _SYMPIFY),
+    ("program-expression-text-in-function", lambda: program(expression=f'Add("{_FLAG}", 1)'), UNSAFE, _SYMPIFY),
+    ("program-expression-attribute", lambda: program(expression="Symbol('s0').__class__"), UNSAFE, _SYMPIFY),
+    ("program-expression-explodes", lambda: program(expression="9**9**9**9"), UNSAFE, _SYMPIFY),
+    ("program-guard-is-code", lambda: program(guards=[_FLAG]), UNSAFE, _CODE),
+    ("program-guard-ends-its-text", lambda: program(guards=[_QUOTE]), UNSAFE, _CODE),
+    ("program-guard-by-name-of-input", lambda: program(guards=["L['x'].size()[0] == 3"],
+     structure=_structure([_FLAG], "builtins.dict")), UNSAFE, _CODE),
+    ("program-structure-imports-factory", lambda: program(structure=_structure(_FACTORY, "collections.defaultdict")),
+     UNSAFE, _LOOKUP),
+    ("program-structure-imports-enum", lambda: program(structure=_structure({"__enum__": True, "fqn": "antigravity:x",
+     "name": "y"}, "builtins.dict")), UNSAFE, _LOOKUP),
+    ("program-structure-of-own-type", lambda: program(structure=_structure(None, "mine.Thing")), UNKNOWN, _LOOKUP),
+    ("program-weight-is-a-pickle", lambda: program(weight={"use_pickle": True}, members={"data/weights/weight_0": EVIL}),
+     UNSAFE, _WEIGHTS_ONLY),
+    ("program-weight-elsewhere", lambda: program(weight={"path_name": "../../x"}), NEVER_SAFE, _TOTAL),
+    ("program-opaque-object", lambda: program(members={"data/constants/opaque_obj_0": EVIL,
+     "data/constants/model_constants_config.json": b'{"config": {"a": {"path_name": "opaque_obj_0"}}}'}),
+     UNSAFE, _WEIGHTS_ONLY),
+    ("program-custom-object", lambda: program(members={"data/constants/custom_obj_0": GOOD,
+     "data/constants/model_constants_config.json": b'{"config": {"a": {"path_name": "custom_obj_0"}}}'}),
+     NEVER_SAFE, _WEIGHTS_ONLY),
+    ("program-hostile-sample", lambda: program(members={"data/sample_inputs/model.pt": checkpoint({"data.pkl": EVIL})}),
+     UNSAFE, _WEIGHTS_ONLY),
+    ("program-legacy-weights", lambda: program(members={"data/weights/model.pt": EVIL}), UNSAFE, _WEIGHTS_ONLY),
+    ("program-native-code", lambda: program(members={"data/aotinductor/model/x.so": b"\x7fELF"}), UNSAFE, _NATIVE),
+    ("program-two-graphs-in-one", lambda: program(graph=_TWO_KEYS), NEVER_SAFE, _TOTAL),
+    ("program-no-graph", lambda: program(graph=b"[" * 100_000), NEVER_SAFE, _TOTAL),
+    ("program-old-form", lambda: archive([Entry("serialized_exported_program.json",
+     json.dumps({"nodes": [_node("torch.os.system")]}).encode()), Entry("version", b"8.8")]), UNSAFE, _LOOKUP),
+)  # fmt: skip
+
+
+def _maker(name: str, build: Callable[[], bytes]) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = folder / f"{name}.pt"
+        path.write_bytes(build())
+        return path
+
+    return make
+
+
+CASES = tuple(Case(name, _maker(name, build), expected, about) for name, build, expected, about in _FILES)

@@ -22,7 +22,7 @@ NEWEST_PROTOCOL = 5
 _PROBED = 1 << 16
 _MOST_PICKLES = 10_000
 _IDENTIFIER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_STARTS = frozenset(code for code in range(256) if RARE[code]) | frozenset(b"K(MJGN})X\x8c\x89")
+_STARTS = frozenset(code for code in range(256) if RARE[code]) | frozenset(b"(KMJGX\x8c")
 
 
 class Listener:

@@ -171,6 +171,9 @@ def sizes(value: object) -> tuple[int, ...]:
     Raises:
         Objection: It is none.
     """
-    if not isinstance(value, tuple | list) or isinstance(value, Mapping):
+    if type(value) is not tuple and type(value) is not list:
         raise Objection("a shape that is no tuple")
-    return tuple(whole(each) for each in value)
+    for each in value:
+        if type(each) is not int or each < 0:
+            raise Objection("a size that is no natural number")
+    return tuple(value)

@@ -129,6 +129,11 @@ def _new_object(machine: Machine, position: int) -> int:
     return position
 
 
+def _binary_persistent(machine: Machine, position: int) -> int:
+    machine.stack[-1] = machine.load_persistent(machine.stack[-1], machine.base + position - 1)
+    return position
+
+
 def _new_object_with_keywords(machine: Machine, position: int) -> int:
     keywords, arguments, callee = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
     at = machine.base + position - 1
@@ -305,7 +310,40 @@ def _frozen_set(machine: Machine, position: int) -> int:
     return position
 
 
+def _set_item(machine: Machine, position: int) -> int:
+    value, key = machine.stack.pop(), machine.stack.pop()
+    machine.set_items(machine.stack[-1], [key, value], machine.base + position - 1)
+    return position
+
+
+def _set_items(machine: Machine, position: int) -> int:
+    items = machine.pop_mark()
+    machine.set_items(machine.stack[-1], items, machine.base + position - 1)
+    return position
+
+
+def _empty_dict(machine: Machine, position: int) -> int:
+    machine.stack.append(Mapping())
+    machine.made += 1
+    return position
+
+
+def _empty_tuple(machine: Machine, position: int) -> int:
+    machine.stack.append(())
+    return position
+
+
 # Constants
+
+
+def _none(machine: Machine, position: int) -> int:
+    machine.stack.append(None)
+    return position
+
+
+def _false(machine: Machine, position: int) -> int:
+    machine.stack.append(False)
+    return position
 
 
 def _true(machine: Machine, position: int) -> int:
@@ -423,12 +461,14 @@ _HANDLERS: dict[str, Handler] = {
     "c": _global, "\x93": _stack_global, "i": _inst, "o": _obj, "\x81": _new_object,
     "\x92": _new_object_with_keywords, "b": Machine.build,
     "\x82": _extension(1), "\x83": _extension(2), "\x84": _extension(4),
-    "P": _persistent, "\x97": _next_buffer, "\x98": _readonly_buffer,
+    "P": _persistent, "Q": _binary_persistent, "\x97": _next_buffer, "\x98": _readonly_buffer,
     "\x80": _protocol, "\x95": _frame,
     "0": _pop, "1": _pop_mark, "2": _duplicate, "p": _put, "g": _get,
     "\x87": _tuple3, "]": _empty_list, "l": _list, "d": _dict, "a": _append, "e": _appends,
     "\x8f": _empty_set, "\x90": _add_items, "\x91": _frozen_set,
-    "\x88": _true, "I": _int, "L": _long, "F": _float, "\x8a": _long_bytes(1), "\x8b": _long_bytes(4),
+    ")": _empty_tuple, "}": _empty_dict, "s": _set_item, "u": _set_items,
+    "N": _none, "\x88": _true, "\x89": _false, "I": _int, "L": _long, "F": _float,
+    "\x8a": _long_bytes(1), "\x8b": _long_bytes(4),
     "\x8d": _unicode8, "C": _bytes(1, bytes), "B": _bytes(4, bytes), "\x8e": _bytes(8, bytes),
     "U": _bytes(1, str), "T": _bytes(4, str), "\x96": _byte_array, "S": _string, "V": _unicode,
 }  # fmt: skip

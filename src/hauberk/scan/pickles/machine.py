@@ -25,7 +25,8 @@ from hauberk.scan.pickles.node_tables import survey
 from hauberk.scan.pickles.notorious import runs_code
 from hauberk.scan.pickles.numpy_names import Array
 from hauberk.scan.pickles.policy import resolve
-from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Bag, Blob, Made, Mapping, Name, Storage, described
+from hauberk.scan.pickles.strides import take_tensor
+from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Blob, Made, Mapping, Name, Storage, described
 from hauberk.scan.report import Rule, shown
 
 KEPT = 1024
@@ -116,6 +117,7 @@ class Machine:
         self.broken_at = start
         self.cut = False
         self.made = 0
+        self.shapes: dict[bytes, tuple[int, ...]] = {}
         self.asked: dict[bytes, Name] = {}
 
     def find(self, rule: Rule, what: str, at: int) -> None:
@@ -182,19 +184,25 @@ class Machine:
                     elif code == 0x4B:  # BININT1
                         stack.append(data[position])
                         position += 1
-                    elif code == 0x8C or code == 0x58:  # SHORT_BINUNICODE, BINUNICODE  # noqa: PLR1714 - faster so
-                        if code == 0x8C:
-                            start, length = position + 1, data[position]
-                        else:
-                            start, length = position + 4, _uint4(data, position)[0]
+                    elif code == 0x58:  # BINUNICODE
+                        start = position + 4
+                        length = _uint4(data, position)[0]
                         position = start + length
                         if length <= KEPT and position <= len(data):
                             stack.append(data[start:position].decode("utf-8", "surrogatepass"))
                         else:
                             position = self.skip(str, start, length)
-                            data = self.data
-                            end = self.limit
+                            data, end = self.data, self.limit
+                    elif code == 0x8C:  # SHORT_BINUNICODE
+                        start = position + 1
+                        position = start + data[position]
+                        if position > len(data):
+                            raise CutError("a text that is cut")
+                        stack.append(data[start:position].decode("utf-8", "surrogatepass"))
                     elif code == 0x28:  # MARK
+                        if data[position : position + 1] == b"(" and (after := take_tensor(self, position - 1)):
+                            position = after
+                            continue
                         self.marked.append(stack)
                         self.stack = stack = []
                     elif code == 0x74:  # TUPLE
@@ -202,52 +210,34 @@ class Machine:
                         self.stack = stack = self.marked.pop()
                         stack.append(tuple(items))
                         self.made += 1
-                    elif code == 0x6A:  # LONG_BINGET
-                        stack.append(memo[_uint4(data, position)[0]])
-                        position += 4
                     elif code == 0x72:  # LONG_BINPUT
                         index = _uint4(data, position)[0]
                         memo[index] = stack[-1]
                         position += 4
                         if index > _HIGHEST_MEMO:
                             self.absurd_memo(index, position)
+                    elif code == 0x6A:  # LONG_BINGET
+                        stack.append(memo[_uint4(data, position)[0]])
+                        position += 4
                     elif code == 0x52:  # REDUCE
                         arguments = stack.pop()
                         stack[-1] = self.call(stack[-1], arguments, self.base + position - 1)
-                    elif code == 0x85:  # TUPLE1
-                        stack[-1] = (stack[-1],)
-                        self.made += 1
                     elif code == 0x86:  # TUPLE2
                         item = stack.pop()
                         stack[-1] = (stack[-1], item)
                         self.made += 1
-                    elif code == 0x51:  # BINPERSID
-                        stack[-1] = self.load_persistent(stack[-1], self.base + position - 1)
-                    elif code == 0x89:  # NEWFALSE
-                        stack.append(False)
-                    elif code == 0x4D:  # BININT2
-                        stack.append(data[position] | data[position + 1] << 8)
-                        position += 2
                     elif code == 0x4A:  # BININT
                         stack.append(_int4(data, position)[0])
                         position += 4
-                    elif code == 0x29:  # EMPTY_TUPLE
-                        stack.append(())
-                    elif code == 0x75:  # SETITEMS
-                        items = stack
-                        self.stack = stack = self.marked.pop()
-                        self.set_items(stack[-1], items, self.base + position - 1)
                     elif code == 0x47:  # BINFLOAT
                         stack.append(_float8(data, position)[0])
                         position += 8
-                    elif code == 0x4E:  # NONE
-                        stack.append(None)
-                    elif code == 0x7D:  # EMPTY_DICT
-                        stack.append(Mapping())
+                    elif code == 0x85:  # TUPLE1
+                        stack[-1] = (stack[-1],)
                         self.made += 1
-                    elif code == 0x73:  # SETITEM
-                        value = stack.pop()
-                        self.set_items(stack[-2], [stack.pop(), value], self.base + position - 1)
+                    elif code == 0x4D:  # BININT2
+                        stack.append(data[position] | data[position + 1] << 8)
+                        position += 2
                     elif code == 0x2E:  # STOP
                         self._stop(position)
                         return
@@ -256,13 +246,11 @@ class Machine:
                         if handler is None:
                             raise ValueError(f"no instruction {code:#04x}")
                         position = handler(self, position)
-                        data, stack = self.data, self.stack
-                        end = self.limit
+                        data, stack, end = self.data, self.stack, self.limit
                 if self.final:
                     raise CutError("it ends before STOP")
                 self.refill(self.base + position)
-                data, position = self.data, 0
-                end = self.limit
+                data, position, end = self.data, 0, self.limit
         finally:
             self.broken_at = self.base + position
 
@@ -310,8 +298,8 @@ class Machine:
         if type(callee) is Name and callee.entry is not None and callee.entry.call and type(arguments) is tuple:
             try:
                 return callee.entry.call(callee.entry, arguments, self)
-            except Objection as objection:
-                self.object_to(objection, f"{callee}", at)
+            except (Objection, TypeError, ValueError) as objection:
+                self.object_to(objection, str(callee), at)
                 return REFUSED
         self.refuse_call(callee, at)
         return REFUSED
@@ -321,8 +309,8 @@ class Machine:
         if type(callee) is Name and callee.entry is not None and callee.entry.new and type(arguments) is tuple:
             try:
                 return callee.entry.new(callee.entry, arguments, self)
-            except Objection as objection:
-                self.object_to(objection, f"{callee}", at)
+            except (Objection, TypeError, ValueError) as objection:
+                self.object_to(objection, str(callee), at)
                 return REFUSED
         self.refuse_call(callee, at)
         return REFUSED
@@ -339,10 +327,15 @@ class Machine:
             return
         self.find(rules.CALL, f"calls {shown(described(callee))}", at)
 
-    def object_to(self, objection: Objection, what: str, at: int) -> None:
-        """A check of the policy objects."""
+    def object_to(self, objection: Exception, what: str, at: int) -> None:
+        """A check of the policy objects, or stumbles over what it was given."""
         self.calls += 1
-        self.find(objection.rule, f"{shown(what)}: {objection}", at)
+        if isinstance(objection, Objection):
+            self.find(objection.rule, f"{shown(what)}: {objection}", at)
+        elif isinstance(objection, CutError):
+            raise objection
+        else:
+            self.find(rules.CALL, f"{shown(what)}: with arguments of a kind that no pickler writes", at)
 
     def build(self, position: int) -> int:
         """BUILD; returns where to go on, as an array may follow in the stream."""
@@ -352,7 +345,7 @@ class Machine:
         if type(target) is Made and target.entry.build is not None:
             try:
                 inline = target.entry.build(target, state, self)
-            except Objection as objection:
+            except (Objection, TypeError, ValueError) as objection:
                 self.object_to(objection, f"state of {target.entry.name}", at)
                 return position
             target.ready = True

@@ -62,12 +62,17 @@ def torch_storage(identifier: object) -> Storage | None:
     Returns:
         The storage; `None` where the identifier is anything else.
     """
-    match identifier:
-        case ("storage" | b"storage", Name(entry=Entry(data=int(itemsize))) as kind, key, place, int(count), *view):
-            known = type(key) in {str, int} and is_text(place) and type(count) is int and count >= 0 and len(view) <= 1
-            if known and kind.name.endswith("Storage") and _inside(view, count):
-                return Storage(str(key), count * itemsize, itemsize, count, kind.name)
-    return None
+    if type(identifier) is not tuple or len(identifier) not in {5, 6}:
+        return None
+    word, kind, key, place, count, *view = identifier
+    if not (word == "storage" or word == b"storage") or type(kind) is not Name or type(count) is not int or count < 0:
+        return None
+    entry = kind.entry
+    if entry is None or type(entry.data) is not int or type(key) not in {str, int} or not is_text(place):
+        return None
+    if view and not _inside(view, count):
+        return None
+    return Storage(str(key), entry.data, count, entry.name)
 
 
 def _inside(view: list[object], count: int) -> bool:
@@ -84,10 +89,9 @@ def _check_view(storage: object, offset: object, size: object, stride: object, i
     """A tensor lies inside its storage."""
     if type(storage) is not Storage:
         raise Objection("a tensor whose storage is none")
-    start, shape, steps = whole(offset), sizes(size), sizes(stride)
+    last, shape, steps = whole(offset), sizes(size), sizes(stride)
     if len(shape) != len(steps):
         raise Objection("a tensor with as many strides as it has no dimensions", rules.BOUNDS)
-    last = start
     for length, step in zip(shape, steps, strict=True):
         last += (length - 1) * step
     width = itemsize or storage.itemsize
@@ -128,7 +132,8 @@ def _tensor_v2(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     storage, offset, size, stride, _gradient, hooks, *metadata = arguments
     _check_view(storage, offset, size, stride)
     _check_hooks(hooks)
-    _check_metadata(tuple(metadata))
+    if metadata:
+        _check_metadata(tuple(metadata))
     return Made(entry)
 
 

@@ -6,7 +6,6 @@ known. The rest is one of the classes below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -100,7 +99,6 @@ FROZEN = Opaque("a frozen set")
 EXTERNAL = Opaque("something from outside")
 
 
-@dataclass(frozen=True, slots=True)
 class Storage:
     """A tensor storage that a pickle refers to.
 
@@ -109,14 +107,20 @@ class Storage:
         size: In bytes, as the pickle claims.
         itemsize: Bytes of an element; 1 where it is untyped.
         count: Elements.
-        kind: `FloatStorage` and the like.
+        kind: `torch.FloatStorage` and the like.
     """
 
-    key: str
-    size: int
-    itemsize: int = 1
-    count: int = 0
-    kind: str = ""
+    __slots__ = ("count", "itemsize", "key", "kind", "size")
+
+    def __init__(self, key: str, itemsize: int, count: int, kind: str) -> None:
+        self.key = key
+        self.size = itemsize * count
+        self.itemsize = itemsize
+        self.count = count
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"Storage({self.key!r}, {self.itemsize}, {self.count}, {self.kind!r})"
 
 
 def is_bytes(value: object) -> bool:

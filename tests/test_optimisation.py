@@ -178,7 +178,7 @@ def test_a_foreign_operator_is_refused_before_anything_runs(tmp_path):
     proto.graph.node[0].domain = "evil"
     proto.opset_import.add(domain="evil", version=1)
     onnx.save(proto, tmp_path / "evil.onnx")
-    with pytest.raises(RefusedModelError, match="operator 'MatMul' of domain 'evil'"):
+    with pytest.raises(RefusedModelError, match="'MatMul' of domain 'evil'"):
         run(tmp_path / "evil.onnx", tmp_path / "out.onnx", passes=())
 
 

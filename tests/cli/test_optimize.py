@@ -79,7 +79,7 @@ def test_a_graph_that_cannot_be_verified_is_left_alone_with_3(file_of, tmp_path,
     ("arguments", "says"),
     [
         (["missing.onnx", "out.onnx"], "missing.onnx: cannot read the model: no such file or directory"),
-        (["text.onnx", "out.onnx"], "text.onnx: not an ONNX model"),
+        (["text.onnx", "out.onnx"], "text.onnx: not a model that Hauberk reads"),
         (["in.onnx", "nowhere/out.onnx"], "the folder nowhere does not exist"),
         (["in.onnx", "out.onnx", "--passes", "x"], "--passes: 'x' is no pass"),
         (["in.onnx", "out.onnx", "--data", "none.npz"], "none.npz: cannot read: no such file or directory"),
@@ -88,7 +88,7 @@ def test_a_graph_that_cannot_be_verified_is_left_alone_with_3(file_of, tmp_path,
         (["in.onnx", "out.onnx", "--timing", "nan"], "--timing is nan; seconds above 0 are needed"),
         (["in.onnx", "out.onnx", "--data", "holes.npz"], "holes.npz: 'x' is nan at [3, 2]; give finite numbers"),
         ([".", "out.onnx"], "a folder; name an .onnx file"),
-        (["cut.onnx", "out.onnx"], "cut.onnx: not an ONNX model, or one that is damaged or cut short\n"),
+        (["cut.onnx", "out.onnx"], "cut.onnx: refused, nobody can say that it is safe: a field of"),
     ],
 )
 def test_bad_input_is_one_line_and_2(file_of, tmp_path, monkeypatch, capsys, arguments, says):

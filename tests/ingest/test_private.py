@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from hauberk.errors import InputError, RefusedModelError
+from hauberk.ingest.admission import admit
 from hauberk.ingest.private import PrivateCopy
-from hauberk.ingest.scan import scan_archive
 from hauberk.ingest.weights import read_checkpoint
 
 
@@ -53,18 +55,59 @@ def test_not_even_this_process_can_change_the_copy(file, change):
         change(copy.descriptor)
 
 
-def test_a_file_that_is_swapped_after_the_scan_does_not_matter(tmp_path):
-    """Scan, then replace the file by other weights of the same size, in place: the scanned ones are loaded."""
+def through_a_mapping(path: Path, other: bytes) -> None:
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        mapping[:] = other
+
+
+def in_place(path: Path, other: bytes) -> None:
+    with path.open("r+b") as file:
+        file.write(other)
+
+
+def by_rename(path: Path, other: bytes) -> None:
+    path.with_suffix(".new").write_bytes(other)
+    path.with_suffix(".new").rename(path)
+
+
+def by_truncation(path: Path, other: bytes) -> None:
+    os.truncate(path, len(other) // 3)
+
+
+@pytest.mark.parametrize("in_memory", [None, 0], ids=["in memory", "on disk"])
+@pytest.mark.parametrize("change", [through_a_mapping, in_place, by_rename, by_truncation])
+def test_a_file_that_is_changed_after_the_scan_does_not_matter(tmp_path, change, in_memory):
+    """Scan, then change the file to other weights, or none: the scanned ones are loaded."""
     path = tmp_path / "model.pt"
-    torch.save({"weight": torch.ones(2000)}, tmp_path / "model.pt")
-    with PrivateCopy(path) as copy:
-        scan_archive(copy)
-        other = path.read_bytes().replace(torch.ones(2000).numpy().tobytes(), torch.zeros(2000).numpy().tobytes())
-        with path.open("r+b") as file:
-            file.write(other)
+    torch.save({"weight": torch.ones(2000)}, path)
+    other = path.read_bytes().replace(torch.ones(2000).numpy().tobytes(), torch.zeros(2000).numpy().tobytes())
+    with PrivateCopy(path, in_memory=in_memory) as copy:
+        admit(copy)
+        change(path, other)
         state = read_checkpoint(copy)
-    assert torch.equal(torch.load(path, weights_only=True)["weight"], torch.zeros(2000))
+        change(path, other)
+    assert path.stat().st_size < len(other) or path.read_bytes() == other
     assert torch.equal(state["weight"], torch.ones(2000))
+
+
+def test_a_copy_on_disk_has_no_name_and_is_closed_to_writing(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(tmp_path.iterdir())
+    with PrivateCopy(file, in_memory=1000) as copy:
+        assert not copy.sealed
+        assert set(tmp_path.iterdir()) == before
+        assert copy.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert copy.read(0, copy.size) == file.read_bytes()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(copy.descriptor, b"x", 0)
+        with pytest.raises(OSError, match=r"Invalid argument|Bad file descriptor"):
+            os.ftruncate(copy.descriptor, 1)
+        assert os.fstat(copy.descriptor).st_nlink == 0
+
+
+def test_what_is_small_beside_the_free_memory_lies_in_it(file):
+    with PrivateCopy(file) as copy:
+        assert copy.sealed
 
 
 def test_tensors_outlive_the_copy(tmp_path):

@@ -12,7 +12,6 @@ from torch import nn
 
 from hauberk.errors import InputError, RefusedModelError
 from hauberk.ingest.private import PrivateCopy
-from hauberk.ingest.scan import scan_archive
 from hauberk.ingest.weights import fit, read_checkpoint
 from hauberk.models import ResidualCNN, TabularMLP
 
@@ -49,6 +48,37 @@ def test_tied_weights_stay_tied():
     module[1].weight = module[0].weight
     fit(module, {name: torch.ones_like(value) for name, value in module.state_dict().items()}, "model.pt")
     assert module[1].weight is module[0].weight
+
+
+def test_tied_weights_of_a_module_without_memory_stay_tied():
+    with torch.device("meta"):
+        module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        module[1].weight = module[0].weight
+    fit(module, {name: torch.ones(value.shape) for name, value in module.state_dict().items()}, "model.pt")
+    assert module[1].weight is module[0].weight
+    assert torch.equal(module(torch.ones(1, 3)), torch.full((1, 3), 13.0))
+
+
+def test_a_module_without_memory_takes_the_tensors_themselves():
+    with torch.device("meta"):
+        module = TabularMLP(3, (4,))
+    weights = state()
+    fit(module, weights, "model.pt")
+    assert module.layers[0].weight.data_ptr() == weights["layers.0.weight"].data_ptr()
+    assert module.layers[0].weight.requires_grad
+
+
+def test_what_no_state_dict_holds_is_named():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.only = nn.Linear(2, 2)
+            self.register_buffer("table", torch.ones(3), persistent=False)
+
+    with torch.device("meta"):
+        module = Net()
+    with pytest.raises(InputError, match="'table' of the architecture is in no state dict"):
+        fit(module, {name: torch.ones(value.shape) for name, value in module.state_dict().items()}, "model.pt")
 
 
 def test_what_differs_is_shown_and_counted():
@@ -96,11 +126,25 @@ def test_a_state_dict_is_found_where_training_scripts_put_it(tmp_path, wrap):
         assert set(read_checkpoint(copy)) == set(state())
 
 
-@pytest.mark.parametrize("content", [torch.ones(3), [torch.ones(3)], {}, {"epoch": 3}, {1: torch.ones(3)}])
-def test_a_file_without_a_state_dict_says_so(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (torch.ones(3), "holds no state dict but a Tensor"),
+        ([torch.ones(3)], "holds no state dict but a list"),
+        ({}, "holds no state dict;"),
+        ({1: torch.ones(3)}, "holds no state dict;"),
+        (
+            {"epoch": 3, "net": {"w": torch.ones(1)}},
+            "holds no state dict itself or under 'state_dict', 'model_state_dict', 'model', but 'epoch', 'net'",
+        ),
+    ],
+)
+def test_a_file_without_a_state_dict_says_so_and_what_is_there(tmp_path, content, says):
     torch.save(content, tmp_path / "model.pt")
-    with PrivateCopy(tmp_path / "model.pt") as copy, pytest.raises(InputError, match="holds no state dict"):
+    with PrivateCopy(tmp_path / "model.pt") as copy, pytest.raises(InputError) as raised:
         read_checkpoint(copy)
+    assert says in str(raised.value)
+    assert not isinstance(raised.value, RefusedModelError)
 
 
 def archive(path: Path, pickle: bytes) -> Path:
@@ -123,10 +167,9 @@ def word(text: str) -> bytes:
 def test_a_dictionary_whose_methods_are_hidden_does_not_pass_for_a_state_dict(tmp_path):
     # {"weight": 7}, given an attribute `items` that would make it look empty to a caller of items().
     content = b"\x80\x02" + ORDERED_DICT + b")R(" + word("weight") + b"K\x07u}" + word("items") + ORDERED_DICT + b"sb."
-    with PrivateCopy(archive(tmp_path / "model.pt", content)) as copy:
-        scan_archive(copy)
-        with pytest.raises(InputError, match="holds no state dict"):
-            read_checkpoint(copy)
+    path = archive(tmp_path / "model.pt", content)
+    with PrivateCopy(path) as copy, pytest.raises(InputError, match="holds no state dict"):
+        read_checkpoint(copy)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +182,9 @@ def test_a_dictionary_whose_methods_are_hidden_does_not_pass_for_a_state_dict(tm
     ],
 )
 def test_tensors_rebuilt_from_nonsense_are_refused_without_advice_to_try_harder(tmp_path, content):
-    with PrivateCopy(archive(tmp_path / "model.pt", content)) as copy:
-        scan_archive(copy)
-        with pytest.raises(RefusedModelError, match=r"refused by torch\.load") as refusal:
-            read_checkpoint(copy)
+    path = archive(tmp_path / "model.pt", content)
+    with PrivateCopy(path) as copy, pytest.raises(RefusedModelError, match=r"refused by torch\.load") as refusal:
+        read_checkpoint(copy)
     assert "weights_only` set to `False`" not in str(refusal.value)
 
 

@@ -1,7 +1,7 @@
 """From a file to a model that nothing was run of: copy, scan, read, fit, check.
 
-The file is recognised by its content, never by its name. Its first bytes decide which scan must accept it before a
-reader sees it; both see the same private, sealed copy.
+The file is recognised by its content, never by its name. Only what the scan calls safe is read; scan and reader see the
+same private, sealed copy, and both run in processes of their own, under limits.
 """
 
 from __future__ import annotations
@@ -9,25 +9,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hauberk.artifact import Artifact, OnnxArtifact, StepRecord, TorchArtifact
 from hauberk.errors import InputError, RefusedModelError
+from hauberk.ingest.admission import admit
 from hauberk.ingest.architecture import build_own
+from hauberk.ingest.graphs import read_onnx
 from hauberk.ingest.private import PrivateCopy
-from hauberk.ingest.scan import examine_pickle, refusal_of_names, scan_archive, scan_onnx, scan_safetensors
-from hauberk.ingest.scan.onnx import MAX_ONNX_BYTES
-from hauberk.ingest.scan.pickle import MAX_PICKLE_BYTES
 from hauberk.ingest.signature import onnx_signature, torch_signature
 from hauberk.ingest.weights import fit, read_checkpoint, read_safetensors
 from hauberk.models import CARD_FILE, WEIGHTS_FILE, ImageCard, ModelCard, build, read_any_card
-
-_LEGACY_PICKLES = 5  # what torch before 1.6 wrote behind one another
-
-Format = Literal["safetensors", "pytorch", "onnx"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,8 @@ def load_model(
     """Load a model without running anything that its file brings.
 
     Args:
-        path: A `.safetensors`, PyTorch (`.pt`, `.pth`) or ONNX file, or a folder that `hauberk train` wrote.
+        path: A safetensors file, a PyTorch state dict (zip or the older stream format) or an ONNX file, by content; or
+            a folder that `hauberk train` wrote.
         card: The model card; by default the file of the same name that ends in `.json`, where there is one.
         arch: `FILE.py:CALLABLE`, the user's own code, which builds the module that the weights belong to. Without it
             the card's architecture is built.
@@ -57,8 +53,8 @@ def load_model(
             time. Without it, models of windows and of images are taken as well.
 
     Raises:
-        RefusedModelError: The file holds or asks for more than a model, is damaged, or is not the one that its card
-            names.
+        RefusedModelError: The scan does not call the file safe, reading it failed or took too much, or it is not the
+            one that its card names.
         InputError: A file is missing, neither card nor architecture is known, the weights do not fit the architecture,
             or the model does not take `inputs` columns.
     """
@@ -74,15 +70,22 @@ def load_model(
                 f"{path}: refused: its SHA-256 begins with {copy.sha256[:12]}, the model card {card} names"
                 f" {known.weights_sha256[:12]!r}; these two do not belong together"
             )
-        kind = recognise(copy)
+        admission = admit(copy)
+        kind = admission.format
         parameters: dict[str, object] = {"file": path.name, "format": kind}
         artifact: Artifact
         if kind == "onnx":
+            if admission.outside:
+                raise RefusedModelError(
+                    f"{path}: refused: its weights lie in {admission.outside} other file(s), and only what is in this"
+                    " one is loaded; put them into it with onnx.save(onnx.load(PATH), NEW_PATH,"
+                    " save_as_external_data=False)"
+                )
             artifact = _onnx(copy, known, inputs)
             if arch:
                 raise InputError(f"{path}: an ONNX model brings its own graph; leave --arch away")
         else:
-            state = _scanned_state(copy, kind)
+            state = read_safetensors(copy) if kind == "safetensors" else read_checkpoint(copy)
             module, parameters["architecture"] = _architecture(arch, known, path)
             fit(module, state, str(path))
             artifact = TorchArtifact(module, torch_signature(module, known, inputs, str(path)), copy.sha256)
@@ -108,60 +111,6 @@ def _require_single_records(card: ModelCard | ImageCard | None, inputs: int | No
         raise InputError(f"{path}: reads {reads}; a detector of single records is needed here")
 
 
-def recognise(copy: PrivateCopy) -> Format:
-    """Which format a file has, by its content; its name only serves to explain a damaged ONNX file.
-
-    Raises:
-        RefusedModelError: None that is read. Where it is a pickle, the message names what it asks for.
-    """
-    head = copy.head(16)
-    if head.startswith(b"PK\x03\x04"):
-        return "pytorch"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= copy.size - 8:
-        return "safetensors"
-    if head[:1] == b"\x08":  # field 1 of ModelProto, the IR version, which exporters write first
-        return "onnx"
-    refusal = _pickle_refusal(copy)
-    if refusal is None and copy.source.suffix == ".onnx":
-        return "onnx"
-    raise refusal or RefusedModelError(
-        f"{copy.source}: not a model that Hauberk reads: neither safetensors nor a PyTorch state dict nor ONNX"
-    )
-
-
-def _pickle_refusal(copy: PrivateCopy) -> RefusedModelError | None:
-    """Why a file that begins with a pickle is refused; `None` for one that does not."""
-    if copy.size > 262 and copy.read(257, 5) == b"ustar":
-        return RefusedModelError(f"{copy.source}: refused: the tar format of torch before 0.4; save the weights again")
-    data = copy.head(MAX_PICKLE_BYTES)
-    begins_as_pickle = data[:1] == b"\x80"
-    names: list[str] = []
-    for _ in range(_LEGACY_PICKLES):
-        found = examine_pickle(data)
-        if found.end is None and not begins_as_pickle:
-            break
-        names += found.refused_names
-        if found.end is None:
-            break
-        begins_as_pickle, data = True, data[found.end :]
-    if names:
-        return refusal_of_names(names, str(copy.source))
-    if not begins_as_pickle:
-        return None
-    return RefusedModelError(
-        f"{copy.source}: refused: a bare pickle, or the format of torch before 1.6;"
-        " save the weights again with torch.save(model.state_dict(), PATH), or as safetensors"
-    )
-
-
-def _scanned_state(copy: PrivateCopy, kind: Format) -> dict[str, Tensor]:
-    if kind == "safetensors":
-        scan_safetensors(copy)
-        return read_safetensors(copy)
-    scan_archive(copy)
-    return read_checkpoint(copy)
-
-
 def _architecture(
     arch: str | None, known: ModelCard | ImageCard | None, path: Path
 ) -> tuple[nn.Module, dict[str, object]]:
@@ -180,12 +129,8 @@ def _architecture(
 
 
 def _onnx(copy: PrivateCopy, known: ModelCard | ImageCard | None, inputs: int | None) -> OnnxArtifact:
-    where = str(copy.source)
-    if copy.size > MAX_ONNX_BYTES:
-        raise RefusedModelError(f"{where}: refused: {copy.size} bytes; an ONNX file ends at 2 GiB")
-    model = copy.read(0, copy.size)
-    proto = scan_onnx(model, where)
-    return OnnxArtifact(model, onnx_signature(proto, known, inputs, where), copy.sha256)
+    model, where = read_onnx(copy), str(copy.source)
+    return OnnxArtifact(model, onnx_signature(onnx.ModelProto.FromString(model), known, inputs, where), copy.sha256)
 
 
 def find_card(path: Path, card: Path | None = None) -> Path | None:

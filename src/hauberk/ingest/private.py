@@ -1,16 +1,23 @@
-"""A private, sealed copy of a model file.
+"""A private copy of a model file, which nobody can change.
 
 What is scanned must be what is loaded. A file that others can write may change between the two, and through a mapping
 of the file even afterwards. So its bytes are copied once into anonymous memory (Linux `memfd_create`), the copy is
 sealed against every change, its own process's included, and all that follows reads the copy.
+
+A file that would take more than half of the memory that is free is copied to the disk instead, into a file without a
+name (`O_TMPFILE`) in the folder for temporary files, which is then open for reading only. Nobody can reach that one
+but through the descriptors of this process: its own user's debugger could, root could.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +25,9 @@ from typing import Self
 from hauberk.errors import InputError, RefusedModelError
 
 MAX_MODEL_BYTES = 8 << 30
-"""The largest model file that is read; the copy lies in memory."""
+"""The largest model file that is read whole, where something needs that."""
+MAX_COPIED_BYTES = 256 << 30
+"""The largest model file that is copied."""
 
 _BLOCK = 1 << 22
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -32,20 +41,24 @@ class PrivateCopy:
     Args:
         source: The file to copy.
         limit: The most bytes to read.
+        in_memory: Bytes up to which the copy lies in memory; by default half of what is free.
 
     Raises:
         InputError: The file is missing, unreadable, empty, not a regular file or larger than `limit`.
     """
 
-    def __init__(self, source: Path, limit: int = MAX_MODEL_BYTES) -> None:
+    def __init__(self, source: Path, limit: int = MAX_COPIED_BYTES, *, in_memory: int | None = None) -> None:
         self.source = source
-        self.descriptor = os.memfd_create("hauberk-model", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            self.size, self.sha256 = _copy(source, self.descriptor, limit)
-            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
-        except BaseException:
-            os.close(self.descriptor)
-            raise
+        with _opened(source) as original:
+            most = _free_memory() // 2 if in_memory is None else in_memory
+            self.sealed = os.fstat(original).st_size <= most
+            self.descriptor = anonymous(in_memory=self.sealed)
+            try:
+                self.size, self.sha256 = _copy(original, self.descriptor, source, limit)
+                self.descriptor = closed_to_writing(self.descriptor, sealed=self.sealed)
+            except BaseException:
+                os.close(self.descriptor)
+                raise
 
     @property
     def path(self) -> str:
@@ -80,25 +93,60 @@ class PrivateCopy:
         os.close(self.descriptor)
 
 
-def _copy(source: Path, target: int, limit: int) -> tuple[int, str]:
-    """Copy and hash; returns size and SHA-256 (hex)."""
-    digest, size = hashlib.sha256(), 0
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[int]:
+    """A regular file, open for reading."""
     try:
         # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InputError(f"{source}: not a regular file; name a model file, or a folder that `train` wrote")
-            while block := os.read(descriptor, _BLOCK):
-                size += len(block)
-                if size > limit:
-                    raise InputError(f"{source}: larger than {limit} bytes, the most that is read of such a model")
-                digest.update(block)
-                _write_all(target, block)
-        finally:
-            os.close(descriptor)
     except OSError as error:
         raise InputError(f"{source}: cannot read the model: {(error.strerror or str(error)).lower()}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(f"{source}: not a regular file; name a model file, or a folder that `train` wrote")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _free_memory() -> int:
+    """Bytes that can be taken without anything being swapped out, as the kernel estimates."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def anonymous(*, in_memory: bool) -> int:
+    """A file without a name."""
+    if in_memory:
+        return os.memfd_create("hauberk-model", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def closed_to_writing(descriptor: int, *, sealed: bool) -> int:
+    """The same file, and no way to change it any more."""
+    if sealed:
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        return descriptor
+    reading = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(descriptor)
+    return reading
+
+
+def _copy(original: int, target: int, source: Path, limit: int) -> tuple[int, str]:
+    """Copy and hash; returns size and SHA-256 (hex)."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        while block := os.read(original, _BLOCK):
+            size += len(block)
+            if size > limit:
+                raise InputError(f"{source}: larger than {limit} bytes, the most that is read of such a model")
+            digest.update(block)
+            _write_all(target, block)
+    except OSError as error:
+        raise InputError(f"{source}: cannot copy the model: {(error.strerror or str(error)).lower()}") from error
     if not size:
         raise InputError(f"{source}: the model file is empty (0 bytes)")
     return size, digest.hexdigest()

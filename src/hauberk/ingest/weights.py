@@ -2,75 +2,80 @@
 
 from __future__ import annotations
 
-import pickle
+import os
 from collections.abc import Mapping
-from typing import TypeGuard
 
+import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hauberk.errors import InputError, RefusedModelError
-from hauberk.ingest.private import PrivateCopy
+from hauberk.ingest.contents import Contents, Memory, tensors
+from hauberk.ingest.isolated import ask, printable
+from hauberk.ingest.private import PrivateCopy, anonymous, closed_to_writing
+from hauberk.sandbox.limits import GIBIBYTE
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
 _SHOWN = 3
-_SHOWN_CHARACTERS = 300
 
 
 def read_safetensors(copy: PrivateCopy) -> dict[str, Tensor]:
-    """The tensors of a safetensors file that `scan_safetensors` accepted.
+    """The tensors of a safetensors file, where they lie in the copy.
 
     Raises:
-        RefusedModelError: The library does not accept it.
+        RefusedModelError: It has a data type that torch has not, or its reader was stopped.
     """
-    try:
-        with safe_open(copy.path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
-        raise RefusedModelError(f"{copy.source}: damaged safetensors file: {error}") from error
+    return _tensors(ask("read_safetensors", b"", copy, memory=GIBIBYTE), copy, None)
 
 
 def read_checkpoint(copy: PrivateCopy) -> dict[str, Tensor]:
-    """The state dict of a PyTorch archive that `scan_archive` accepted.
+    """The state dict of a file that `torch.save` wrote, where its tensors lie in the copy.
 
     A dictionary that holds the state dict under `state_dict`, `model_state_dict` or `model`, as training scripts save
-    it, is accepted too.
+    it, is accepted too. Tensors that cannot be used as they lie there (those of the stream format, which torch wrote
+    before version 1.6, and of compressed archives) come in a second memory of their own.
 
     Raises:
-        RefusedModelError: Torch does not accept it.
+        RefusedModelError: Torch does not accept it, or its reader was stopped.
         InputError: There is no state dict in it.
     """
+    output = anonymous(in_memory=copy.sealed)
     try:
-        content = torch.load(copy.path, weights_only=True, mmap=True, map_location="cpu")
-    except Exception as error:  # what rebuilding a tensor from odd arguments raises has no common base
-        # Torch wraps its reason into the advice to load without the restriction.
-        reason = str(error.__context__ if isinstance(error, pickle.UnpicklingError) and error.__context__ else error)
-        first_line = reason.partition("\n")[0][:_SHOWN_CHARACTERS]
-        raise RefusedModelError(f"{copy.source}: refused by torch.load(weights_only=True): {first_line}") from error
-    inner = [dict.get(content, name) for name in _WRAPPERS] if isinstance(content, dict) else []
-    for candidate in (content, *inner):
-        if _is_state_dict(candidate):
-            return dict(dict.items(candidate))
-    raise InputError(f"{copy.source}: holds no state dict; save it with torch.save(model.state_dict(), PATH)")
+        answer = ask(
+            "read_torch",
+            b"",
+            copy,
+            memory=GIBIBYTE + 2 * copy.size,
+            output=output,
+            most_output=GIBIBYTE + copy.size,
+            imports=["torch"],
+        )
+        output = closed_to_writing(output, sealed=copy.sealed)
+        return _tensors(answer, copy, output)
+    finally:
+        os.close(output)
 
 
-def _is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:
-    # A pickle can give an ordered dictionary attributes that hide its methods, so those of the class are asked.
-    return (
-        isinstance(content, dict)
-        and len(content) > 0
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in dict.items(content))
-    )
+def _tensors(answer: bytes, copy: PrivateCopy, output: int | None) -> dict[str, Tensor]:
+    memories = [Memory(copy.descriptor, copy.size)]
+    if output is not None:
+        memories.append(Memory(output, os.fstat(output).st_size))
+    try:
+        contents = msgspec.msgpack.decode(answer, type=Contents | str)
+    except msgspec.MsgspecError as error:
+        raise RefusedModelError(f"{copy.source}: refused: its table of contents is none: {error}") from error
+    if isinstance(contents, str):
+        raise InputError(f"{copy.source}: {printable(contents)}")
+    return tensors(contents, memories, str(copy.source))
 
 
 def fit(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Copy weights into a module of the same names and shapes and put it into evaluation mode.
+    """Put weights into a module of the same names and shapes, and the module into evaluation mode.
 
-    Shapes are compared before anything is copied: a tensor in a file can claim to be larger than the file.
+    Shapes are compared before anything is read: a tensor in a file can claim to be larger than the file.
 
     Args:
-        module: On the CPU or on the meta device.
+        module: On the CPU, where the weights are copied into it, or on the meta device, where they become its own as
+            they are: nothing is copied that need not be converted.
         state: Tensors by name; floating-point ones are converted to the module's dtype.
         where: How error messages call the file.
 
@@ -93,11 +98,27 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
             raise RefusedModelError(f"{where}: refused: {name!r} is {tensor.dtype}, not {expected[name].dtype}")
         if not torch.isfinite(tensor).all():
             raise RefusedModelError(f"{where}: refused: {name!r} holds NaN or infinity")
-    if any(value.is_meta for value in expected.values()):
-        module.to_empty(device="cpu")
     with torch.no_grad():
-        module.load_state_dict({name: tensor.detach() for name, tensor in state.items()})
+        if any(value.is_meta for value in expected.values()):
+            _assign(module, expected, state)
+        else:
+            module.load_state_dict({name: tensor.detach() for name, tensor in state.items()})
     module.eval()
+
+
+def _assign(module: nn.Module, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Give a module without memory these tensors; a parameter that it has under two names stays one."""
+    own = {name: tensor.detach().to(expected[name].dtype).contiguous() for name, tensor in state.items()}
+    first: dict[int, str] = {}
+    names = [(name, id(parameter)) for name, parameter in module.named_parameters(remove_duplicate=False)]
+    tied = {name: first[key] for name, key in names if first.setdefault(key, name) != name}
+    module.load_state_dict(own, assign=True)
+    for name, other in tied.items():
+        owner, _, leaf = name.rpartition(".")
+        module.get_submodule(owner).register_parameter(leaf, module.get_parameter(other))
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.is_meta:
+            raise InputError(f"{name!r} of the architecture is in no state dict, so nothing says what it holds")
 
 
 def _counters(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -29,10 +29,10 @@ from hauberk.graph.passes.onnxsim import Onnxsim
 from hauberk.graph.passes.onnxslim import Onnxslim
 from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Feeds, runs_on
+from hauberk.ingest.admission import admit
+from hauberk.ingest.external import resolve
+from hauberk.ingest.graphs import read_onnx
 from hauberk.ingest.private import PrivateCopy
-from hauberk.ingest.scan import scan_onnx
-from hauberk.ingest.scan.external import scan_external
-from hauberk.ingest.scan.onnx import MAX_ONNX_BYTES, parse_onnx
 from hauberk.optimisation import streamed
 from hauberk.optimisation.findings import ModelFile, Optimisation
 from hauberk.optimisation.passes import apply_all, count_nodes
@@ -107,7 +107,7 @@ def optimise_file(
     require_writable(target)
     proto, size, sha256 = _read(source)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
-        external = scan_external(proto, source)
+        external = resolve(proto, source)
         _check_opset(external.proto, source)
         samples = _samples(data, signature_of(external.proto))
         file = ModelFile(str(source), sha256, size, count_nodes(external.proto.SerializeToString()))
@@ -129,20 +129,20 @@ def optimise_file(
 
 
 def _read(source: Path) -> tuple[onnx.ModelProto, int, str]:
-    """The file's message, not yet admitted, its size and its SHA-256 (hex)."""
+    """The file's message, admitted, its size and its SHA-256 (hex)."""
     if source.is_dir():
         raise InputError(f"{source}: a folder; name an .onnx file")
     with PrivateCopy(source) as copy:
-        if copy.size > MAX_ONNX_BYTES:
-            raise RefusedModelError(f"{source}: refused: {copy.size} bytes; an ONNX file ends at 2 GiB")
-        return parse_onnx(copy.read(0, copy.size), str(source)), copy.size, copy.sha256
+        if (kind := admit(copy).format) != "onnx":
+            raise RefusedModelError(f"{source}: not an ONNX model but {kind}; name an .onnx file")
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(read_onnx(copy))
+        return proto, copy.size, copy.sha256
 
 
 def _admitted(proto: onnx.ModelProto, sha256: str, source: Path) -> OnnxArtifact:
-    """The graph, scanned before anything runs it."""
-    model = proto.SerializeToString()
-    scan_onnx(model, str(source))
+    """The graph, once this version of the passes understands it."""
     _check_opset(proto, source)
+    model = proto.SerializeToString()
     try:
         check_model(model)
         return OnnxArtifact(model, signature_of(proto), sha256)

@@ -20,7 +20,7 @@ from hauberk.graph.integers import unbounded
 from hauberk.graph.model import parse, signature_of
 from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Trial, ask, compare, runs_on
-from hauberk.ingest.scan.external import ExternalModel
+from hauberk.ingest.external import ExternalModel
 from hauberk.optimisation.findings import ModelFile, Optimisation, WeightFile
 from hauberk.optimisation.passes import context_of, count_nodes, run_passes
 from hauberk.progress import Progress

@@ -1,0 +1,167 @@
+"""Who looks into an unadmitted file: never this process, but one under limits, and a fresh one for every file.
+
+A fork server is started with the first file and kept: a process that has imported the scanner (and torch or onnx, once
+a file needs them) and nothing else, and forks a child for every question. The child has the sealed copy and a
+connection; it cannot open other files than Python's own, make one, reach the network or another process, or outlive its
+answer. See docs/reference/isolation.md.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Sequence
+
+import msgspec
+
+from hauberk.errors import HauberkError, InputError, LimitError, RefusedModelError
+from hauberk.ingest.private import PrivateCopy
+from hauberk.sandbox.forks import ForkServer
+from hauberk.sandbox.landlock import runtime_paths
+from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
+from hauberk.scan import FileReport
+from hauberk.scan.report import shown
+
+_READER = "hauberk.ingest.reader"
+_OVERHEAD = GIBIBYTE
+"""Private memory beside what a file needs: torch takes 180 MB of it, the scanner of a large header 200 MB."""
+_FILES = 64
+_CPU_SECONDS = 150
+_SECONDS = 120.0
+_SLOWEST = 20 * MEBIBYTE
+"""Bytes a second; a file gets so much more time."""
+_LONGEST_ANSWER = 256 * MEBIBYTE
+_LONGEST_MESSAGE = 600
+
+_logger = logging.getLogger(__name__)
+
+
+def scan(copy: PrivateCopy) -> FileReport:
+    """What the scan says of a copy, from a process of its own.
+
+    Raises:
+        RefusedModelError: The scan itself was stopped by a limit, or died.
+    """
+    answer = ask("scan", os.fsencode(copy.source), copy, memory=_OVERHEAD, imports=["hauberk.scan.formats:formats"])
+    return msgspec.msgpack.decode(answer, type=FileReport)
+
+
+def ask(
+    function: str,
+    question: bytes,
+    copy: PrivateCopy,
+    *,
+    memory: int,
+    output: int | None = None,
+    most_output: int = 0,
+    imports: Sequence[str] = (),
+) -> bytes:
+    """Have a function of `hauberk.ingest.reader` answer about a copy, in a process of its own.
+
+    Args:
+        function: Its name.
+        question: What it is asked.
+        copy: Handed over, open for reading only.
+        memory: Bytes of private memory that it may take.
+        output: A file that it may write to.
+        most_output: Bytes that it may write there.
+        imports: Modules that it needs, see `ForkServer.ask`.
+
+    Raises:
+        RefusedModelError: It refused the copy, reached a limit or died; the message says which, in one line.
+        HauberkError: No such process can be started here.
+    """
+    wanted = Limits(
+        memory=memory,
+        mapped=4 * GIBIBYTE + copy.size,
+        cpu_seconds=_CPU_SECONDS + copy.size // _SLOWEST,
+        files=_FILES,
+        file_size=most_output,
+        read_only=(*runtime_paths(), "/proc/self/maps"),
+        network=False,
+        system_calls="compute",
+    )
+    limits, _ = offered(wanted)
+    descriptors = [copy.descriptor, *([] if output is None else [output])]
+    server = _server()
+    try:
+        return server.ask(
+            f"{_READER}:{function}",
+            question,
+            descriptors,
+            limits=limits,
+            time_limit=_SECONDS + copy.size / _SLOWEST,
+            longest_answer=_LONGEST_ANSWER,
+            imports=imports,
+        )
+    except LimitError as error:
+        raise RefusedModelError(
+            f"{copy.source}: refused: reading it was stopped by a limit: {printable(error)}"
+        ) from error
+    except InputError as error:
+        raise RefusedModelError(f"{copy.source}: refused: {printable(error)}") from error
+    except HauberkError as error:
+        raise RefusedModelError(
+            f"{copy.source}: refused: the process that reads it failed, as one does that is fed what is made to break"
+            f" it: {printable(error)}"
+        ) from error
+
+
+def printable(said: object) -> str:
+    """What a child said, which may have been taken over: short, printable, on one line."""
+    return shown(" ".join(str(said).split()), _LONGEST_MESSAGE)
+
+
+class _Shared:
+    """The fork server of this process, once there is one. A process that was forked off this one starts its own."""
+
+    def __init__(self) -> None:
+        self.forget()
+        self.registered = False
+
+    def forget(self) -> None:
+        """Know of none; the lock is new, because a thread that a fork did not copy may have held it."""
+        self.lock = threading.Lock()
+        self.server: ForkServer | None = None
+
+
+# One a process: starting one a file would cost a second for torch alone.
+_shared = _Shared()
+os.register_at_fork(after_in_child=_shared.forget)
+
+
+def _server() -> ForkServer:
+    with _shared.lock:
+        if _shared.server is not None and not _shared.server.alive:
+            _shared.server.close()
+            _shared.server = None
+        if _shared.server is None:
+            _shared.server = _start()
+        if not _shared.registered:
+            atexit.register(stop)
+            _shared.registered = True
+        return _shared.server
+
+
+def _start() -> ForkServer:
+    """Start the server, and warn of limits that this system does not keep."""
+    wanted = Limits(memory=_OVERHEAD, files=_FILES, file_size=0, read_only=(), network=False, system_calls="compute")
+    limits, missing = offered(wanted)
+    server = ForkServer(limits)
+    broken = [f"{check.name} ({check.detail})" for check in server.checks if not check.holds]
+    if missing or broken:
+        _logger.warning(
+            "model files are parsed in a process that this system does not fully close off; what it cannot refuse: %s",
+            ", ".join([*missing, *broken]),
+        )
+    return server
+
+
+def stop() -> None:
+    """End this process's fork server; the next question starts another."""
+    with _shared.lock:
+        if _shared.server is not None:
+            _shared.server.close()
+            _shared.server = None

@@ -78,7 +78,7 @@ def examine(content: Content, examination: Examination) -> str:
         except RecursionError:
             pass
         except ValueError as error:
-            if "Extra data" in str(error) and b"\n" in raw.strip():
+            if "Extra data" in str(error) and _is_json(raw.split(b"\n", 1)[0]):
                 return _examine_lines(raw, examination)
             if raw.removeprefix(_MARK).lstrip(_SPACE)[:1] == b"[" and text.recognise(raw[:64], content):
                 return text.examine(content, examination)  # a section of an INI file, a date in brackets
@@ -131,6 +131,15 @@ def _examine_pipeline(each: dict[str, Any], examination: Examination, where: str
     for key, part in each.items():
         if isinstance(part, list) and len(part) == 2 and not (part[0] in _LIBRARIES if _plain(part[0]) else False):
             examination.find(NAMES_CODE, shown(f"{key}: {part}"), at=where or None)
+
+
+def _is_json(text: bytes) -> bool:
+    """Whether a text is one JSON value."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _plain(value: Any) -> bool:

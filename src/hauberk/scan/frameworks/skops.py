@@ -36,7 +36,7 @@ METHOD = Rule(
     Severity.CRITICAL,
     Outcome.UNSAFE,
     "A bound method of a harmless object reaches any other object through its attributes, code among them.",
-    "https://github.com/advisories/GHSA-4v6w-xpmh-gfgp",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-54413",
 )
 OPERATOR = Rule(
     "skops-operator",
@@ -44,7 +44,7 @@ OPERATOR = Rule(
     Severity.CRITICAL,
     Outcome.UNSAFE,
     "The node calls any function of the module `operator`, `call` among them, and has been shown as another type.",
-    "https://github.com/advisories/GHSA-m7f4-hrc6-fwg3",
+    "https://nvd.nist.gov/vuln/detail/CVE-2025-54412",
 )
 NODE = Rule(
     "skops-node",

@@ -1,0 +1,10 @@
+"""Everything hostile that is no pickle, no archive and no ONNX model: frameworks, trees, programs, settings."""
+
+from __future__ import annotations
+
+from corpus.frameworks_files import FILE_CASES
+from corpus.frameworks_graphs import GRAPH_CASES
+from corpus.frameworks_keras import KERAS_CASES
+from corpus.frameworks_trees import TREE_CASES
+
+CASES = (*KERAS_CASES, *TREE_CASES, *GRAPH_CASES, *FILE_CASES)

@@ -1,0 +1,118 @@
+"""Programs, source code and settings that stand beside models."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import marshal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from corpus import UNKNOWN, UNSAFE, Case
+from corpus.messages import written
+
+
+def file(name: str, data: bytes | str) -> Callable[[Path], Path]:
+    """Writes a file."""
+    return lambda folder: written(folder / name, data)
+
+
+def settings(value: Any) -> Callable[[Path], Path]:
+    """Writes JSON."""
+    return file("config.json", json.dumps(value))
+
+
+def _windows() -> bytes:
+    return b"MZ" + bytes(58) + (64).to_bytes(4, "little") + b"PE\0\0" + bytes(200)
+
+
+def _compiled() -> bytes:
+    code = marshal.dumps(compile("open('flag', 'w')", "x", "exec"))
+    return importlib.util.MAGIC_NUMBER + bytes(12) + code
+
+
+HYDRA = "https://nvd.nist.gov/vuln/detail/CVE-2025-23304"
+PYYAML = "https://nvd.nist.gov/vuln/detail/CVE-2020-14343"
+CUSTOM = "https://huggingface.co/docs/transformers/custom_models"
+FILE_CASES = (
+    Case(
+        "native-elf",
+        lambda folder: Path(sys.executable).resolve(),
+        UNSAFE,
+        "https://attack.mitre.org/techniques/T1195/",
+    ),
+    Case("native-elf-as-weights", file("model.safetensors", b"\x7fELF\x02\x01\x01" + bytes(200)), UNSAFE),
+    Case("native-windows", file("custom_op.dll", _windows()), UNSAFE),
+    Case("native-mac", file("custom_op.dylib", b"\xcf\xfa\xed\xfe\x07\x00\x00\x01" + bytes(200)), UNSAFE),
+    Case("native-wasm", file("model.wasm", b"\0asm\1\0\0\0" + bytes(20)), UNSAFE),
+    Case("native-java", file("Model.class", b"\xca\xfe\xba\xbe\0\0\0\x34" + bytes(100)), UNSAFE),
+    Case("bytecode", file("modeling.pyc", _compiled()), UNSAFE),
+    Case("script-shell", file("install", "#!/bin/sh\ntrue\n"), UNKNOWN),
+    Case(
+        "source-python",
+        file("modeling.py", '"""A model."""\n\nimport torch\n\n\nclass Model(torch.nn.Module):\n    pass\n'),
+        UNKNOWN,
+        CUSTOM,
+    ),
+    Case("source-python-without-imports", file("x.txt", 'x = 1\n__import__("os").system("true")\n'), UNKNOWN),
+    Case("source-python-wide", file("x.py", "import os\n".encode("utf-16")), UNKNOWN),
+    Case("source-notebook", settings({"cells": [], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}), UNKNOWN),
+    Case(
+        "settings-auto-map",
+        settings({"model_type": "x", "auto_map": {"AutoModel": "modeling_x.Model"}}),
+        UNKNOWN,
+        CUSTOM,
+    ),
+    Case(
+        "settings-pipeline",
+        settings({"_class_name": "P", "_diffusers_version": "0.30", "unet": ["os", "system"]}),
+        UNKNOWN,
+    ),
+    Case("settings-hydra", settings({"model": {"_target_": "builtins.exec", "_args_": ["pass"]}}), UNSAFE, HYDRA),
+    Case(
+        "settings-hydra-yaml",
+        file("model_config.yaml", "model:\n  _target_: os.system\n  command: 'true'\n"),
+        UNSAFE,
+        HYDRA,
+    ),
+    Case(
+        "settings-hydra-class",
+        file("model_config.yaml", "model:\n  _target_: nemo.collections.asr.models.Model\n"),
+        UNKNOWN,
+        HYDRA,
+    ),
+    Case(
+        "settings-jsonpickle", settings({"py/reduce": [{"py/function": "os.system"}, {"py/tuple": ["true"]}]}), UNSAFE
+    ),
+    Case(
+        "settings-template",
+        settings({"chat_template": "{{ cycler.__init__.__globals__ }}"}),
+        UNSAFE,
+        "https://nvd.nist.gov/vuln/detail/CVE-2024-34359",
+    ),
+    Case("yaml-object", file("config.yaml", "a: !!python/object/apply:os.system ['true']\n"), UNSAFE, PYYAML),
+    Case(
+        "yaml-object-by-tag",
+        file("config.yaml", "%TAG ! tag:yaml.org,2002:python/\n---\na: !object/apply:os.system ['true']\n"),
+        UNSAFE,
+        PYYAML,
+    ),
+    Case("yaml-object-far", file("config.yaml", "a: 1\n" * 300_000 + "b: !!python/name:os.system\n"), UNSAFE, PYYAML),
+    Case(
+        "template-file",
+        file("chat_template.jinja", "{% for m in messages %}{{ m.__class__ }}{% endfor %}"),
+        UNSAFE,
+        "https://nvd.nist.gov/vuln/detail/CVE-2024-34359",
+    ),
+    Case("markup-model", file("model.xml", '<?xml version="1.0"?>\n<PMML version="4.4"><Header/></PMML>\n'), UNKNOWN),
+    Case("json-cut", file("config.json", '{"a": [1, 2, '), UNKNOWN),
+    Case("json-lines-with-code", file("x.jsonl", '{"a": 1}\n{"_target_": "os.system"}\n'), UNSAFE, HYDRA),
+    Case(
+        "picture-with-tail",
+        file("x.png", b"\x89PNG\r\n\x1a\n" + bytes(40) + b"IEND\xaeB`\x82" + b"cos\nsystem\n(S'true'\ntR."),
+        frozenset({"unsafe", "unknown"}),
+    ),
+    Case("text-with-zeros", file("x.txt", b"hello\0world" * 9), UNKNOWN),
+)

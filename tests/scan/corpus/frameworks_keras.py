@@ -1,0 +1,291 @@
+"""Models of Keras and HDF5 files that do what they should not."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import marshal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from corpus import UNKNOWN, UNSAFE, Case
+from corpus.messages import written, zipped
+
+CODE = base64.b64encode(marshal.dumps((lambda x: open("flag", "w")).__code__)).decode()
+"""Compiled Python that would open a flag file; nobody runs it."""
+
+GHSA = "https://github.com/advisories/"
+NVD = "https://nvd.nist.gov/vuln/detail/"
+
+
+def layer(name: str, module: str | None = "keras.layers", **config: Any) -> dict[str, Any]:
+    """A layer as Keras 3 keeps it."""
+    return {"module": module, "class_name": name, "config": {"name": "x", **config}, "registered_name": None}
+
+
+def sequential(*layers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A model of these layers."""
+    start = layer("InputLayer", batch_shape=[None, 4], dtype="float32")
+    return layer("Sequential", "keras", layers=[start, *layers]) | more
+
+
+def weights(fill: Callable[[Any], None] | None = None, **options: Any) -> bytes:
+    """An HDF5 file, filled by a function."""
+    import h5py
+    import numpy as np
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w", **options) as file:
+        file.create_group("layers/dense/vars").create_dataset("0", data=np.ones((4, 2), np.float32))
+        if fill:
+            fill(file)
+    return stream.getvalue()
+
+
+def keras(model: dict[str, Any] | str, h5: bytes | None = None, **more: bytes | str) -> Callable[[Path], Path]:
+    """Writes a `.keras` archive."""
+    config = model if isinstance(model, str) else json.dumps(model)
+
+    def make(folder: Path) -> Path:
+        members: dict[str, bytes | str] = {"metadata.json": '{"keras_version": "3.15.1"}', "config.json": config}
+        members["model.weights.h5"] = weights() if h5 is None else h5
+        return zipped(folder / "model.keras", members | more)
+
+    return make
+
+
+def legacy(model: Any, training: Any = None) -> Callable[[Path], Path]:
+    """Writes a model as `.h5`, with its configuration in an attribute."""
+
+    def fill(file: Any) -> None:
+        file.attrs["model_config"] = json.dumps(model).encode()
+        if training is not None:
+            file.attrs["training_config"] = json.dumps(training).encode()
+
+    return lambda folder: written(folder / "model.h5", weights(fill))
+
+
+def hdf5(fill: Callable[[Any], None], **options: Any) -> Callable[[Path], Path]:
+    """Writes an HDF5 file."""
+    return lambda folder: written(folder / "weights.h5", weights(fill, **options))
+
+
+def function(module: str | None, name: str) -> dict[str, Any]:
+    """A function as Keras 3 keeps it."""
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+LAMBDA = layer(
+    "Lambda", function={"class_name": "__lambda__", "config": {"code": CODE, "defaults": None, "closure": None}}
+)
+
+
+def _external_link(file: Any) -> None:
+    import h5py
+
+    file["stolen"] = h5py.ExternalLink("/srv/other.h5", "/x")
+
+
+def _external_data(file: Any) -> None:
+    file.create_dataset("stolen", shape=(16,), dtype="u1", external=[("/etc/hostname", 0, 16)])
+
+
+def _virtual(file: Any) -> None:
+    import h5py
+
+    layout = h5py.VirtualLayout(shape=(4,), dtype="f4")
+    layout[:] = h5py.VirtualSource("/srv/other.h5", "x", shape=(4,))
+    file.create_virtual_dataset("stolen", layout)
+
+
+def _bomb(file: Any) -> None:
+    file.create_dataset("bomb", shape=(1 << 40,), dtype="f8", chunks=(1 << 16,))
+
+
+def _pickled(file: Any) -> None:
+    file.attrs["PYTABLES_FORMAT_VERSION"] = b"2.1"
+    file.attrs["settings"] = b"cos\nsystem\n(S'true'\ntR."
+
+
+def _object_array(file: Any) -> None:
+    file["layers"].attrs["PSEUDOATOM"] = b"object"
+
+
+def _attributes(count: int) -> Callable[[Any], None]:
+    def fill(file: Any) -> None:
+        for index in range(count):
+            file.attrs[f"note{index}"] = index
+        file.attrs["model_config"] = json.dumps(sequential(LAMBDA)).encode()
+
+    return fill
+
+
+def _plug_in(file: Any) -> None:
+    file.create_dataset("packed", shape=(64,), dtype="f4", chunks=(8,))
+
+
+def _plug_in_filter(folder: Path) -> Path:
+    """A dataset whose filter has the number of a plug-in: the number of deflate is overwritten."""
+
+    def fill(file: Any) -> None:
+        file.create_dataset("packed", data=b"0" * 64, chunks=None)
+        file.create_dataset("numbers", data=range(64), chunks=(64,), compression="gzip")
+
+    data = bytearray(weights(fill))
+    at = data.find(b"\x01\x00\x08\x00\x01\x00\x01\x00deflate")  # identifier, length of name, flags, values, name
+    data[at : at + 2] = (32015).to_bytes(2, "little")
+    return written(folder / "weights.h5", bytes(data))
+
+
+def _cut(folder: Path) -> Path:
+    data = weights()
+    return written(folder / "weights.h5", data[: len(data) // 2])
+
+
+def _behind_picture(folder: Path) -> Path:
+    data = bytearray(weights(_attributes(0), userblock_size=512))
+    data[:16] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    return written(folder / "picture.png", bytes(data))
+
+
+def _rewritten(*changes: tuple[str, Any]) -> dict[str, Any]:
+    changed = sequential(layer("Dense", units=2))
+    for key, value in changes:
+        changed[key] = value
+    return changed
+
+
+KERAS_CASES = (
+    Case("keras-lambda", keras(sequential(LAMBDA)), UNSAFE, NVD + "CVE-2024-3660"),
+    Case(
+        "keras-lambda-by-escape",
+        keras(
+            json.dumps(sequential(LAMBDA)).replace("Lambda", "L\\u0061mbda").replace("class_name", "class\\u005fname")
+        ),
+        UNSAFE,
+        NVD + "CVE-2024-3660",
+    ),
+    Case("keras-lambda-as-loss", keras(_rewritten(("compile_config", {"loss": LAMBDA["config"]["function"]}))), UNSAFE),
+    Case("keras-lambda-in-wrapper", keras(sequential(layer("TimeDistributed", layer=LAMBDA))), UNSAFE),
+    Case(
+        "keras-foreign-function",
+        keras(sequential(layer("Dense", units=2, activation=function("os", "system")))),
+        UNSAFE,
+        NVD + "CVE-2025-1550",
+    ),
+    Case(
+        "keras-foreign-class",
+        keras(sequential(layer("Popen", "subprocess", args="true"))),
+        UNSAFE,
+        NVD + "CVE-2025-1550",
+    ),
+    Case(
+        "keras-get-file",
+        keras(sequential(layer("Activation", activation=function("keras.utils", "get_file")))),
+        UNSAFE,
+        NVD + "CVE-2025-8747",
+    ),
+    Case(
+        "keras-enable-unsafe",
+        keras(sequential(layer("Activation", activation=function("keras.config", "enable_unsafe_deserialization")))),
+        UNSAFE,
+        NVD + "CVE-2025-9906",
+    ),
+    Case(
+        "keras-torch-wrapper",
+        keras(sequential(layer("TorchModuleWrapper", module="gASVAA=="))),
+        UNSAFE,
+        NVD + "CVE-2025-49655",
+    ),
+    Case("keras-saved-model-layer", keras(sequential(layer("TFSMLayer", filepath="/srv/model"))), UNSAFE),
+    Case("keras-jax-layer", keras(sequential(layer("JaxLayer", call_fn=function(None, "f")))), UNSAFE),
+    Case(
+        "keras-vocabulary-path",
+        keras(sequential(layer("StringLookup", vocabulary="/etc/passwd"))),
+        UNSAFE,
+        NVD + "CVE-2025-12058",
+    ),
+    Case(
+        "keras-vocabulary-address",
+        keras(sequential(layer("TextVectorization", vocabulary="http://127.0.0.1:9/x"))),
+        UNSAFE,
+        NVD + "CVE-2025-12058",
+    ),
+    Case(
+        "keras-builtin-function",
+        keras(sequential(layer("Dense", units=2, activation=function("builtins", "eval")))),
+        UNSAFE,
+    ),
+    Case(
+        "keras-huge-layer",
+        keras(sequential(layer("Dense", units=1 << 40))),
+        UNSAFE,
+        "https://cwe.mitre.org/data/definitions/789.html",
+    ),
+    Case("keras-duplicate-key", keras('{"class_name": "Lambda", "class_name": "Sequential", "config": {}}'), UNSAFE),
+    Case("keras-custom-layer", keras(sequential(layer("MyLayer", None))), UNKNOWN),
+    Case(
+        "keras-registered-name", keras(sequential(layer("Dense", units=1) | {"registered_name": "pack>Evil"})), UNKNOWN
+    ),
+    Case(
+        "keras-type-specification",
+        keras(
+            sequential(
+                {
+                    "class_name": "__typespec__",
+                    "config": [],
+                    "spec_name": "system",
+                    "module": "os",
+                    "registered_name": "x",
+                }
+            )
+        ),
+        UNSAFE,
+    ),
+    Case("keras-broken-configuration", keras('{"class_name": "Sequential", "config": '), UNKNOWN),
+    Case("keras-deep-configuration", keras('{"class_name": "Sequential", "config": ' + "[" * 100_000), UNKNOWN),
+    Case("keras-pickle-as-weights", keras(sequential(), b"cos\nsystem\n(S'true'\ntR."), UNSAFE),
+    Case("keras-pickle-as-asset", keras(sequential(), **{"assets/x.bin": b"cos\nsystem\n(S'true'\ntR."}), UNSAFE),
+    Case("keras-weights-elsewhere", keras(sequential(), weights(_external_link)), UNSAFE, NVD + "CVE-2026-1669"),
+    Case("keras-json-lambda", lambda folder: written(folder / "model.json", json.dumps(sequential(LAMBDA))), UNSAFE),
+    Case(
+        "h5-lambda",
+        legacy(
+            {
+                "class_name": "Sequential",
+                "config": [
+                    {"class_name": "Lambda", "config": {"function": [CODE, None, None], "function_type": "lambda"}}
+                ],
+            }
+        ),
+        UNSAFE,
+        GHSA + "GHSA-36rr-ww3j-vrjv",
+    ),
+    Case(
+        "h5-lambda-in-training",
+        legacy(sequential(), {"loss": LAMBDA, "optimizer_config": {"class_name": "Adam", "config": {}}}),
+        UNSAFE,
+    ),
+    Case("h5-tensorflow-call", legacy(sequential(layer("TFOpLambda", function="io.write_file"))), UNSAFE),
+    Case(
+        "h5-lambda-among-many-attributes", hdf5(_attributes(40), libver="latest"), UNSAFE, GHSA + "GHSA-36rr-ww3j-vrjv"
+    ),
+    Case("h5-external-link", hdf5(_external_link), UNSAFE, NVD + "CVE-2026-1669"),
+    Case("h5-external-link-latest", hdf5(_external_link, libver="latest"), UNSAFE, NVD + "CVE-2026-1669"),
+    Case("h5-external-data", hdf5(_external_data), UNSAFE, NVD + "CVE-2026-1669"),
+    Case("h5-virtual-dataset", hdf5(_virtual), UNSAFE, "https://github.com/keras-team/keras/pull/22976"),
+    Case("h5-shape-bomb", hdf5(_bomb), UNSAFE, GHSA + "GHSA-xfhx-r7ww-5995"),
+    Case(
+        "h5-pickled-attribute",
+        hdf5(_pickled),
+        UNSAFE,
+        "https://www.pytables.org/usersguide/libref/declarative_classes.html",
+    ),
+    Case("h5-pickled-array", hdf5(_object_array), UNSAFE),
+    Case("h5-plug-in-filter", _plug_in_filter, UNKNOWN),
+    Case("h5-cut", _cut, UNKNOWN),
+    Case("h5-behind-picture", _behind_picture, UNSAFE, "https://cwe.mitre.org/data/definitions/436.html"),
+    Case("h5-behind-user-block", hdf5(_attributes(0), userblock_size=1024), UNSAFE, GHSA + "GHSA-36rr-ww3j-vrjv"),
+)

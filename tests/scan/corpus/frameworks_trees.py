@@ -1,0 +1,251 @@
+"""skops archives and models of gradient-boosted trees that do what they should not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from corpus import UNKNOWN, UNSAFE, Case
+from corpus.messages import FIXTURES, written, zipped
+
+INDEX = "https://cwe.mitre.org/data/definitions/129.html"
+
+
+def node(loader: str, name: str, module: str = "builtins", **more: Any) -> dict[str, Any]:
+    """A node of a skops schema."""
+    return {"__class__": name, "__module__": module, "__loader__": loader, **more}
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A plain value."""
+    return node("JsonNode", "str", content=json.dumps(value), is_json=True)
+
+
+def mapping(**content: Any) -> dict[str, Any]:
+    """A dictionary with texts as keys."""
+    types = node("ListNode", "list", content=[node("TypeNode", "str") for _ in content])
+    return node("DictNode", "dict", content=content, key_types=types)
+
+
+def skops(root: dict[str, Any], protocol: Any = 2, **members: bytes) -> Callable[[Path], Path]:
+    """Writes a `.skops` archive."""
+    schema = json.dumps(root | {"protocol": protocol, "_skops_version": "0.16.0"})
+    return lambda folder: zipped(folder / "model.skops", {**members, "schema.json": schema})
+
+
+def estimator(**attributes: Any) -> dict[str, Any]:
+    """A logistic regression with these attributes."""
+    return node("ObjectNode", "LogisticRegression", "sklearn.linear_model._logistic", content=mapping(**attributes))
+
+
+def tree(children: tuple[int, int], feature: int = 0, *, shared: bool = False) -> Callable[[Path], Path]:
+    """A decision tree of three nodes."""
+
+    def make(folder: Path) -> Path:
+        import io
+
+        import numpy as np
+
+        fields = [("left_child", "<i8"), ("right_child", "<i8"), ("feature", "<i8"), ("threshold", "<f8")]
+        nodes, values = np.full(3, -1, dtype=fields), np.zeros((3, 1, 2))
+        nodes[0] = (*children, feature, 0.5)
+        files = {}
+        for name, array in (("nodes.npy", nodes), ("values.npy", values)):
+            stream = io.BytesIO()
+            np.save(stream, array, allow_pickle=False)
+            files[name] = stream.getvalue()
+        held = {
+            name: node("NdArrayNode", "ndarray", "numpy", type="numpy", file=f"{name}.npy")
+            for name in ("nodes", "values")
+        }
+        state = mapping(max_depth=plain(1), node_count=plain(3), **held)
+        count = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="values.npy")
+        arguments = node("TupleNode", "tuple", content=[plain(4), count, plain(1)])
+        found = node("TreeNode", "Tree", "sklearn.tree._tree", content=state, __reduce__={"args": arguments})
+        other = mapping(node_count=plain(9))
+        if shared:
+            state["__id__"] = other["__id__"] = 7
+        root = node("ListNode", "list", content=[other, found])
+        return skops(root, **files)(folder)
+
+    return make
+
+
+def xgboost(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], Path]:
+    """A model of XGBoost, changed."""
+
+    def make(folder: Path) -> Path:
+        model = json.loads((FIXTURES / "xgboost_dart.json").read_bytes())
+        change(model["learner"])
+        return written(folder / "model.json", json.dumps(model))
+
+    return make
+
+
+def _trees(learner: dict[str, Any]) -> list[dict[str, Any]]:
+    trees: list[dict[str, Any]] = learner["gradient_booster"]["gbtree"]["model"]["trees"]
+    return trees
+
+
+def _set(key: str, index: int, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(learner: dict[str, Any]) -> None:
+        _trees(learner)[0][key][index] = value
+
+    return change
+
+
+def _group(learner: dict[str, Any]) -> None:
+    learner["gradient_booster"]["gbtree"]["model"]["tree_info"][0] = 99
+
+
+def _fewer(learner: dict[str, Any]) -> None:
+    _trees(learner)[0]["split_conditions"].pop()
+
+
+def ubjson(data: bytes) -> Callable[[Path], Path]:
+    """The start of a model in UBJSON, and what follows."""
+    return lambda folder: written(folder / "model.ubj", b"{L" + (7).to_bytes(8, "big") + b"learner" + data + b"}" * 8)
+
+
+def lightgbm(*changes: tuple[str, str]) -> Callable[[Path], Path]:
+    """A model of LightGBM, changed."""
+
+    def make(folder: Path) -> Path:
+        text = (FIXTURES / "lightgbm_linear.txt").read_text()
+        for before, after in changes:
+            assert before in text, before
+            text = text.replace(before, after, 1)
+        return written(folder / "model.txt", text)
+
+    return make
+
+
+def catboost(at: int, value: int, width: int = 4) -> Callable[[Path], Path]:
+    """A model of CatBoost with a number overwritten."""
+
+    def make(folder: Path) -> Path:
+        data = bytearray((FIXTURES / "catboost_oblivious.cbm").read_bytes())
+        data[at : at + width] = value.to_bytes(width, "little")
+        return written(folder / "model.cbm", bytes(data))
+
+    return make
+
+
+def _catboost_split(folder: Path) -> Path:
+    """The first split of the first tree, found by the numbers of splits of three trees of depth 2."""
+    data = bytearray((FIXTURES / "catboost_oblivious.cbm").read_bytes())
+    sizes = data.find((3).to_bytes(4, "little") + (2).to_bytes(4, "little") * 3)
+    data[sizes + 4 : sizes + 8] = (1 << 20).to_bytes(4, "little")
+    return written(folder / "model.cbm", bytes(data))
+
+
+def _text(name: str, **config: Any) -> dict[str, Any]:
+    return estimator(**{name: config})
+
+
+TREE_CASES = (
+    Case("skops-function", skops(estimator(solver=node("FunctionNode", "system", "os"))), UNSAFE),
+    Case("skops-class", skops(node("ObjectNode", "Popen", "subprocess", content=mapping(args=plain("true")))), UNSAFE),
+    Case(
+        "skops-reduced", skops(node("ConstructorFromReduceNode", "Popen", "subprocess", content=plain("true"))), UNSAFE
+    ),
+    Case("skops-type", skops(estimator(x=node("TypeNode", "eval"))), UNSAFE),
+    Case(
+        "skops-operator",
+        skops(node("OperatorFuncNode", "call", "operator", attrs=node("TupleNode", "tuple", content=[]))),
+        UNSAFE,
+        "https://nvd.nist.gov/vuln/detail/CVE-2025-54412",
+    ),
+    Case(
+        "skops-operator-under-another-name",
+        skops(node("OperatorFuncNode", "call", "sklearn.linear_model", attrs=plain([]))),
+        UNSAFE,
+        "https://nvd.nist.gov/vuln/detail/CVE-2025-54412",
+    ),
+    Case(
+        "skops-method",
+        skops(
+            node(
+                "MethodNode",
+                "LogisticRegression",
+                "sklearn.linear_model._logistic",
+                content={"func": "__getattribute__", "obj": estimator()},
+            )
+        ),
+        UNSAFE,
+        "https://nvd.nist.gov/vuln/detail/CVE-2025-54413",
+    ),
+    Case(
+        "skops-old-function",
+        skops(node("FunctionNode", "log1p", "numpy", content={"module_path": "os", "function": "system"}), protocol=0),
+        UNSAFE,
+        "https://skops.readthedocs.io/en/stable/persistence.html",
+    ),
+    Case(
+        "skops-random-bits",
+        skops(
+            node(
+                "RandomGeneratorNode",
+                "Generator",
+                "numpy.random._generator",
+                content={"bit_generator": mapping(bit_generator=plain("_pickle.system"))},
+            )
+        ),
+        UNSAFE,
+    ),
+    Case(
+        "skops-partial",
+        skops(node("PartialNode", "partial", "functools", content={"func": node("FunctionNode", "exec")})),
+        UNSAFE,
+    ),
+    Case("skops-dictionary-of-another-class", skops(node("DictNode", "Popen", "subprocess", content={})), UNSAFE),
+    Case("skops-unknown-node", skops(node("QuantileForestNode", "Forest", "quantile_forest")), UNKNOWN),
+    Case("skops-newer-protocol", skops(estimator(), protocol=99), UNKNOWN),
+    Case(
+        "skops-missing-array",
+        skops(estimator(coef_=node("NdArrayNode", "ndarray", "numpy", type="numpy", file="x.npy"))),
+        UNKNOWN,
+    ),
+    Case(
+        "skops-pickle-as-array",
+        skops(
+            estimator(coef_=node("NdArrayNode", "ndarray", "numpy", type="numpy", file="x.npy")),
+            **{"x.npy": b"cos\nsystem\n(S'true'\ntR."},
+        ),
+        UNSAFE,
+        "https://nvd.nist.gov/vuln/detail/CVE-2025-54886",
+    ),
+    Case("skops-one-number-for-two", tree((1, 2), shared=True), UNKNOWN),
+    Case("skops-tree-circle", tree((0, 2)), UNSAFE, "https://github.com/scikit-learn/scikit-learn/pull/34558"),
+    Case("skops-tree-beyond", tree((1, 9000)), UNSAFE, "https://github.com/scikit-learn/scikit-learn/pull/34558"),
+    Case(
+        "skops-tree-feature", tree((1, 2), feature=4), UNSAFE, "https://github.com/scikit-learn/scikit-learn/pull/34558"
+    ),
+    Case("xgboost-circle", xgboost(_set("left_children", 1, 0)), UNSAFE, INDEX),
+    Case("xgboost-child-beyond", xgboost(_set("right_children", 0, 1 << 20)), UNSAFE, INDEX),
+    Case("xgboost-feature-beyond", xgboost(_set("split_indices", 0, 1 << 20)), UNSAFE, INDEX),
+    Case("xgboost-lengths", xgboost(_fewer), UNSAFE, INDEX),
+    Case("xgboost-group-beyond", xgboost(_group), UNSAFE, INDEX),
+    Case("xgboost-text-for-numbers", xgboost(_set("left_children", 0, "x")), UNKNOWN),
+    Case("xgboost-no-trees", xgboost(lambda learner: learner.clear()), UNKNOWN),
+    Case("xgboost-endless-array", ubjson(b"[$l#L" + b"\x7f" + b"\xff" * 7), UNKNOWN, "https://ubjson.org"),
+    Case("xgboost-deep-arrays", ubjson(b"[" * 10_000), UNKNOWN, "https://ubjson.org"),
+    Case("xgboost-legacy", lambda folder: written(folder / "model.bin", b"binf" + bytes(200)), UNKNOWN),
+    Case("lightgbm-circle", lightgbm(("left_child=2 -2 -1", "left_child=0 -2 -1")), UNSAFE, INDEX),
+    Case("lightgbm-leaf-beyond", lightgbm(("right_child=1 -3 -4", "right_child=1 -3 -9")), UNSAFE, INDEX),
+    Case("lightgbm-feature-beyond", lightgbm(("split_feature=0 0 0", "split_feature=0 7 0")), UNSAFE, INDEX),
+    Case(
+        "lightgbm-tree-sizes",
+        lightgbm(("tree_sizes=619", "tree_sizes=999")),
+        UNSAFE,
+        "https://cwe.mitre.org/data/definitions/125.html",
+    ),
+    Case("lightgbm-fewer-values", lightgbm(("num_leaves=4", "num_leaves=9")), frozenset({"unsafe", "unknown"}), INDEX),
+    Case("lightgbm-categories", lightgbm(("num_cat=0", "num_cat=1")), UNSAFE, INDEX),
+    Case("lightgbm-cut", lightgbm(("end of trees", "end of tree")), UNKNOWN),
+    Case("catboost-split-beyond", _catboost_split, UNSAFE, INDEX),
+    Case("catboost-root-beyond", catboost(8, 0x7FFFFFF0), UNKNOWN, "https://flatbuffers.dev/internals/"),
+    Case("catboost-size-beyond", catboost(4, 0x7FFFFFF0), UNKNOWN),
+)

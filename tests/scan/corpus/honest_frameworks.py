@@ -1,0 +1,235 @@
+"""Honest files of other frameworks: written by their own libraries, here or once (`fixtures/README.md`)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from corpus import SAFE, Case
+from corpus.frameworks_graphs import gguf, setting, template, tensor
+from corpus.frameworks_keras import hdf5, keras, layer, legacy, sequential, weights
+from corpus.messages import FIXTURES, written
+
+
+def fixture(name: str) -> Callable[[Path], Path]:
+    """A file that is kept, copied so that it stands alone."""
+    return lambda folder: Path(shutil.copy(FIXTURES / name, folder / Path(name).name))
+
+
+def _records() -> tuple[Any, Any]:
+    import numpy as np
+
+    numbers = np.random.default_rng(0).random((60, 4))
+    return numbers, (numbers[:, 0] > 0.5).astype(int)
+
+
+def skops(make: Callable[[], Any]) -> Callable[[Path], Path]:
+    """Fits an estimator and saves it with skops."""
+
+    def write(folder: Path) -> Path:
+        from skops.io import dump
+
+        estimator = make().fit(*_records())
+        dump(estimator, folder / "model.skops")
+        return folder / "model.skops"
+
+    return write
+
+
+def _pipeline() -> Any:
+    from sklearn.feature_selection import SelectKBest, f_classif
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), SelectKBest(f_classif, k=2), LogisticRegression())
+
+
+def _forest() -> Any:
+    import numpy as np
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(4, random_state=np.random.RandomState(1))
+
+
+def _boosting() -> Any:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    return GradientBoostingClassifier(n_estimators=3, random_state=0)
+
+
+def _isolation() -> Any:
+    from sklearn.ensemble import IsolationForest
+
+    return IsolationForest(n_estimators=3, random_state=0)
+
+
+def _network() -> Any:
+    from sklearn.neural_network import MLPClassifier
+
+    return MLPClassifier((4,), max_iter=400, random_state=0)
+
+
+def _vectors() -> Any:
+    from sklearn.svm import SVC
+
+    return SVC()
+
+
+def _logarithm() -> Any:
+    import numpy as np
+    from sklearn.preprocessing import FunctionTransformer
+
+    return FunctionTransformer(np.log1p)
+
+
+def xgboost(name: str, **options: Any) -> Callable[[Path], Path]:
+    """Trains a few trees with XGBoost."""
+
+    def write(folder: Path) -> Path:
+        import xgboost as library
+
+        numbers, labels = _records()
+        booster = library.train(
+            {"max_depth": 3, "nthread": 1, "seed": 0, **options}, library.DMatrix(numbers, labels), num_boost_round=3
+        )
+        booster.save_model(folder / name)
+        return folder / name
+
+    return write
+
+
+def lightgbm(**options: Any) -> Callable[[Path], Path]:
+    """Trains a few trees with LightGBM."""
+
+    def write(folder: Path) -> Path:
+        import lightgbm as library
+        import numpy as np
+
+        numbers, labels = _records()
+        numbers[:, 3] = np.arange(60) % 7
+        options_ = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 2, "min_data_per_group": 2, "cat_smooth": 1}
+        data = library.Dataset(numbers, labels, categorical_feature=[3])
+        booster = library.train({**options_, **options}, data, num_boost_round=3)
+        booster.save_model(folder / "model.txt")
+        return folder / "model.txt"
+
+    return write
+
+
+def _dense(file: Any) -> None:
+    """More links and attributes than a header keeps, and what HDF5 has besides."""
+    import h5py
+    import numpy as np
+
+    for index in range(300):
+        file.create_dataset(f"many/variable_{index}", data=np.arange(3.0))
+        file.attrs[f"attribute_{index}"] = f"text {index}"
+    file.create_dataset("packed", data=np.zeros((50, 50)), chunks=(10, 10), compression="gzip", shuffle=True)
+    file.create_dataset("texts", data=["a", "b"], dtype=h5py.string_dtype())
+    file["again"] = file["packed"]
+
+
+def _sound(folder: Path) -> Path:
+    with wave.open(str(folder / "x.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", "none"))
+        sound.writeframes(bytes(100))
+    return folder / "x.wav"
+
+
+def _picture(folder: Path) -> Path:
+    from PIL import Image
+
+    Image.new("RGB", (4, 4)).save(folder / "x.png")
+    Image.new("RGB", (4, 4)).save(folder / "x.jpg")
+    Image.new("P", (4, 4)).save(folder / "x.gif")
+    Image.new("RGB", (4, 4)).save(folder / "x.webp")
+    return folder
+
+
+README = """# A model
+
+Loads with:
+
+```python
+import torch
+
+model = torch.load("x.pt", weights_only=True)
+```
+
+It is from the class of models that import nothing.
+"""
+CHAT = (
+    "{%- if tools %}{{- '<|im_start|>system\\n' }}{%- endif %}{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message.content | trim }}{% if loop.last and add_generation_prompt %}"
+    "{{ raise_exception('no') if messages | length == 0 else '' }}{% endif %}{% endfor %}"
+)
+TRANSFORMERS = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "_name_or_path": "bert"}
+
+CASES = (
+    *(
+        Case(name.replace("/", "-").replace("_", "-").replace(".", "-"), fixture(name), SAFE)
+        for name in (
+            "functional.keras",
+            "functional.h5",
+            "text.keras",
+            "saved_model/saved_model.pb",
+            "saved_model/fingerprint.pb",
+            "saved_model_keras/saved_model.pb",
+            "saved_model_table/saved_model.pb",
+            "dense.tflite",
+            "conv.tflite",
+            "while.tflite",
+            "tiny.gguf",
+            "catboost_oblivious.cbm",
+            "catboost_depthwise.cbm",
+            "xgboost_categories.ubj",
+            "xgboost_vector_leaves.ubj",
+            "xgboost_dart.json",
+            "lightgbm_linear.txt",
+        )
+    ),
+    Case("keras-by-hand", keras(sequential(layer("Dense", units=2, activation="relu"))), SAFE),
+    Case("h5-by-hand", legacy(sequential(layer("Dense", units=2)), {"loss": "mse", "metrics": ["accuracy"]}), SAFE),
+    *(
+        Case(f"h5-{version}{'-in-order' if order else ''}", hdf5(_dense, libver=version, track_order=order), SAFE)
+        for version in ("earliest", "v108", "v112", "latest")
+        for order in (False, True)
+    ),
+    Case("h5-user-block", hdf5(_dense, userblock_size=2048), SAFE),
+    Case("h5-weights-alone", lambda folder: written(folder / "x.weights.h5", weights()), SAFE),
+    Case("skops-pipeline", skops(_pipeline), SAFE),
+    Case("skops-forest", skops(_forest), SAFE),
+    Case("skops-boosting", skops(_boosting), SAFE),
+    Case("skops-isolation-forest", skops(_isolation), SAFE),
+    Case("skops-network", skops(_network), SAFE),
+    Case("skops-support-vectors", skops(_vectors), SAFE),
+    Case("skops-logarithm", skops(_logarithm), SAFE),
+    Case("xgboost-ubjson", xgboost("model.ubj", objective="binary:logistic"), SAFE),
+    Case("xgboost-json", xgboost("model.json", objective="multi:softprob", num_class=2), SAFE),
+    Case("xgboost-linear", xgboost("model.ubj", booster="gblinear"), SAFE),
+    Case("lightgbm-binary", lightgbm(objective="binary"), SAFE),
+    Case("lightgbm-classes", lightgbm(objective="multiclass", num_class=2), SAFE),
+    Case("lightgbm-one-leaf", lightgbm(objective="regression", min_data_in_leaf=50), SAFE),
+    Case("gguf-by-hand", gguf(setting("a", "b"), tensors=(tensor("x", (8,)), tensor("y", (8,), 32)), data=64), SAFE),
+    Case("gguf-chat-template", template(CHAT), SAFE),
+    Case("settings-of-transformers", lambda folder: written(folder / "config.json", json.dumps(TRANSFORMERS)), SAFE),
+    Case(
+        "settings-with-template", lambda folder: written(folder / "t.json", json.dumps({"chat_template": CHAT})), SAFE
+    ),
+    Case("json-lines", lambda folder: written(folder / "x.jsonl", '{"a": 1}\n{"a": 2}\n'), SAFE),
+    Case("json-empty", lambda folder: written(folder / "x.json", "{}"), SAFE),
+    Case("text-readme", lambda folder: written(folder / "README.md", README), SAFE),
+    Case("text-table", lambda folder: written(folder / "x.csv", "a,b\n1,2\n" * 5000), SAFE),
+    Case("text-ini", lambda folder: written(folder / "x.ini", "[tree]\nx = 1\n"), SAFE),
+    Case("text-dates", lambda folder: written(folder / "x.log", "[1] started\n[2] ended\n"), SAFE),
+    Case("text-yaml", lambda folder: written(folder / "x.yaml", "model:\n  name: x\n  layers: [1, 2]\n"), SAFE),
+    Case("text-wide", lambda folder: written(folder / "x.txt", "größer".encode("utf-16")), SAFE),
+    Case("text-words", lambda folder: written(folder / "vocab.txt", "[PAD]\nthe\ndef\nclass\nimport\n. \n"), SAFE),
+    Case("pictures", _picture, SAFE),
+    Case("sound", _sound, SAFE),
+)

@@ -99,12 +99,13 @@ class _Rounds:
             round adds to the results.
         most: Rounds at most; infinite where nothing bounds them.
         sure: It runs that often, unless its condition ends it.
-        counted: It has a condition that may end it.
+        counted: Data decide how often it runs; where that is false and nothing bounds it, only its condition ends it.
     """
 
     follow: Callable[[Tensor, list[Value]], tuple[Value, list[Value], list[Value]]]
     most: float
     sure: bool
+    counted: bool = False
 
 
 @dataclass
@@ -135,7 +136,8 @@ def loop(estimator: Estimator, call: Call, node: Node, scope: Scope, setting: Se
             raise UnmodelledError("a body with fewer outputs than the loop")
         return results[0], results[1 : 1 + carried], results[1 + carried :]
 
-    outcome = _turn(estimator, _Rounds(follow, most, sure), initial, node)
+    counted = call.has(0) and not sure
+    outcome = _turn(estimator, _Rounds(follow, most, sure, counted), initial, node)
     rounds = min(outcome.rounds, 1 << 62)
     parts = [_stacked(part, int(rounds), 0, sure=outcome.sure) for part in outcome.parts]
     call.scratch = float(sum(part.bytes for part in parts))
@@ -172,11 +174,11 @@ def _turn(estimator: Estimator, rounds: _Rounds, initial: list[Value], node: Nod
             with account.repeated(rounds.most - 1, sure=rounds.sure and _goes_on(condition)):
                 _, state, parts = rounds.follow(_number(0, rounds.most - 1), widened)
             return _Outcome(_either(widened, state), parts, rounds.most, rounds.sure and _goes_on(condition))
-        if _goes_on(condition):
+        if _goes_on(condition) and not rounds.counted:
             account.report(rules.ENDLESS_LOOP, "its condition is always true, and no count ends it", node)
             return _Outcome(_either(widened, state), [poisoned() for _ in parts], math.inf, sure=False)
-        if not _goes_on(going):
-            account.report(rules.UNBOUNDED_LOOP, "its condition depends on data, and no count ends it", node)
+        if _goes_on(condition) or not _goes_on(going):
+            account.report(rules.UNBOUNDED_LOOP, "how often it runs depends on data that nothing bounds", node)
             return _Outcome(_either(widened, state), [poisoned() for _ in parts], math.inf, sure=False)
     return _round_by_round(estimator, rounds, going, state, parts, node)
 

@@ -38,6 +38,9 @@ FREE_SIZES = (256, 512, 64)
 ODD_SIZE = 97
 """What it counts for on a second look, for bombs that spare the sizes above."""
 
+FREE_LENGTH = 8
+"""Tensors in a sequence, or entries in a map, that a caller hands in."""
+
 FREE_TEXT = 1024
 """Bytes of a text that a caller hands in."""
 
@@ -173,7 +176,7 @@ class Estimator:
         """What a caller hands in, at the assumed sizes."""
         if declared.kind in {"sequence", "optional", "map"}:
             inner = self._input(declared.inner, names, place) if declared.inner else None
-            return TensorSequence(inner if isinstance(inner, Tensor) else None, self._size)
+            return TensorSequence(inner if isinstance(inner, Tensor) else None, FREE_LENGTH)
         if declared.kind != "tensor" or declared.dims is None or declared.element not in ELEMENTS:
             node = Node(operator="input", name=declared.name, at=place.at)
             self.account.report(rules.UNMODELLED, "it has no shape or no element type", node)

@@ -278,8 +278,9 @@ class _Models:
         return found
 
     def _training(self, message: Source, at: int) -> list[Graph]:
-        return [
+        found = [
             self.graph(value, place, 0)
             for name, value, place in self._reader.fields(message, definition.TRAINING, at)
             if name in {"initialization", "algorithm"}
         ]
+        return found or [Graph(at=at)]

@@ -232,7 +232,8 @@ def tensor(
         elif not values.uniform and values.low.shape != sizes:
             values = None
         elif values.uniform and values.known and sizes:
-            values = between(float(values.low), float(values.high)) if values.low.dtype != object else None
+            small = exact and product <= MOST_VALUES
+            values = exactly(np.full(sizes, values.low)) if small else between(float(values.low), float(values.high))
     if element not in ELEMENTS:
         raise UnmodelledError(f"element type {element}")
     return Tensor(element, sizes, product if count is None else min(count, product), exact, values, text, constant)

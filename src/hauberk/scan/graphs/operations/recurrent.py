@@ -139,10 +139,8 @@ def causal(call: Call) -> Sequence[Tensor]:
     if source.rank != 3:
         raise UnmodelledError(f"an input of {source.rank} dimensions")
     call.operations = float(source.elements) * max(1, math.prod(weight.shape[1:]))
-    state = call.optional(3) or call.optional(2)
     kernel = weight.shape[-1] if weight.shape else 1
-    dims = (*source.shape[:2], max(0, kernel - 1))
-    return [like(call, source), call.result(source.element, dims) if state is None else like(call, state)]
+    return [like(call, source), call.result(source.element, (*source.shape[:2], max(0, kernel - 1)))]
 
 
 @rule("GatherBlockQuantized", domain="com.microsoft")

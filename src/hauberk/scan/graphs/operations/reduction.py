@@ -87,6 +87,10 @@ def normalise(call: Call) -> Sequence[Tensor]:
     result = like(call, source)
     if call.operator.startswith("Skip"):
         return [result, like(call, source, FLOAT), like(call, source, FLOAT), result]
+    if call.operator == "LayerNormalization":
+        first = axis_of(call.integer("axis", -1), source.rank)
+        statistic = call.result(FLOAT, [1 if at >= first else size for at, size in enumerate(source.shape)])
+        return [result, statistic, statistic]
     if call.operator == "BatchNormalization":
         statistics = [like(call, call.input(min(index, len(call.inputs) - 1))) for index in (3, 4, 3, 4)]
         return [result, *statistics]
@@ -126,7 +130,10 @@ def fourier(call: Call) -> Sequence[Tensor]:
         if call.has(1):
             dims[at] = max(call.input(1).uppermost()[0], 0)
         exact = source.exact and (not call.has(1) or call.input(1).known is not None)
-        if call.integer("onesided") and not call.integer("inverse"):
+        if call.integer("onesided") and call.integer("inverse"):  # from half a spectrum back to real numbers
+            dims[at] = dims[at] if call.has(1) else max(1, 2 * (source.shape[at] - 1))
+            dims[-1] = 1
+        elif call.integer("onesided"):
             dims[at] = dims[at] // 2 + 1
         result = call.result(source.element, dims, exact=exact)
         call.operations = 5.0 * result.elements * max(dims[at], source.shape[at], 1).bit_length() ** 2

@@ -44,7 +44,8 @@ def _number(machine: Machine, position: int, length: int, *, signed: bool = Fals
 def _line(machine: Machine, position: int) -> tuple[bytes | None, int]:
     """A line without its end, and where to go on; `None` for one that is too long to matter.
 
-    CPython's unpickler in Python takes a last line without an end for one, and cuts its last byte off.
+    CPython's unpickler in Python takes what is left at the end for a line, nothing at all too, and cuts its last byte
+    off.
     """
     end = machine.data.find(b"\n", position)
     if end < 0 and not machine.final:
@@ -53,8 +54,6 @@ def _line(machine: Machine, position: int) -> tuple[bytes | None, int]:
         end = machine.data.find(b"\n")
     if end < 0:
         if machine.final:
-            if position >= len(machine.data):
-                raise CutError("a line that is missing")
             return machine.data[position:-1], len(machine.data)
         while end < 0:
             if machine.final:
@@ -187,9 +186,11 @@ def _protocol(machine: Machine, position: int) -> int:
 def _frame(machine: Machine, position: int) -> int:
     at = machine.base + position - 1
     length = _number(machine, position, 8)
+    machine.leave_frame(position - 1)
     if machine.frame_end > at:
-        machine.find(rules.FRAME, "a frame begins inside another", at)
+        machine.find(rules.CROSSED, "a frame begins inside another", at)
     machine.frame_end = at + 9 + length
+    machine.set_limit()
     if machine.frame_end > machine.content.size:
         absurd = machine.frame_end - machine.content.size > 1 << 28
         rule = rules.EXHAUSTS if absurd else rules.FRAME

@@ -157,10 +157,24 @@ class Machine:
         self.data = rest + self.content.read(on, min(_WINDOW, max(size - on, 0)))
         self.base = offset
         self.final = offset + len(self.data) >= size
-        self.limit = len(self.data) if self.final else len(self.data) - _MARGIN
+        self.set_limit()
         kept = len(self.memo) + len(self.stack) + self.made + len(self.storages)
         if len(self.marked) > _MOST_MARKS or kept + sum(map(len, self.marked)) > _MOST_VALUES:
             raise TooComplexError(f"more than {_MOST_VALUES} values or {_MOST_MARKS} marks at once")
+
+    def set_limit(self) -> None:
+        """How far the loop may go in the window without a look around: to where it, or the frame, ends."""
+        self.limit = len(self.data) if self.final else len(self.data) - _MARGIN
+        if self.frame_end > self.base:
+            self.limit = min(self.limit, self.frame_end - self.base)
+
+    def leave_frame(self, position: int) -> None:
+        """See whether the frame ends where an instruction does, if it has ended."""
+        if 0 < self.frame_end <= self.base + position:
+            if self.frame_end < self.base + position:
+                self.find(rules.CROSSED, "an instruction begins in a frame and ends behind it", self.frame_end)
+            self.frame_end = 0
+            self.set_limit()
 
     def _follow(self) -> None:  # noqa: C901, PLR0912, PLR0915 - a call for each instruction would halve the speed
         """The loop over instructions: what picklers write most, in that order; the rest through `RARE`."""
@@ -247,6 +261,11 @@ class Machine:
                             raise ValueError(f"no instruction {code:#04x}")
                         position = handler(self, position)
                         data, stack, end = self.data, self.stack, self.limit
+                if self.frame_end:
+                    self.leave_frame(position)
+                    end = self.limit
+                    if position < end:
+                        continue
                 if self.final:
                     raise CutError("it ends before STOP")
                 self.refill(self.base + position)
@@ -255,6 +274,7 @@ class Machine:
             self.broken_at = self.base + position
 
     def _stop(self, position: int) -> None:
+        self.leave_frame(position)
         self.result = self.stack.pop()
         self.end = self.base + position
         if self.frame_end > self.end:
@@ -359,8 +379,9 @@ class Machine:
         offset = self.base + position
         self.arrays += 1
         self.stack[-1] = inline.array
+        self.leave_frame(position)
         if self.frame_end > offset:
-            self.find(rules.FRAME, "an array in the stream begins inside a frame", offset)
+            self.find(rules.CROSSED, "an array in the stream begins inside a frame", offset)
         if inline.objects:
             inner = Machine(self.content, self.reporter, start=offset, admitted=self.admitted)
             inner.run()

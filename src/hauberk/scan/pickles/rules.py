@@ -107,6 +107,15 @@ FRAME = Rule(
     "A frame ends elsewhere than what lies in it; readers with and without frames then see different things.",
     "https://peps.python.org/pep-3154/#framing",
 )
+CROSSED = Rule(
+    "pickle-frame-crossed",
+    "an instruction that crosses the end of its frame",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "Here CPython's unpickler in C drops the rest of the frame when it reads from a file, and goes on behind it; from"
+    " memory it does not. So one file asks for different names, depending on who loads it. No pickler writes that.",
+    "https://peps.python.org/pep-3154/#framing",
+)
 DISAGREE = Rule(
     "pickle-readers-disagree",
     "an instruction that readers take differently",
@@ -155,7 +164,7 @@ EMBEDDED = Rule(
 )
 
 RULES = (
-    CODE, IMPORT, CALL, BUILD, COMPUTED, EXTENSION, PERSISTENT, BUFFER, EXHAUSTS, BOUNDS, MEMORY, FRAME, DISAGREE,
+    CODE, IMPORT, CALL, BUILD, COMPUTED, EXTENSION, PERSISTENT, BUFFER, EXHAUSTS, BOUNDS, MEMORY, FRAME, CROSSED, DISAGREE,
     DAMAGED, COMPLEX, UNCHECKED, TRAILING,
 )  # fmt: skip
 """All that following a pickle may find."""

@@ -148,7 +148,7 @@ GUARD = Rule(
     "a guard that is more than a comparison",
     Severity.CRITICAL,
     Outcome.UNSAFE,
-    "Torch executes guards as Python code when the program is made into a module.",
+    "Torch makes Python code of guards, and runs it with the program.",
     "https://cwe.mitre.org/data/definitions/94.html",
 )
 STRUCTURE = Rule(

@@ -80,7 +80,8 @@ def test_content_decides_and_not_the_name(tmp_path, capsys):
     for name in ("model.onnx", "README.md", "weights.safetensors", "picture.png"):
         (tmp_path / name).write_bytes(pickle.dumps(Hostile(tmp_path / "flag")))
         assert main(["scan", str(tmp_path / name)]) == 1, name
-    np.save(tmp_path / "array.pkl", np.zeros(3))
+    with (tmp_path / "array.pkl").open("wb") as file:
+        np.save(file, np.zeros(3))
     assert main(["scan", str(tmp_path / "array.pkl")]) == 0
 
 

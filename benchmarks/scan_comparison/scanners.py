@@ -1,0 +1,228 @@
+"""The scanners, the environments that they run in, and a process of each that answers questions.
+
+Each has an environment of its own, with pinned versions, so that none decides which versions another one gets; ours
+runs in the one that runs this program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+HERE = Path(__file__).parent
+OURS = "hauberk"
+_MEMORY = 16 << 30
+
+QUIET = {
+    "PROMPTFOO_DISABLE_TELEMETRY": "1",
+    "NO_ANALYTICS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "NO_COLOR": "1",
+}
+"""One of them reports its use unless told not to."""
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """A scanner as it is asked here.
+
+    Attributes:
+        name: As tables show it, and as `ask.py` knows it.
+        environment: Which of `requirements/*.txt` it runs in; empty for the one that runs this.
+        speaks: Name in `ask.py`, where it is another.
+        command: Its command line for a file or folder, without the program's folder; empty where it has none.
+        folders: Whether the command line takes folders.
+    """
+
+    name: str
+    environment: str = ""
+    speaks: str = ""
+    command: tuple[str, ...] = ()
+    folders: bool = True
+
+
+SCANNERS = (
+    Scanner(OURS, command=("hauberk", "scan")),
+    Scanner("picklescan", "picklescan", command=("picklescan", "-p")),
+    Scanner("fickling", "fickling", command=("fickling", "--check-safety"), folders=False),
+    Scanner("modelscan", "modelscan", command=("modelscan", "scan", "-p")),
+    Scanner("modelaudit", "modelaudit", command=("modelaudit", "scan", "--no-cache")),
+)
+"""Those that are timed."""
+CATCHERS = (
+    SCANNERS[0],
+    SCANNERS[1],
+    Scanner("picklescan --strict", "picklescan", speaks="picklescan-strict"),
+    SCANNERS[2],
+    Scanner("modelscan", "modelscan-extras", speaks="modelscan"),
+    SCANNERS[4],
+)
+"""Those that are asked who is hostile: with all that they can be installed with, and in their stricter form too."""
+
+
+def python_of(environment: str, folder: Path) -> Path:
+    """The interpreter of an environment, which is built first where it is missing or its versions have changed.
+
+    Raises:
+        subprocess.CalledProcessError: It cannot be built, for example without a network.
+    """
+    if not environment:
+        return Path(sys.executable)
+    requirements = HERE / "requirements" / f"{environment}.txt"
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    home = folder / environment
+    stamp, python = home / "requirements.sha256", home / "bin" / "python"
+    if not stamp.is_file() or stamp.read_text() != digest:
+        print(f"building the environment of {environment} …", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*install, "--requirement", str(requirements)], check=True, capture_output=True)
+        stamp.write_text(digest)
+    return python
+
+
+def version_of(scanner: Scanner) -> str:
+    """The version of a scanner, as pinned; ours as installed."""
+    if not scanner.environment:
+        import hauberk
+
+        return hauberk.__version__
+    package = scanner.environment.removesuffix("-extras")
+    lines = (HERE / "requirements" / f"{scanner.environment}.txt").read_text().splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith(f"{package}=="))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a scanner said.
+
+    Attributes:
+        seconds: For all files together, as its process measured it.
+        words: `flagged`, `clean`, `undecided` for each file, or `died` for what ended the process or ran out of time.
+    """
+
+    seconds: float
+    words: tuple[str, ...]
+
+
+class Asked:
+    """A process of a scanner; use it as a context manager. It is started again after it has died.
+
+    Args:
+        scanner: Whom to ask.
+        environments: Where environments lie.
+    """
+
+    def __init__(self, scanner: Scanner, environments: Path) -> None:
+        self.scanner = scanner
+        self._python = python_of(scanner.environment, environments)
+        self._start()
+
+    def _start(self) -> None:
+        command = [str(self._python), str(HERE / "ask.py"), self.scanner.speaks or self.scanner.name]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | QUIET,
+            preexec_fn=_limit,  # noqa: PLW1509 - nothing here runs threads
+        )
+        line = self._line(120.0)
+        if not line:
+            raise RuntimeError(f"{self.scanner.name} does not start in its environment")
+        self.imported: float = json.loads(line)["imported"]
+
+    def scan(self, paths: Sequence[Path], seconds: float = 600.0) -> Answer:
+        """Ask about files, all in one go.
+
+        Args:
+            paths: Files, or folders of files that belong together.
+            seconds: Time for all of them.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([str(path) for path in paths]).encode() + b"\n")
+        self._process.stdin.flush()
+        started = time.perf_counter()
+        line = self._line(seconds)
+        if not line:
+            self._end()
+            self._start()
+            return Answer(time.perf_counter() - started, ("died",) * len(paths))
+        answer = json.loads(line)
+        return Answer(answer["seconds"], tuple(answer["words"]))
+
+    def _line(self, seconds: float) -> bytes:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
+        return self._process.stdout.readline() if ready else b""
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@dataclass(frozen=True)
+class Process:
+    """One run of a command line.
+
+    Attributes:
+        seconds: From start to end.
+        peak: Bytes of resident memory at the highest.
+        code: Exit code.
+    """
+
+    seconds: float
+    peak: int
+    code: int
+
+
+def run_command(scanner: Scanner, path: Path, environments: Path, scratch: Path) -> Process:
+    """Run a scanner's own command line on a file or folder, its output thrown away.
+
+    Args:
+        scanner: Whose.
+        path: What to scan.
+        environments: Where environments lie.
+        scratch: A folder to run in: one of them writes a report where it stands.
+    """
+    python = python_of(scanner.environment, environments)
+    program, *options = scanner.command
+    command = [str(python.parent / program), *options, str(path)]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | QUIET, cwd=scratch
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Process(time.perf_counter() - started, usage.ru_maxrss * 1024, process.returncode)

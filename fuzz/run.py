@@ -1,0 +1,234 @@
+"""Fuzzes one parser of the scan, or all of them in turn.
+
+    python fuzz/run.py TARGET… [--seconds 600] [--driver atheris] [--folder build/fuzz]
+    python fuzz/run.py --list
+    python fuzz/run.py --report
+
+With atheris (`pip install atheris`) inputs grow along the coverage of `hauberk.scan`; the driver `mutations` needs no
+package and knows no coverage. Inputs that were complained about are kept under `TARGET/found`, one for each kind of
+complaint; the corpus that grew is kept under `TARGET/corpus` and is where the next run goes on. Exit code 1 where
+something was found. The process of a target has 4 GiB; its resident memory is noted as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from targets import TARGETS, Complaint, Run, Target, seeds
+
+_MEMORY = 4 << 30
+_GROWN = 1.5
+"""Resident memory at the end over that at a fifth of the time: more than this is growth."""
+_KINDS = 50
+"""Kinds of complaints after which a target has enough."""
+
+
+def main() -> int:
+    """Run what is asked for, print a line for each target."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="see --list; all where none is named")
+    parser.add_argument("--seconds", type=float, default=600.0, help="for each target (default: 600)")
+    parser.add_argument("--driver", choices=("atheris", "mutations"), default="atheris")
+    parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
+    parser.add_argument("--seed", type=int, default=0, help="of the draws; another one goes other ways")
+    parser.add_argument("--list", action="store_true", help="name the targets")
+    parser.add_argument("--report", action="store_true", help="print what earlier runs found, as Markdown")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(TARGETS))
+        return 0
+    if options.report:
+        print(report(options.folder))
+        return 0
+    unknown = [name for name in options.targets if name not in TARGETS]
+    if unknown:
+        parser.error(f"no such target: {', '.join(unknown)}; see --list")
+    if options.child:
+        return _child(TARGETS[options.targets[0]], options)
+    found = [_watched(TARGETS[name], options) for name in options.targets or TARGETS]
+    return int(any(found))
+
+
+# --- the parent: starts a target in a process of its own, follows its memory, sums up
+
+
+def _watched(target: Target, options: argparse.Namespace) -> bool:
+    folder = options.folder / target.name
+    count = seeds(target, folder / "corpus")
+    if not count:
+        print(f"{target.name}: no seed of {', '.join(target.formats)}; nothing run")
+        return False
+    (folder / "found").mkdir(exist_ok=True)
+    command = [sys.executable, __file__, target.name, "--child", "--driver", options.driver]
+    command += ["--seconds", str(options.seconds), "--folder", str(options.folder), "--seed", str(options.seed)]
+    started = time.time()
+    memory: list[tuple[float, int]] = []
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_limit)  # noqa: PLW1509 - no threads
+        while process.poll() is None:
+            memory.append((time.time() - started, _resident(process.pid)))
+            time.sleep(0.5)
+            if time.time() - started > options.seconds + 120:
+                process.kill()
+    text = (folder / "log").read_text(errors="replace")
+    summary = _sum_up(target, options.driver, text, memory, time.time() - started, process.returncode)
+    summary["seeds"] = count
+    kinds = sorted({path.stem for path in (folder / "found").glob("*.txt")})
+    summary["kinds"] = [(folder / "found" / f"{kind}.txt").read_text().strip()[:300] for kind in kinds]
+    summaries = folder / "runs.jsonl"
+    with summaries.open("a") as file:
+        file.write(json.dumps(summary) + "\n")
+    print(json.dumps(summary))
+    return bool(summary["kinds"] or summary["ended"] or summary["grew"])
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _resident(process: int) -> int:
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmRSS:\s+(\d+)", status)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _sum_up(
+    target: Target, driver: str, log: str, memory: list[tuple[float, int]], seconds: float, code: int
+) -> dict[str, object]:
+    runs = [int(number) for number in re.findall(r"^#(\d+)\s", log, re.MULTILINE)]
+    coverage = re.findall(r"cov: (\d+)", log)
+    known = [size for _, size in memory if size]
+    early = [size for at, size in memory if size and at > seconds / 5] or known
+    grew = bool(early) and known[-1] > _GROWN * early[0] and known[-1] - early[0] > 64 << 20
+    return {
+        "target": target.name,
+        "driver": driver,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "seconds": round(seconds),
+        "inputs": max(runs, default=0),
+        "coverage": int(coverage[-1]) if coverage else None,
+        "memory_early": early[0] if early else 0,
+        "memory_end": known[-1] if known else 0,
+        "grew": grew,
+        "ended": "" if code == 0 else f"exit code {code}: " + " ".join(log.strip().splitlines()[-1:])[:200],
+    }
+
+
+def report(folder: Path) -> str:
+    """What runs found, summed over the runs of each target with the sources of the last."""
+    rows = [
+        "| target | driver | time | inputs | resident memory, early → end | found |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for name in TARGETS:
+        file = folder / name / "runs.jsonl"
+        if not file.is_file():
+            continue
+        runs = [json.loads(line) for line in file.read_text().splitlines()]
+        last = runs[-1]
+        seconds, inputs = sum(run["seconds"] for run in runs), sum(run["inputs"] for run in runs)
+        memory = f"{last['memory_early'] >> 20} → {last['memory_end'] >> 20} MiB"
+        found = "; ".join(last["kinds"] + [last["ended"]] * bool(last["ended"])) or "nothing"
+        rows.append(f"| {name} | {last['driver']} | {seconds:,} s | {inputs:,} | {memory} | {found} |")
+    return "\n".join(rows)
+
+
+# --- the child: runs one target until its time is over
+
+
+class _Keeper:
+    """Runs the target and keeps one input for each kind of complaint."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self._run = run
+        self._folder = folder
+        self.inputs = 0
+
+    def __call__(self, data: bytes) -> None:
+        self.inputs += 1
+        try:
+            complaint = self._run(data)
+        except Exception as error:  # noqa: BLE001 - whatever escapes is a finding
+            complaint = f"escaped: {type(error).__name__}: {error}"
+        if complaint:
+            self._keep(complaint, data)
+
+    def _keep(self, complaint: Complaint, data: bytes) -> None:
+        kind = hashlib.sha256(re.sub(r"\d+|\[.*|\(.*|\{.*", "", complaint).encode()).hexdigest()[:16]
+        file = self._folder / kind
+        if file.with_suffix(".txt").exists() or len(list(self._folder.iterdir())) > 2 * _KINDS:
+            return
+        file.write_bytes(data)
+        file.with_suffix(".txt").write_text(f"{complaint}\n", errors="replace")
+        print(f"FOUND {kind}: {complaint[:300]}", file=sys.stderr, flush=True)
+
+
+def _child(target: Target, options: argparse.Namespace) -> int:
+    folder = options.folder / target.name
+    if options.driver == "atheris":
+        return _with_atheris(target, folder, options.seconds, options.seed)
+    return _with_mutations(target, folder, options.seconds, options.seed)
+
+
+def _with_atheris(target: Target, folder: Path, seconds: float, seed: int) -> int:
+    import atheris
+
+    with atheris.instrument_imports(include=["hauberk.scan", "hauberk.protobuf"]):
+        from hauberk.scan.formats import formats
+
+        formats()  # imports every scanner
+        import hauberk.scan.walk  # noqa: F401
+    keeper = _Keeper(target.prepare(), folder / "found")
+    arguments = [
+        "fuzz",
+        f"-max_total_time={seconds:.0f}",
+        f"-max_len={target.longest}",
+        f"-seed={seed + 1}",
+        "-timeout=60",
+        "-rss_limit_mb=3000",
+        f"-artifact_prefix={folder / 'found'}/",
+        "-print_final_stats=1",
+        str(folder / "corpus"),
+    ]
+    atheris.Setup(arguments, keeper)
+    atheris.Fuzz()  # ends the process
+    return 0
+
+
+def _with_mutations(target: Target, folder: Path, seconds: float, seed: int) -> int:
+    from mutations import mutate
+
+    keeper = _Keeper(target.prepare(), folder / "found")
+    inputs = [path.read_bytes() for path in sorted((folder / "corpus").iterdir())]
+    generator = random.Random(f"{target.name}:{seed}")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for _ in range(50):
+            data = generator.choice(inputs)
+            for _ in range(generator.choice((1, 1, 1, 2, 3, 5))):
+                data = mutate(data, inputs, generator)
+            keeper(data[: target.longest])
+    print(f"#{keeper.inputs} DONE", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""What is fuzzed: every parser of the scan on files of its format, and the pickle machine against the real unpicklers.
+
+A target takes bytes and returns a complaint, or nothing. Both drivers of `run.py` use the same ones.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_TESTS = Path(__file__).parents[1] / "tests" / "scan"
+sys.path.insert(0, str(_TESTS))
+
+Complaint = str
+Run = Callable[[bytes], Complaint]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to fuzz.
+
+    Attributes:
+        name: As it is asked for.
+        formats: Files that the scan recognises as one of these are its seeds; empty for programs made of choices.
+        longest: Bytes of an input.
+        prepare: Makes the function that is run on every input.
+    """
+
+    name: str
+    formats: tuple[str, ...]
+    longest: int
+    prepare: Callable[[], Run]
+
+
+def scanning() -> Run:
+    """A whole scan: it must not fail inside, not take long, and not need memory out of proportion."""
+    from observed import LIMITS, HangError, observe, watching
+
+    watch = watching()
+    faults = watch.__enter__()  # for the life of the process
+    peak = _peak()
+
+    def run(data: bytes) -> Complaint:
+        nonlocal peak
+        try:
+            seen = observe(data, faults)
+        except HangError:
+            return "hang: it went on for three times its deadline"
+        faults.clear()
+        if seen.fault:
+            return f"fault: {seen.fault}"
+        if seen.seconds > LIMITS.seconds * 1.5:
+            return f"slow: {seen.seconds:.1f} s with {seen.report.format or 'no format'}, deadline {LIMITS.seconds} s"
+        now = _peak()
+        grown, peak = now - peak, max(now, peak)
+        if grown > _MOST_GROWN:
+            return f"memory: one input of {len(data)} bytes took {grown >> 20} MiB more than any before"
+        return ""
+
+    run.keep = watch  # type: ignore[attr-defined]  # leaving it would end the watch
+    return run
+
+
+_MOST_GROWN = 192 << 20
+"""What one input may add to the peak: the scan unpacks up to 64 MiB in one piece."""
+
+
+def agreeing() -> Run:
+    """The first byte is chosen, the rest is a program: what the scan saw must be what the real unpicklers did."""
+    from agreement import disagreements
+    from mutations import mutate
+    from pickle_programs import program
+    from real_unpickler import ENCODINGS, RealUnpickler
+
+    real = RealUnpickler()
+
+    def run(data: bytes) -> Complaint:
+        encoding = ENCODINGS[(data[0] if data else 0) % len(ENCODINGS)]
+        stream = program(data[1:])
+        if data and data[0] >= 192:
+            stream = mutate(stream, (), random.Random(data))
+        found = next(disagreements(stream, real.load(stream, encoding), encoding=encoding), "")
+        return f"{found} | {stream!r}" if found else ""
+
+    return run
+
+
+def agreeing_on_bytes() -> Run:
+    """The same with the input as the pickle itself."""
+    from agreement import disagreements
+    from real_unpickler import RealUnpickler
+
+    real = RealUnpickler()
+    return lambda data: next(disagreements(data, real.load(data, "latin1"), encoding="latin1"), "")
+
+
+def following() -> Run:
+    """The pickle machine alone, on programs made of choices: quick, for coverage."""
+    from pickle_programs import program
+
+    check = scanning()
+    return lambda data: check(program(data))
+
+
+def _peak() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+_LONG = 1 << 16
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("pickle", ("pickle", "joblib", "pytorch-legacy"), 1 << 14, scanning),
+        Target("pickle-programs", (), 400, following),
+        Target("pickle-agreement", (), 400, agreeing),
+        Target("pickle-agreement-bytes", ("pickle",), 4096, agreeing_on_bytes),
+        Target("npy", ("npy", "npz"), 1 << 14, scanning),
+        Target("zip", ("zip", "npz", "pt2"), 1 << 14, scanning),
+        Target("torch-zip", ("pytorch-zip", "torchscript"), 1 << 15, scanning),
+        Target("tar", ("tar", "pytorch-tar"), _LONG, scanning),
+        Target("streams", ("gzip", "bzip2", "xz", "zlib", "zstd", "lz4", "lzma", "joblib"), 1 << 14, scanning),
+        Target("safetensors", ("safetensors",), 1 << 14, scanning),
+        Target("gguf", ("gguf",), 1 << 14, scanning),
+        Target("onnx", ("onnx",), 1 << 15, scanning),
+        Target("hdf5", ("hdf5", "keras-h5"), _LONG, scanning),
+        Target("keras", ("keras",), _LONG, scanning),
+        Target("savedmodel", ("tensorflow-savedmodel", "savedmodel", "tensorflow-graph"), 1 << 15, scanning),
+        Target("tflite", ("tflite",), 1 << 15, scanning),
+        Target("skops", ("skops",), 1 << 15, scanning),
+        Target("xgboost", ("xgboost-json", "xgboost-ubjson", "xgboost-deprecated"), 1 << 14, scanning),
+        Target("lightgbm", ("lightgbm",), 1 << 14, scanning),
+        Target("catboost", ("catboost", "catboost-json"), 1 << 14, scanning),
+        Target("inert", ("text", "json", "png", "jpeg", "wav", "jupyter-notebook", "python-source"), 1 << 14, scanning),
+        Target("executables", ("elf", "pe", "mach-o", "executable"), 1 << 14, scanning),
+    )
+}
+
+
+def seeds(target: Target, folder: Path) -> int:
+    """Write files to begin with: honest and hostile ones of the target's formats, made by the tests' own code.
+
+    Args:
+        target: Which.
+        folder: Where to.
+
+    Returns:
+        How many there are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not target.formats:
+        generator = random.Random(target.name)
+        for number in range(200):
+            (folder / f"choices-{number}").write_bytes(generator.randbytes(generator.randint(40, 300)))
+        return 200
+    for name, data in _all_files():
+        if _format(data) in target.formats and len(data) <= target.longest:
+            (folder / name).write_bytes(data)
+    return len(list(folder.iterdir()))
+
+
+def _format(data: bytes) -> str:
+    from observed import LIMITS
+
+    from hauberk.scan.content import BytesContent
+    from hauberk.scan.walk import scan_content
+
+    return scan_content(BytesContent(data), path=Path("seed"), limits=LIMITS).format
+
+
+def _all_files() -> Iterator[tuple[str, bytes]]:
+    """Files that are small enough, from the seeds and the corpora of the tests; made once and kept for an hour."""
+    kept = Path(tempfile.gettempdir()) / "hauberk-fuzz-seeds"
+    if not kept.is_dir() or time.time() - kept.stat().st_mtime > 3600:
+        _make_all(kept)
+    for path in sorted(kept.iterdir()):
+        yield path.name, path.read_bytes()
+
+
+def _make_all(kept: Path) -> None:
+    import shutil
+
+    from corpus import HONEST, HOSTILE
+    from seeds import seeds as small_files
+
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    for name, data in small_files():
+        (kept / f"seed-{name}").write_bytes(data)
+    for area in (*HONEST, *HOSTILE):
+        for case, path in _cases(area):
+            for number, file in enumerate([path] if path.is_file() else sorted(path.rglob("*"))):
+                if file.is_file() and not file.is_symlink() and file.stat().st_size <= _LONG:
+                    (kept / f"{area}-{case}-{number}").write_bytes(file.read_bytes())
+
+
+def _cases(area: str) -> Iterator[tuple[str, Path]]:
+    from corpus import cases
+
+    try:
+        found = list(cases((area,)))
+    except ModuleNotFoundError as error:
+        print(f"{area}: {error}", file=sys.stderr)
+        return
+    for _, case in found:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                yield case.name, case.make(Path(folder))
+            except ImportError as error:
+                print(f"{area}: {case.name} needs {error.name}", file=sys.stderr)

@@ -76,6 +76,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
     if not files:
         raise InputError(f"{options.paths[0]}: no file in it")
     reports: list[FileReport] = []
+    explained: set[str] = set()
     every = options.all or len(files) <= _SHOWN_WHOLE
     with Supervisor(options.paths, limits) as supervisor, output.progress() as progress:
         for phrase in supervisor.missing:
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
                 reports.append(report)
                 task.advance()
                 if every or report.verdict is not Verdict.SAFE:
-                    _show(report, output)
+                    _show(report, explained, output)
     found = ScanReport(hauberk.__version__, worst(report.verdict for report in reports), tuple(reports))
     if options.sarif is not None:
         from hauberk.scan.sarif import to_sarif
@@ -112,7 +113,8 @@ def _limits(options: argparse.Namespace) -> ScanLimits:
     )
 
 
-def _show(report: FileReport, output: Output) -> None:
+def _show(report: FileReport, explained: set[str], output: Output) -> None:
+    """A file and what was found in it; why a rule matters is said once."""
     from hauberk.scan.report import Outcome
 
     output.text(f"{report.verdict:8}{report.path}  ({report.format or 'no known format'}, {report.size:,} bytes)")
@@ -121,8 +123,10 @@ def _show(report: FileReport, output: Output) -> None:
         where = place if finding.where else ""
         word = "note" if finding.outcome is Outcome.NOTE else finding.severity
         output.text(f"    {word:9}{finding.rule}: {finding.what}{where}")
-        if finding.outcome is not Outcome.NOTE:
-            output.text(f"             {finding.why}")
+        if finding.rule in explained:
+            continue
+        explained.add(finding.rule)
+        output.text(f"             {finding.why}")
         if finding.reference:
             output.text(f"             {finding.reference}")
     if report.omitted:

@@ -13,7 +13,7 @@ from hauberk.scan.pickles import PickleResult, examine_pickle
 from hauberk.scan.report import Verdict
 
 _BROKEN_FRAME = "pickle-frame-crossed"
-_REFUSED = frozenset(".".join(name) for name in HOSTILE)
+REFUSED = frozenset(".".join(name) for name in HOSTILE)
 
 
 def scan(data: bytes) -> tuple[PickleResult, Examination]:
@@ -42,7 +42,7 @@ def disagreements(data: bytes, runs: dict[str, Run], *, encoding: str = "ASCII")
             continue  # from there on readers see different instructions, and the scan follows one of them
         yield from _about_names(name, run, ours)
         asked = {".".join(pair) for pair in run.names}
-        if (refused := asked & _REFUSED or run.of("extension")) and verdict is not Verdict.UNSAFE:
+        if (refused := asked & REFUSED or run.of("extension")) and verdict is not Verdict.UNSAFE:
             yield f"{name} did {refused}, and the scan says {verdict}"
         if verdict is not Verdict.SAFE:
             continue

@@ -21,6 +21,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types: a number of any length, 8 bytes, bytes with a length before them, 4 bytes."""
 
 _TAG_BYTES, _NUMBER_BYTES = 5, 10
+_GROUPS = frozenset({3, 4})
+_WIDTHS = {FIXED64: 8, FIXED32: 4}
 _LARGEST_TAG, _LARGEST_SIZE, _LARGEST_NUMBER = (1 << 32) - 1, (1 << 31) - 1, (1 << 64) - 1
 
 
@@ -55,33 +57,23 @@ def walk(message: Source, *, canonical: bool = False) -> Iterator[tuple[int, int
     """
     at, end = 0, len(message)
     while at < end:
-        start = at
-        tag, at = _varint(message, at, _TAG_BYTES)
+        tag, at = _number(message, at, _TAG_BYTES, canonical=canonical)
         number, kind = tag >> 3, tag & 7
         if number == 0:
             raise _refusal(f"an impossible field number before byte {at}")
         if tag > _LARGEST_TAG:
             raise _ambiguous(f"an impossible field number before byte {at}")
-        if canonical and at - start > 1:
-            _check_canonical(tag, at - start, start)
         if kind == VARINT:
             start = at
-            value, at = _varint(message, at, _NUMBER_BYTES)
-            if canonical and at - start > 1:
-                _check_canonical(value, at - start, start)
+            value, at = _number(message, at, _NUMBER_BYTES, canonical=canonical)
             yield number, VARINT, value & _LARGEST_NUMBER, start
             continue
         if kind == BYTES:
-            start = at
-            size, at = _varint(message, at, _TAG_BYTES)
-            if canonical and at - start > 1:
-                _check_canonical(size, at - start, start)
-        elif kind in {FIXED64, FIXED32}:
-            size = 8 if kind == FIXED64 else 4
-        elif kind in {3, 4}:
-            raise _ambiguous(f"wire type {kind}, a group, before byte {at}")
+            size, at = _number(message, at, _TAG_BYTES, canonical=canonical)
+        elif kind in _WIDTHS:
+            size = _WIDTHS[kind]
         else:
-            raise _refusal(f"wire type {kind} before byte {at}")
+            raise (_ambiguous if kind in _GROUPS else _refusal)(f"wire type {kind} before byte {at}")
         if size > min(end - at, _LARGEST_SIZE):
             raise _refusal(f"a field of {size} bytes where {end - at} are left")
         yield number, kind, message[at : at + size], at
@@ -135,9 +127,13 @@ def _varint(message: Source, at: int, most: int) -> tuple[int, int]:
     raise _refusal(f"a number without an end at byte {at}")
 
 
-def _check_canonical(value: int, length: int, at: int) -> None:
-    if value >> 7 * (length - 1) == 0 or value > _LARGEST_NUMBER:
+def _number(message: Source, at: int, most: int, *, canonical: bool) -> tuple[int, int]:
+    """As `_varint`; where that is asked for, refused if it is written longer than need be."""
+    value, after = _varint(message, at, most)
+    length = after - at
+    if canonical and length > 1 and (value >> 7 * (length - 1) == 0 or value > _LARGEST_NUMBER):
         raise _ambiguous(f"a number that is written longer than it is, at byte {at}")
+    return value, after
 
 
 def _refusal(why: str) -> RefusedModelError:

@@ -1,7 +1,8 @@
-"""Hostile ONNX files: messages that readers read differently, weights elsewhere, operators that act, models that burst."""
+"""Hostile ONNX files: messages read in two ways, weights elsewhere, operators that act, models that burst."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,9 @@ MESSAGES = (
     case("field-number-beyond-29-bits", PLAIN + b"\xca\x81\x80\x80\x10\x00", NEVER_SAFE, ENCODING),
     case("graph-twice", wrapped(field(1, NODE)) + field(7, field(5, b"")), reference=ENCODING),
     case("version-twice", PLAIN + field(1, 3), reference=ENCODING),
-    case("location-as-bytes", wrapped(field(1, NODE) + field(5, field(8, b"w") + field(14, b"\1"))), reference=ENCODING),
+    case(
+        "location-as-bytes", wrapped(field(1, NODE) + field(5, field(8, b"w") + field(14, b"\1"))), reference=ENCODING
+    ),
     case("location-of-33-bits", wrapped(field(1, NODE) + field(5, field(8, b"w") + field(14, (1 << 32) + 1)))),
     case("type-of-33-bits", wrapped(field(1, NODE) + field(5, field(8, b"w") + field(2, (1 << 32) + 1)))),
     case("name-no-utf8", wrapped(field(1, NODE + field(3, b"\xff\xfe"))), reference=ENCODING),
@@ -99,8 +102,14 @@ MESSAGES = (
     case("cut", PLAIN[:-7], NEVER_SAFE),
     case("trailing-rubbish", PLAIN + b"\x07\x07\x07", NEVER_SAFE),
     case("unknown-field", PLAIN + field(99, b"?"), UNKNOWN),
-    case("unknown-field-in-tensor", wrapped(field(1, NODE) + field(5, field(8, b"w") + field(2, 1) + field(40, 1))), NEVER_SAFE),
-    case("sound-that-is-a-model", _sound_that_is_a_model, NEVER_SAFE, "https://cwe.mitre.org/data/definitions/436.html"),
+    case(
+        "unknown-field-in-tensor",
+        wrapped(field(1, NODE) + field(5, field(8, b"w") + field(2, 1) + field(40, 1))),
+        NEVER_SAFE,
+    ),
+    case(
+        "sound-that-is-a-model", _sound_that_is_a_model, NEVER_SAFE, "https://cwe.mitre.org/data/definitions/436.html"
+    ),
     case("graphs-90-deep", _nested_graphs, UNSAFE, RECURSION),
     case("types-60-deep", _nested_types, UNSAFE, RECURSION),
     case(
@@ -111,11 +120,15 @@ MESSAGES = (
     case("opset-twice", PLAIN + field(8, field(2, 7))),
     case("metadata-twice", PLAIN + 2 * field(14, field(1, b"classes") + field(2, b"2"))),
     Case("onnx-as-text", written(b'ir_version: 10\ngraph {\n node { op_type: "Relu" }\n}\n', "model.txt"), UNKNOWN),
-    Case("onnx-as-json", written(b'{"irVersion": "10", "graph": {"node": [{"opType": "Relu"}]}}', "model.json"), UNKNOWN),
+    Case(
+        "onnx-as-json", written(b'{"irVersion": "10", "graph": {"node": [{"opType": "Relu"}]}}', "model.json"), UNKNOWN
+    ),
     Case("onnx-as-escaped-json", written(b'{"ir\\u0056ersion": "10", "graph": {}}', "model.json"), UNKNOWN),
     Case(
         "onnx-as-syntax",
-        written(b'<ir_version: 10, opset_import: ["" : 20]>\ng (float[N] x) => (float[N] y) { y = Relu(x) }', "m.onnxtxt"),
+        written(
+            b'<ir_version: 10, opset_import: ["" : 20]>\ng (float[N] x) => (float[N] y) { y = Relu(x) }', "m.onnxtxt"
+        ),
         UNKNOWN,
     ),
     Case("onnx-as-ort", written(b"\x18\0\0\0ORTM" + bytes(64), "model.onnx"), UNKNOWN),
@@ -141,8 +154,16 @@ def _sparse(indices: list[int], dims: list[int]) -> ModelProto:
 
 
 TENSORS = (
-    case("negative-dimension", with_weight(tensor(dims=[-4, 4], raw_data=bytes(64))), reference="https://cwe.mitre.org/data/definitions/190.html"),
-    case("dimensions-wrap", with_weight(tensor(dims=[1 << 32, 1 << 32], raw_data=b"")), reference="https://cwe.mitre.org/data/definitions/190.html"),
+    case(
+        "negative-dimension",
+        with_weight(tensor(dims=[-4, 4], raw_data=bytes(64))),
+        reference="https://cwe.mitre.org/data/definitions/190.html",
+    ),
+    case(
+        "dimensions-wrap",
+        with_weight(tensor(dims=[1 << 32, 1 << 32], raw_data=b"")),
+        reference="https://cwe.mitre.org/data/definitions/190.html",
+    ),
     case("data-short", with_weight(tensor(raw_data=bytes(60))), reference="CVE-2024-27319"),
     case("data-long", with_weight(tensor(raw_data=bytes(68)))),
     case("data-none", with_weight(tensor(dims=[1 << 20, 1 << 10]))),
@@ -154,7 +175,9 @@ TENSORS = (
     case("element-type-99", with_weight(tensor(data_type=99, raw_data=bytes(64))), UNKNOWN),
     case("element-type-none", with_weight(tensor(data_type=0, raw_data=bytes(64))), UNKNOWN),
     case("sparse-index-outside", _sparse([3, 99], [4, 4]), reference="https://cwe.mitre.org/data/definitions/787.html"),
-    case("sparse-index-negative", _sparse([-1, 3], [4, 4]), reference="https://cwe.mitre.org/data/definitions/787.html"),
+    case(
+        "sparse-index-negative", _sparse([-1, 3], [4, 4]), reference="https://cwe.mitre.org/data/definitions/787.html"
+    ),
     case("sparse-bomb", _sparse([3], [1 << 20, 1 << 20]), reference=MEMORY),
 )
 
@@ -188,7 +211,9 @@ def _linked_folder(folder: Path) -> None:
     (folder / "inner").symlink_to("..")
 
 
-def outside(name: str, location: str, expected: frozenset[str] = UNSAFE, reference: str = SECURITY, **entries: str) -> Case:
+def outside(
+    name: str, location: str, expected: frozenset[str] = UNSAFE, reference: str = SECURITY, **entries: str
+) -> Case:
     """A weight in a folder with `w.bin` (4096 bytes), and a file `secret` one folder up."""
     return Case(f"onnx-external-{name}", beside(external(location=location, **entries), _data), expected, reference)
 
@@ -273,7 +298,13 @@ EXTERNAL = (
     outside("here", "./w.bin"),
     outside("newline", "w.bin\n"),
     outside("device", "/dev/zero", reference=TRAVERSAL),
-    outside("address", "*/_ORT_MEM_ADDR_/*", reference="https://github.com/microsoft/onnxruntime/pull/28709", offset="4096", length="64"),
+    outside(
+        "address",
+        "*/_ORT_MEM_ADDR_/*",
+        reference="https://github.com/microsoft/onnxruntime/pull/28709",
+        offset="4096",
+        length="64",
+    ),
     outside("missing", "other.bin", UNKNOWN),
     outside("beyond", "w.bin", offset="4090"),
     outside("far-beyond", "w.bin", offset="9223372036854775807"),
@@ -286,7 +317,12 @@ EXTERNAL = (
     outside("key-of-object", "w.bin", reference="CVE-2026-34445", __class__="str"),
     outside("key-unknown", "w.bin", reference="CVE-2026-34445", basepath="/etc"),
     outside("prepacked", "w.bin", NEVER_SAFE, prepacked_0="MatMul|0;64;1"),
-    Case("onnx-external-key-twice", beside(lambda: _twice(external(location="../secret")), _data), UNSAFE, "CVE-2026-34445"),
+    Case(
+        "onnx-external-key-twice",
+        beside(lambda: _twice(external(location="../secret")), _data),
+        UNSAFE,
+        "CVE-2026-34445",
+    ),
     place("symlink", lambda folder: (folder / "w.bin").symlink_to("../secret"), reference="CVE-2026-27489"),
     place("symlinked-folder", _linked_folder, "inner/secret", "CVE-2026-27489"),
     place("hard-link", lambda folder: os.link(folder / "../secret", folder / "w.bin"), reference="CVE-2026-34446"),
@@ -306,7 +342,18 @@ EXTERNAL = (
     Case("onnx-external-model-through-link", _through_link, UNSAFE, "CVE-2026-27489"),
     Case(
         "onnx-external-entries-without-mark",
-        beside(lambda: with_weight(TensorProto(name="w", data_type=FLOAT, dims=[4, 4], raw_data=bytes(64), external_data=external(location="../secret").external_data)), _nothing),
+        beside(
+            lambda: with_weight(
+                TensorProto(
+                    name="w",
+                    data_type=FLOAT,
+                    dims=[4, 4],
+                    raw_data=bytes(64),
+                    external_data=external(location="../secret").external_data,
+                )
+            ),
+            _nothing,
+        ),
         UNSAFE,
         SECURITY,
     ),
@@ -316,8 +363,21 @@ EXTERNAL = (
 # Operators.
 
 
-def operator(name: str, kind: str, domain: str, expected: frozenset[str] = UNSAFE, reference: str = EXTENSIONS, /, **given: object) -> Case:
-    return case(f"operator-{name}", model([node(kind, ["x"], domain=domain, **given)], domains=[domain] if domain else []), expected, reference)
+def operator(
+    name: str,
+    kind: str,
+    domain: str,
+    expected: frozenset[str] = UNSAFE,
+    reference: str = EXTENSIONS,
+    /,
+    **given: object,
+) -> Case:
+    return case(
+        f"operator-{name}",
+        model([node(kind, ["x"], domain=domain, **given)], domains=[domain] if domain else []),
+        expected,
+        reference,
+    )
 
 
 def _in_nested_default() -> ModelProto:
@@ -338,9 +398,15 @@ OPERATORS = (
     operator("aten", "ATen", "org.pytorch.aten", operator="aten::from_file"),
     operator("image-reader", "ImageReader", "ai.onnx.contrib"),
     operator("remote-service", "OpenAIAudioToText", "com.microsoft.extensions", model_uri="https://example.org"),
-    operator("program-by-path", "EPContext", "com.microsoft", UNSAFE, PROGRAMS, embed_mode=0, ep_cache_context="../../x.so"),
-    operator("program-by-absolute-path", "EPContext", "com.microsoft", UNSAFE, PROGRAMS, embed_mode=0, ep_cache_context="/x"),
-    operator("program-inside", "EPContext", "com.microsoft", UNKNOWN, PROGRAMS, embed_mode=1, ep_cache_context="binary"),
+    operator(
+        "program-by-path", "EPContext", "com.microsoft", UNSAFE, PROGRAMS, embed_mode=0, ep_cache_context="../../x.so"
+    ),
+    operator(
+        "program-by-absolute-path", "EPContext", "com.microsoft", UNSAFE, PROGRAMS, embed_mode=0, ep_cache_context="/x"
+    ),
+    operator(
+        "program-inside", "EPContext", "com.microsoft", UNKNOWN, PROGRAMS, embed_mode=1, ep_cache_context="binary"
+    ),
     operator("program-of-snpe", "Snpe", "com.microsoft", UNKNOWN, PROGRAMS, DLC="binary"),
     operator("of-a-library", "Decode", "com.example", UNKNOWN),
     operator("unknown", "Shell", "", UNKNOWN),
@@ -357,7 +423,9 @@ OPERATORS = (
 
 def _doubling(levels: int) -> ModelProto:
     bodies = [
-        function(f"F{level}", [node(f"F{level + 1}", ["x"], "h", domain="own"), node(f"F{level + 1}", ["h"], domain="own")])
+        function(
+            f"F{level}", [node(f"F{level + 1}", ["x"], "h", domain="own"), node(f"F{level + 1}", ["h"], domain="own")]
+        )
         for level in range(levels)
     ]
     return calling(*bodies, function(f"F{levels}", [node("Relu", ["x"])]))
@@ -371,7 +439,9 @@ def _recursion_in_branch() -> ModelProto:
 
 def _hiding_function() -> ModelProto:
     made = model()
-    made.functions.append(helper.make_function("", "Relu", ["x"], ["y"], [node("Neg", ["x"])], [helper.make_opsetid("", 20)]))
+    made.functions.append(
+        helper.make_function("", "Relu", ["x"], ["y"], [node("Neg", ["x"])], [helper.make_opsetid("", 20)])
+    )
     return made
 
 
@@ -402,18 +472,22 @@ STRUCTURE = (
 def _chain(operator: str, start: TensorProto, times: int, **given: object) -> ModelProto:
     """A value that is put together with itself again and again."""
     names = ["v0", *(f"v{index}" for index in range(1, times + 1))]
-    nodes = [node(operator, [one, one], other, **given) for one, other in zip(names, names[1:], strict=False)]
+    nodes = [node(operator, [one, one], other, **given) for one, other in itertools.pairwise(names)]
     start.name = "v0"
     return model([*nodes, node("Identity", [names[-1]])], inputs=[], weights=[start])
 
 
-def _loop(body: list[object], condition: str, count: list[str], weights: list[TensorProto], carried: tuple[str, ...] = ()) -> ModelProto:
+def _loop(
+    body: list[object], condition: str, count: list[str], weights: list[TensorProto], carried: tuple[str, ...] = ()
+) -> ModelProto:
     states = [value(f"{name}_in", None) for name in carried]
     inner = graph(
         body,  # type: ignore[arg-type]
         [value("i", [], INT64), value("c", [], BOOL), *states],
-        [value(condition, [], BOOL), *(value(f"{name}_out", None) for name in carried)],
+        [value(condition, [], BOOL), *(value(f"{name}_out", None) for name in carried or ["i"])],
     )
+    if not carried:
+        inner.node.append(node("Identity", ["i"], "i_out"))
     outputs = [f"{name}_end" for name in carried] or ["unused"]
     loop = node("Loop", [*count, *carried], *outputs, body=inner)
     last = node("Relu", ["x"]) if not carried else node("Identity", [outputs[0]])
@@ -437,8 +511,9 @@ def _nested_loops(levels: int, times: int) -> ModelProto:
         inner = graph(
             body,
             [value(f"i{prefix}", [], INT64), value("c" if level == 0 else f"c{prefix}", [], BOOL)],
-            [value("d" if level == 0 else f"d{prefix}", [], BOOL)],
+            [value("d" if level == 0 else f"d{prefix}", [], BOOL), value(f"o{prefix}", None)],
         )
+        inner.node.append(node("Identity", [f"i{prefix}"], f"o{prefix}"))
         outer = f"l{level + 1}"
         body = [node("Loop", ["n", ""], f"u{outer}", body=inner), node("Identity", [f"c{outer}"], f"d{outer}")]
     return model([body[0], node("Relu", ["x"])], weights=[numbers("n", times, shape=())])
@@ -479,7 +554,9 @@ def _image(operator: str, inputs: list[str], *weights: TensorProto, opset: int =
 
 def _of_input(operator: str, shape: list[int], element: int = INT64, opset: int = 20) -> ModelProto:
     inputs = [value("n", shape, element)]
-    given = {"ConstantOfShape": ["n"], "Expand": ["one", "n"], "Tile": ["one", "n"], "Range": ["zero", "n", "step"]}[operator]
+    given = {"ConstantOfShape": ["n"], "Expand": ["one", "n"], "Tile": ["one", "n"], "Range": ["zero", "n", "step"]}[
+        operator
+    ]
     weights = [floats("one", 1.0), numbers("zero", 0, shape=()), numbers("step", 1, shape=())]
     return model([node(operator, given)], inputs=inputs, weights=weights, opset=opset)
 
@@ -501,7 +578,12 @@ def _texts() -> TensorProto:
 
 def _wide_outer() -> ModelProto:
     nodes = [node("Range", ["zero", "n", "one"], "r"), node("Unsqueeze", ["r", "axis"], "t"), node("Mul", ["r", "t"])]
-    weights = [numbers("zero", 0, shape=()), numbers("n", 1 << 20, shape=()), numbers("one", 1, shape=()), numbers("axis", 1)]
+    weights = [
+        numbers("zero", 0, shape=()),
+        numbers("n", 1 << 20, shape=()),
+        numbers("one", 1, shape=()),
+        numbers("axis", 1),
+    ]
     return model(nodes, weights=weights)
 
 
@@ -601,39 +683,160 @@ COSTS = (
     case("bomb-expand-by-input", _of_input("Expand", [3]), UNKNOWN, MEMORY),
     case("bomb-tile", made_of("Tile", ["x", "n"], TWICE), UNSAFE, MEMORY),
     case("bomb-tile-by-input", _of_input("Tile", [1]), UNKNOWN, MEMORY),
-    case("bomb-range", made_of("Range", ["a", "b", "c"], numbers("a", 0, shape=()), numbers("b", 1 << 40, shape=()), numbers("c", 1, shape=())), UNSAFE, MEMORY),
-    case("bomb-range-tiny-steps", made_of("Range", ["a", "b", "c"], *(numpy_helper.from_array(np.float32(each), name) for name, each in (("a", 0), ("b", 1), ("c", 1e-12)))), UNSAFE, MEMORY),
+    case(
+        "bomb-range",
+        made_of(
+            "Range",
+            ["a", "b", "c"],
+            numbers("a", 0, shape=()),
+            numbers("b", 1 << 40, shape=()),
+            numbers("c", 1, shape=()),
+        ),
+        UNSAFE,
+        MEMORY,
+    ),
+    case(
+        "bomb-range-tiny-steps",
+        made_of(
+            "Range",
+            ["a", "b", "c"],
+            *(numpy_helper.from_array(np.float32(each), name) for name, each in (("a", 0), ("b", 1), ("c", 1e-12))),
+        ),
+        UNSAFE,
+        MEMORY,
+    ),
     case("bomb-range-by-input", _of_input("Range", []), UNKNOWN, MEMORY),
     case("bomb-resize-scales", _image("Resize", ["x", "", "s"], floats("s", 1, 1, 1e4, 1e4)), UNSAFE, MEMORY),
-    case("bomb-resize-sizes", _image("Resize", ["x", "", "", "s"], numbers("s", 1, 3, 1 << 20, 1 << 20)), UNSAFE, MEMORY),
+    case(
+        "bomb-resize-sizes", _image("Resize", ["x", "", "", "s"], numbers("s", 1, 3, 1 << 20, 1 << 20)), UNSAFE, MEMORY
+    ),
     case("bomb-upsample", _image("Upsample", ["x", "s"], floats("s", 1, 1, 1e5, 1e5), opset=9), UNSAFE, MEMORY),
-    case("bomb-one-hot", model([node("OneHot", ["i", "d", "v"])], inputs=[value("i", ["n", 4], INT64)], weights=[numbers("d", 1 << 40, shape=()), floats("v", 0, 1)]), UNSAFE, MEMORY),
+    case(
+        "bomb-one-hot",
+        model(
+            [node("OneHot", ["i", "d", "v"])],
+            inputs=[value("i", ["n", 4], INT64)],
+            weights=[numbers("d", 1 << 40, shape=()), floats("v", 0, 1)],
+        ),
+        UNSAFE,
+        MEMORY,
+    ),
     case("bomb-pad", made_of("Pad", ["x", "p"], numbers("p", 0, 0, 1 << 20, 1 << 20)), UNSAFE, MEMORY),
     case("bomb-pad-attribute", made_of("Pad", ["x"], opset=10, pads=[0, 0, 1 << 20, 1 << 20]), UNSAFE, MEMORY),
     case("bomb-random", made_of("RandomNormal", [], shape=[1 << 20, 1 << 20]), UNSAFE, MEMORY),
-    case("bomb-eye", model([node("ConstantOfShape", ["n"], "c"), node("EyeLike", ["c"])], weights=[numbers("n", 1 << 17, 1 << 17)]), UNSAFE, MEMORY),
+    case(
+        "bomb-eye",
+        model([node("ConstantOfShape", ["n"], "c"), node("EyeLike", ["c"])], weights=[numbers("n", 1 << 17, 1 << 17)]),
+        UNSAFE,
+        MEMORY,
+    ),
     case("bomb-samples", made_of("Multinomial", ["x"], sample_size=1 << 40), UNSAFE, MEMORY),
     case("bomb-window", made_of("HannWindow", ["n"], numbers("n", 1 << 40, shape=())), UNSAFE, MEMORY),
-    case("bomb-mel", made_of("MelWeightMatrix", ["a", "b", "c", "d", "e"], *(numbers(each, 1 << 20, shape=()) for each in "abc"), floats("d", 1.0), floats("e", 2.0)), UNSAFE, MEMORY),
-    case("bomb-product", model([node("Transpose", ["v"], "t"), node("MatMul", ["t", "v"])], inputs=[value("v", [1, 1 << 20])]), UNSAFE, MEMORY),
+    case(
+        "bomb-mel",
+        made_of(
+            "MelWeightMatrix",
+            ["a", "b", "c", "d", "e"],
+            *(numbers(each, 1 << 20, shape=()) for each in "abc"),
+            floats("d", 1.0),
+            floats("e", 2.0),
+        ),
+        UNSAFE,
+        MEMORY,
+    ),
+    case(
+        "bomb-product",
+        model([node("Transpose", ["v"], "t"), node("MatMul", ["t", "v"])], inputs=[value("v", [1, 1 << 20])]),
+        UNSAFE,
+        MEMORY,
+    ),
     case("bomb-outer", _wide_outer, UNSAFE, MEMORY),
     case("bomb-concat-chain", _chain("Concat", floats("v0", *range(8)), 40, axis=0), UNSAFE, MEMORY),
     case("bomb-texts-chain", _chain("StringConcat", _texts(), 40), UNSAFE, MEMORY),
-    case("bomb-einsum", model([node("Einsum", ["v", "v", "v"], equation="i,j,k->ijk")], inputs=[value("v", [1 << 12])]), UNSAFE, MEMORY),
-    case("bomb-convolution-pads", _image("Conv", ["x", "w"], numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "w"), pads=[1 << 20] * 4), UNSAFE, MEMORY),
-    case("bomb-transposed-convolution", _image("ConvTranspose", ["x", "w"], numpy_helper.from_array(np.ones((3, 1, 1, 1), np.float32), "w"), strides=[1 << 16, 1 << 16]), UNSAFE, MEMORY),
-    case("bomb-gather", model([node("Gather", ["w", "i"])], inputs=[value("i", [1 << 20], INT64)], weights=[floats("w", *range(4096)), ][:0] + [numpy_helper.from_array(np.ones((2, 1 << 16), np.float32), "w")]), UNSAFE, MEMORY),
+    case(
+        "bomb-einsum",
+        model([node("Einsum", ["v", "v", "v"], equation="i,j,k->ijk")], inputs=[value("v", [1 << 12])]),
+        UNSAFE,
+        MEMORY,
+    ),
+    case(
+        "bomb-convolution-pads",
+        _image("Conv", ["x", "w"], numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "w"), pads=[1 << 20] * 4),
+        UNSAFE,
+        MEMORY,
+    ),
+    case(
+        "bomb-transposed-convolution",
+        _image(
+            "ConvTranspose",
+            ["x", "w"],
+            numpy_helper.from_array(np.ones((3, 1, 1, 1), np.float32), "w"),
+            strides=[1 << 16, 1 << 16],
+        ),
+        UNSAFE,
+        MEMORY,
+    ),
+    case(
+        "bomb-gather",
+        model(
+            [node("Gather", ["w", "i"])],
+            inputs=[value("i", [1 << 20], INT64)],
+            weights=[numpy_helper.from_array(np.ones((2, 1 << 16), np.float32), "w")],
+        ),
+        UNSAFE,
+        MEMORY,
+    ),
     case("bomb-input", model(inputs=[value("x", [1 << 20, 1 << 20])]), UNSAFE, MEMORY),
-    case("bomb-spectrum", model([node("DFT", ["v", "n"])], inputs=[value("v", [1, 16, 1])], weights=[numbers("n", 1 << 40, shape=())]), UNSAFE, MEMORY),
-    case("bomb-n-grams", model([node("TfIdfVectorizer", ["v"], mode="TF", min_gram_length=1, max_gram_length=1, max_skip_count=0, ngram_counts=[0], ngram_indexes=[1 << 40], pool_int64s=[1])], inputs=[value("v", [4], INT64)]), UNSAFE, MEMORY),
+    case(
+        "bomb-spectrum",
+        model([node("DFT", ["v", "n"])], inputs=[value("v", [1, 16, 1])], weights=[numbers("n", 1 << 40, shape=())]),
+        UNSAFE,
+        MEMORY,
+    ),
+    case(
+        "bomb-n-grams",
+        model(
+            [
+                node(
+                    "TfIdfVectorizer",
+                    ["v"],
+                    mode="TF",
+                    min_gram_length=1,
+                    max_gram_length=1,
+                    max_skip_count=0,
+                    ngram_counts=[0],
+                    ngram_indexes=[1 << 40],
+                    pool_int64s=[1],
+                )
+            ],
+            inputs=[value("v", [4], INT64)],
+        ),
+        UNSAFE,
+        MEMORY,
+    ),
     case("bomb-that-wraps", _wrapping, UNSAFE, "https://cwe.mitre.org/data/definitions/190.html"),
-    case("bomb-in-branch", _branch_bomb([node("ReduceMax", ["x"], "m", keepdims=0), node("Cast", ["m"], "c", to=BOOL)], []), UNSAFE, MEMORY),
-    case("bomb-in-branch-of-other-sizes", _branch_bomb([node("Size", ["x"], "m"), node("Equal", ["m", "four"], "c")], [numbers("four", 4, shape=())]), UNSAFE, MEMORY),
+    case(
+        "bomb-in-branch",
+        _branch_bomb([node("ReduceMax", ["x"], "m", keepdims=0), node("Cast", ["m"], "c", to=BOOL)], []),
+        UNSAFE,
+        MEMORY,
+    ),
+    case(
+        "bomb-in-branch-of-other-sizes",
+        _branch_bomb([node("Size", ["x"], "m"), node("Equal", ["m", "four"], "c")], [numbers("four", 4, shape=())]),
+        UNSAFE,
+        MEMORY,
+    ),
     case("bomb-for-other-sizes", _for_another_size, UNSAFE, MEMORY),
     case("bomb-for-two-records", _for_two_records, UNSAFE, MEMORY),
     case("bomb-in-function", _in_function, UNSAFE, MEMORY),
     case("bomb-in-attribute-of-function", _attribute_of_function, UNSAFE, MEMORY),
-    case("bomb-image-in-data", model([node("ImageDecoder", ["x"])], inputs=[value("x", ["n"], 2)]), UNKNOWN, "https://cwe.mitre.org/data/definitions/409.html"),
+    case(
+        "bomb-image-in-data",
+        model([node("ImageDecoder", ["x"])], inputs=[value("x", ["n"], 2)]),
+        UNKNOWN,
+        "https://cwe.mitre.org/data/definitions/409.html",
+    ),
     case("work-products", _large_product, UNSAFE, "https://cwe.mitre.org/data/definitions/400.html"),
     case("work-known-rounds", _known_rounds, UNSAFE, ENDLESS),
     case("work-nested-loops", _nested_loops(4, 100_000), UNSAFE, ENDLESS),

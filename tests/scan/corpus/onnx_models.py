@@ -27,7 +27,9 @@ def node(operator: str, inputs: Sequence[str], /, *outputs: str, **attributes: A
     return helper.make_node(operator, list(inputs), list(outputs) or ["y"], **attributes)
 
 
-def graph(nodes: Sequence[NodeProto], inputs: Sequence[Any] = (), outputs: Sequence[Any] = (), weights: Any = ()) -> GraphProto:
+def graph(
+    nodes: Sequence[NodeProto], inputs: Sequence[Any] = (), outputs: Sequence[Any] = (), weights: Any = ()
+) -> GraphProto:
     return helper.make_graph(list(nodes), "g", list(inputs), list(outputs), list(weights))
 
 
@@ -66,7 +68,9 @@ def with_weight(tensor: TensorProto) -> ModelProto:
     return model([node("MatMul", ["x", tensor.name])], weights=[tensor])
 
 
-def written(content: ModelProto | bytes | Callable[[], ModelProto | bytes], name: str = "model.onnx") -> Callable[[Path], Path]:
+def written(
+    content: ModelProto | bytes | Callable[[], ModelProto | bytes], name: str = "model.onnx"
+) -> Callable[[Path], Path]:
     """What writes a model into a folder."""
 
     def make(folder: Path) -> Path:

@@ -8,6 +8,7 @@ each time. What none of this decides is reported as unknown.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,8 @@ def _body(
     inner = Scope(scope)
     estimator.hold_weights(graph, inner, node)
     weights = sum(held.value.bytes for held in inner.own.values())
+    if len(graph.inputs) > len(values):
+        raise UnmodelledError("a body with more inputs than the node gives it")
     for declared, value in zip(graph.inputs, values, strict=False):
         inner.own[declared.name] = Held(value)
     results = estimator.follow(graph.nodes, inner, [value.name for value in graph.outputs], setting)
@@ -80,7 +83,9 @@ def branches(estimator: Estimator, call: Call, node: Node, scope: Scope, setting
         graph = _graph(call, name)
         if taken is None or taken is wanted:
             found = _body(estimator, graph, (), node, scope, setting)
-            results = found if results is None else [joined(*pair) for pair in zip(results, found, strict=False)]
+            if results is not None and len(results) != len(found):
+                raise UnmodelledError("branches with different numbers of results")
+            results = found if results is None else [joined(*pair) for pair in zip(results, found, strict=True)]
         elif not condition.constant:
             outer, estimator.doubtful = estimator.doubtful, True
             try:
@@ -119,14 +124,14 @@ class _Outcome:
 def loop(estimator: Estimator, call: Call, node: Node, scope: Scope, setting: Setting) -> Sequence[Value]:
     """Loop: as often as its count says and while its condition holds."""
     graph = _graph(call, "body")
-    carried = len(call.inputs) - 2
-    if carried < 0 or len(graph.inputs) < 2 or len(graph.outputs) < 1 + carried:
+    carried = max(0, len(call.inputs) - 2)
+    if len(graph.inputs) < 2 or len(graph.outputs) < 1 + carried:
         raise UnmodelledError("a body with other inputs and outputs than the loop")
     most, sure = _count(call)
     condition = call.optional(1)
     if condition is not None and condition.known is not None and not condition.known.all():
         most, sure = 0.0, True
-    initial = [value if value is not None else poisoned() for value in call.inputs[2:]]
+    initial = [call.value(index) for index in range(2, len(call.inputs))]
 
     def follow(number: Tensor, state: list[Value]) -> tuple[Value, list[Value], list[Value]]:
         # Its body only runs while the condition holds.
@@ -282,11 +287,15 @@ def _sizes(state: list[Value]) -> Sizes:
 def _grown(state: list[Value], history: list[Sizes], rounds: float) -> list[Value] | None:
     """The state after so many more rounds, where everything grows by the same amount each time."""
     recent = history[-_STEADY_ROUNDS - 1 :]
-    if len(recent) <= _STEADY_ROUNDS or math.isinf(rounds) or any(len({*map(len, each)}) > 1 for each in zip(*recent, strict=True)):
+    if (
+        len(recent) <= _STEADY_ROUNDS
+        or math.isinf(rounds)
+        or any(len({*map(len, each)}) > 1 for each in zip(*recent, strict=True))
+    ):
         return None
     result: list[Value] = []
     for value, *sizes in zip(state, *recent, strict=True):
-        steps = [tuple(b - a for a, b in zip(one, other, strict=True)) for one, other in zip(sizes, sizes[1:], strict=False)]
+        steps = [tuple(b - a for a, b in zip(one, other, strict=True)) for one, other in itertools.pairwise(sizes)]
         if len(set(steps)) != 1:
             return None
         first, *others = (max(0, size + int(step * rounds)) for size, step in zip(sizes[-1], steps[0], strict=True))
@@ -304,8 +313,10 @@ def _grown(state: list[Value], history: list[Sizes], rounds: float) -> list[Valu
 
 def _stacked(part: Value, rounds: int, axis: int, *, sure: bool) -> Value:
     """What a part of each round becomes when they are put behind one another."""
-    if isinstance(part, TensorSequence) or part.count is None:
-        return poisoned()
+    if isinstance(part, TensorSequence):
+        raise UnmodelledError("a sequence as a result of each round")
+    if part.count is None:
+        return part
     dims = list(part.shape)
     dims.insert(axis_of(axis, part.rank + 1), rounds)
     return tensor(part.element, dims, exact=part.exact and sure, text=part.text)
@@ -327,8 +338,10 @@ def scan(estimator: Estimator, call: Call, node: Node, scope: Scope, setting: Se
         if not source.dims:
             raise UnmodelledError("a number to scan")
         count = max(count, source.shape[at])
-        slices.append(tensor(source.element, [*source.shape[:at], *source.shape[at + 1 :]], exact=source.exact, text=source.text))
-    initial = [value if value is not None else poisoned() for value in call.inputs[:carried]]
+        slices.append(
+            tensor(source.element, [*source.shape[:at], *source.shape[at + 1 :]], exact=source.exact, text=source.text)
+        )
+    initial = [call.value(index) for index in range(carried)]
 
     def follow(_: Tensor, state: list[Value]) -> tuple[Value, list[Value], list[Value]]:
         results = _body(estimator, graph, [*state, *slices], node, scope, setting)
@@ -339,9 +352,7 @@ def scan(estimator: Estimator, call: Call, node: Node, scope: Scope, setting: Se
     exact = all(each.exact for each in slices)
     outcome = _turn(estimator, _Rounds(follow, float(count), exact), initial, node)
     out_axes = call.integers("scan_output_axes") or [0] * len(outcome.parts)
-    parts = [
-        _stacked(part, count, axis, sure=exact) for part, axis in zip(outcome.parts, out_axes, strict=False)
-    ]
+    parts = [_stacked(part, count, axis, sure=exact) for part, axis in zip(outcome.parts, out_axes, strict=False)]
     return [*outcome.state, *parts]
 
 
@@ -352,16 +363,20 @@ def sequence_map(estimator: Estimator, call: Call, node: Node, scope: Scope, set
     if not isinstance(source, TensorSequence):
         raise UnmodelledError("no sequence")
     items: list[Value] = []
-    for value in call.inputs:
-        if isinstance(value, TensorSequence):
-            items.append(value.item if value.item is not None else poisoned())
-        else:
-            items.append(value if value is not None else poisoned())
+    for index in range(len(call.inputs)):
+        value = call.value(index)
+        item = value.item if isinstance(value, TensorSequence) else value
+        if item is None:
+            raise UnmodelledError("a sequence of which nothing is known")
+        items.append(item)
     with estimator.account.repeated(source.length, sure=source.exact):
         results = _body(estimator, graph, items, node, scope, setting)
+    if not all(isinstance(each, Tensor) for each in results):
+        raise UnmodelledError("a sequence of sequences")
     return [
-        TensorSequence(each, source.length, exact=source.exact and each.exact) if isinstance(each, Tensor) else poisoned()
+        TensorSequence(each, source.length, exact=source.exact and each.exact)
         for each in results
+        if isinstance(each, Tensor)
     ]
 
 

@@ -8,7 +8,6 @@ See docs/reference/scan-onnx.md for the assumptions.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -49,12 +48,17 @@ _RANDOM = frozenset(
 )
 _NOT_FOLDED = frozenset({"DequantizeLinear", "QuantizeLinear", *_RANDOM})
 
-_EXPLODING = frozenset(
-    "ConstantOfShape Expand Tile Range OneHot Pad Resize Upsample Loop Scan If CenterCropPad Col2Im MelWeightMatrix"
-    " HannWindow HammingWindow BlackmanWindow AffineGrid MaxUnpool DFT STFT CropAndResize StringConcat Concat MatMul"
-    " SequenceMap".split()
-)
-"""Operators whose result may be much larger than all of their inputs."""
+_HARMLESS = frozenset(
+    {
+        "Abs", "ArgMax", "ArgMin", "BatchNormalization", "Cast", "Ceil", "Clip", "Compress", "Constant", "Cos",
+        "Dropout", "Erf", "Exp", "Flatten", "Floor", "Gelu", "GlobalAveragePool", "GlobalMaxPool", "Identity",
+        "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "Neg", "NonZero", "Not",
+        "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reciprocal", "Relu", "Reshape", "Round",
+        "Shape", "Sigmoid", "Sign", "Sin", "Size", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Tanh", "TopK",
+        "Transpose", "Trilu", "Unsqueeze",
+    }
+)  # fmt: skip
+"""Operators whose result is not much larger than their largest input (where shapes that do not fit are an error)."""
 
 Environment = Mapping[str, Attribute]
 """Attributes that a call hands to its function."""
@@ -85,24 +89,21 @@ def estimate(model: Model, examination: Examination) -> None:
         examination: Its limits are those of the run.
     """
     batch = examination.limits.batch
-    first: Account | None = None
-    chosen: Account | None = None
-    for size in FREE_SIZES:
-        account = _follow(model, examination, batch, size)
-        first = first or account
+    free = any(_free(model))
+    account = first = _follow(model, examination, batch, FREE_SIZES[0])
+    for size in FREE_SIZES[1:] if free else ():
         if _beyond(account) or not account.found:
-            chosen = account
             break
-        if not any(_free(model)):
-            break
-    account = chosen or first
-    if account is None:
-        return
+        account = _follow(model, examination, batch, size)
+    if account.found and not _beyond(account):
+        account = first
     for rule, what, at in account.found:
         examination.find(rule, what, at=at)
-    if not _beyond(account) and any(_free(model)):
+    if free and not _beyond(account):
         # A model may be built to be small for the sizes that are assumed above.
-        for rule, what, at in _beyond(_follow(model, examination, batch + 1, ODD_SIZE, allowance=1 + 1 / max(1, batch))):
+        for rule, what, at in _beyond(
+            _follow(model, examination, batch + 1, ODD_SIZE, allowance=1 + 1 / max(1, batch))
+        ):
             examination.find(rule, f"{what}, for {batch + 1} records and free sizes of {ODD_SIZE}", at=at)
     examination.facts["peak_memory_bytes"] = int(min(account.peak, 1 << 62))
     examination.facts["operations"] = int(min(account.operations.most, 1 << 62))
@@ -112,8 +113,12 @@ def estimate(model: Model, examination: Examination) -> None:
 def _follow(model: Model, examination: Examination, batch: int, size: int, *, allowance: float = 1) -> Account:
     """Follow the main graph for so many records and these free sizes."""
     account = Account(examination, allowance=allowance)
-    with contextlib.suppress(StopEstimateError):
+    try:
         Estimator(model, account, batch=batch, size=size).run()
+    except StopEstimateError:
+        pass
+    except UnmodelledError as error:
+        account.found.append((rules.UNMODELLED, str(error), 0))
     return account
 
 
@@ -136,7 +141,9 @@ class Estimator:
         self._batch, self._size = batch, size
         self.doubtful = False
         """What is followed is a branch that the assumed sizes do not take: shapes in it need not fit together."""
-        self._functions: dict[Key, Function] = {(each.domain, each.name, each.overload): each for each in model.functions}
+        self._functions: dict[Key, Function] = {
+            (each.domain, each.name, each.overload): each for each in model.functions
+        }
         self._last_uses: dict[int, dict[str, int]] = {}
 
     def run(self) -> None:
@@ -147,6 +154,9 @@ class Estimator:
         scope = Scope()
         place = Node(operator="weights", at=graph.at)
         self.hold_weights(graph, scope, place)
+        for declared in graph.inputs:
+            if (held := scope.own.get(declared.name)) is not None:  # a default, which a caller may replace
+                scope.own[declared.name] = Held(replace(held.value, constant=False))
         names = _batch_names(graph)
         for declared in graph.inputs:
             if declared.name not in scope.own:
@@ -157,10 +167,9 @@ class Estimator:
     def hold_weights(self, graph: Graph, scope: Scope, place: Node) -> None:
         """Weights of a graph as values."""
         for weights in graph.weights:
-            self._hold_constant(scope, weights.name, weights_as(weights) if weights.element in ELEMENTS else poisoned(), place)
+            self._hold_constant(scope, weights.name, weights_as(weights), place)
         for sparse in graph.sparse:
-            value = sparse_as(sparse) if sparse.values.element in ELEMENTS else poisoned()
-            self._hold_constant(scope, sparse.values.name, value, place)
+            self._hold_constant(scope, sparse.values.name, sparse_as(sparse), place)
 
     def _hold_constant(self, scope: Scope, name: str, value: Tensor, place: Node) -> None:
         scope.own[name] = Held(value)
@@ -205,7 +214,9 @@ class Estimator:
         results = []
         for name in outputs:
             held = scope.find(name)
-            results.append(held.value if held is not None else poisoned())
+            if held is None:
+                raise UnmodelledError(f"nothing computes '{shown(name)}'")
+            results.append(held.value)
         for name in list(scope.own):
             self._drop(scope, name)
         return results
@@ -241,32 +252,41 @@ class Estimator:
             held = scope.find(name) if name else None
             inputs.append(held.value if held is not None else None)
         attributes = _resolved(node.attributes, setting.environment)
-        key = (node.domain, node.operator, node.overload)
         call = Call(node.operator, setting.opsets.get(node.domain, 1), inputs, len(node.outputs), attributes)
+        results: list[Value] = []
         try:
-            if key in self._functions:
-                results = self._call(self._functions[key], call, node)
-                call.operations = 0
-            else:
-                results = self._results(call, node, scope, setting)
+            results = list(self._results(call, node, scope, setting))
+            if any(node.outputs[len(results) :]):
+                raise UnmodelledError(f"its result {len(results)} is not known")  # noqa: TRY301 - like those of its rule
         except UnboundedError:
             self.account.report(rules.UNBOUNDED_SIZE, "its size depends on data that nothing bounds", node)
-            results = []
         except UnmodelledError as error:
-            if not self.doubtful:
-                self.account.report(rules.UNMODELLED, str(error), node)
-            elif node.operator in _EXPLODING:
-                self.account.report(rules.UNBOUNDED_SIZE, "its size cannot be told in this branch", node)
-            results = []
+            self._cannot_tell(node, str(error))
         except PoisonedError:
-            if self.doubtful and (node.operator in _EXPLODING or key in self._functions):
-                self.account.report(rules.UNBOUNDED_SIZE, "its size cannot be told in this branch", node)
-            results = []
+            if self.doubtful:
+                self._cannot_tell(node, "")
+        while len(results) < len(node.outputs):
+            results.append(poisoned())
         self._hold_results(node, call, results, scope)
+
+    def _cannot_tell(self, node: Node, why: str) -> None:
+        """Report a node that is not modelled, unless nothing can come of it.
+
+        In a branch for sizes that are not assumed, shapes need not fit together; what matters there is only that
+        nothing becomes large.
+        """
+        if not self.doubtful:
+            self.account.report(rules.UNMODELLED, why, node)
+        elif node.operator not in _HARMLESS or node.domain:
+            self.account.report(rules.UNBOUNDED_SIZE, "its size cannot be told in this branch", node)
 
     def _results(self, call: Call, node: Node, scope: Scope, setting: Setting) -> Sequence[Value]:
         from hauberk.scan.graphs.control import CONTROL  # noqa: PLC0415 - control needs the estimator's type
 
+        function = self._functions.get((node.domain, node.operator, node.overload))
+        if function is not None:
+            call.operations = 0
+            return self._call(function, call)
         follow_control = CONTROL.get(node.operator) if not node.domain else None
         if follow_control is not None:
             call.operations = 0
@@ -276,7 +296,7 @@ class Estimator:
             raise UnmodelledError(f"what it takes is not known (domain '{shown(node.domain or 'ai.onnx')}')")
         return rule(call)
 
-    def _call(self, function: Function, call: Call, node: Node) -> list[Value]:
+    def _call(self, function: Function, call: Call) -> list[Value]:
         """A function where it is used: its nodes, with the call's inputs and attributes."""
         scope = Scope()
         for name, value in zip(function.inputs, call.inputs, strict=False):
@@ -291,32 +311,34 @@ class Estimator:
         folded = all(each.constant for each in given) and node.operator not in _NOT_FOLDED and not _has_graphs(node)
         exact = all(each.exact for each in results)
         source = scope.find(node.inputs[0]) if call.view and node.inputs else None
+        self.account.take(call.scratch, node, sure=exact)
+        for index, (name, value) in enumerate(zip(node.outputs, results, strict=False)):
+            if name:
+                self._hold_result(node, index, replace(value, constant=folded), source, scope)
         elements = sum(_elements(each) for each in [*given, *results])
         self.account.work(elements if call.operations is None else call.operations, node, sure=exact)
-        self.account.take(call.scratch, node, sure=exact)
-        for index, name in enumerate(node.outputs):
-            value: Value = results[index] if index < len(results) else poisoned()
-            if isinstance(value, Tensor) and value.constant != folded:
-                value = replace(value, constant=folded)
-            if not name:
-                continue
-            if folded:
-                scope.own[name] = Held(value)
-                self.account.take(value.bytes, node, sure=value.exact)
-            elif index == 0 and source is not None and source.buffer is not None and source.buffer.names > 0:
-                source.buffer.names += 1
-                scope.own[name] = Held(value, source.buffer)
-            elif index == 0 and source is not None and source.buffer is None:
-                scope.own[name] = Held(value)  # another shape of a weight, or of a value around this graph
-            else:
-                self.hold(scope, name, value, node)
         self.account.free(call.scratch, sure=exact)
+
+    def _hold_result(self, node: Node, index: int, value: Value, source: Held | None, scope: Scope) -> None:
+        name = node.outputs[index]
+        if value.constant:
+            scope.own[name] = Held(value)
+            self.account.take(value.bytes, node, sure=value.exact)
+        elif index == 0 and source is not None and source.buffer is not None and source.buffer.names > 0:
+            source.buffer.names += 1
+            scope.own[name] = Held(value, source.buffer)
+        elif index == 0 and source is not None and source.buffer is None:
+            scope.own[name] = Held(value)  # another shape of a weight, or of a value around this graph
+        else:
+            self.hold(scope, name, value, node)
 
 
 def _batch_names(graph: Graph) -> frozenset[str]:
     """Names of free sizes that stand first in the shape of some input: they are the batch wherever they stand."""
     return frozenset(
-        declared.dims[0] for declared in graph.inputs if declared.dims and isinstance(declared.dims[0], str) and declared.dims[0]
+        declared.dims[0]
+        for declared in graph.inputs
+        if declared.dims and isinstance(declared.dims[0], str) and declared.dims[0]
     )
 
 

@@ -1,12 +1,14 @@
 """Weights that lie in other files: where they may lie, and whether they do.
 
 A location is followed only if every reader follows it to the same place: a relative path of plain names inside the
-model's folder, without links of any kind on the way, to a regular file with one name that is long enough. Nothing of
-the file is read. Readers differ on everything else, and have been tricked by it (see `rules`).
+model's folder, without links of any kind on the way, to a regular file with one name that is long enough. Of such a
+file nothing is read but small tensors of whole numbers, which are shapes and counts. Readers differ on everything else,
+and have been tricked by it (see `rules`).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -14,10 +16,12 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from hauberk.scan.examination import Examination
 from hauberk.scan.graphs import rules
-from hauberk.scan.graphs.elements import ELEMENTS, STRING, data_bytes
-from hauberk.scan.graphs.model import Model, Weights
+from hauberk.scan.graphs.elements import ELEMENTS, STRING, data_bytes, integral
+from hauberk.scan.graphs.model import MOST_VALUES, Model, Weights
 from hauberk.scan.report import Rule, shown
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
@@ -93,43 +97,59 @@ def check_external(model: Model, examination: Examination) -> tuple[Place, ...]:
             examination.check_time()
         _check_place(place, files, examination)
     _check_overlaps(places, examination)
+    _read_small(outside, places, files)
     examination.facts["external_files"] = len(files.sizes)
     return tuple(places)
 
 
 def _read_entries(tensor: Weights, examination: Examination) -> Place | None:
     """Where a tensor says that its data lie; `None` where that cannot be followed, which has been reported."""
-    name, at = shown(tensor.name), tensor.at
     entries = dict(tensor.outside or ())
-
-    def refuse(rule: Rule, what: str) -> None:
-        examination.find(rule, f"tensor '{name}' {what}", at=at)
-
-    if len(entries) != len(tensor.outside or ()):
-        return refuse(rules.EXTERNAL_KEY, "has an entry twice")
-    for key, value in entries.items():
+    wrong = _wrong_entry(tensor, entries) or _wrong_location(entries)
+    needed = 0
+    if wrong is None:
+        if tensor.element not in ELEMENTS:
+            return None  # reported with the tensor
+        needed = data_bytes(tensor.element, math.prod(tensor.dims))
+        wrong = _wrong_length(tensor, entries, needed)
+    name = shown(tensor.name)
+    if wrong is not None:
+        examination.find(wrong[0], f"tensor '{name}' {wrong[1]}", at=tensor.at)
+        return None
+    for key in entries:
         if key.startswith(_PREPACKED):
-            refuse(rules.EXTERNAL_PREPACKED, f"has an entry '{shown(key)}'")
-        elif key not in _KEYS:
-            return refuse(rules.EXTERNAL_KEY, f"has an entry '{shown(key)}'")
-        elif key in {"offset", "length"} and not (_NUMBER.fullmatch(value) and int(value) < 1 << 63):
-            return refuse(rules.EXTERNAL_KEY, f"has the {key} '{shown(value)}'")
-        elif key == "checksum" and not _CHECKSUM.fullmatch(value):
-            return refuse(rules.EXTERNAL_KEY, f"has the checksum '{shown(value)}'")
+            examination.find(rules.EXTERNAL_PREPACKED, f"tensor '{name}' has an entry '{shown(key)}'", at=tensor.at)
+    return Place(entries["location"], int(entries.get("offset", 0)), needed, name, tensor.at)
+
+
+def _wrong_entry(tensor: Weights, entries: dict[str, str]) -> tuple[Rule, str] | None:
+    if len(entries) != len(tensor.outside or ()):
+        return rules.EXTERNAL_KEY, "has an entry twice"
+    for key, value in entries.items():
+        if key not in _KEYS and not key.startswith(_PREPACKED):
+            return rules.EXTERNAL_KEY, f"has an entry '{shown(key)}'"
+        number = key not in {"offset", "length"} or (_NUMBER.fullmatch(value) and int(value) < 1 << 63)
+        if not number or (key == "checksum" and not _CHECKSUM.fullmatch(value)):
+            return rules.EXTERNAL_KEY, f"has the {key} '{shown(value)}'"
+    return None
+
+
+def _wrong_location(entries: dict[str, str]) -> tuple[Rule, str] | None:
     location = entries.get("location", "")
     if any(mark in location for mark in _IN_MEMORY):
-        return refuse(rules.EXTERNAL_MEMORY, f"lies at '{shown(location)}', offset {shown(entries.get('offset', ''))}")
+        return rules.EXTERNAL_MEMORY, f"lies at '{shown(location)}', offset {shown(entries.get('offset', ''))}"
     if plain_location(location) is None:
-        return refuse(rules.EXTERNAL_PATH, f"lies at '{shown(location)}'")
-    if tensor.element not in ELEMENTS:
-        return None  # reported with the tensor
+        return rules.EXTERNAL_PATH, f"lies at '{shown(location)}'"
+    return None
+
+
+def _wrong_length(tensor: Weights, entries: dict[str, str], needed: int) -> tuple[Rule, str] | None:
     if tensor.element == STRING:
-        return refuse(rules.EXTERNAL_RANGE, "holds texts, which have no size to be read by")
-    needed = data_bytes(tensor.element, math.prod(tensor.dims))
+        return rules.EXTERNAL_RANGE, "holds texts, which have no size to be read by"
     length = int(entries.get("length", needed))
     if length != needed:
-        return refuse(rules.EXTERNAL_RANGE, f"takes {needed} bytes, and the model names {length}")
-    return Place(location, int(entries.get("offset", 0)), needed, name, at)
+        return rules.EXTERNAL_RANGE, f"takes {needed} bytes, and the model names {length}"
+    return None
 
 
 def _files(examination: Examination) -> _Files | None:
@@ -140,11 +160,13 @@ def _files(examination: Examination) -> _Files | None:
     try:
         if path.is_symlink():
             # Some readers look beside the link, others beside what it names.
-            examination.find(rules.EXTERNAL_LINK, f"the model itself is named by a link, to '{shown(str(path.readlink()))}'")
+            examination.find(
+                rules.EXTERNAL_LINK, f"the model itself is named by a link, to '{shown(str(path.readlink()))}'"
+            )
         status = path.stat()
     except OSError:
         return None
-    return _Files(Path(os.path.abspath(path)).parent, (status.st_dev, status.st_ino))
+    return _Files(path.absolute().parent, (status.st_dev, status.st_ino))
 
 
 def _check_place(place: Place, files: _Files, examination: Examination) -> None:
@@ -188,10 +210,39 @@ def _look(place: Place, files: _Files, examination: Examination) -> int | None:
     return status.st_size
 
 
+def _read_small(tensors: list[Weights], places: list[Place], files: _Files) -> None:
+    """Read whole numbers of small tensors: shapes and counts, which decide what a run takes."""
+    by_start = {place.at: place for place in places}
+    for tensor in tensors:
+        place = by_start.get(tensor.at)
+        info = ELEMENTS.get(tensor.element)
+        if place is None or info is None or info.dtype is None or not integral(tensor.element):
+            continue
+        size = files.sizes.get(place.location)
+        if size is None or math.prod(tensor.dims) > MOST_VALUES or place.offset + place.length > size:
+            continue
+        data = _read(files.folder / place.location, place)
+        if len(data) == place.length:
+            tensor.values = np.frombuffer(data, info.dtype).reshape(tensor.dims)
+
+
+def _read(path: Path, place: Place) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    try:
+        return os.pread(descriptor, place.length, place.offset)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
 def _check_overlaps(places: list[Place], examination: Examination) -> None:
     """Report tensors that share some bytes but not all; the same bytes for two tensors are shared weights."""
     spans = sorted({(place.location, place.offset, place.offset + place.length) for place in places if place.length})
-    for (location, start, end), (other, next_start, next_end) in zip(spans, spans[1:], strict=False):
+    for (location, start, end), (other, next_start, next_end) in itertools.pairwise(spans):
         if location == other and next_start < end:
             what = f"bytes {start} to {end} and {next_start} to {next_end} of '{shown(location)}'"
             examination.find(rules.EXTERNAL_OVERLAP, what)

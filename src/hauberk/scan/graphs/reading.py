@@ -117,18 +117,15 @@ class _Models:
 
     def function(self, message: Source, at: int) -> Function:
         function = Function(at=at)
+        texts = {"input": function.inputs, "output": function.outputs, "attribute": function.attributes}
         for name, value, place in self._reader.fields(message, definition.FUNCTION, at):
             match name:
                 case "name" | "overload":
                     setattr(function, name, value)
                 case "domain":
                     function.domain = "" if value == "ai.onnx" else value
-                case "input":
-                    function.inputs.append(value)
-                case "output":
-                    function.outputs.append(value)
-                case "attribute":
-                    function.attributes.append(value)
+                case "input" | "output" | "attribute":
+                    texts[name].append(value)
                 case "attribute_proto":
                     self._add(function.defaults, self.attribute(value, place, 0))
                 case "node":

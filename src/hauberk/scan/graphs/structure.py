@@ -138,8 +138,10 @@ def _used(function: Function, functions: dict[Key, Function]) -> list[Key]:
 
 
 def _expanded(nodes: list[Node], functions: dict[Key, Function], sizes: dict[Key, int]) -> int:
-    return sum(sizes.get((node.domain, node.operator, node.overload), 1) for node in _flat(nodes)) if functions else (
-        len(_flat(nodes))
+    return (
+        sum(sizes.get((node.domain, node.operator, node.overload), 1) for node in _flat(nodes))
+        if functions
+        else (len(_flat(nodes)))
     )
 
 
@@ -223,9 +225,9 @@ def in_order(nodes: list[Node], known: set[str]) -> list[Node] | None:
     """The nodes in an order in which they can run: the list itself where it is in one; `None` where there is none."""
     produced = {name: index for index, node in enumerate(nodes) for name in node.outputs if name}
     needs = []
-    for index, node in enumerate(nodes):
-        names = {*node.inputs, *captured(node)} if any(True for _ in node.attributes) else set(node.inputs)
-        needs.append({produced[name] for name in names if name in produced and name not in known} )
+    for node in nodes:
+        names = {*node.inputs, *captured(node)}
+        needs.append({produced[name] for name in names if name in produced and name not in known})
     if all(all(other < index for other in need) for index, need in enumerate(needs)):
         return nodes
     waiting = [len(need) for need in needs]

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from hauberk.protobuf import Source
 from hauberk.scan.examination import Examination
 from hauberk.scan.graphs import definition, rules
-from hauberk.scan.graphs.elements import DATA_FIELDS, ELEMENTS, STRING, data_bytes
+from hauberk.scan.graphs.elements import DATA_FIELDS, ELEMENTS, STRING, Element, data_bytes
 from hauberk.scan.graphs.model import MOST_VALUES, SparseWeights, Weights
 from hauberk.scan.graphs.wire import Packed, Reader, integer, pieces, varints
-from hauberk.scan.report import shown
+from hauberk.scan.report import Rule, shown
 
 LARGEST = (1 << 62) - 1
 """Elements beyond which sizes in bytes no longer fit 64 bits."""
@@ -55,26 +55,24 @@ def read_tensor(reader: Reader, message: Source, at: int, *, sparse: bool = Fals
     """
     weights, data, dims = Weights(at=at), _Data(), list[int]()
     for name, value, place in reader.fields(message, definition.TENSOR, at):
-        if name == "dims":
-            dims += [integer(each, "int64", place) for each in varints(value.source)] if _packed(value) else [value]
-            if len(dims) > _MOST_DIMENSIONS:
-                reader.examination.find(rules.NEGATIVE, f"a tensor of more than {_MOST_DIMENSIONS} dimensions", at=at)
-                dims = dims[:_MOST_DIMENSIONS]
-        elif name == "data_type":
-            weights.element = value
-        elif name == "name":
-            weights.name = value
-        elif name == "raw_data":
-            data.raw = value
-        elif name in DATA_FIELDS:
-            _read_numbers(reader, data, name, value, place, weights)
-        elif name == "data_location":
-            data.location = value
-        elif name == "external_data":
-            data.entries.append(_entry(reader, value, place))
-        elif name == "segment":
-            data.segment = True
-    weights.dims = tuple(dims)
+        match name:
+            case "dims":
+                dims += _numbers(value, place)
+            case "data_type" | "name":
+                setattr(weights, "element" if name == "data_type" else name, value)
+            case "raw_data":
+                data.raw = value
+            case "data_location":
+                data.location = value
+            case "external_data":
+                data.entries.append(_entry(reader, value, place))
+            case "segment":
+                data.segment = True
+            case _ if name in DATA_FIELDS:
+                _read_numbers(reader, data, name, value, place, weights)
+    if len(dims) > _MOST_DIMENSIONS:
+        reader.examination.find(rules.NEGATIVE, f"a tensor of {len(dims)} dimensions", at=at)
+    weights.dims = tuple(dims[:_MOST_DIMENSIONS])
     reader.keep(8 * len(dims))
     _check(reader.examination, weights, data, sparse=sparse)
     return weights
@@ -85,7 +83,7 @@ def read_sparse(reader: Reader, message: Source, at: int) -> SparseWeights:
     parts, dims = {}, list[int]()
     for name, value, place in reader.fields(message, definition.SPARSE_TENSOR, at):
         if name == "dims":
-            dims += [integer(each, "int64", place) for each in varints(value.source)] if _packed(value) else [value]
+            dims += _numbers(value, place)
         else:
             parts[name] = (value, place)
     values, indices = (
@@ -103,6 +101,11 @@ def read_sparse(reader: Reader, message: Source, at: int) -> SparseWeights:
 
 def _packed(value: Any) -> bool:
     return isinstance(value, Packed)
+
+
+def _numbers(value: Any, at: int) -> list[int]:
+    """What one field of a repeated int64 adds."""
+    return [integer(each, "int64", at) for each in varints(value.source)] if _packed(value) else [value]
 
 
 def _entry(reader: Reader, message: Source, at: int) -> tuple[str, str]:
@@ -165,32 +168,32 @@ def _check(examination: Examination, weights: Weights, data: _Data, *, sparse: b
     if element is None:
         examination.find(rules.TENSOR_KIND, f"{name} has element type {weights.element}", at=weights.at)
         return
-    count = math.prod(weights.dims)
-    held = {key: number for key, number in data.counts.items() if number}
-    if weights.outside is not None:
-        if data.raw or held or data.location != _EXTERNAL:
-            examination.find(rules.AMBIGUOUS, f"{name} lies in this file and in another", at=weights.at)
+    wrong = _wrong_data(weights, data, element)
+    if wrong is not None:
+        examination.find(wrong[0], f"{name} {wrong[1]}", at=weights.at)
         return
-    if data.raw is not None and held or len(held) > 1 or set(held) - {element.field}:
-        examination.find(rules.AMBIGUOUS, f"{name} has data in {_list(held, data)}", at=weights.at)
-        return
-    expected = math.ceil(count * element.entries)
-    if data.raw is not None and weights.element != STRING:
-        found, needed, unit = len(data.raw), data_bytes(weights.element, count), "bytes"
-    else:
-        found, needed, unit = held.get(element.field, 0), expected, "entries"
-        if data.raw is not None:
-            examination.find(rules.AMBIGUOUS, f"{name} has texts in raw_data", at=weights.at)
-    if found != needed:
-        what = f"{name} is {list(weights.dims)} {element.name}, {needed} {unit}, and has {found}"
-        examination.find(rules.TENSOR_SIZE, what, at=weights.at)
-        return
-    if not sparse and count <= MOST_VALUES and element.dtype is not None and element.name[:7] != "complex":
+    few = math.prod(weights.dims) <= MOST_VALUES and weights.outside is None and not sparse
+    if few and element.dtype is not None and element.dtype.kind != "c":
         weights.values = _values(weights, data, element.dtype, element.field)
 
 
-def _list(held: dict[str, int], data: _Data) -> str:
-    return " and ".join([*held, *(["raw_data"] if data.raw is not None else [])])
+def _wrong_data(weights: Weights, data: _Data, element: Element) -> tuple[Rule, str] | None:
+    """What is wrong with where the data lie, or how many there are; `None` where nothing is."""
+    held = [key for key, number in data.counts.items() if number]
+    if weights.outside is not None:
+        twice = data.raw is not None or held or data.location != _EXTERNAL
+        return (rules.AMBIGUOUS, "lies in this file and in another") if twice else None
+    places = held + ["raw_data"] * (data.raw is not None)
+    if len(places) > 1 or set(held) - {element.field} or (data.raw is not None and weights.element == STRING):
+        return rules.AMBIGUOUS, f"of type {element.name} has data in {' and '.join(places)}"
+    count = math.prod(weights.dims)
+    if data.raw is not None:
+        found, needed, unit = len(data.raw), data_bytes(weights.element, count), "bytes"
+    else:
+        found, needed, unit = data.counts.get(element.field, 0), math.ceil(count * element.entries), "entries"
+    if found != needed:
+        return rules.TENSOR_SIZE, f"is {list(weights.dims)} {element.name}, {needed} {unit}, and has {found}"
+    return None
 
 
 def _values(weights: Weights, data: _Data, dtype: np.dtype[Any], field_name: str) -> NDArray[Any]:

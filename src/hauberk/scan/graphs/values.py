@@ -156,7 +156,9 @@ class Tensor:
         info = ELEMENTS[self.element]
         if integral(self.element) and info.bits <= 16:
             signed = info.name.startswith("int")
-            return between(-(1 << info.bits - 1), (1 << info.bits - 1) - 1) if signed else between(0, (1 << info.bits) - 1)
+            return (
+                between(-(1 << info.bits - 1), (1 << info.bits - 1) - 1) if signed else between(0, (1 << info.bits) - 1)
+            )
         return None
 
     def uppermost(self) -> list[int]:
@@ -171,7 +173,7 @@ class Tensor:
         high = np.broadcast_to(bounds.high, self.dims or ()) if bounds.uniform else bounds.high
         result = []
         for number in high.ravel().tolist():
-            if not math.isfinite(number) or abs(number) >= LARGE and not bounds.known:
+            if not math.isfinite(number) or (abs(number) >= LARGE and not bounds.known):
                 raise UnboundedError
             result.append(int(number))
         return result
@@ -255,10 +257,14 @@ def constant_of(array: Array, element: int) -> Tensor:
 
 
 def joined(first: Value, second: Value) -> Value:
-    """What a value is that is one or the other."""
+    """What a value is that is one or the other.
+
+    Raises:
+        UnmodelledError: One is a sequence and the other is none.
+    """
     if isinstance(first, TensorSequence) or isinstance(second, TensorSequence):
         if not (isinstance(first, TensorSequence) and isinstance(second, TensorSequence)):
-            return poisoned()
+            raise UnmodelledError("a value that is a tensor or a sequence")
         item = first.item or second.item
         if first.item and second.item:
             either = joined(first.item, second.item)

@@ -67,6 +67,12 @@ class Stretch:
         self._from = at
 
 
+def as_source(value: Any) -> Source:
+    """The value of a field that has a length."""
+    source: Source = value
+    return source
+
+
 def pieces(source: Source) -> Iterator[memoryview]:
     """All bytes of a source, a window at a time."""
     for at in range(0, len(source), WINDOW):
@@ -145,7 +151,7 @@ class Reader:
             if wire == expected:
                 yield field.name, self._decoded(field, value, where), where
             elif wire == BYTES and field.repeated:
-                yield field.name, Packed(value), where
+                yield field.name, Packed(as_source(value)), where
             else:
                 raise AmbiguousMessageError(f"field {field.name} has wire type {wire}, at byte {where}")
 

@@ -10,7 +10,7 @@ import numpy as np
 from hauberk.scan.graphs.call import Call, axis_of, broadcast, rule
 from hauberk.scan.graphs.elements import BOOL, ELEMENTS, FLOAT, INT64, STRING
 from hauberk.scan.graphs.model import MOST_VALUES, Numbers, SparseWeights, Weights
-from hauberk.scan.graphs.operations.elementwise import like, replace_values
+from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.operations.movement import axes_of
 from hauberk.scan.graphs.values import (
     Tensor,
@@ -41,24 +41,29 @@ def constant(call: Call) -> Sequence[Tensor]:
     call.operations = 0
     for attribute in call.attributes.values():
         value = attribute.value
-        if isinstance(value, Weights):
-            return [weights_as(value)]
-        if isinstance(value, SparseWeights):
-            return [sparse_as(value)]
-        if isinstance(value, Numbers):
-            element, dtype = (FLOAT, np.float32) if attribute.kind == "floats" else (INT64, np.int64)
-            if value.count > MOST_VALUES:
-                return [tensor(element, (value.count,), constant=True)]
-            return [constant_of(np.array(value.values, dtype), element)]
-        if isinstance(value, float):
-            return [constant_of(np.array(value, np.float32), FLOAT)]
-        if isinstance(value, int):
-            return [constant_of(np.array(value, np.int64), INT64)]
-        if isinstance(value, bytes):
-            return [tensor(STRING, (), text=len(value), constant=True)]
-        if isinstance(value, list):
-            return [tensor(STRING, (len(value),), text=max(map(len, value), default=0), constant=True)]
+        match value:
+            case Weights():
+                return [weights_as(value)]
+            case SparseWeights():
+                return [sparse_as(value)]
+            case Numbers():
+                return [_listed(value, floats=attribute.kind == "floats")]
+            case float():
+                return [constant_of(np.array(value, np.float32), FLOAT)]
+            case int():
+                return [constant_of(np.array(value, np.int64), INT64)]
+            case bytes() | list():
+                texts = value if isinstance(value, list) else [value]
+                dims = (len(texts),) if isinstance(value, list) else ()
+                return [tensor(STRING, dims, text=max(map(len, texts), default=0), constant=True)]
     raise UnmodelledError("a constant without a value")
+
+
+def _listed(numbers: Numbers, *, floats: bool) -> Tensor:
+    element, dtype = (FLOAT, np.float32) if floats else (INT64, np.int64)
+    if numbers.count > len(numbers.values):
+        return tensor(element, (numbers.count,), constant=True)
+    return constant_of(np.array(numbers.values, dtype), element)
 
 
 def weights_as(weights: Weights) -> Tensor:
@@ -79,13 +84,10 @@ def constant_of_shape(call: Call) -> Sequence[Tensor]:
     filling = call.attribute("value")
     element, values = FLOAT, exactly(np.array(0, np.float32))
     if isinstance(filling, Weights):
-        element = filling.element
-        values = exactly(filling.values.reshape(())) if filling.values is not None and filling.values.size == 1 else None  # type: ignore[assignment]
-    if values is not None and math.prod(max(size, 0) for size in sizes) <= MOST_VALUES and known:
-        values = exactly(np.full([max(size, 0) for size in sizes], values.low, values.low.dtype))
-    elif values is not None:
-        values = values.collapsed()  # type: ignore[assignment]
-    return [call.result(element, sizes, values=values, exact=known, text=0)]
+        if filling.values is None or filling.values.size != 1:
+            return [call.result(filling.element, sizes, exact=known)]
+        element, values = filling.element, exactly(filling.values.reshape(()))
+    return [call.result(element, sizes, values=values, exact=known)]
 
 
 @rule("Expand")
@@ -306,7 +308,10 @@ def mel(call: Call) -> Sequence[Tensor]:
 def affine_grid(call: Call) -> Sequence[Tensor]:
     """A place for every pixel of an image whose size is an input."""
     sizes, known = _sizes(call.input(1))
-    records, *_, = sizes
+    (
+        records,
+        *_,
+    ) = sizes
     spatial = sizes[2:]
     return [call.result(call.input(0).element, (records, *spatial, len(spatial)), exact=known)]
 
@@ -325,7 +330,8 @@ def unpool(call: Call) -> Sequence[Tensor]:
     if call.operator == "MaxUnpool" and len(kernel) != source.rank - 2:
         raise UnmodelledError("a kernel of another rank")
     dims = [
-        (size - 1) * strides[at] + kernel[at] - pads[at] - pads[at + len(kernel)] for at, size in enumerate(source.shape[2:])
+        (size - 1) * strides[at] + kernel[at] - pads[at] - pads[at + len(kernel)]
+        for at, size in enumerate(source.shape[2:])
     ]
     return [call.result(source.element, (*source.shape[:2], *dims))]
 
@@ -368,6 +374,3 @@ def decoder(call: Call) -> Sequence[Tensor]:
 def has_element(call: Call) -> Sequence[Tensor]:
     """Whether there is something."""
     return [call.result(BOOL, (), exact=True)]
-
-
-__all__ = ["replace_values", "sparse_as", "weights_as"]

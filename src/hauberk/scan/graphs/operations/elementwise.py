@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from hauberk.scan.graphs.call import Call, broadcast, rule
-from hauberk.scan.graphs.elements import BOOL, DOUBLE, ELEMENTS, FLOAT, INT64, STRING, integral
+from hauberk.scan.graphs.elements import BOOL, ELEMENTS, FLOAT, INT64, STRING, integral
 from hauberk.scan.graphs.model import MOST_VALUES
 from hauberk.scan.graphs.values import (
     Array,
     Tensor,
     UnmodelledError,
+    Value,
     Values,
     between,
     exactly,
@@ -63,10 +64,9 @@ def same(call: Call) -> Sequence[Tensor]:
         return [call.result(element, broadcast(source.dims, call.input(1).shape))]
     if call.operator == "Trilu":
         return [like(call, source)]
-    if call.operator == "CumSum" and source.known is not None and call.has(1) and source.rank == 1:
-        flags = call.integer("exclusive"), call.integer("reverse")
-        if flags == (0, 0):
-            return [like(call, source, values=exactly(np.cumsum(source.known, dtype=source.known.dtype)))]
+    plain = call.operator == "CumSum" and not (call.integer("exclusive") or call.integer("reverse"))
+    if plain and source.known is not None and source.exact and source.rank == 1:
+        return [like(call, source, values=exactly(np.cumsum(source.known, dtype=source.known.dtype)))]
     return [like(call, source, element)]
 
 
@@ -124,7 +124,7 @@ def mirrored(call: Call) -> Sequence[Tensor]:
 
 @rule("Identity", "Dropout", "Optional", "OptionalGetElement")
 @rule("BiasDropout", "BitmaskDropout", domain="com.microsoft")
-def unchanged(call: Call) -> Sequence[object]:  # type: ignore[type-arg]
+def unchanged(call: Call) -> Sequence[Value]:
     """The input itself."""
     value = call.value(0)
     call.view, call.operations = True, 0
@@ -182,8 +182,9 @@ def compared(call: Call) -> Sequence[Tensor]:
     """A truth value for each pair of elements."""
     first, second = call.input(0), call.input(1)
     result = together(call, [first, second], BOOL)
-    if first.settled and second.settled and (result.count or 0) <= MOST_VALUES:
-        array = np.asarray(_COMPARISONS[call.operator](first.known, second.known))
+    one, other = first.known, second.known
+    if one is not None and other is not None and call.exact and (result.count or 0) <= MOST_VALUES:
+        array = np.asarray(_COMPARISONS[call.operator](one, other))
         return [replace_values(result, exactly(array))]
     return [result]
 
@@ -220,7 +221,8 @@ def replace_values(result: Tensor, values: Values | None) -> Tensor:
     """The result with values, if they fit."""
     if values is None or result.dims is None:
         return result
-    fits = values.uniform and not (values.known and result.dims) or values.low.shape == result.dims and result.exact
+    uniform = values.uniform and not (values.known and result.dims)
+    fits = uniform or (values.low.shape == result.dims and result.exact)
     if fits:
         return replace(result, values=values)
     return replace(result, values=values.collapsed() if values.low.size else None)
@@ -268,9 +270,10 @@ def _exact(call: Call, arrays: list[Array], element: int) -> Values | None:
     result = arrays[0]
     for array in arrays[1:]:
         result = np.asarray(function(result, array))
-    if integral(element) and result.dtype.kind == "f":
-        if not np.all(np.isfinite(result)) or np.any(np.abs(result) >= 2.0 ** (ELEMENTS[element].bits - 1)):
-            return None
+    limit = 2.0 ** (ELEMENTS[element].bits - 1)
+    rounded = integral(element) and result.dtype.kind == "f"
+    if rounded and not (np.all(np.isfinite(result)) and np.all(np.abs(result) < limit)):
+        return None
     return exactly(np.asarray(result.astype(dtype)))
 
 
@@ -303,20 +306,21 @@ def _interval(call: Call, pairs: list[tuple[Array, Array]], *, whole: bool) -> V
     if len(pairs) == 1:
         return Values(*pairs[0])
     (low, high), (other_low, other_high) = pairs
+    found: Values | None = None
     match call.operator:
         case "Add" | "Sum":
-            return Values(np.asarray(low + other_low), np.asarray(high + other_high))
+            found = Values(np.asarray(low + other_low), np.asarray(high + other_high))
         case "Sub":
-            return Values(np.asarray(low - other_high), np.asarray(high - other_low))
+            found = Values(np.asarray(low - other_high), np.asarray(high - other_low))
         case "Mul":
-            return _ends([low * other_low, low * other_high, high * other_low, high * other_high])
+            found = _ends([low * other_low, low * other_high, high * other_low, high * other_high])
         case "Div" if np.all(other_low > 0):
             found = _ends([low / other_low, low / other_high, high / other_low, high / other_high])
-            return Values(np.trunc(found.low), np.trunc(found.high)) if whole else found
+            found = Values(np.trunc(found.low), np.trunc(found.high)) if whole else found
         case "Mod" if np.all(other_low > 0):
-            edge = other_high - 1 if whole else other_high
-            return Values(np.asarray(-edge if call.integer("fmod") else np.zeros_like(edge)), np.asarray(edge))
-    return None
+            edge = np.asarray(other_high - 1 if whole else other_high)
+            found = Values(-edge if call.integer("fmod") else np.zeros_like(edge), edge)
+    return found
 
 
 def _ends(products: list[Array]) -> Values:
@@ -328,8 +332,8 @@ def clip(call: Call) -> Sequence[Tensor]:
     """Values between two numbers, which may be attributes (before version 11) or inputs."""
     source = call.input(0)
     bounds = source.bounds() or between(-math.inf, math.inf)
-    low = _limit(call, 1, "min", -math.inf, 0)
-    high = _limit(call, 2, "max", math.inf, 1)
+    low = _limit(call, 1, "min", -math.inf)
+    high = _limit(call, 2, "max", math.inf)
     if bounds.known and low[0] == low[1] and high[0] == high[1]:
         clipped = np.minimum(np.maximum(bounds.low, low[0]), high[0]).astype(bounds.low.dtype)
         return [like(call, source, values=exactly(np.asarray(clipped)))]
@@ -338,7 +342,7 @@ def clip(call: Call) -> Sequence[Tensor]:
     return [like(call, source, values=Values(np.asarray(floor, np.float64), np.asarray(ceiling, np.float64)))]
 
 
-def _limit(call: Call, index: int, name: str, default: float, side: int) -> tuple[float, float]:
+def _limit(call: Call, index: int, name: str, default: float) -> tuple[float, float]:
     """Bounds of a limit of Clip."""
     if (given := call.optional(index)) is not None:
         bounds = given.bounds()
@@ -367,14 +371,11 @@ def where(call: Call) -> Sequence[Tensor]:
         one, other = one.collapsed(), other.collapsed()
         if one is None or other is None:
             return [result]
-    elif condition.settled and one.known and other.known and result.exact:
-        return [replace_values(result, exactly(np.asarray(np.where(condition.known, one.low, other.low))))]
-    elif condition.settled:
-        return [
-            replace_values(
-                result, Values(np.where(condition.known, one.low, other.low), np.where(condition.known, one.high, other.high))
-            )
-        ]
+    elif (chosen := condition.known) is not None and condition.exact:
+        low = np.asarray(np.where(chosen, one.low, other.low))
+        if one.known and other.known and result.exact:
+            return [replace_values(result, exactly(low))]
+        return [replace_values(result, Values(low, np.asarray(np.where(chosen, one.high, other.high))))]
     return [replace_values(result, Values(np.minimum(one.low, other.low), np.maximum(one.high, other.high)))]
 
 
@@ -437,6 +438,3 @@ def spectrum(call: Call) -> Sequence[Tensor]:
     source = call.input(0)
     call.operations = 5.0 * source.elements * max(1, source.elements).bit_length()
     return [call.result(source.element, (*source.shape, 2))]
-
-
-__all__ = ["DOUBLE", "like", "replace_values", "together"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hauberk.scan.graphs.call import Call, axis_of, rule
+from hauberk.scan.graphs.call import Call, rule
 from hauberk.scan.graphs.elements import BOOL, FLOAT, INT64, STRING
 from hauberk.scan.graphs.model import Numbers, Weights
-from hauberk.scan.graphs.operations.elementwise import like
+from hauberk.scan.graphs.operations.elementwise import like, together
 from hauberk.scan.graphs.values import Tensor, TensorSequence, UnmodelledError
 
 _ML = "ai.onnx.ml"
@@ -29,10 +29,10 @@ def _count(call: Call, *names: str) -> int:
 def _longest(call: Call, *names: str) -> int:
     values = [call.attribute(name) for name in names]
     texts = [each for value in values if isinstance(value, list) for each in value if isinstance(each, bytes)]
-    return max([*map(len, texts), call_default(call)], default=0)
+    return max([*map(len, texts), _default(call)], default=0)
 
 
-def call_default(call: Call) -> int:
+def _default(call: Call) -> int:
     """Bytes of the text that stands for what an encoder does not know."""
     return len(call.text("default_string"))
 
@@ -147,8 +147,6 @@ def normalizer(call: Call) -> Sequence[Tensor]:
 @rule("StringConcat")
 def string_concat(call: Call) -> Sequence[Tensor]:
     """Texts behind one another: their lengths add up."""
-    from hauberk.scan.graphs.operations.elementwise import together  # noqa: PLC0415 - beside its only use
-
     first, second = call.input(0), call.input(1)
     result = together(call, [first, second], STRING)
     text = first.text + second.text
@@ -204,6 +202,3 @@ def murmur(call: Call) -> Sequence[Tensor]:
     source = call.input(0)
     call.operations = float(source.elements) * (source.text + 8)
     return [like(call, source, 6 if not call.integer("positive", 1) else 12)]
-
-
-__all__ = ["axis_of"]

@@ -125,7 +125,11 @@ def spatial(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[int
     dilations = call.integers("dilations") or [1] * count
     pads = call.integers("pads") or [0] * (2 * count)
     mode = call.text("auto_pad", "NOTSET")
-    if not (len(sizes) == count == len(strides) == len(dilations)) or len(pads) != 2 * count or min(strides, default=1) < 1:
+    if (
+        not (len(sizes) == count == len(strides) == len(dilations))
+        or len(pads) != 2 * count
+        or min(strides, default=1) < 1
+    ):
         raise UnmodelledError("a window of another rank than its input")
     result = []
     for at, size in enumerate(sizes):
@@ -256,7 +260,9 @@ def col2im(call: Call) -> Sequence[Tensor]:
     sizes, window = image.uppermost(), block.uppermost()
     channels = source.shape[1] // max(1, math.prod(window)) if source.rank > 1 else 1
     exact = source.exact and image.known is not None and block.known is not None
-    return [call.result(source.element, (source.shape[0] if source.shape else 1, max(1, channels), *sizes), exact=exact)]
+    return [
+        call.result(source.element, (source.shape[0] if source.shape else 1, max(1, channels), *sizes), exact=exact)
+    ]
 
 
 @rule("GridSample")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hauberk.scan.graphs.call import Call, axis_of, broadcast, rule
-from hauberk.scan.graphs.elements import INT64, STRING
+from hauberk.scan.graphs.call import Call, axis_of, rule
+from hauberk.scan.graphs.elements import INT64
 from hauberk.scan.graphs.model import MOST_VALUES
 from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, tensor, unsized
@@ -60,7 +60,9 @@ def reshape(call: Call) -> Sequence[Tensor]:
             sizes = [
                 int(low) if known and low == high else None
                 for low, high in (
-                    zip(values.low, values.high, strict=True) if values is not None and known else [(0, 1)] * given.elements
+                    zip(values.low, values.high, strict=True)
+                    if values is not None and known
+                    else [(0, 1)] * given.elements
                 )
             ]
     if source.dims is not None and not call.integer("allowzero"):
@@ -227,7 +229,7 @@ def slice_(call: Call) -> Sequence[Tensor]:
         else:
             parts.append(None)
     axes = parts[2].low.astype(np.int64).tolist() if parts[2] is not None and parts[2].known else list(range(count))
-    if parts[2] is not None and not parts[2].known or call.has(3) and parts[2] is None:
+    if (parts[2] is not None and not parts[2].known) or (call.has(3) and parts[2] is None):
         return [tensor(source.element, source.shape, exact=False, text=source.text)]
     dims, places, exact = list(source.shape), [slice(None)] * source.rank, source.exact
     for at, axis_given in enumerate(np.ravel(axes).tolist()):
@@ -240,7 +242,10 @@ def slice_(call: Call) -> Sequence[Tensor]:
         # The bounds of a Python slice are cut to the axis as ONNX cuts them.
         end_place = None if step < 0 and end < -dims[axis] else end
         places[axis] = slice(start, end_place, step)
-        dims[axis] = len(range(*places[axis].indices(dims[axis])))
+        total = dims[axis]
+        dims[axis] = len(range(*places[axis].indices(total)))
+        if not source.exact and start < 0 <= end:
+            dims[axis] = total if end < total else min(total, -start)  # where the axis is shorter, more may remain
     values = source.values
     if values is not None and not values.uniform:
         values = values.map(lambda array: array[tuple(places)]) if exact else values.collapsed()
@@ -285,7 +290,11 @@ def gather(call: Call) -> Sequence[Tensor]:
     values = source.values
     if values is not None and not values.uniform:
         picked = indices.known
-        inside = picked is not None and picked.size and np.all((picked >= -source.shape[axis]) & (picked < source.shape[axis]))
+        inside = (
+            picked is not None
+            and picked.size
+            and np.all((picked >= -source.shape[axis]) & (picked < source.shape[axis]))
+        )
         if picked is not None and inside and math.prod(dims) <= MOST_VALUES:
             values = values.map(lambda array: np.take(array, picked.astype(np.int64), axis))
         else:
@@ -330,7 +339,13 @@ def scatter(call: Call) -> Sequence[Tensor]:
         return [result]
     indices, updates = call.input(1).known, call.input(2)
     bounds = updates.bounds()
-    if source.rank != 1 or source.known is None or indices is None or bounds is None or call.text("reduction", "none") != "none":
+    if (
+        source.rank != 1
+        or source.known is None
+        or indices is None
+        or bounds is None
+        or call.text("reduction", "none") != "none"
+    ):
         return [result]
     low, high = source.known.astype(np.float64), source.known.astype(np.float64)
     flat = indices.reshape(-1).astype(np.int64)
@@ -435,6 +450,3 @@ def center(call: Call) -> Sequence[Tensor]:
     for axis, size in zip(axes, sizes, strict=False):
         dims[axis] = size
     return [call.result(source.element, dims, exact=call.exact and call.input(1).known is not None)]
-
-
-__all__ = ["STRING", "axes_of", "broadcast"]

@@ -106,7 +106,9 @@ def projected_attention(call: Call) -> Sequence[Tensor]:
     value_width = width
     if not grouped and call.has(2):
         value = call.input(2)
-        value_width = value.shape[2] if value.rank == 3 else value.shape[1] * value.shape[3] if value.rank == 4 else width
+        value_width = (
+            value.shape[2] if value.rank == 3 else value.shape[1] * value.shape[3] if value.rank == 4 else width
+        )
     scores = records * heads * steps * keys
     call.operations = float(scores) * (2 * head + 20)
     call.scratch = 8.0 * scores

@@ -9,7 +9,7 @@ import numpy as np
 
 from hauberk.scan.graphs.call import Call, axis_of, rule
 from hauberk.scan.graphs.elements import FLOAT, INT64
-from hauberk.scan.graphs.operations.elementwise import like, together
+from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, between, exactly, unsized
 
 _FOLDED: dict[str, Callable[..., Array]] = {
@@ -77,7 +77,9 @@ def place_of_extreme(call: Call) -> Sequence[Tensor]:
 
 @rule("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization")
 @rule("SimplifiedLayerNormalization")
-@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "GroupNorm", "SkipGroupNorm", domain="com.microsoft")
+@rule(
+    "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "GroupNorm", "SkipGroupNorm", domain="com.microsoft"
+)
 @rule("GatedRMSNorm", "BranchwiseRMSNorm", "QOrderedLayerNormalization", domain="com.microsoft")
 @rule("BatchNormalization", "InstanceNormalization", "LRN", domain="com.ms.internal.nhwc")
 def normalise(call: Call) -> Sequence[Tensor]:
@@ -150,6 +152,3 @@ def fourier(call: Call) -> Sequence[Tensor]:
     result = call.result(source.element, (source.shape[0], frames, bins, 2), exact=exact)
     call.operations = 5.0 * result.elements * length.bit_length()
     return [result]
-
-
-__all__ = ["together"]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from hauberk.scan.graphs.call import Call, axis_of, rule
 from hauberk.scan.graphs.elements import FLOAT
-from hauberk.scan.graphs.operations.movement import split
 from hauberk.scan.graphs.values import Tensor, TensorSequence, UnmodelledError, Value, joined, tensor, unsized
 
 
@@ -26,7 +25,7 @@ def _either(first: Tensor | None, second: Tensor) -> Tensor:
 
 
 @rule("SequenceEmpty")
-def empty(call: Call) -> Sequence[Value]:
+def empty(_: Call) -> Sequence[Value]:
     """A sequence of nothing."""
     return [TensorSequence(None, 0)]
 
@@ -99,6 +98,3 @@ def to_sequence(call: Call) -> Sequence[Value]:
         parts, largest = sizes.elements, int(max(sizes.known.ravel(), default=0))
     dims = [min(largest, total) if at == axis else size for at, size in enumerate(source.shape)]
     return [TensorSequence(call.result(source.element, dims), parts, exact=source.exact)]
-
-
-__all__ = ["split"]

@@ -1,8 +1,8 @@
 """Nothing is parsed before it is admitted: a private copy is scanned, then handed to a converter.
 
-What the scan calls safe is converted. What it cannot decide is refused, with one exception: a format that holds a
-program by its nature (TorchScript), where "unknown" says nothing but that there is code. Such a program is read and run
-in an isolated process only, and only where the scan found nothing besides.
+What the scan calls safe is converted. What it cannot decide is refused, with one exception: where "unknown" says
+nothing but that the file is what its format is by nature (TorchScript holds a program), it is read and run in an
+isolated process only, and only where the scan found nothing besides (`CONTAINED`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,17 @@ Kind = Literal[
     "tflite",
 ]
 
-PROGRAMS: dict[Kind, frozenset[str]] = {"torchscript": frozenset()}
-"""Kinds that hold a program, and the rules that say no more than that."""
+CONTAINED: dict[Kind, frozenset[str]] = {
+    "torchscript": frozenset({"torchscript-code", "torch-storage-longer"}),
+    "skops": frozenset({"skops-unchecked-indices"}),
+}
+"""What the scan leaves undecided of a kind and an isolated process is there for: that a TorchScript archive is a
+program (traced ones share storages with their example inputs, too), and that compiled code of scikit-learn follows
+indices of some trees without checking them."""
+
+_RAW = frozenset({"scan-unrecognised", "scan-empty"})
+"""What the scan says of the files in which a SavedModel keeps its variables: a table of names and raw numbers, of no
+format that it knows. TensorFlow reads them in an isolated process only."""
 
 _HEAD = 1 << 16
 _MOST_FILES = 10_000
@@ -94,7 +103,7 @@ def admitted(path: Path) -> Iterator[Admitted]:
     with PrivateCopy(path) as copy:
         report = scan_content(FileContent(copy.descriptor), path=path)
         kind = None if report.verdict is Verdict.UNSAFE else kind_of(copy)
-        _require_admissible(path, [report], PROGRAMS.get(kind, frozenset()) if kind else frozenset())
+        _require_admissible(path, [report], CONTAINED.get(kind, frozenset()) if kind else frozenset())
         if kind is None:
             raise RefusedModelError(
                 f"{path}: no model that is converted{f': {report.format}' if report.format else ''}"
@@ -164,7 +173,10 @@ def _folder(path: Path, target: Path) -> Admitted:
         write_atomically(target / name, content, mode=0o400)
         listing.append(f"{hashlib.sha256(content).hexdigest()}  {name.as_posix()}\n")
         size += len(content)
-    _require_admissible(path, list(scan_paths([target])), frozenset())
+    for report in scan_paths([target]):
+        name = Path(report.path).relative_to(target)
+        tensors = name.parts[0] == "variables" or name.as_posix() == "fingerprint.pb"
+        _require_admissible(path / name, [report], _RAW if tensors else frozenset())
     digest = hashlib.sha256("".join(listing).encode()).hexdigest()
     return Admitted(path, "savedmodel", None, target, digest, size, Verdict.SAFE)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +46,15 @@ class Source:
         framework: Its name and version.
         rule: How its first output decides; `None` where it does not.
         extremes: Whether extremes are judged: where nothing is summed that could overflow, they are.
+        view: What is compared of outputs, where that is not the outputs themselves: of logarithms of probabilities, the
+            probabilities.
     """
 
     answer: Callable[[Feeds], Outputs]
     framework: str
     rule: Rule | None = None
     extremes: bool = False
+    view: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
     def takes(self, values: Feeds) -> bool:
         """Whether it answers these inputs at all."""
@@ -118,7 +121,7 @@ def _judged(source: Source, families: dict[str, _Family]) -> Comparison:
     equal = counted = 0
     for name, family in families.items():
         judged = source.extremes or not name.startswith("extreme")
-        found, examples, same, labelled = _figures(name, family, source.rule, judged=judged)
+        found, examples, same, labelled = _figures(name, family, source, judged=judged)
         figures.append(found)
         differing += examples
         if judged:
@@ -136,19 +139,21 @@ def _judged(source: Source, families: dict[str, _Family]) -> Comparison:
 
 
 def _figures(
-    name: str, family: _Family, rule: Rule | None, *, judged: bool
+    name: str, family: _Family, source: Source, *, judged: bool
 ) -> tuple[FamilyFigures, list[Difference], int, int]:
     """The figures of a family, the first records outside the contract, equal labels, and labels at all."""
-    scale = max((_largest(array) for answer in family.before for array in answer), default=0.0)
+    view = source.view or _itself
+    scale = max((_largest(view(array)) for answer in family.before for array in answer), default=0.0)
     records = outside = same = labelled = 0
     largest = 0.0
     examples: list[Difference] = []
     for trial, before, after in zip(family.trials, family.before, family.after, strict=True):
         rows = len(before[0]) if before and before[0].ndim else 1
         broken = np.zeros(rows, dtype=np.bool_)
-        for old, new in zip(before, after, strict=True):
-            if not old.size:
+        for raw_old, raw_new in zip(before, after, strict=True):
+            if not raw_old.size:
                 continue
+            old, new = view(raw_old), view(raw_new)
             largest = max(largest, float(distance(old, new).max()))
             allowance = np.full(old.shape, _OF_THE_LARGEST * scale)
             wrong = breaches(old, new, CONTRACT, allowance if is_number(old) else None)
@@ -156,12 +161,16 @@ def _figures(
         records += rows
         outside += int(broken.sum())
         examples += [_example(trial, int(row), before, after) for row in np.flatnonzero(broken)[:_SHOWN_RECORDS]]
-        if rule is not None and before[0].size:
-            alike = _labels(before[0], rule) == _labels(after[0], rule)
+        if source.rule is not None and before[0].size:
+            alike = _labels(before[0], source.rule) == _labels(after[0], source.rule)
             same, labelled = same + int(alike.sum()), labelled + len(alike)
     share = same / labelled if labelled else None
     figures = FamilyFigures(name, records, family.skipped, largest, outside, share, judged)
     return figures, examples, same, labelled
+
+
+def _itself(array: NDArray[Any]) -> NDArray[Any]:
+    return array
 
 
 def _labels(outputs: NDArray[np.generic], rule: Rule) -> NDArray[np.generic]:
@@ -189,7 +198,7 @@ def _example(trial: Trial, row: int, before: Outputs, after: Outputs) -> Differe
         )
 
     return Difference(
-        where=f"{_name(trial.family)}[{trial.first + row}]",
+        where=f"{trial.family}[{trial.first + row}]",
         source=tuple(text for array in before for text in shown(array)),
         result=tuple(text for array in after for text in shown(array)),
         inputs={name: shown(array) for name, array in trial.feeds.items()},

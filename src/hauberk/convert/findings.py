@@ -34,7 +34,7 @@ class Difference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record on which source and result differ by more than the contract allows.
 
     Attributes:
-        where: Family and index, as in `thresholds[12]`.
+        where: Family, number of the call within it, and index of the record, as in `thresholds-0[12]`.
         source: The outputs of the source framework for it, as text.
         result: Those of the result.
         inputs: The record, by input; the first 64 numbers of each, as text so that NaN and infinities survive JSON.

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
+
+from hauberk.artifact import OnnxArtifact
 from hauberk.convert.admission import Admitted, Kind, admit_graph
 from hauberk.convert.compare import Source
 from hauberk.convert.converted import Converted
 from hauberk.convert.isolated import Isolated, require
 from hauberk.convert.messages import Setup
 from hauberk.convert.modules import graph_of, rule_of
+from hauberk.convert.trees.edges import edges, splits_of_graph
+from hauberk.files import write_atomically
+from hauberk.graph.model import parse
+from hauberk.graph.samples import Samples
+from hauberk.graph.trials import Trial
+
+PROBABILITIES = "compared as probabilities"
+"""How a note ends that says that outputs are logarithms of probabilities."""
 
 _TENSORFLOW = ("tensorflow", "tf2onnx")
 
@@ -24,24 +37,32 @@ class _Framework:
         module: Of `hauberk.convert.frameworks`.
         packages: That it imports.
         extra: That brings them.
-        extremes: Whether extremes are judged.
+        suffix: Of the private copy on disk, for frameworks that read nothing else; empty where bytes will do.
     """
 
     module: str
     packages: tuple[str, ...]
     extra: str
-    extremes: bool = False
+    suffix: str = ""
 
 
 _FRAMEWORKS: dict[Kind, _Framework] = {
     "skops": _Framework("sklearn", ("sklearn", "skops", "skl2onnx"), "sklearn"),
-    "keras": _Framework("keras", _TENSORFLOW, "tensorflow"),
-    "keras-h5": _Framework("keras", _TENSORFLOW, "tensorflow"),
+    "keras": _Framework("keras", _TENSORFLOW, "tensorflow", ".keras"),
+    "keras-h5": _Framework("keras", _TENSORFLOW, "tensorflow", ".h5"),
     "savedmodel": _Framework("savedmodel", _TENSORFLOW, "tensorflow"),
-    "tflite": _Framework("tflite", _TENSORFLOW, "tensorflow"),
+    "tflite": _Framework("tflite", _TENSORFLOW, "tensorflow", ".tflite"),
     "torchscript": _Framework("torchscript", ("torch",), "harden"),
     "pt2": _Framework("pt2", ("torch",), "harden"),
 }
+
+
+def _edges(graph: OnnxArtifact, given: Samples, seed: int) -> list[Trial]:
+    """What trees call for, where the graph has trees that look at its input."""
+    splits = splits_of_graph(parse(graph.model))
+    (spec, *_) = graph.signature.inputs
+    width = spec.shape[-1]
+    return edges(splits, width, given, seed, spec.name) if splits and isinstance(width, int) else []
 
 
 @contextmanager
@@ -57,14 +78,13 @@ def from_foreign(file: Admitted) -> Iterator[Converted]:
     framework, where = _FRAMEWORKS[file.kind], str(file.path)
     for package in framework.packages:
         require(package, framework.extra, f"{where}: converting {file.kind}")
-    setup = Setup(
-        framework.module,
-        file.content() if file.folder is None else b"",
-        str(file.folder or ""),
-        {"kind": file.kind, "name": file.path.name},
-    )
-    readable = () if file.folder is None else (str(file.folder),)
-    with Isolated(setup, where, readable) as isolated:
+    with ExitStack() as stack:
+        path = file.folder
+        if framework.suffix:
+            path = Path(stack.enter_context(TemporaryDirectory(prefix="hauberk-convert-"))) / f"model{framework.suffix}"
+            write_atomically(path, file.content(), mode=0o400)
+        setup = Setup(framework.module, b"" if path else file.content(), str(path or ""))
+        isolated = stack.enter_context(Isolated(setup, where, (str(path),) if path else ()))
         answer = isolated.convert()
         admit_graph(answer.model, where)
         graph = graph_of(answer.model, file.sha256, where)
@@ -73,7 +93,11 @@ def from_foreign(file: Admitted) -> Iterator[Converted]:
             model=graph.model,
             signature=graph.signature,
             source=Source(
-                isolated.answer, isolated.greeting.version, rule_of(graph.signature), extremes=framework.extremes
+                isolated.answer,
+                isolated.greeting.version,
+                rule_of(graph.signature, "log-odds" if graph.signature.outputs[0].name == "logits" else None),
+                view=np.exp if any(note.endswith(PROBABILITIES) for note in answer.notes) else None,
             ),
+            of_its_kind=lambda given, seed: _edges(graph, given, seed),
             notes=(*isolated.greeting.notes, *answer.notes, *gaps),
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 import warnings
 from importlib import import_module
 from typing import Protocol
@@ -62,6 +65,10 @@ def start(setup: bytes) -> _Handler:
         InputError: The framework does not read it.
     """
     warnings.simplefilter("ignore")  # of libraries, about what an isolated process cannot do
+    # Libraries ask for folders of theirs, to find settings or to keep caches; no folder here can be written, and one
+    # that is there and holds nothing of the kind will do.
+    tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.environ["KERAS_HOME"] = sys.prefix
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     told = msgspec.msgpack.decode(setup, type=Setup)
     module = import_module(f"hauberk.convert.frameworks.{told.framework}")
     try:

@@ -36,7 +36,13 @@ def _compiled() -> bytes:
 HYDRA = "https://nvd.nist.gov/vuln/detail/CVE-2025-23304"
 PYYAML = "https://nvd.nist.gov/vuln/detail/CVE-2020-14343"
 CUSTOM = "https://huggingface.co/docs/transformers/custom_models"
+PICKLE = b"cos\nsystem\n(S'true'\ntR."
+"""It would run `true`; nobody loads it."""
+
 FILE_CASES = (
+    Case("catboost-and-pickle", file("model.cbm", b"CBM1" + (80).to_bytes(4, "little") + bytes(60) + PICKLE), UNSAFE),
+    Case("gguf-and-pickle", file("model.gguf", b"GGUF\3\0\0\0\0" + PICKLE), UNSAFE),
+    Case("tflite-and-pickle", file("model.tflite", b"U\7\0\0TFL3\0" + PICKLE), UNSAFE),
     Case(
         "native-elf",
         lambda folder: Path(sys.executable).resolve(),

@@ -13,7 +13,7 @@ from typing import Any
 from corpus import UNKNOWN, UNSAFE, Case
 from corpus.messages import written, zipped
 
-CODE = base64.b64encode(marshal.dumps((lambda x: open("flag", "w")).__code__)).decode()
+CODE = base64.b64encode(marshal.dumps(compile("open('flag', 'w')", "x", "eval"))).decode()
 """Compiled Python that would open a flag file; nobody runs it."""
 
 GHSA = "https://github.com/advisories/"

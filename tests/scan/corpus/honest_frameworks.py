@@ -95,7 +95,7 @@ def xgboost(name: str, **options: Any) -> Callable[[Path], Path]:
 
         numbers, labels = _records()
         booster = library.train(
-            {"max_depth": 3, "nthread": 1, "seed": 0, **options}, library.DMatrix(numbers, labels), num_boost_round=3
+            {"nthread": 1, "seed": 0, **options}, library.DMatrix(numbers, labels), num_boost_round=3
         )
         booster.save_model(folder / name)
         return folder / name

@@ -10,6 +10,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.flatbuffer import Buffer, Table
 from hauberk.scan.frameworks.trees import BOUNDS, integers
+from hauberk.scan.pickles.bare import begins_pickle
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 DAMAGED = Rule(
@@ -34,8 +35,9 @@ _DEEPEST = 16
 
 
 def recognise(head: bytes, content: Content) -> bool:
-    """The mark, and a FlatBuffer that fits."""
-    return head.startswith(_MARK) and 16 <= int.from_bytes(head[4:8], "little") + 8 <= content.size
+    """The mark, a FlatBuffer that fits, and nothing that an unpickler would follow."""
+    fits = head.startswith(_MARK) and 16 <= int.from_bytes(head[4:8], "little") + 8 <= content.size
+    return fits and not begins_pickle(head, content)
 
 
 def examine(content: Content, examination: Examination) -> None:

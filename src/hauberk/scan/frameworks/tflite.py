@@ -17,6 +17,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks import tensorflow
 from hauberk.scan.frameworks.flatbuffer import Buffer, Table
+from hauberk.scan.pickles.bare import begins_pickle
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 BOUNDS = Rule(
@@ -69,9 +70,9 @@ _MODEL_FIELDS, _SUBGRAPH_FIELDS, _TENSOR_FIELDS, _OPERATOR_FIELDS = 7, 5, 9, 12
 _WORD = re.compile(rb"[A-Z][A-Za-z0-9_]{3,}")
 
 
-def recognise(head: bytes, _: Content) -> bool:
-    """The mark of the format, at its place in any FlatBuffer."""
-    return head[4:8] == b"TFL3"
+def recognise(head: bytes, content: Content) -> bool:
+    """The mark of the format, at its place in any FlatBuffer, and nothing that an unpickler would follow."""
+    return head[4:8] == b"TFL3" and not begins_pickle(head, content)
 
 
 def examine(content: Content, examination: Examination) -> None:

@@ -71,13 +71,30 @@ RULES = (YAML_OBJECT, CALLABLE, TARGET, SCRIPT, PROTOBUF_TEXT, MARKUP_MODEL, *TE
 _BLOCK = 1 << 20
 _OVERLAP = 1 << 12
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
-_YAML = re.compile(rb"!!python/[a-z]+|tag:yaml\.org,2002:python/|!<tag:yaml\.org,2002:python|!(?:ruby|java|php)/")
+_YAML = re.compile(
+    rb"!!python/[a-z]+|tag:yaml\.org,2002:python/|!(?:ruby|java|php)/"
+    rb"|^%TAG[ \t]+\S+[ \t]+(?:tag:yaml|\S*%)"  # a shorthand for part of such a tag
+    rb"|![\w!<][\w:,./-]*%[0-9A-Fa-f]{2}",  # a tag with letters written as numbers
+    re.MULTILINE,
+)
 _TARGET = re.compile(rb"""^\s*(?:-\s*)?["']?_target_["']?\s*[:=]\s*["']?([\w.]+)""", re.MULTILINE)
 _CODE = re.compile(
     rb"^(?:import [\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
     rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^)\n]*\)"
     rb"|\bos\.system\(|\bsubprocess\.\w",
     re.MULTILINE,
+)
+_CODE_WORDS = (
+    b"import",
+    b"def ",
+    b"class ",
+    b"@",
+    b"__",
+    b"exec(",
+    b"eval(",
+    b"compile(",
+    b"os.system",
+    b"subprocess.",
 )
 _FENCE = re.compile(rb"^[ \t]*(?:```|~~~).*?^[ \t]*(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
 _TEMPLATE_MARK = re.compile(rb"\{%-?\s*(?:for|if|set|macro|generation|block|raw|include|import|extends)\b")
@@ -133,20 +150,27 @@ def examine(content: Content, examination: Examination) -> str:
         examination.find(MARKUP_MODEL, shown(head.strip()[:60]), at=0)
     template = b""
     for start, block in blocks(content, examination):
-        for found in _YAML.finditer(block):
-            examination.find(
-                YAML_OBJECT, shown(block[found.start() : found.end() + 40].split(b"\n")[0]), at=start + found.start()
-            )
-        for found in _TARGET.finditer(block):
-            examine_target(found.group(1).decode("ascii", "replace"), examination, at=start + found.start())
-        code = _CODE.search(_FENCE.sub(b"", block))
-        if code:
-            examination.find(SCRIPT, shown(code.group(0).strip()))
-        if _TEMPLATE_MARK.search(block) and not template:
+        _examine_block(block, start, examination)
+        if not template and b"{%" in block and _TEMPLATE_MARK.search(block):
             template = content.read(0, min(content.size, _BLOCK + 1))
     if template:
         examine_template(template.decode("utf-8", "replace"), examination, "text")
     return "text"
+
+
+def _examine_block(block: bytes, start: int, examination: Examination) -> None:
+    """What stands in a piece of text; a quick look for words comes first, since most text has none of them."""
+    if b"!" in block:
+        for found in _YAML.finditer(block):
+            line = block[found.start() : found.end() + 40].split(b"\n")[0]
+            examination.find(YAML_OBJECT, shown(line), at=start + found.start())
+    if b"_target_" in block:
+        for found in _TARGET.finditer(block):
+            examine_target(found.group(1).decode("ascii", "replace"), examination, at=start + found.start())
+    if any(word in block for word in _CODE_WORDS):
+        code = _CODE.search(_FENCE.sub(b"", block))
+        if code:
+            examination.find(SCRIPT, shown(code.group(0).strip()))
 
 
 def examine_target(target: str, examination: Examination, at: int | str) -> None:

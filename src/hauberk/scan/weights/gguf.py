@@ -15,6 +15,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.templates import RULES as TEMPLATE_RULES
 from hauberk.scan.frameworks.templates import examine_template
+from hauberk.scan.pickles.bare import begins_pickle
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 COUNTS = Rule(
@@ -88,9 +89,9 @@ class _Refused(Exception):  # noqa: N818 - the finding has been noted
     """Nothing behind this place can be read."""
 
 
-def recognise(head: bytes, _: Content) -> bool:
-    """The mark, and a version."""
-    return len(head) >= 8 and head.startswith(b"GGUF")
+def recognise(head: bytes, content: Content) -> bool:
+    """The mark, a version, and nothing that an unpickler would follow: `G` is one of its instructions."""
+    return len(head) >= 8 and head.startswith(b"GGUF") and not begins_pickle(head, content)
 
 
 def examine(content: Content, examination: Examination) -> None:

@@ -1,0 +1,119 @@
+"""Text, settings, media and programs: what each is taken for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from corpus.messages import written
+
+from hauberk.scan import scan_paths
+from hauberk.scan.frameworks import json_text
+
+
+def scanned(data, folder, name="x"):
+    (result,) = scan_paths([written(folder / name, data)])
+    return result.format, result.verdict
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("plain words", ("text", "safe")),
+        ("größer als 3 µs", ("text", "safe")),
+        ("größer".encode("latin-1"), ("", "unknown")),
+        (b"\x00\x01\x02\x03" * 9, ("", "unknown")),
+        ("a" * (1 << 20) + "ß" + "b" * 99, ("text", "safe")),  # a letter on the border of two blocks
+        (b"a" * ((1 << 20) - 1) + "ß".encode() + b"b", ("text", "safe")),
+        (b"a" * (1 << 20) + b"\x00", ("", "unknown")),
+        (b"\xff\xfe\x00", ("", "unknown")),
+        ("{}", ("json", "safe")),
+        (' \n {"a": [1, 2.5, null, "x"]} \n', ("json", "safe")),
+        (b'\xef\xbb\xbf{"a": 1}', ("json", "safe")),
+        ('{"a": 1} trailing', ("json", "unknown")),
+        ('{"a": 1, "a": 2}', ("json", "unsafe")),
+        ('{"a": ' + "[" * 5000, ("json", "unknown")),
+        ("[section]\nkey = 1\n", ("text", "safe")),
+        ("import torch\n", ("text", "unknown")),
+        ("The class of models that import nothing.\n", ("text", "safe")),
+        ("from the start\nclass action\n", ("text", "safe")),
+        ("def f(x):\n    return x\n", ("text", "unknown")),
+        ("```\nimport torch\n```\n", ("text", "safe")),
+        ("```\nx\n```\nimport torch\n", ("text", "unknown")),
+        ("#!/usr/bin/env python3\n", ("text", "unknown")),
+    ],
+)
+def test_kinds(data, expected, tmp_path):
+    assert scanned(data, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "!!python/object/apply:os.getcwd []",
+        "!!python/object/new:os.getcwd []",
+        "!!python/name:os.getcwd",
+        "!!python/module:os",
+        "!<tag:yaml.org,2002:python/name:os.getcwd> ''",
+        "%TAG !x! tag:yaml.org,2002:python/\n---\n!x!name:os.getcwd ''",
+        "%TAG !x! tag:yaml.org,2002:pyth\n---\n!x!on/name:os.getcwd ''",
+        "%TAG !x! tag:%79aml.org,2002:python/\n---\n!x!name:os.getcwd ''",
+        "!!pyth%6fn/name:os.getcwd ''",
+        "!<tag:yaml.org,2002:pyth%6Fn/name:os.getcwd> ''",
+    ],
+)
+def test_yaml_that_the_safe_loader_refuses_is_unsafe(document, tmp_path):
+    with pytest.raises(yaml.YAMLError):
+        yaml.safe_load(document)
+    assert scanned(document, tmp_path)[1] == "unsafe"
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "subprocess.Popen", "torch.load", "posix.system"])
+@pytest.mark.parametrize("form", ["json", "yaml", "quoted"])
+def test_targets_that_no_model_needs(target, form, tmp_path):
+    data = {
+        "json": json.dumps({"a": [{"_target_": target}]}),
+        "yaml": f"a:\n  - _target_: {target}\n",
+        "quoted": f"a:\n  \"_target_\": '{target}'\n",
+    }[form]
+    assert scanned(data, tmp_path)[1] == "unsafe"
+
+
+def test_a_target_cut_by_the_border_of_two_blocks_is_found(tmp_path):
+    line = "_target_: os.system\n"
+    for shift in (0, 9):
+        padding = "# " + "x" * ((1 << 20) - shift - 3) + "\n"
+        assert scanned(padding + line, tmp_path)[1] == "unsafe"
+
+
+def test_json_beyond_the_limit_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_text, "LARGEST", 100)
+    assert scanned(json.dumps(["x"] * 100), tmp_path) == ("json", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "image"),
+        (b"GIF89a", "image"),
+        (b"%PDF-1.7", "pdf"),
+        (b"fLaC", "audio"),
+        (b"PAR1", "parquet"),
+    ],
+)
+def test_media_by_their_first_bytes(start, kind, tmp_path):
+    assert scanned(start + bytes(range(1, 60)), tmp_path)[0] == kind
+
+
+def test_a_picture_with_something_behind_it_is_not_safe(tmp_path):
+    end = b"IEND\xaeB`\x82"
+    assert scanned(b"\x89PNG\r\n\x1a\n" + bytes(30) + end, tmp_path) == ("image", "safe")
+    assert scanned(b"\x89PNG\r\n\x1a\n" + bytes(30) + end + b"more", tmp_path)[1] != "safe"
+
+
+def test_half_a_program_header_is_no_program(tmp_path):
+    assert (
+        scanned(b"MZ are my initials, and this is a letter that is longer than a header of old.", tmp_path)[0] == "text"
+    )
+    assert scanned(b"\x7fELF", tmp_path)[1] == "unsafe"

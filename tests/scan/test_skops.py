@@ -1,0 +1,102 @@
+"""skops archives: judged at least as strictly as skops itself judges them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from corpus.frameworks_trees import TREE_CASES, estimator, mapping, node, plain, skops, tree
+from skops import io as real
+
+from hauberk.scan import scan_paths
+from hauberk.scan.frameworks.skops import listed_types
+
+# Types that skops makes its user approve and that hold data only (tests of their content are in the scan).
+APPROVED = {
+    "sklearn.tree._tree.Tree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+}
+
+
+def scanned(path):
+    (result,) = scan_paths([path])
+    return result
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in TREE_CASES if case.name.startswith("skops")], ids=lambda case: case.name
+)
+def test_what_skops_would_not_load_is_never_safe(case, tmp_path):
+    path = case.make(tmp_path)
+    assert scanned(path).verdict != "safe"
+    try:
+        untrusted = real.get_untrusted_types(file=path)
+    except Exception:  # noqa: BLE001 - any refusal will do
+        return
+    # What skops itself takes is refused for its content: indices of trees, arrays, numbers of nodes.
+    assert set(untrusted) - APPROVED or {"skops-tree-bounds", "skops-identity", "pickle-code", "skops-member"} & {
+        finding.rule for finding in scanned(path).findings
+    }
+
+
+def test_an_honest_model_is_one_that_skops_loads_with_what_is_approved_here(tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
+    real.dump(model, tmp_path / "model.skops")
+    result = scanned(tmp_path / "model.skops")
+    assert (result.format, result.verdict) == ("skops", "safe")
+    assert not real.get_untrusted_types(file=tmp_path / "model.skops")
+    with zipfile.ZipFile(tmp_path / "model.skops") as archive:
+        assert result.facts["nodes"] == archive.read("schema.json").count(b'"__loader__"')
+
+
+def test_every_listed_name_is_there_and_holds_data():
+    import importlib
+
+    from sklearn.base import BaseEstimator
+
+    names = {name for name in listed_types() if name.startswith("sklearn.")}
+    assert len(names) > 200
+    estimators = 0
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError):  # of another version of scikit-learn
+            continue
+        estimators += isinstance(found, type) and issubclass(found, BaseEstimator)
+    assert estimators > 150
+    for forbidden in ("joblib", "sklearn.utils._joblib", "sklearn.datasets", "sklearn.externals", "builtins.eval"):
+        assert not any(name.startswith(forbidden) for name in listed_types())
+
+
+@pytest.mark.parametrize(
+    ("children", "feature", "verdict"),
+    [((1, 2), 0, "safe"), ((1, 2), 3, "safe"), ((1, 2), 4, "unsafe"), ((0, 2), 0, "unsafe"), ((1, 3), 0, "unsafe")],
+)
+def test_trees(children, feature, verdict, tmp_path):
+    assert scanned(tree(children, feature)(tmp_path)).verdict == verdict
+
+
+def test_a_function_of_an_old_protocol_is_what_it_would_call(tmp_path):
+    called = node("FunctionNode", "system", "os", content={"module_path": "numpy", "function": "log1p"})
+    assert scanned(skops(called, protocol=0)(tmp_path)).verdict == "safe"
+
+
+def test_findings_say_where(tmp_path):
+    model = estimator(C=plain(1.0), solver=node("FunctionNode", "system", "os"))
+    (finding,) = scanned(skops(model)(tmp_path)).findings
+    assert finding.where == "schema.json:content.content.solver"
+    assert finding.what == "os.system in a FunctionNode"
+
+
+def test_a_schema_that_is_no_object_is_not_safe(tmp_path):
+    path = tmp_path / "x.skops"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.json", json.dumps([mapping()]))
+    assert scanned(path).verdict == "unknown"

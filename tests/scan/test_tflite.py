@@ -1,0 +1,83 @@
+"""TensorFlow Lite: tables of a FlatBuffer, and what an interpreter would follow in them."""
+
+from __future__ import annotations
+
+import flatbuffers
+import numpy as np
+import pytest
+from corpus.frameworks_graphs import tflite
+from corpus.messages import FIXTURES, written
+
+from hauberk.scan import scan_paths
+from hauberk.scan.content import BytesContent, CutError
+from hauberk.scan.examination import Examination
+from hauberk.scan.frameworks.flatbuffer import Buffer
+
+
+def scanned(path):
+    (result,) = scan_paths([path])
+    return result
+
+
+def test_tables_are_what_flatbuffers_wrote():
+    builder = flatbuffers.Builder(0)
+    text, numbers = builder.CreateString("größer"), builder.CreateNumpyVector(np.arange(5, dtype=np.int32))
+    builder.StartObject(2)
+    builder.PrependInt64Slot(0, -7, 0)
+    inner = builder.EndObject()
+    builder.StartVector(4, 2, 4)
+    for _ in range(2):
+        builder.PrependUOffsetTRelative(inner)
+    inners = builder.EndVector()
+    builder.StartObject(6)
+    builder.PrependUOffsetTRelativeSlot(0, text, 0)
+    builder.PrependUOffsetTRelativeSlot(1, numbers, 0)
+    builder.PrependUOffsetTRelativeSlot(2, inners, 0)
+    builder.PrependUint8Slot(4, 9, 0)
+    builder.Finish(builder.EndObject())
+    root = Buffer(BytesContent(bytes(builder.Output())), Examination()).root()
+    assert root.text(0) == "größer"
+    assert root.numbers(1, "<i4").tolist() == [0, 1, 2, 3, 4]
+    assert [table.scalar(0, 8, signed=True) for table in root.tables(2)] == [-7, -7]
+    assert (root.scalar(4, 1), root.scalar(3, 4, 5), root.scalar(5, 4), root.last_field) == (9, 5, 0, 4)
+    assert root.table(3) is None
+
+
+def test_a_table_outside_is_refused():
+    with pytest.raises(CutError):
+        Buffer(BytesContent((400).to_bytes(4, "little") + bytes(40)), Examination()).root()
+
+
+def test_a_model_by_hand_is_safe(tmp_path):
+    result = scanned(tflite()(tmp_path))
+    assert (result.format, result.verdict) == ("tflite", "safe")
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict"),
+    [
+        ({"inputs": (-1,)}, "safe"),  # an input that is left out
+        ({"code": 118, "calls": (1, 1), "subgraphs": 2}, "unsafe"),  # the second one calls itself
+        ({"code": 52}, "safe"),
+        ({"code": 500}, "unknown"),
+        ({"elsewhere": (16, 8)}, "safe"),
+        ({"data": bytes(7)}, "unsafe"),
+        ({"shape": ()}, "unsafe"),  # one element, eight bytes
+        ({"shape": (), "data": bytes(4)}, "safe"),
+        ({"code": 32, "custom": "FlexWriteFile"}, "unsafe"),
+        ({"code": 32, "custom": "FlexSaveV2"}, "unsafe"),
+    ],
+)
+def test_models(options, verdict, tmp_path):
+    assert scanned(tflite(**options)(tmp_path)).verdict == verdict
+
+
+@pytest.mark.parametrize("name", ["dense.tflite", "conv.tflite", "while.tflite"])
+def test_damage_is_no_fault_of_the_scanner(name, tmp_path):
+    data, rng = (FIXTURES / name).read_bytes(), np.random.default_rng(1)
+    for _ in range(150):
+        changed = bytearray(data)
+        for at in rng.integers(0, len(data), 3):
+            changed[int(at)] = int(rng.integers(0, 256))
+        result = scanned(written(tmp_path / "x", bytes(changed)))
+        assert "scan-failed" not in {finding.rule for finding in result.findings}

@@ -78,6 +78,16 @@ class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_li
     entries: tuple[Entry, ...]
 
 
+class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """What the parser answers.
+
+    Attributes:
+        contents: The table, or one text where the file is in order and holds no state dict.
+    """
+
+    contents: Contents | str
+
+
 @dataclass(frozen=True)
 class Memory:
     """Memory that a table speaks of.

@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -23,6 +24,8 @@ from hauberk.sandbox.landlock import runtime_paths
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
 from hauberk.scan import FileReport
 from hauberk.scan.report import shown
+
+T = TypeVar("T")
 
 _READER = "hauberk.ingest.reader"
 _OVERHEAD = GIBIBYTE
@@ -45,7 +48,20 @@ def scan(copy: PrivateCopy) -> FileReport:
         RefusedModelError: The scan itself was stopped by a limit, or died.
     """
     answer = ask("scan", os.fsencode(copy.source), copy, memory=_OVERHEAD, imports=["hauberk.scan.formats:formats"])
-    return msgspec.msgpack.decode(answer, type=FileReport)
+    return decoded(answer, FileReport, copy)
+
+
+def decoded(answer: bytes, kind: type[T], copy: PrivateCopy) -> T:
+    """What a child answered, as what it should be.
+
+    Raises:
+        RefusedModelError: It is not.
+    """
+    try:
+        return msgspec.msgpack.decode(answer, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        what = f"the process that reads it answered nonsense: {printable(error)}"
+        raise RefusedModelError(f"{copy.source}: refused: {what}") from error
 
 
 def ask(

@@ -69,7 +69,12 @@ def read_safetensors(_question: bytes, descriptors: Sequence[int]) -> bytes:
         shape = tuple(entry["shape"])
         entries.append((name, dtype, shape, _contiguous(shape), len(places), 0))
         places.append((0, 8 + length + start, stop - start))
-    return msgspec.msgpack.encode((places, entries))
+    return _told((places, entries))
+
+
+def _told(contents: tuple[list[_Place], list[_Entry]] | str) -> bytes:
+    """As `contents.Told` reads it."""
+    return msgspec.msgpack.encode((contents,))
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -142,8 +147,8 @@ def read_torch(_question: bytes, descriptors: Sequence[int]) -> bytes:
     state = _state_dict(content)
     if state is None:
         missing = f"holds no state dict{_held(content)}; save it with torch.save(model.state_dict(), PATH)"
-        return msgspec.msgpack.encode(missing)
-    return msgspec.msgpack.encode(_table(state, _mappings(copy), output, torch))
+        return _told(missing)
+    return _told(_table(state, _mappings(copy), output, torch))
 
 
 def _raise_if_memory(error: Exception) -> None:

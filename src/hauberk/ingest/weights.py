@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from hauberk.errors import InputError, RefusedModelError
-from hauberk.ingest.contents import Contents, Memory, tensors
-from hauberk.ingest.isolated import ask, printable
+from hauberk.ingest.contents import Memory, Told, tensors
+from hauberk.ingest.isolated import ask, decoded, printable
 from hauberk.ingest.private import PrivateCopy, anonymous, closed_to_writing
 from hauberk.sandbox.limits import GIBIBYTE
 
@@ -59,13 +58,10 @@ def _tensors(answer: bytes, copy: PrivateCopy, output: int | None) -> dict[str, 
     memories = [Memory(copy.descriptor, copy.size)]
     if output is not None:
         memories.append(Memory(output, os.fstat(output).st_size))
-    try:
-        contents = msgspec.msgpack.decode(answer, type=Contents | str)
-    except msgspec.MsgspecError as error:
-        raise RefusedModelError(f"{copy.source}: refused: its table of contents is none: {error}") from error
-    if isinstance(contents, str):
-        raise InputError(f"{copy.source}: {printable(contents)}")
-    return tensors(contents, memories, str(copy.source))
+    told = decoded(answer, Told, copy)
+    if isinstance(told.contents, str):
+        raise InputError(f"{copy.source}: {printable(told.contents)}")
+    return tensors(told.contents, memories, str(copy.source))
 
 
 def fit(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

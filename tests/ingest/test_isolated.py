@@ -1,0 +1,322 @@
+"""The process that parses: what is hostile in there stays in there, and this one reads a line about it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from hauberk.errors import RefusedModelError
+from hauberk.ingest import isolated, load_model
+from hauberk.ingest.private import PrivateCopy
+from hauberk.ingest.weights import read_checkpoint, read_safetensors
+from hauberk.models import TabularMLP
+from hauberk.sandbox.limits import GIBIBYTE, Limits, offered
+
+HERE = Path(__file__).parent
+SOURCE = HERE.parents[1] / "src" / "hauberk"
+WALLS = Limits(read_only=(), network=False, system_calls="compute")
+
+needs_walls = pytest.mark.skipif(offered(WALLS)[1] != (), reason=f"this kernel cannot refuse {offered(WALLS)[1]}")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[PrivateCopy]:
+    torch.save({"weight": torch.arange(12.0).reshape(3, 4)}, tmp_path / "model.pt")
+    with PrivateCopy(tmp_path / "model.pt") as made:
+        yield made
+
+
+@pytest.fixture(scope="class")
+def hostile() -> Iterator[None]:
+    """The parser of these tests instead of the real one, in a server of its own."""
+    isolated.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE))
+        patch.setattr(isolated, "_READER", "handlers")
+        yield
+    isolated.stop()
+
+
+def ask(function: str, copy: PrivateCopy, question: bytes = b"") -> bytes:
+    return isolated.ask(function, question, copy, memory=GIBIBYTE)
+
+
+class TestHostile:
+    @pytest.mark.parametrize(
+        ("function", "says"),
+        [
+            ("die", "the process that reads it failed.*SIGSEGV"),
+            ("fail", r"failed.*\(ZeroDivisionError\)"),
+            ("take_memory", "stopped by a limit: out of memory"),
+            ("sleep", r"stopped by a limit: no answer within the time limit of 0\.5"),
+            ("spin", r"stopped by a limit: no answer within the time limit of 0\.5"),
+        ],
+    )
+    def test_a_parser_that_breaks_is_one_line_and_nothing_is_left(
+        self, hostile: None, copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch, function: str, says: str
+    ) -> None:
+        monkeypatch.setattr(isolated, "_SECONDS", 0.5 if function in {"sleep", "spin"} else 60.0)
+        with pytest.raises(RefusedModelError, match=says) as raised:
+            ask(function, copy)
+        message = str(raised.value)
+        assert message.isprintable()
+        assert "secret" not in message
+        assert message.startswith(f"{copy.source}: refused: ")
+        server = isolated._server()
+        assert Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text() == ""
+        assert ask("lie", copy, b"alive") == b"alive"
+
+    @needs_walls
+    def test_a_parser_that_was_taken_over_gets_nowhere(self, hostile: None, copy: PrivateCopy, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("a secret")
+        assert ask("escape", copy, os.fsencode(tmp_path)) == b"[]"
+        assert (tmp_path / "secret").exists()
+        assert not (tmp_path / "flag").exists()
+
+    def test_it_cannot_change_what_was_scanned(self, hostile: None, copy: PrivateCopy) -> None:
+        assert ask("spoil_the_copy", copy) == b"[]"
+
+    def test_it_cannot_fill_the_memory_through_the_output(
+        self, hostile: None, copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "hauberk.ingest.weights.ask",
+            lambda _, *rest, **options: isolated.ask("fill_the_output", *rest, **{**options, "imports": []}),
+        )
+        with pytest.raises(RefusedModelError, match=r"SIGXFSZ|OSError"):
+            read_checkpoint(copy)
+
+    def test_what_is_no_table_is_refused(
+        self, hostile: None, copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "hauberk.ingest.weights.ask",
+            lambda _, *rest, **options: isolated.ask("babble", *rest, **{**options, "imports": []}),
+        )
+        with pytest.raises(RefusedModelError, match="the process that reads it answered nonsense"):
+            read_checkpoint(copy)
+
+
+def mappings() -> list[tuple[int, int]]:
+    """Where this process has mapped sealed copies."""
+    found = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "memfd:hauberk-model" in line:
+            start, _, end = line.split()[0].partition("-")
+            found.append((int(start, 16), int(end, 16)))
+    return found
+
+
+def private_memory() -> int:
+    """Bytes of memory that belong to no file: what a copy of a tensor would take."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+BIG = 16 << 20  # floats
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_tensors_are_where_the_file_was_copied_to_and_nowhere_else(tmp_path: Path, name: str) -> None:
+    save = torch.save if name == "a.pt" else safetensors.torch.save_file
+    save({"big": torch.ones(BIG), "small": torch.arange(3.0)}, tmp_path / name)
+    read = read_checkpoint if name == "a.pt" else read_safetensors
+    with PrivateCopy(tmp_path / name) as copy:
+        before = private_memory()
+        state = read(copy)
+        assert float(state["big"].sum()) == BIG
+        assert private_memory() - before < 4 * BIG // 4
+    assert any(start <= state["big"].data_ptr() < end for start, end in mappings())
+    assert torch.equal(state["small"], torch.arange(3.0))
+
+
+def test_a_module_that_is_built_from_a_card_has_the_mapped_tensors_themselves(tmp_path: Path) -> None:
+    from hauberk.ingest.weights import fit
+
+    torch.save(TabularMLP(3, (4,)).state_dict(), tmp_path / "a.pt")
+    with torch.device("meta"):
+        module = TabularMLP(3, (4,))
+    with PrivateCopy(tmp_path / "a.pt") as copy:
+        fit(module, read_checkpoint(copy), "a.pt")
+    for parameter in module.parameters():
+        assert any(start <= parameter.data_ptr() < end for start, end in mappings())
+
+
+def test_writing_into_a_tensor_changes_neither_copy_nor_other_readers(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(3000)}, tmp_path / "a.pt")
+    with PrivateCopy(tmp_path / "a.pt") as copy:
+        first, second = read_checkpoint(copy), read_checkpoint(copy)
+        before = copy.read(0, copy.size)
+        first["weight"].zero_()
+        assert copy.read(0, copy.size) == before
+    assert float(second["weight"].sum()) == 3000
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "stream"])
+@pytest.mark.parametrize("in_memory", [None, 0], ids=["in memory", "on disk"])
+def test_every_form_of_a_tensor_comes_back_as_it_was(tmp_path: Path, new: bool, in_memory: int | None) -> None:
+    base = torch.arange(60.0).reshape(5, 12)
+    state = {
+        "whole": base,
+        "tied": base,
+        "view": base[1:3, 2:9:2],
+        "turned": base.t(),
+        "expanded": torch.ones(1).expand(4, 7),
+        "scalar": torch.tensor(1.5, dtype=torch.float64),
+        "empty": torch.zeros(0, 3),
+        "halves": torch.ones(7).to(torch.bfloat16),
+        "bytes": torch.arange(5).to(torch.uint8),
+        "flags": torch.tensor([True, False]),
+        "complex": torch.tensor([1 + 2j]),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+    }
+    torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=new)
+    with PrivateCopy(tmp_path / "a.pt", in_memory=in_memory) as copy:
+        found = read_checkpoint(copy)
+    assert list(found) == list(state)
+    for name, tensor in state.items():
+        assert torch.equal(found[name], tensor)
+        assert (found[name].dtype, found[name].stride()) == (tensor.dtype, tensor.stride())
+    assert found["tied"].data_ptr() == found["whole"].data_ptr()
+    found["tied"][0, 0] = 99
+    assert found["whole"][0, 0] == 99 == found["turned"][0, 0]
+
+
+def test_a_safetensors_file_whose_tensors_lie_at_odd_places_is_read(tmp_path: Path) -> None:
+    """The library aligns them; the format does not ask for it."""
+    header = (
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F64","shape":[1],"data_offsets":[8,16]}}'
+    )
+    header += b" " * (3 - len(header) % 8)
+    data = torch.tensor([1.5, 2.5]).numpy().tobytes() + torch.tensor([3.5], dtype=torch.float64).numpy().tobytes()
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + data)
+    with PrivateCopy(tmp_path / "a") as copy:
+        state = read_safetensors(copy)
+    assert torch.equal(state["a"], torch.tensor([1.5, 2.5]))
+    assert torch.equal(state["b"], torch.tensor([3.5], dtype=torch.float64))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[Path, str]:
+    torch.save(TabularMLP(3, (4,)).state_dict(), tmp_path / "a.pt")
+    (tmp_path / "nets.py").write_text(
+        "from hauberk.models import TabularMLP\ndef make():\n    return TabularMLP(3, (4,))\n"
+    )
+    return tmp_path / "a.pt", f"{tmp_path / 'nets.py'}:make"
+
+
+def test_one_server_serves_all_files_of_a_process_and_several_threads(model: tuple[Path, str]) -> None:
+    path, arch = model
+    load_model(path, arch=arch)
+    server = isolated._server().pid
+    with ThreadPoolExecutor(4) as pool:
+        digests = {each.artifact.digest for each in pool.map(lambda _: load_model(path, arch=arch), range(8))}
+    assert len(digests) == 1
+    assert isolated._server().pid == server
+
+
+def test_a_server_that_was_killed_is_replaced(model: tuple[Path, str]) -> None:
+    path, arch = model
+    server = isolated._server()
+    os.kill(server.pid, 9)
+    server._process.wait()
+    assert load_model(path, arch=arch)
+    assert isolated._server().pid != server.pid
+
+
+def test_a_server_outlives_the_thread_that_started_it(model: tuple[Path, str]) -> None:
+    path, arch = model
+    isolated.stop()
+    thread = threading.Thread(target=load_model, args=(path,), kwargs={"arch": arch})
+    thread.start()
+    thread.join()
+    server = isolated._server().pid
+    time.sleep(0.1)
+    assert load_model(path, arch=arch)
+    assert isolated._server().pid == server
+
+
+def test_a_forked_process_starts_its_own(model: tuple[Path, str]) -> None:
+    path, arch = model
+    load_model(path, arch=arch)
+    ours = isolated._server().pid
+    child = os.fork()
+    if child == 0:
+        try:
+            code = 0 if isolated._server().pid != ours and isolated.scan(PrivateCopy(path)).verdict == "safe" else 1
+            isolated.stop()
+            os._exit(code)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert load_model(path, arch=arch)
+    assert isolated._server().pid == ours
+
+
+def test_a_system_that_offers_no_walls_is_told_once_and_files_are_read(
+    model: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from hauberk.sandbox import landlock, seccomp
+
+    path, arch = model
+    isolated.stop()
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    monkeypatch.setattr(seccomp, "available", lambda: False)
+    try:
+        assert load_model(path, arch=arch)
+        assert load_model(path, arch=arch)
+    finally:
+        isolated.stop()
+    (warning,) = [record.getMessage() for record in caplog.records if "does not fully close off" in record.message]
+    assert "opening files (no Landlock)" in warning
+    assert "sockets (no filter of system calls)" in warning
+
+
+# No switch that runs a pickle's code: calls are read from the source, so that no new one slips in.
+
+
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    words = ("load", "Unpickler", "weights_only", "allow_pickle", "trust_remote_code")
+    for path in sorted(SOURCE.rglob("*.py")):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)) if any(word in text for word in words) else ():
+            if isinstance(node, ast.Call):
+                yield f"{path.relative_to(SOURCE)}:{node.lineno}", node
+
+
+def keyword(call: ast.Call, name: str) -> object:
+    for each in call.keywords:
+        if each.arg == name:
+            return each.value.value if isinstance(each.value, ast.Constant) else "computed"
+    return None
+
+
+def test_every_torch_load_is_restricted_and_nothing_asks_for_the_opposite() -> None:
+    loads = 0
+    for where, call in calls():
+        name = ast.unparse(call.func)
+        assert keyword(call, "weights_only") in {None, True}, where
+        assert keyword(call, "allow_pickle") in {None, False}, where
+        assert keyword(call, "trust_remote_code") in {None, False}, where
+        if name == "torch.load":
+            loads += 1
+            assert keyword(call, "weights_only") is True, where
+            assert keyword(call, "map_location") == "cpu", where
+        assert name not in {
+            "pickle.load",
+            "pickle.loads",
+            "pickle.Unpickler",
+            "joblib.load",
+            "dill.load",
+            "cloudpickle.load",
+        }, where
+    assert loads

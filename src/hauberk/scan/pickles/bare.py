@@ -110,7 +110,7 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
         if machine.ambiguous:
             _examine_without_arrays(content, examination, start)
         if machine.end is None:
-            find_embedded(content, examination, machine.broken_at)
+            find_embedded(content, examination, start + 1)
             break
         examination.facts["pickles"] = count
         start = machine.end

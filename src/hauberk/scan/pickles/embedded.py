@@ -74,7 +74,7 @@ def find_embedded(content: Content, examination: Examination, start: int) -> boo
 
 def recognise(_: bytes, content: Content) -> bool:
     """Whether a hostile pickle begins among the first bytes of something that is no other format."""
-    return first_embedded(content, 0, min(content.size, _WINDOW)) is not None
+    return first_embedded(content, 0, min(content.size, SEARCHED)) is not None
 
 
 def examine(content: Content, examination: Examination) -> None:

@@ -61,7 +61,7 @@ def examine(content: Content, examination: Examination) -> None:
         machine = Machine(content, examination, start=at, persistent=torch_storage)
         machine.run()
         if machine.end is None:
-            find_embedded(content, examination, machine.broken_at)
+            find_embedded(content, examination, at + 1)
             return
         at = machine.end
         results.append(machine.result)

@@ -213,7 +213,29 @@ def _nested_arrays() -> bytes:
     return text("x") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 40
 
 
+def _checkpoint(before: bytes, after: bytes) -> Callable[[Path], Path]:
+    """The index of a checkpoint, changed."""
+
+    def make(folder: Path) -> Path:
+        data = (FIXTURES / "saved_model" / "variables.index").read_bytes()
+        assert before in data
+        return written(folder / "variables.index", data.replace(before, after, 1))
+
+    return make
+
+
 GRAPH_CASES = (
+    Case("checkpoint-size", _checkpoint(bytes.fromhex("2020280835"), bytes.fromhex("2020287f35")), UNSAFE),
+    Case(
+        "checkpoint-offset",
+        _checkpoint(bytes.fromhex("2028083529"), bytes.fromhex("a028083529")),
+        frozenset({"unsafe", "unknown"}),
+    ),
+    Case(
+        "checkpoint-compressed",
+        _checkpoint(bytes.fromhex("01000000008e53fb42"), bytes.fromhex("01000000018e53fb42")),
+        UNKNOWN,
+    ),
     *(
         Case(f"tensorflow-{op.lower()}", saved_model(INPUT, node("y", op, "x", "x")), UNSAFE, TENSORFLOW)
         for op in ("ReadFile", "WriteFile", "PyFunc", "MatchingFiles", "TFRecordReaderV2", "ImmutableConst", "Abort")

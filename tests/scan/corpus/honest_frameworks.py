@@ -179,6 +179,7 @@ CASES = (
             "text.keras",
             "saved_model/saved_model.pb",
             "saved_model/fingerprint.pb",
+            "saved_model/variables.index",
             "saved_model_keras/saved_model.pb",
             "saved_model_table/saved_model.pb",
             "dense.tflite",

@@ -2,8 +2,9 @@
 
 The file looks like data and is not: reading it looks up the names of what to call in Python's `torch`, attribute by
 attribute, hands expressions of sizes to sympy, which evaluates them as Python, imports modules that the structure of
-inputs names, and makes Python code of guards. So every such text must be one that torch itself writes, by a grammar that allows
-operators, arithmetic and comparisons (`exported_text`, `exported_grammar`); pickles inside are followed like any other.
+inputs names, and makes Python code of guards. So every such text must be one that torch itself writes, by a grammar
+that allows operators, arithmetic and comparisons (`exported_text`, `exported_grammar`); pickles inside are followed
+like any other.
 
 Sources: `torch/_export/serde/serialize.py`, `torch/export/pt2_archive/_package.py`, `torch/export/_unlift.py`,
 `torch/utils/_pytree.py` (2.13).

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 
 from hauberk.scan.archives.zip import Zip
 from hauberk.scan.examination import Examination
@@ -47,5 +46,4 @@ _MODULES = (
 @cache
 def zip_kinds() -> tuple[ZipKind, ...]:
     """All of them, in the order of asking."""
-    modules = (f"hauberk.scan.{module}" for module in _MODULES)
-    return tuple(kind for module in modules if find_spec(module) for kind in import_module(module).ZIP_KINDS)
+    return tuple(kind for module in _MODULES for kind in import_module(f"hauberk.scan.{module}").ZIP_KINDS)

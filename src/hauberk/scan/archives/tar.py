@@ -29,6 +29,7 @@ _SEARCHED = 1 << 20
 _LONGEST_EXTENSION = 1 << 20  # bytes of a long name, or of the records of a pax header
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
 _CHECKSUM = slice(148, 156)
+_NUMBERS = ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345))  # mode, owner, group, time, devices
 _LARGEST_OCTAL = 0o77777777777
 
 _REGULAR, _CONTIGUOUS = frozenset({b"0", b"\0"}), b"7"
@@ -93,6 +94,8 @@ class Tar:
         if not has_checksum(block):
             self._examination.find(rules.DAMAGED, "no header", at=at)
             return None
+        for start, end in _NUMBERS:
+            self._number(block[start:end], at)
         stated = self._number(block[124:136], at)
         kind = block[156:157]
         if kind in {_PAX, _GLOBAL, _SUN, _LONG_NAME, _LONG_LINK}:
@@ -114,7 +117,10 @@ class Tar:
     def _header(self, block: bytes, at: int, kind: bytes, stated: int) -> _Header:
         said = {**self._defaults, **self._overrides}
         name = self._text(block[:100], at)
-        if block[257:263] == b"ustar\0" and (prefix := self._text(block[345:500], at)):
+        if prefix := self._text(block[345:500], at):
+            if block[257:263] != b"ustar\0":
+                # Not a part of the name by the format that the header claims; Python's reader takes it for one.
+                self._examination.find(rules.UNFOLLOWED, f"'{shown(name)}' has something in front of its name", at=at)
             name = f"{prefix}/{name}"
         name = said.get("path", name)
         link = said.get("linkpath", self._text(block[157:257], at))
@@ -213,14 +219,14 @@ class Tar:
             return field.decode("utf-8", "backslashreplace")
 
     def _number(self, field: bytes, at: int) -> int:
-        """A size: octal digits, or GNU's bytes for large ones."""
+        """Octal digits, or GNU's bytes for large ones; Python's reader ends at a header where anything else stands."""
         if field[0] == 0x80:
             return int.from_bytes(field[1:], "big")
         if match := _OCTAL.fullmatch(field):
             return int(match[1], 8)
         if not field.strip(b" \0"):
             return 0
-        self._examination.find(rules.CONTRADICTION, f"a size of '{shown(field)}'", at=at)
+        self._examination.find(rules.CONTRADICTION, f"the number '{shown(field)}'", at=at)
         raise StopScan
 
     def _check_end(self, at: int) -> None:

@@ -71,7 +71,7 @@ def _follow(content: Content, examination: Examination, *, storages: bool) -> No
 
 def _anything(identifier: object) -> Storage:
     """Objects are referred to by number."""
-    return Storage(str(identifier)[:40] if isinstance(identifier, int | str) else "", 0)
+    return Storage(str(identifier)[:40] if isinstance(identifier, int | str) else "", 1, 0, "")
 
 
 def _is_torch_type(module: str, name: str) -> bool:

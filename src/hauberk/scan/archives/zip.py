@@ -36,6 +36,7 @@ from hauberk.scan.report import shown
 _STRONGEST = 1040  # bytes that one deflated byte can become
 _BOMB_RATIO = 200
 _BLOCK = 1 << 22
+_FOLDER = 1 << 4  # among the attributes of DOS
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
 
@@ -205,6 +206,9 @@ class _Names:
         kind = stat.S_IFMT(entry.attributes >> 16)
         if kind in _SPECIAL:
             self._examination.find(rules.LINK, f"'{shown(name)}' has type {kind:#o}")
+        if entry.attributes & _FOLDER and not name.endswith("/"):
+            # miniz, and so torch, takes it for a folder and hands out memory that nobody wrote to.
+            self._examination.find(rules.CONTRADICTION, f"'{shown(name)}' is a file that is marked as a folder")
         if name.endswith("/") and entry.size:
             self._examination.find(rules.CONTRADICTION, f"'{shown(name)}' is a folder of {entry.size} bytes")
         if leaves_folder(name):

@@ -117,7 +117,7 @@ def _end64(content: Content, end: int, examination: Examination) -> tuple[int, i
     locator, disk, place, disks = _LOCATOR.unpack(content.read(end - _LOCATOR.size, _LOCATOR.size))
     if locator != b"PK\x06\x07":
         return None
-    if disk or disks > 1:
+    if disk or disks != 1:
         _stop(examination, rules.MULTIPLE_DISKS, f"one of {disks} parts", end)
     expected = end - _LOCATOR.size - _END64.size
     if place != expected or expected < 0:

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
+from scan_comparison.measure import TESTS
 from scan_comparison.scanners import CATCHERS, Asked
 
-_TESTS = Path(__file__).parents[2] / "tests" / "scan"
 _SECONDS = 60.0
 """For one case."""
 
@@ -59,8 +59,8 @@ def ask_all(environments: Path, *, only: str = "") -> list[Caught]:
 
 
 def _make(folder: Path, only: str) -> Iterator[tuple[str, Any, bool, Path]]:
-    if str(_TESTS) not in sys.path:
-        sys.path.insert(0, str(_TESTS))
+    if str(TESTS) not in sys.path:
+        sys.path.insert(0, str(TESTS))
     corpus = importlib.import_module("corpus")
     for areas, hostile in ((corpus.HOSTILE, True), (corpus.HONEST, False)):
         for area, case in corpus.cases(tuple(area for area in areas if only in area)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,9 +15,11 @@ from statistics import median
 import msgspec
 
 from hauberk.measurement import Estimate
-from scan_comparison.files import Workload, sparse_checkpoint, sparse_safetensors
+from scan_comparison.files import Workload
 from scan_comparison.scanners import OURS, SCANNERS, Asked, Scanner, run_command
 
+TESTS = Path(__file__).parents[2] / "tests" / "scan"
+"""Where files are made that tests and benchmarks share."""
 _PATIENCE = 15.0
 """Seconds of a first round from which on a scanner is timed on a tenth of the files, or in fewer rounds."""
 _FEW = 2
@@ -167,8 +171,11 @@ def time_commands(checkpoint: Path, small: Path, environments: Path, *, rounds: 
 
 def scan_sparse(folder: Path, size: int = 20 << 30) -> list[Sparse]:
     """Scan files of 20 GiB that are holes, each in a process of its own."""
+    if str(TESTS) not in sys.path:
+        sys.path.insert(0, str(TESTS))
+    sparse = importlib.import_module("sparse")
     results = []
-    for name, make in (("pytorch-zip", sparse_checkpoint), ("safetensors", sparse_safetensors)):
+    for name, make in (("pytorch-zip", sparse.sparse_checkpoint), ("safetensors", sparse.sparse_safetensors)):
         small, large = folder / f"sparse-small.{name}", folder / f"sparse.{name}"
         try:
             make(small, size // 1000)
@@ -192,8 +199,6 @@ print(report.verdict.value, report.seconds, resource.getrusage(resource.RUSAGE_S
 
 
 def _one_scan(path: Path) -> tuple[str, float, int]:
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", _ONE_SCAN, str(path)], capture_output=True, text=True, check=True)
     verdict, seconds, peak = done.stdout.split()
     return verdict, float(seconds), int(peak)

@@ -56,7 +56,8 @@ def first_embedded(content: Content, start: int, stop: int, examination: Examina
             listener = Listener(examination)
             machine = Machine(content, listener, start=at + sign.start(), persistent=torch_storage)
             machine.run()
-            if listener.hostile and asks_in_earnest(machine, listener):
+            # Without PROTO in front, text and noise ask for names often enough; a call of one is another matter.
+            if listener.hostile and (machine.calls or sign[0][0] == 0x80) and asks_in_earnest(machine, listener):
                 return machine
         at += _WINDOW
     return None

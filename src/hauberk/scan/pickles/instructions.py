@@ -54,6 +54,7 @@ def _line(machine: Machine, position: int) -> tuple[bytes | None, int]:
         end = machine.data.find(b"\n")
     if end < 0:
         if machine.final:
+            machine.cut = True
             return machine.data[position:-1], len(machine.data)
         while end < 0:
             if machine.final:

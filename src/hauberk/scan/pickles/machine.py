@@ -136,7 +136,7 @@ class Machine:
         except TooComplexError as error:
             self.find(rules.COMPLEX, str(error), self.base)
         except (ValueError, IndexError, KeyError, struct.error) as error:
-            self.cut = isinstance(error, CutError | struct.error) or (
+            self.cut |= isinstance(error, CutError | struct.error) or (
                 type(error) is IndexError and self.broken_at >= self.content.size
             )
             self.find(rules.DAMAGED, "it ends before STOP" if self.cut else _broken(error), self.broken_at)

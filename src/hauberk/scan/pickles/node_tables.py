@@ -18,7 +18,7 @@ from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.entries import Context, Objection
 from hauberk.scan.pickles.numpy_names import Array, Survey
 from hauberk.scan.pickles.plain_names import Encoded
-from hauberk.scan.pickles.values import Blob
+from hauberk.scan.pickles.values import NOWHERE, Blob
 
 _CHUNK = 1 << 20
 _TREES = (("feature", "left_child", "right_child"), ("feature_idx", "left", "right", "is_leaf"))  # fields, of 1.x
@@ -139,7 +139,7 @@ def _bytes(array: Array, context: Context) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder("utf-8")()
         for piece in _pieces(source, context):
             yield decoder.decode(piece).encode("latin-1")
-    elif isinstance(source, Blob):
+    elif isinstance(source, Blob) and source.offset != NOWHERE:
         yield from _pieces(source, context)
     else:
         raise Objection("a table of nodes that was not kept", rules.UNCHECKED)

@@ -28,7 +28,7 @@ from hauberk.scan.pickles.entries import (
     sizes,
 )
 from hauberk.scan.pickles.plain_names import Encoded
-from hauberk.scan.pickles.values import Blob, Made, Mapping, Name, is_bytes, is_text, length_of
+from hauberk.scan.pickles.values import BYTES, Blob, Made, Mapping, Name, is_bytes, is_text, length_of
 from hauberk.scan.report import shown
 
 _GROUP = "numpy and joblib"
@@ -196,7 +196,8 @@ def described_array(dtype: DType, shape: tuple[int, ...], data: object, context:
         if len(data) != count:
             raise Objection(f"{len(data)} objects in an array of shape {list(shape)[:8]}", rules.BOUNDS)
         return Array(dtype, shape)
-    if is_text(data) or isinstance(data, Encoded):  # text becomes bytes, one a letter; numpy compares their number
+    if is_text(data) or data is BYTES or isinstance(data, Encoded):
+        # Text becomes bytes, one a letter; numpy compares their number before it makes room.
         return Array(dtype, shape, data)
     if not is_bytes(data) and not (type(data) is Blob and data.kind is bytearray):
         raise Objection("an array whose data are no bytes", rules.BUILD)

@@ -18,7 +18,7 @@ from hauberk.scan.pickles.entries import (
     make_empty,
     plain_state,
 )
-from hauberk.scan.pickles.values import FROZEN, Bag, Blob, Made, Mapping, Name, is_bytes, is_text
+from hauberk.scan.pickles.values import BYTES, FROZEN, NOWHERE, TEXT, Bag, Blob, Made, Mapping, Name, is_bytes, is_text
 from hauberk.scan.report import shown
 
 _ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1"})
@@ -90,11 +90,13 @@ def _byte_array(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
     # A number as the argument would reserve that many bytes.
     match arguments:
         case ():
-            return Blob(bytearray, 0, 0)
+            return Blob(bytearray, NOWHERE, 0)
         case (bytes() | str() as kept, *encoding) if _is_encoding(kept, encoding):
-            return Blob(bytearray, 0, len(kept))
+            return Blob(bytearray, NOWHERE, len(kept))
         case (Blob(kind=kind) as long, *encoding) if kind is not bytearray and _is_encoding(long, encoding):
             return Encoded(long) if kind is str else Blob(bytearray, long.offset, long.length)
+        case (unknown, *encoding) if (unknown is TEXT or unknown is BYTES) and _is_encoding(unknown, encoding):
+            return BYTES
     raise Objection("with anything but bytes")
 
 
@@ -111,6 +113,8 @@ def _encode(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
                 return text.encode("latin-1")
             except UnicodeEncodeError:
                 raise Objection("text that is not Latin-1", rules.DAMAGED) from None
+        case (text, str(encoding)) if text is TEXT and encoding in _ENCODINGS:
+            return BYTES
         case (Blob(kind=kind) as blob, str(encoding)) if kind is str and encoding in _ENCODINGS:
             return Encoded(blob)
     raise Objection("with anything but a text and 'latin1'")

@@ -48,6 +48,7 @@ _SCHEMES = tuple(
     )
 )  # fmt: skip
 
+_WORDS = ("storage", b"storage")  # the latter in files of Python 2
 _UNTYPED = ("torch.storage.UntypedStorage", "torch.storage.TypedStorage")
 _SUBCLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter")
 _REBUILDERS = frozenset({"torch tensor"})
@@ -65,7 +66,7 @@ def torch_storage(identifier: object) -> Storage | None:
     if type(identifier) is not tuple or len(identifier) not in {5, 6}:
         return None
     word, kind, key, place, count, *view = identifier
-    if not (word == "storage" or word == b"storage") or type(kind) is not Name or type(count) is not int or count < 0:
+    if word not in _WORDS or type(kind) is not Name or type(count) is not int or count < 0:
         return None
     entry = kind.entry
     if entry is None or type(entry.data) is not int or type(key) not in {str, int} or not is_text(place):

@@ -61,12 +61,15 @@ class Bag(list[object]):
     """A set."""
 
 
+NOWHERE = -1
+
+
 class Blob:
     """A string or bytes too long to keep.
 
     Attributes:
         kind: `str`, `bytes` or `bytearray`.
-        offset: Where the data begin in the content.
+        offset: Where the data begin in the content; `NOWHERE` where they do not lie in it as they are.
         length: Bytes.
     """
 
@@ -94,6 +97,7 @@ class Opaque:
 REFUSED = Opaque("what a refused call gave")
 NUMBER = Opaque("a number")
 TEXT = Opaque("a text")
+BYTES = Opaque("bytes")
 BUFFER = Opaque("a buffer")
 FROZEN = Opaque("a frozen set")
 EXTERNAL = Opaque("something from outside")
@@ -125,7 +129,7 @@ class Storage:
 
 def is_bytes(value: object) -> bool:
     """Whether it is bytes, kept or not."""
-    return type(value) is bytes or (type(value) is Blob and value.kind is bytes)
+    return type(value) is bytes or value is BYTES or (type(value) is Blob and value.kind is bytes)
 
 
 def is_text(value: object) -> bool:

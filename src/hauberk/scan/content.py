@@ -16,6 +16,10 @@ from typing import Self
 from hauberk.errors import InputError
 
 
+_SMALL = 1 << 18
+"""Bytes of files that are read once and kept."""
+
+
 class CutError(ValueError):
     """Something ends before it should."""
 
@@ -87,8 +91,13 @@ class FileContent(Content):
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
+        self._whole: bytes | None = None
 
     def _read(self, offset: int, length: int) -> bytes:
+        if self.size <= _SMALL:  # every format that looks at a small file would ask the kernel for the same bytes
+            if self._whole is None:
+                self._whole = os.pread(self._descriptor, self.size, 0)
+            return self._whole[offset : offset + length]
         data = os.pread(self._descriptor, length, offset)
         if len(data) == length:
             return data

@@ -679,7 +679,12 @@ COSTS = (
     case("bomb-of-a-hundred-bytes", _small_bomb, UNSAFE, MEMORY),
     case("bomb-constant-of-shape", made_of("ConstantOfShape", ["n"], TWICE), UNSAFE, MEMORY),
     case("bomb-constant-of-shape-by-input", _of_input("ConstantOfShape", [2]), UNKNOWN, MEMORY),
-    case("bomb-expand", made_of("Expand", ["x", "n"], TWICE), UNSAFE, MEMORY),
+    case(
+        "bomb-expand",
+        model([node("Expand", ["x", "n"])], inputs=[value("x", ["n", 1])], weights=[TWICE]),
+        UNSAFE,
+        MEMORY,
+    ),
     case("bomb-expand-by-input", _of_input("Expand", [3]), UNKNOWN, MEMORY),
     case("bomb-tile", made_of("Tile", ["x", "n"], TWICE), UNSAFE, MEMORY),
     case("bomb-tile-by-input", _of_input("Tile", [1]), UNKNOWN, MEMORY),

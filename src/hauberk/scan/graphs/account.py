@@ -66,20 +66,24 @@ class Account:
     Attributes:
         examination: Asked for limits and time.
         found: What is wrong, in the order in which it was found: rule, words, place in the file.
+        doubts: What could not be told in branches that the assumed sizes do not take.
         live: Bytes in use.
         peak: The most bytes that were in use.
         operations: Scalar operations so far.
         allowance: The limits count this often (for more records than they are meant for).
         steps: Nodes followed.
+        complete: Everything was reached; else the assumed sizes do not fit some part of the model.
     """
 
     examination: Examination
     allowance: float = 1
     found: list[tuple[Rule, str, int]] = field(default_factory=list)
+    doubts: list[tuple[Rule, str, int]] = field(default_factory=list)
     live: Totals = field(default_factory=Totals)
     peak: float = 0
     operations: Totals = field(default_factory=Totals)
     steps: int = 0
+    complete: bool = True
     _times: list[tuple[float, bool]] = field(default_factory=lambda: [(1.0, True)])
     _trial: bool = False
 
@@ -110,8 +114,14 @@ class Account:
             self.operations = Totals(before[3], before[4])
             self._trial = before[5]
 
-    def report(self, rule: Rule, what: str, node: Node) -> None:
+    def report(self, rule: Rule, what: str, node: Node, *, doubtful: bool = False) -> None:
         """Note what is wrong with a node.
+
+        Args:
+            rule: What was broken.
+            what: In words.
+            node: Where.
+            doubtful: It stands in a branch that the assumed sizes do not take.
 
         Raises:
             TrialFailedError: This is a trial.
@@ -119,9 +129,19 @@ class Account:
         if self._trial:
             raise TrialFailedError
         name = f" ('{shown(node.name)}')" if node.name else ""
-        self.found.append((rule, f"'{shown(node.operator)}'{name}: {what}", node.at))
-        if len(self.found) >= MOST_FOUND:
+        (self.doubts if doubtful else self.found).append((rule, f"'{shown(node.operator)}'{name}: {what}", node.at))
+        if len(self.found) + len(self.doubts) >= MOST_FOUND:
             raise StopEstimateError
+
+    def misfit(self) -> None:
+        """A run ends here with the assumed sizes.
+
+        Raises:
+            TrialFailedError: This is a trial.
+        """
+        if self._trial:
+            raise TrialFailedError
+        self.complete = False
 
     def step(self, node: Node) -> None:
         """A node is followed.

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hauberk.scan.graphs.model import Attribute, Numbers
-from hauberk.scan.graphs.values import PoisonedError, Tensor, TensorSequence, UnmodelledError, Value, Values, tensor
+from hauberk.scan.graphs.values import (
+    MisfitError,
+    PoisonedError,
+    Tensor,
+    TensorSequence,
+    UnmodelledError,
+    Value,
+    Values,
+    tensor,
+)
 
 
 @dataclass
@@ -123,6 +132,10 @@ class Call:
             exact = self.exact
         return tensor(element, dims, exact=exact, values=values, count=count, text=text)
 
+    def misfit(self, what: str) -> Exception:
+        """What to raise where shapes are not those that the operator takes: if they are exact, a run fails there."""
+        return MisfitError() if self.exact else UnmodelledError(what)
+
     @property
     def exact(self) -> bool:
         """Whether the shapes of all inputs are exact."""
@@ -168,8 +181,22 @@ def axis_of(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
 
 
-def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
-    """The shape that these have together; where two sizes contradict each other, the larger one."""
+def broadcast(*shapes: Sequence[int], exact: bool = False) -> tuple[int, ...]:
+    """The shape that these have together; where bounds of sizes contradict each other, the larger one.
+
+    Args:
+        shapes: One or more.
+        exact: None of them is a bound.
+
+    Raises:
+        MisfitError: They are exact, and contradict each other.
+    """
     rank = max((len(shape) for shape in shapes), default=0)
     padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
-    return tuple(0 if 0 in sizes and max(sizes) <= 1 else max(sizes) for sizes in zip(*padded, strict=True))
+    result = []
+    for sizes in zip(*padded, strict=True):
+        different = set(sizes) - {1}
+        if exact and len(different) > 1:
+            raise MisfitError
+        result.append(0 if 0 in sizes and max(sizes) <= 1 else max(sizes))
+    return tuple(result)

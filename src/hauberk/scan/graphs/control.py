@@ -23,6 +23,7 @@ from hauberk.scan.graphs.elements import BOOL, INT64
 from hauberk.scan.graphs.model import Graph, Node
 from hauberk.scan.graphs.values import (
     LARGE,
+    MisfitError,
     Tensor,
     TensorSequence,
     UnboundedError,
@@ -169,6 +170,8 @@ def _turn(estimator: Estimator, rounds: _Rounds, initial: list[Value], node: Nod
             _, _, parts = rounds.follow(_number(0, 0), initial)
         return _Outcome(initial, parts, 0, sure=True)
     going, state, parts = rounds.follow(_number(0, 0), initial)
+    if any(isinstance(value, Tensor) and value.never for value in [going, *state, *parts]):
+        raise MisfitError
     if rounds.most == 1 or _ends(going):
         sure = rounds.sure or _ends(going)
         return _Outcome(state if sure else _either(initial, state), parts, 1, sure)

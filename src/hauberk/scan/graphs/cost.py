@@ -15,11 +15,12 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.graphs import rules
 from hauberk.scan.graphs.account import Account, Buffer, Held, Scope, StopEstimateError
 from hauberk.scan.graphs.call import Call, rule_of
-from hauberk.scan.graphs.elements import ELEMENTS, STRING
+from hauberk.scan.graphs.elements import ELEMENTS, INT64, STRING
 from hauberk.scan.graphs.model import Attribute, Declared, Function, Graph, Model, Node
 from hauberk.scan.graphs.operations.creation import sparse_as, weights_as
 from hauberk.scan.graphs.structure import Key, captured
 from hauberk.scan.graphs.values import (
+    MisfitError,
     PoisonedError,
     Tensor,
     TensorSequence,
@@ -28,14 +29,17 @@ from hauberk.scan.graphs.values import (
     Value,
     poisoned,
     tensor,
+    unreached,
 )
-from hauberk.scan.report import Outcome, Rule, shown
+from hauberk.scan.report import shown
 
 FREE_SIZES = (256, 512, 64)
 """What a size counts for that the model leaves open, the batch excepted: the first, unless that makes no sense."""
 
 ODD_SIZE = 97
 """What it counts for on a second look, for bombs that spare the sizes above."""
+
+_LONGEST_SHAPE, _LARGEST_HINT, _MOST_HINTS = 8, 4096, 16
 
 FREE_LENGTH = 8
 """Tensors in a sequence, or entries in a map, that a caller hands in."""
@@ -80,34 +84,43 @@ class Setting:
 def estimate(model: Model, examination: Examination) -> None:
     """Follow a model through one run; report what is beyond the limits or cannot be told, and write the facts.
 
-    Sizes that the model leaves open are assumed. Many models only make sense for some (a window of 512 samples), so
-    several are tried, and what cannot be told counts only where it can be told for none of them; what is beyond a limit
-    for one of them counts.
+    Sizes that the model leaves open are assumed. Many models only run for some (an export that holds on to the length
+    of its example), so others are tried where a run with the first would fail; what is found on the way counts.
 
     Args:
         model: With a sound structure (`structure.check_structure`).
         examination: Its limits are those of the run.
     """
-    batch = examination.limits.batch
-    free = any(_free(model))
-    account = first = _follow(model, examination, batch, FREE_SIZES[0])
-    for size in FREE_SIZES[1:] if free else ():
-        if _beyond(account) or not account.found:
-            break
-        account = _follow(model, examination, batch, size)
-    if account.found and not _beyond(account):
-        account = first
-    for rule, what, at in account.found:
-        examination.find(rule, what, at=at)
-    if free and not _beyond(account):
+    batch, free = examination.limits.batch, any(_free(model))
+    account = _follow(model, examination, batch, FREE_SIZES[0])
+    if free:
+        for size in [*FREE_SIZES[1:], *_hints(model)]:
+            if account.complete or account.found:
+                break
+            account = _follow(model, examination, batch, size)
+    if not account.complete and not account.found:
+        tried = "the sizes that were tried" if free else "its own sizes"
+        examination.find(rules.UNMODELLED, f"shapes contradict each other for {tried}")
+    found = [(rule, what, at) for rule, what, at in account.found]
+    if free and not found:
         # A model may be built to be small for the sizes that are assumed above.
-        for rule, what, at in _beyond(
-            _follow(model, examination, batch + 1, ODD_SIZE, allowance=1 + 1 / max(1, batch))
-        ):
-            examination.find(rule, f"{what}, for {batch + 1} records and free sizes of {ODD_SIZE}", at=at)
+        second = _follow(model, examination, batch + 1, ODD_SIZE, allowance=1 + 1 / max(1, batch))
+        note = f", for {batch + 1} records and free sizes of {ODD_SIZE}"
+        found = [(rule, what + note, at) for rule, what, at in second.found]
+    for rule, what, at in found:
+        examination.find(rule, what, at=at)
     examination.facts["peak_memory_bytes"] = int(min(account.peak, 1 << 62))
     examination.facts["operations"] = int(min(account.operations.most, 1 << 62))
     examination.facts["batch"] = batch
+
+
+def _hints(model: Model) -> list[int]:
+    """Sizes that stand in the model where shapes do: an export may only run for those of its example."""
+    found: dict[int, None] = {}
+    for each in model.tensors():
+        if each.element == INT64 and each.values is not None and 0 < each.values.size <= _LONGEST_SHAPE:
+            found.update((int(size), None) for size in each.values.ravel() if 1 <= size <= _LARGEST_HINT)
+    return list(found)[:_MOST_HINTS]
 
 
 def _follow(model: Model, examination: Examination, batch: int, size: int, *, allowance: float = 1) -> Account:
@@ -119,11 +132,9 @@ def _follow(model: Model, examination: Examination, batch: int, size: int, *, al
         pass
     except UnmodelledError as error:
         account.found.append((rules.UNMODELLED, str(error), 0))
+    if account.complete:  # where the sizes do not fit the model, they fit its other branches even less
+        account.found += account.doubts
     return account
-
-
-def _beyond(account: Account) -> list[tuple[Rule, str, int]]:
-    return [each for each in account.found if each[0].outcome is Outcome.UNSAFE]
 
 
 def _free(model: Model) -> Iterator[bool]:
@@ -253,7 +264,30 @@ class Estimator:
             inputs.append(held.value if held is not None else None)
         attributes = _resolved(node.attributes, setting.environment)
         call = Call(node.operator, setting.opsets.get(node.domain, 1), inputs, len(node.outputs), attributes)
+        never = any(isinstance(each, Tensor) and each.never for each in inputs)
         results: list[Value] = []
+        try:
+            results = [] if never else self._told(call, node, scope, setting)
+        except MisfitError:
+            never = not self.doubtful
+            if self.doubtful:
+                self._cannot_tell(node, "")
+            else:
+                self.account.misfit()
+        if never:
+            for name in filter(None, node.outputs):
+                scope.own[name] = Held(unreached())
+            return
+        while len(results) < len(node.outputs):
+            results.append(poisoned())
+        self._hold_results(node, call, results, scope)
+
+    def _told(self, call: Call, node: Node, scope: Scope, setting: Setting) -> list[Value]:
+        """What a node makes; nothing where that cannot be told, which is then reported.
+
+        Raises:
+            MisfitError: No run with the assumed sizes gets past this node.
+        """
         try:
             results = list(self._results(call, node, scope, setting))
             if any(node.outputs[len(results) :]):
@@ -265,9 +299,9 @@ class Estimator:
         except PoisonedError:
             if self.doubtful:
                 self._cannot_tell(node, "")
-        while len(results) < len(node.outputs):
-            results.append(poisoned())
-        self._hold_results(node, call, results, scope)
+        else:
+            return results
+        return []
 
     def _cannot_tell(self, node: Node, why: str) -> None:
         """Report a node that is not modelled, unless nothing can come of it.
@@ -278,7 +312,7 @@ class Estimator:
         if not self.doubtful:
             self.account.report(rules.UNMODELLED, why, node)
         elif node.operator not in _HARMLESS or node.domain:
-            self.account.report(rules.UNBOUNDED_SIZE, "its size cannot be told in this branch", node)
+            self.account.report(rules.UNBOUNDED_SIZE, "its size cannot be told in this branch", node, doubtful=True)
 
     def _results(self, call: Call, node: Node, scope: Scope, setting: Setting) -> Sequence[Value]:
         from hauberk.scan.graphs.control import CONTROL  # noqa: PLC0415 - control needs the estimator's type

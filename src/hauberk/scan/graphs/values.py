@@ -37,6 +37,10 @@ class PoisonedError(Exception):
     """An input is of unknown size; that has been reported where it became so."""
 
 
+class MisfitError(Exception):
+    """Shapes contradict each other: with the assumed sizes, a run fails here, and what depends on it never runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Values:
     """Bounds of a tensor's values, both included.
@@ -94,6 +98,7 @@ class Tensor:
         values: What is known of its values.
         text: Upper bound of the bytes of one of its texts.
         constant: It depends on nothing that a caller gives.
+        never: No run with the assumed sizes gets as far as this.
     """
 
     element: int
@@ -103,6 +108,7 @@ class Tensor:
     values: Values | None = None
     text: int = 0
     constant: bool = False
+    never: bool = False
 
     @property
     def bytes(self) -> int:
@@ -251,6 +257,11 @@ def poisoned(element: int = 1) -> Tensor:
     return Tensor(element, None, None, exact=False)
 
 
+def unreached() -> Tensor:
+    """A tensor that no run with the assumed sizes computes."""
+    return Tensor(1, None, None, never=True)
+
+
 def constant_of(array: Array, element: int) -> Tensor:
     """A tensor whose values are known."""
     return tensor(element, array.shape, values=exactly(array), constant=True)
@@ -262,6 +273,9 @@ def joined(first: Value, second: Value) -> Value:
     Raises:
         UnmodelledError: One is a sequence and the other is none.
     """
+    for one, other in ((first, second), (second, first)):
+        if isinstance(one, Tensor) and one.never:
+            return other
     if isinstance(first, TensorSequence) or isinstance(second, TensorSequence):
         if not (isinstance(first, TensorSequence) and isinstance(second, TensorSequence)):
             raise UnmodelledError("a value that is a tensor or a sequence")

@@ -95,7 +95,7 @@ def expand(call: Call) -> Sequence[Tensor]:
     """The input, repeated to a shape."""
     source, given = call.input(0), call.input(1)
     sizes, known = _sizes(given)
-    dims = broadcast(source.shape, sizes)
+    dims = broadcast(source.shape, sizes, exact=source.exact and known)
     values = source.values
     if values is not None and not values.uniform:
         small = known and source.exact and math.prod(dims) <= MOST_VALUES

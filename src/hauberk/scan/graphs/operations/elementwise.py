@@ -22,6 +22,11 @@ from hauberk.scan.graphs.values import (
     unsized,
 )
 
+_NUMPY_BROADCASTING = 7
+"""Version of ONNX's operators that brought it."""
+
+_ONCE_BROADCAST_BY_AXIS = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"})
+
 _TRANSCENDENTAL = 20
 """Multiply-adds that one exp, log or the like counts for."""
 
@@ -60,8 +65,6 @@ def same(call: Call) -> Sequence[Tensor]:
     if call.operator == "LRN":
         call.operations = source.elements * max(1, call.integer("size", 1))
     element = FLOAT if call.operator in {"Normalizer", "Scaler"} else source.element
-    if call.operator == "PRelu" and source.dims is not None:
-        return [call.result(element, broadcast(source.dims, call.input(1).shape))]
     if call.operator == "Trilu":
         return [like(call, source)]
     plain = call.operator == "CumSum" and not (call.integer("exclusive") or call.integer("reverse"))
@@ -207,9 +210,12 @@ def arithmetic(call: Call) -> Sequence[Tensor]:
 
 def together(call: Call, inputs: Sequence[Tensor], element: int) -> Tensor:
     """A result of the shape that inputs have together."""
+    if call.version < _NUMPY_BROADCASTING and call.operator in _ONCE_BROADCAST_BY_AXIS:
+        return like(call, inputs[0], element)  # the others had to fit the first
     known = [each for each in inputs if each.dims is not None]
     if len(known) == len(inputs):
-        return call.result(element, broadcast(*(each.shape for each in inputs)))
+        exact = all(each.exact for each in inputs)
+        return call.result(element, broadcast(*(each.shape for each in inputs), exact=exact))
     counts = [each.elements for each in inputs]
     larger = [count for count in counts if count > 1]
     if len(larger) > 1 and len(set(larger)) > 1:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from hauberk.scan.graphs.call import Call, broadcast, rule
 from hauberk.scan.graphs.elements import FLOAT, INT64
-from hauberk.scan.graphs.values import Tensor, UnmodelledError
+from hauberk.scan.graphs.values import MisfitError, Tensor, UnmodelledError
 
 _SECOND = {"QLinearMatMul": 3, "QGemm": 3}
-_FLOAT_RESULT = frozenset({"MatMulIntegerToFloat", "DynamicQuantizeMatMul"})
 _INT32 = 6
 
 
@@ -20,30 +19,37 @@ _INT32 = 6
 def matrix_product(call: Call) -> Sequence[Tensor]:
     """Matrices, in batches."""
     first, second = call.input(0), call.input(_SECOND.get(call.operator, 1))
-    one, other = list(first.shape), list(second.shape)
     if call.integer("transBatchA") or call.integer("transBatchB"):
         raise UnmodelledError("transposed batches")
-    if call.integer("transA") and len(one) > 1:
-        one[-2:] = one[:-3:-1]
-    if call.integer("transB") and len(other) > 1:
-        other[-2:] = other[:-3:-1]
+    one, other = _turned(first, turn=call.integer("transA")), _turned(second, turn=call.integer("transB"))
     if not one or not other:
-        raise UnmodelledError("a product of single numbers")
-    dims = broadcast(one[:-2], other[:-2])
-    if len(one) > 1:
-        dims += (one[-2],)
-    if len(other) > 1:
-        dims += (other[-1],)
-    element = first.element
-    if call.operator in _FLOAT_RESULT:
-        element = call.input(2).element if call.has(2) and call.operator == "MatMulIntegerToFloat" else FLOAT
-    elif call.operator == "MatMulInteger":
-        element = _INT32
-    elif call.operator == "QLinearMatMul" and call.has(7):
-        element = call.input(7).element
-    result = call.result(element, dims)
+        raise call.misfit("a product of single numbers")
+    if call.exact and one[-1] != other[max(len(other) - 2, 0)]:
+        raise MisfitError
+    dims = broadcast(one[:-2], other[:-2], exact=call.exact)
+    dims += tuple(one[-2:-1]) + (tuple(other[-1:]) if len(other) > 1 else ())
+    result = call.result(_element(call, first), dims)
     call.operations = float(result.elements) * max(1, one[-1])
     return [result]
+
+
+def _turned(tensor: Tensor, *, turn: int) -> list[int]:
+    dims = list(tensor.shape)
+    return [*dims[:-2], dims[-1], dims[-2]] if turn and len(dims) > 1 else dims
+
+
+def _element(call: Call, first: Tensor) -> int:
+    """Element type of a product."""
+    match call.operator:
+        case "MatMulIntegerToFloat" if call.has(2):
+            return call.input(2).element
+        case "MatMulIntegerToFloat" | "DynamicQuantizeMatMul":
+            return FLOAT
+        case "MatMulInteger" | "MatMulInteger16":
+            return _INT32
+        case "QLinearMatMul" if call.has(7):
+            return call.input(7).element
+    return first.element
 
 
 @rule("Gemm")
@@ -52,9 +58,11 @@ def gemm(call: Call) -> Sequence[Tensor]:
     """One product of two matrices."""
     first, second = call.input(0), call.input(_SECOND.get(call.operator, 1))
     if first.rank != 2 or second.rank != 2:
-        raise UnmodelledError(f"matrices of {first.rank} and {second.rank} dimensions")
+        raise call.misfit(f"matrices of {first.rank} and {second.rank} dimensions")
     rows, inner = first.shape[::-1] if call.integer("transA") else first.shape
-    columns = second.shape[0] if call.integer("transB") else second.shape[1]
+    depth, columns = second.shape[::-1] if call.integer("transB") else second.shape
+    if call.exact and inner != depth:
+        raise MisfitError
     element = first.element if call.operator != "QGemm" or call.has(8) else FLOAT
     result = call.result(element, (rows, columns))
     call.operations = float(result.elements) * max(1, inner)
@@ -89,7 +97,7 @@ def einsum(call: Call) -> Sequence[Tensor]:
         before, ellipsis, after = term.partition("...")
         hidden = each.rank - len(before) - len(after)
         if hidden < 0 or (hidden and not ellipsis):
-            raise UnmodelledError("a term of another rank than its input")
+            raise call.misfit("a term of another rank than its input")
         dots = broadcast(dots, each.shape[len(before) : len(before) + hidden])
         shown = [*zip(before, each.shape, strict=False), *zip(after[::-1], each.shape[::-1], strict=False)]
         for letter, size in shown:
@@ -130,7 +138,7 @@ def spatial(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[int
         or len(pads) != 2 * count
         or min(strides, default=1) < 1
     ):
-        raise UnmodelledError("a window of another rank than its input")
+        raise call.misfit("a window of another rank than its input")
     result = []
     for at, size in enumerate(sizes):
         reach = (kernel[at] - 1) * dilations[at] + 1
@@ -156,7 +164,7 @@ def convolution(call: Call) -> Sequence[Tensor]:
     source, weight = call.input(0), call.input(_WEIGHT.get(call.operator, 1))
     last = call.operator in _CHANNELS_LAST or bool(call.integer("channels_last"))
     if source.rank < 3 or weight.rank != source.rank:
-        raise UnmodelledError(f"an input of {source.rank} dimensions, weights of {weight.rank}")
+        raise call.misfit(f"an input of {source.rank} dimensions, weights of {weight.rank}")
     sizes = source.shape[1:-1] if last else source.shape[2:]
     kernel = call.integers("kernel_shape") or list(weight.shape[2:])
     dims = spatial(call, sizes, kernel)
@@ -180,7 +188,7 @@ def transposed_convolution(call: Call) -> Sequence[Tensor]:
     """A convolution backwards."""
     source, weight = call.input(0), call.input(1)
     if source.rank < 3 or weight.rank != source.rank:
-        raise UnmodelledError(f"an input of {source.rank} dimensions, weights of {weight.rank}")
+        raise call.misfit(f"an input of {source.rank} dimensions, weights of {weight.rank}")
     kernel = call.integers("kernel_shape") or list(weight.shape[2:])
     count = len(kernel)
     strides = call.integers("strides") or [1] * count
@@ -189,7 +197,7 @@ def transposed_convolution(call: Call) -> Sequence[Tensor]:
     extra = call.integers("output_padding") or [0] * count
     sizes = call.integers("output_shape")
     if min(map(len, (strides, dilations, extra))) < count or len(pads) < 2 * count or len(source.shape) != count + 2:
-        raise UnmodelledError("a window of another rank than its input")
+        raise call.misfit("a window of another rank than its input")
     if sizes is not None:
         dims = sizes[-count:]
     else:
@@ -231,7 +239,7 @@ def pooling(call: Call) -> Sequence[Tensor]:
     source, kernel = call.input(0), call.integers("kernel_shape") or []
     last = call.operator in _CHANNELS_LAST or bool(call.integer("channels_last"))
     if source.rank != len(kernel) + 2:
-        raise UnmodelledError("a window of another rank than its input")
+        raise call.misfit("a window of another rank than its input")
     dims = spatial(call, source.shape[1:-1] if last else source.shape[2:], kernel)
     shape = (source.shape[0], *dims, source.shape[-1]) if last else (*source.shape[:2], *dims)
     result = call.result(source.element, shape)

@@ -11,7 +11,7 @@ from hauberk.scan.graphs.call import Call, axis_of, rule
 from hauberk.scan.graphs.elements import INT64
 from hauberk.scan.graphs.model import MOST_VALUES
 from hauberk.scan.graphs.operations.elementwise import like
-from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, tensor, unsized
+from hauberk.scan.graphs.values import Array, MisfitError, Tensor, UnmodelledError, Values, tensor, unsized
 
 
 def axes_of(call: Call, index: int, rank: int, name: str = "axes") -> list[int] | None:
@@ -70,11 +70,10 @@ def reshape(call: Call) -> Sequence[Tensor]:
     fixed = math.prod(size for size in sizes if size is not None and size > 0)
     rest = -(-source.elements // max(1, fixed))
     loose = sum(size is None for size in sizes)
-    dims = [rest if size is None or size == -1 else size for size in sizes]
+    dims: list[int] = [rest if size is None or size == -1 else max(0, size) for size in sizes]
     exact = source.exact and not loose
-    if not loose and -1 not in sizes and exact and math.prod(max(size, 0) for size in dims) != source.elements:
-        # The assumed sizes of the inputs do not fit; a run with these would fail.
-        exact = False
+    if exact and source.dims is not None and math.prod(dims) != math.prod(source.dims):
+        raise MisfitError
     return [_moved(source, dims, exact=exact)]
 
 
@@ -98,6 +97,8 @@ def squeeze(call: Call) -> Sequence[Tensor]:
         if not source.exact:
             return [unsized(source.element, source.elements, text=source.text)]
         axes = [axis for axis, size in enumerate(source.shape) if size == 1]
+    if source.exact and any(source.shape[axis] != 1 for axis in axes):
+        raise MisfitError
     return [_moved(source, [size for axis, size in enumerate(source.shape) if axis not in axes])]
 
 
@@ -148,6 +149,9 @@ def concat(call: Call) -> Sequence[Tensor]:
         return [unsized(inputs[0].element, sum(each.elements for each in inputs), text=text)]
     axis = axis_of(call.integer("axis"), inputs[0].rank)
     dims = [max(sizes) for sizes in zip(*(each.shape for each in inputs), strict=True)]
+    others = {each.shape[:axis] + each.shape[axis + 1 :] for each in inputs if each.shape != (0,)}
+    if call.exact and len(others) > 1:
+        raise MisfitError
     dims[axis] = sum(each.shape[axis] for each in inputs)
     values = None
     if math.prod(dims) <= MOST_VALUES and call.exact:

@@ -19,7 +19,7 @@ def recurrent(call: Call) -> Sequence[Tensor]:
     """Steps over a sequence [steps, records, inputs], or with records first where `layout` is 1."""
     source, weight, hidden_weight = call.input(0), call.input(1), call.input(2)
     if source.rank != 3 or weight.rank != 3:
-        raise UnmodelledError(f"an input of {source.rank} dimensions")
+        raise call.misfit(f"an input of {source.rank} dimensions")
     steps, records = source.shape[:2] if not call.integer("layout") else source.shape[1::-1]
     directions = weight.shape[0]
     hidden = call.integer("hidden_size") or hidden_weight.shape[-1]

@@ -26,6 +26,9 @@ from hauberk.graph.trials import Trial
 PROBABILITIES = "compared as probabilities"
 """How a note ends that says that outputs are logarithms of probabilities."""
 
+_COMMAND_LINE = "/proc/self/cmdline"
+"""TensorFlow looks there for the name of its program, and ends the process where it may not."""
+
 _TENSORFLOW = ("tensorflow", "tf2onnx")
 
 
@@ -84,7 +87,7 @@ def from_foreign(file: Admitted) -> Iterator[Converted]:
             path = Path(stack.enter_context(TemporaryDirectory(prefix="hauberk-convert-"))) / f"model{framework.suffix}"
             write_atomically(path, file.content(), mode=0o400)
         setup = Setup(framework.module, b"" if path else file.content(), str(path or ""))
-        isolated = stack.enter_context(Isolated(setup, where, (str(path),) if path else ()))
+        isolated = stack.enter_context(Isolated(setup, where, (str(path), _COMMAND_LINE) if path else ()))
         answer = isolated.convert()
         admit_graph(answer.model, where)
         graph = graph_of(answer.model, file.sha256, where)

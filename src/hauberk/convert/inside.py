@@ -69,6 +69,7 @@ def start(setup: bytes) -> _Handler:
     # that is there and holds nothing of the kind will do.
     tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.environ["KERAS_HOME"] = sys.prefix
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
     told = msgspec.msgpack.decode(setup, type=Setup)
     module = import_module(f"hauberk.convert.frameworks.{told.framework}")
     try:

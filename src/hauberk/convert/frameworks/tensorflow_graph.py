@@ -44,7 +44,11 @@ class Function:
         self._inputs = [
             tf.TensorSpec(each.shape, each.dtype, name=_plain(each.name, index)) for index, each in enumerate(inputs)
         ]
-        self._call = tf.function(lambda *tensors: tf.nest.flatten(call(*tensors)), input_signature=self._inputs)
+
+        def flat(*tensors: Any) -> Any:
+            return tf.nest.flatten(call(*tensors))
+
+        self._call = tf.function(flat, input_signature=self._inputs, autograph=False)
 
     def convert(self) -> tuple[bytes, tuple[str, ...]]:
         """What tf2onnx makes of it."""

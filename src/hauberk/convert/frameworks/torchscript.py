@@ -25,7 +25,7 @@ class Script:
     def __init__(self, model: bytes) -> None:
         self.version = f"torch {torch.__version__.partition('+')[0]}"
         torch.set_num_threads(1)
-        self._module = torch.jit.load(io.BytesIO(model), map_location="cpu").eval()
+        self._module = torch.jit.load(io.BytesIO(model), map_location="cpu").eval()  # type: ignore[no-untyped-call]
 
     def convert(self) -> tuple[bytes, tuple[str, ...]]:
         """What torch's older exporter makes of the program; the newer one takes no TorchScript."""

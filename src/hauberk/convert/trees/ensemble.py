@@ -167,7 +167,7 @@ def downwards(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     """
     with np.errstate(over="ignore"):
         nearest = thresholds.astype(np.float32)
-    below = np.nextafter(nearest, np.float32(-np.inf))
+        below = np.nextafter(nearest, np.float32(-np.inf))
     result: NDArray[np.float32] = np.where(nearest.astype(np.float64) > thresholds, below, nearest)
     return result
 

@@ -95,6 +95,12 @@ def _pickle_as_name() -> bytes:
     return bytes(block)
 
 
+def _greedy_xz() -> bytes:
+    """A dictionary of a gibibyte for a few bytes."""
+    return lzma.compress(GOOD, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30, "mode": lzma.MODE_FAST,
+                                         "mf": lzma.MF_HC3, "nice_len": 4, "depth": 1}])  # fmt: skip
+
+
 _TARS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
     ("tar-hostile-pickle", lambda: member("notes.txt", EVIL) + _END, UNSAFE, ""),
     ("tar-path-up", lambda: member("../../evil", b"text") + _END, UNSAFE, _TRAVERSAL),
@@ -143,19 +149,13 @@ _TARS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
     ("zlib-hostile", lambda: zlib.compress(EVIL), UNSAFE, _OPAQUE),
     ("tar-in-gzip-hostile", lambda: gzip.compress(member("a", archive([Entry("b", EVIL)])) + _END, mtime=0),
      UNSAFE, _OPAQUE),
-    ("xz-needs-a-gigabyte", lambda: _greedy_xz(), NEVER_SAFE, "https://cwe.mitre.org/data/definitions/789.html"),
+    ("xz-needs-a-gigabyte", _greedy_xz, NEVER_SAFE, "https://cwe.mitre.org/data/definitions/789.html"),
     ("7z", lambda: b"7z\xbc\xaf\x27\x1c\x00\x04" + bytes(24), UNKNOWN, "CVE-2025-1889"),
     ("rar", lambda: b"Rar!\x1a\x07\x01\x00" + bytes(24), UNKNOWN, ""),
     ("cab", lambda: b"MSCF\0\0\0\0" + bytes(24), UNKNOWN, ""),
     ("zstandard", lambda: b"\x28\xb5\x2f\xfd\x20\x00\x01\x00\x00", UNKNOWN, ""),
     ("lz4", lambda: b"\x04\x22\x4d\x18\x64\x40\xa7" + bytes(9), UNKNOWN, ""),
 )  # fmt: skip
-
-
-def _greedy_xz() -> bytes:
-    """A dictionary of a gibibyte for a few bytes."""
-    return lzma.compress(GOOD, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30, "mode": lzma.MODE_FAST,
-                                         "mf": lzma.MF_HC3, "nice_len": 4, "depth": 1}])  # fmt: skip
 
 
 def _maker(name: str, build: Callable[[], bytes]) -> Callable[[Path], Path]:

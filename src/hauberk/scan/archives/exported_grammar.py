@@ -17,7 +17,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,200}|[0-9]{1,9}")
 """A name of an input that cannot end the text that torch puts it into."""
 _SYMBOL = re.compile(r"[a-z]{1,4}[0-9]{1,9}")
 _FUNCTIONS = frozenset(
-    {"Add", "Mul", "Pow", "Integer", "Rational", "Float", "Symbol", "Mod", "Max", "Min", "Abs", "And", "Or", "Not"}
+    {"Add", "Mul", "Pow", "Integer", "Rational", "Float", "Mod", "Max", "Min", "Abs", "And", "Or", "Not"}
     | {"Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality", "Unequality", "StrictLessThan", "LessThan", "floor", "ceiling"}
     | {"StrictGreaterThan", "GreaterThan", "FloorDiv", "ModularIndexing", "Where", "PythonMod", "CleanDiv", "CeilToInt"}
     | {"FloorToInt", "CeilDiv", "LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv"}
@@ -148,6 +148,8 @@ def _is_part_of_input(node: ast.expr) -> bool:
 
 def _is_input(node: ast.expr) -> bool:
     """`L['name'][0]` and the like."""
+    if not isinstance(node, ast.Subscript):
+        return False
     while isinstance(node, ast.Subscript):
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None
         if not isinstance(key, int) and not (isinstance(key, str) and PLAIN_NAME.fullmatch(key)):

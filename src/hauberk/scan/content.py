@@ -15,7 +15,6 @@ from typing import Self
 
 from hauberk.errors import InputError
 
-
 _SMALL = 1 << 18
 """Bytes of files that are read once and kept."""
 
@@ -86,11 +85,12 @@ class FileContent(Content):
 
     Args:
         descriptor: Of a regular file, a sealed copy for one.
+        size: Bytes, where it is known already.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, size: int | None = None) -> None:
         self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        self.size = os.fstat(descriptor).st_size if size is None else size
         self._whole: bytes | None = None
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -127,10 +127,11 @@ class OpenFile:
             raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
         except ValueError as error:
             raise InputError(f"{path}: not a path: {error}") from error
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
             os.close(self._descriptor)
             raise InputError(f"{path}: not a regular file; name a file or a folder")
-        self.content = FileContent(self._descriptor)
+        self.content = FileContent(self._descriptor, status.st_size)
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,10 +46,15 @@ def scan_paths(paths: Iterable[Path], limits: ScanLimits | None = None) -> Itera
         InputError: A path does not exist.
     """
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        for file in files_of(path):
-            yield scan_file(file, limits)
+        try:
+            folder = stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - half the time of Path's, for each small file
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: no such file or folder") from error
+        if folder:
+            for file in files_of(path):
+                yield scan_file(file, limits)
+        else:
+            yield scan_file(path, limits)
 
 
 def files_of(path: Path) -> Iterator[Path]:

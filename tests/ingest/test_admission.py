@@ -163,6 +163,11 @@ def test_an_unusual_archive_is_not_opened(tmp_path: Path, members: Callable[[], 
     refused(tmp_path, zipped(members()))
 
 
+def test_a_bundle_is_told_from_a_model(tmp_path: Path) -> None:
+    message = refused(tmp_path, zipped([("manifest.json", b"{}"), ("model.enc", b"\0" * 40)]))
+    assert "a Hauberk bundle, it seems; give the model that it was made of" in message
+
+
 def test_torchscript_is_refused_because_it_holds_code(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with warnings.catch_warnings():

@@ -37,6 +37,10 @@ _INSTEAD: dict[str, str] = {
 """What to do about a format that is not loaded as it is."""
 
 
+_LOCAL_HEADER, _FIRST_OF_BUNDLE = 30, b"manifest.json"
+_NO_MODEL = "not a model that Hauberk reads, neither safetensors nor a PyTorch state dict nor ONNX"
+
+
 @dataclass(frozen=True)
 class Admission:
     """The scan calls a file safe, and there is a reader for it.
@@ -57,6 +61,10 @@ def admit(copy: PrivateCopy) -> Admission:
         RefusedModelError: The scan does not call it safe, or it is in order and nothing that is read here.
     """
     report = scan(copy)
+    if report.format == "zip" and copy.head(_LOCAL_HEADER + len(_FIRST_OF_BUNDLE)).endswith(_FIRST_OF_BUNDLE):
+        raise RefusedModelError(
+            f"{copy.source}: refused: a Hauberk bundle, it seems; give the model that it was made of"
+        )
     if report.verdict is not Verdict.SAFE:
         raise refusal(report, str(copy.source))
     if report.format not in _LOADED:
@@ -77,9 +85,6 @@ def refusal(report: FileReport, where: str) -> RefusedModelError:
     others = len(worst) - 1 + report.omitted
     more = f" (and {others} more)" if others else ""
     return RefusedModelError(printable(f"{where}: refused, {verdict}: {_told(worst[0])}{more}{_instead(report)}"))
-
-
-_NO_MODEL = "not a model that Hauberk reads, neither safetensors nor a PyTorch state dict nor ONNX"
 
 
 def _told(finding: Finding) -> str:

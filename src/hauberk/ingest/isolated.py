@@ -47,7 +47,7 @@ def scan(copy: PrivateCopy) -> FileReport:
     Raises:
         RefusedModelError: The scan itself was stopped by a limit, or died.
     """
-    answer = ask("scan", os.fsencode(copy.source), copy, memory=_OVERHEAD, imports=["hauberk.scan.formats:formats"])
+    answer = ask("scan", os.fsencode(copy.source), copy, memory=_OVERHEAD, imports=[f"{_READER}:prepare"])
     return decoded(answer, FileReport, copy)
 
 

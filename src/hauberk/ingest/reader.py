@@ -11,6 +11,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -19,6 +20,8 @@ import msgspec
 from hauberk.errors import LimitError, RefusedModelError
 from hauberk.scan import scan_content
 from hauberk.scan.content import FileContent
+from hauberk.scan.formats import formats
+from hauberk.scan.graphs.operators import known_operators
 
 if TYPE_CHECKING:
     import onnx
@@ -41,6 +44,13 @@ SAFETENSORS_TYPES = {
 # offset. The caller's own types for these (`contents.py`) need torch.
 _Place = tuple[int, int, int]
 _Entry = tuple[str, str, tuple[int, ...], tuple[int, ...], int, int]
+
+
+def prepare() -> None:
+    """Load, once for all children, what the scan of a file would load."""
+    formats()
+    import_module("hauberk.scan.graphs.control")
+    known_operators()
 
 
 def scan(question: bytes, descriptors: Sequence[int]) -> bytes:

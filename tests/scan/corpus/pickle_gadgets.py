@@ -74,7 +74,7 @@ RUN: dict[str, tuple[bytes, str]] = {
     "cprofile-run": (_one("cProfile:run", PYTHON), _PROFILERS),
     "cprofile-runctx": (_one("cProfile:runctx", PYTHON, {}, {}), _PROFILERS),
     "profile-run": (_one("profile:run", PYTHON), _PICKLESCAN + "GHSA-46h3-79wf-xr6c"),
-    "timeit-timeit": (_one("timeit:timeit", PYTHON, "pass"), _PICKLESCAN + "GHSA-v7x6-rv5q-mhwc"),
+    "timeit-timeit": (_one("timeit:timeit", "pass", PYTHON), _PICKLESCAN + "GHSA-v7x6-rv5q-mhwc"),
     "timeit-main": (_one("timeit:main", ["-n1", "-r1", PYTHON]), _PICKLESCAN + "GHSA-v7x6-rv5q-mhwc"),
     "trace-run": (_one("trace:Trace.run", call("trace:Trace", 0, 0), PYTHON), _PROFILERS),
     "bdb-run": (_one("bdb:Bdb.run", call("bdb:Bdb"), PYTHON), _PROFILERS),
@@ -124,7 +124,7 @@ RUN: dict[str, tuple[bytes, str]] = {
         pickled(call("threading:Timer.start", call("threading:Timer", 0, name("os:system"), [SHELL]))), _GADGETS,
     ),
     "thread-start-new": (
-        pickled(call("_thread:start_new_thread", name("os:system"), (SHELL,)) + call("time:sleep", 1) + b"0"), _GADGETS,
+        pickled(call("_thread:start_new_thread", name("os:system"), (SHELL,)) + call("time:sleep", 0.2) + b"0"), _GADGETS,
     ),
     "runpy-run-code": (
         _one("runpy:_run_code", call("builtins:compile", PYTHON, "model", "exec"), {}), _GADGETS,

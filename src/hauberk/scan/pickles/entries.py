@@ -45,14 +45,12 @@ class Context(Protocol):
     Attributes:
         content: For data that lie in the pickle.
         base: Where in it the machine is, roughly.
-        partial: Lists are not kept in full, so their lengths are not known.
         reporter: Keeps the time.
     """
 
     content: Content
     reporter: Reporter
     base: int
-    partial: bool
 
     def check_keys(self, keys: list[object], at: int) -> None:
         """Object to keys that take without end to look at."""

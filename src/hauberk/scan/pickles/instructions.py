@@ -6,65 +6,23 @@ every code that the machine's own loop does not know; `None` where there is no s
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable
-
-from hauberk.scan.content import CutError
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.machine import KEPT, Machine
+from hauberk.scan.pickles.constants import CONSTANTS, Handler, read_line, read_number
+from hauberk.scan.pickles.machine import Machine
 from hauberk.scan.pickles.values import (
     BUFFER,
     FROZEN,
-    NUMBER,
     REFUSED,
     TEXT,
     Bag,
-    Blob,
     Mapping,
     Name,
     described,
 )
+from hauberk.scan.pickles.window import KEPT
 from hauberk.scan.report import shown
 
-Handler = Callable[[Machine, int], int]
-
-_LONGEST_LINE = 1 << 16
 _NEWEST_PROTOCOL = 5
-_MOST_DIGITS = 4300  # CPython's limit
-
-
-def _number(machine: Machine, position: int, length: int, *, signed: bool = False) -> int:
-    """A little-endian number of the window."""
-    data = machine.data[position : position + length]
-    if len(data) < length:
-        raise CutError("a number that is cut")
-    return int.from_bytes(data, "little", signed=signed)
-
-
-def _line(machine: Machine, position: int) -> tuple[bytes | None, int]:
-    """A line without its end, and where to go on; `None` for one that is too long to matter.
-
-    CPython's unpickler in Python takes what is left at the end for a line, nothing at all too, and cuts its last byte
-    off.
-    """
-    end = machine.data.find(b"\n", position)
-    if end < 0 and not machine.final:
-        machine.refill(machine.base + position)
-        position = 0
-        end = machine.data.find(b"\n")
-    if end < 0:
-        if machine.final:
-            machine.cut = True
-            return machine.data[position:-1], len(machine.data)
-        while end < 0:
-            if machine.final:
-                raise CutError("a line that is cut")
-            machine.refill(machine.base + len(machine.data))
-            end = machine.data.find(b"\n")
-        return None, end + 1
-    if end - position > _LONGEST_LINE:
-        return None, end + 1
-    return machine.data[position:end], end + 1
 
 
 # Names
@@ -72,8 +30,8 @@ def _line(machine: Machine, position: int) -> tuple[bytes | None, int]:
 
 def _asked(machine: Machine, position: int) -> tuple[Name, int]:
     at = machine.base + position - 1
-    module, position = _line(machine, position)
-    name, position = _line(machine, position)
+    module, position = read_line(machine, position)
+    name, position = read_line(machine, position)
     module = b"\xff" if module is None else module
     name = b"\xff" if name is None else name
     key = module + b"\n" + name
@@ -147,7 +105,7 @@ def _new_object_with_keywords(machine: Machine, position: int) -> int:
 
 def _extension(width: int) -> Handler:
     def handler(machine: Machine, position: int) -> int:
-        code = _number(machine, position, width, signed=width == 4)
+        code = read_number(machine, position, width, signed=width == 4)
         machine.find(rules.EXTENSION, f"asks for extension {code}", machine.base + position - 1)
         machine.stack.append(REFUSED)
         return position + width
@@ -157,7 +115,7 @@ def _extension(width: int) -> Handler:
 
 def _persistent(machine: Machine, position: int) -> int:
     at = machine.base + position - 1
-    line, position = _line(machine, position)
+    line, position = read_line(machine, position)
     machine.stack.append(machine.load_persistent(TEXT if line is None else line.decode("ascii", "replace"), at))
     return position
 
@@ -186,16 +144,8 @@ def _protocol(machine: Machine, position: int) -> int:
 
 def _frame(machine: Machine, position: int) -> int:
     at = machine.base + position - 1
-    length = _number(machine, position, 8)
-    machine.leave_frame(position - 1)
-    if machine.frame_end > at:
-        machine.find(rules.CROSSED, "a frame begins inside another", at)
-    machine.frame_end = at + 9 + length
-    machine.set_limit()
-    if machine.frame_end > machine.content.size:
-        absurd = machine.frame_end - machine.content.size > 1 << 28
-        rule = rules.EXHAUSTS if absurd else rules.FRAME
-        machine.find(rule, f"a frame of {length} bytes reaches beyond the end", at)
+    length = read_number(machine, position, 8)
+    machine.enter_frame(at, length)
     return position + 8
 
 
@@ -222,7 +172,7 @@ def _duplicate(machine: Machine, position: int) -> int:
 
 def _index(machine: Machine, position: int) -> tuple[int, int]:
     at = machine.base + position - 1
-    line, position = _line(machine, position)
+    line, position = read_line(machine, position)
     if line is None:
         raise ValueError("a memo index that is no number")
     text, zero, _ = line.partition(b"\0")
@@ -335,130 +285,6 @@ def _empty_tuple(machine: Machine, position: int) -> int:
     return position
 
 
-# Constants
-
-
-def _none(machine: Machine, position: int) -> int:
-    machine.stack.append(None)
-    return position
-
-
-def _false(machine: Machine, position: int) -> int:
-    machine.stack.append(False)
-    return position
-
-
-def _true(machine: Machine, position: int) -> int:
-    machine.stack.append(True)
-    return position
-
-
-def _int(machine: Machine, position: int) -> int:
-    line, position = _line(machine, position)
-    if line in {b"00", b"01"}:
-        machine.stack.append(line == b"01")
-    else:
-        machine.stack.append(_integer(machine, line, position))
-    return position
-
-
-def _long(machine: Machine, position: int) -> int:
-    line, position = _line(machine, position)
-    machine.stack.append(_integer(machine, line.removesuffix(b"L") if line else line, position))
-    return position
-
-
-def _integer(machine: Machine, line: bytes | None, position: int) -> object:
-    if line is not None and len(line) < _MOST_DIGITS:
-        try:
-            return int(line, 0)
-        except ValueError:
-            machine.find(rules.DISAGREE, f"a number {shown(line)!r}", machine.base + position - 1)
-    return NUMBER
-
-
-def _float(machine: Machine, position: int) -> int:
-    line, position = _line(machine, position)
-    try:
-        machine.stack.append(float(line or b""))
-    except ValueError:
-        machine.find(rules.DISAGREE, f"a number {shown(line or b'')!r}", machine.base + position - 1)
-        machine.stack.append(NUMBER)
-    return position
-
-
-def _long_bytes(width: int) -> Handler:
-    def handler(machine: Machine, position: int) -> int:
-        length = _number(machine, position, width, signed=width == 4)
-        if length < 0:
-            raise ValueError("a negative length")
-        position += width
-        if length <= KEPT:
-            machine.stack.append(_number(machine, position, length, signed=True))
-            return position + length
-        position = machine.skip(bytes, position, length)
-        machine.stack[-1] = NUMBER
-        return position
-
-    return handler
-
-
-def _unicode8(machine: Machine, position: int) -> int:
-    length = _number(machine, position, 8)
-    position += 8
-    if length <= KEPT and position + length <= len(machine.data):
-        machine.stack.append(machine.data[position : position + length].decode("utf-8", "surrogatepass"))
-        return position + length
-    return machine.skip(str, position, length)
-
-
-def _bytes(width: int, kind: type) -> Handler:
-    """Bytes, or a string of Python 2, which becomes text."""
-
-    def handler(machine: Machine, position: int) -> int:
-        length = _number(machine, position, width, signed=kind is str and width == 4)
-        if length < 0:
-            raise ValueError("a negative length")
-        position += width
-        end = position + length
-        if length > KEPT or end > len(machine.data):
-            return machine.skip(kind, position, length)
-        data = machine.data[position:end]
-        # Readers decode strings of Python 2 as they are told to; text of no other kind than ASCII is no allowed name.
-        machine.stack.append(data.decode("utf-8", "surrogateescape") if kind is str else data)
-        return end
-
-    return handler
-
-
-def _byte_array(machine: Machine, position: int) -> int:
-    length = _number(machine, position, 8)
-    position += 8
-    end = position + length
-    if end > len(machine.data):
-        return machine.skip(bytearray, position, length)
-    machine.stack.append(Blob(bytearray, machine.base + position, length))
-    return end
-
-
-def _string(machine: Machine, position: int) -> int:
-    line, position = _line(machine, position)
-    if line is None:
-        machine.stack.append(TEXT)
-        return position
-    if len(line) < 2 or line[:1] not in {b"'", b'"'} or line[-1:] != line[:1]:
-        raise ValueError("a string without quotes")
-    text, _ = codecs.escape_decode(line[1:-1])  # what the unpickler calls
-    machine.stack.append(text.decode("utf-8", "surrogateescape"))
-    return position
-
-
-def _unicode(machine: Machine, position: int) -> int:
-    line, position = _line(machine, position)
-    machine.stack.append(TEXT if line is None else line.decode("raw-unicode-escape"))
-    return position
-
-
 _HANDLERS: dict[str, Handler] = {
     "c": _global, "\x93": _stack_global, "i": _inst, "o": _obj, "\x81": _new_object,
     "\x92": _new_object_with_keywords, "b": Machine.build,
@@ -466,13 +292,10 @@ _HANDLERS: dict[str, Handler] = {
     "P": _persistent, "Q": _binary_persistent, "\x97": _next_buffer, "\x98": _readonly_buffer,
     "\x80": _protocol, "\x95": _frame,
     "0": _pop, "1": _pop_mark, "2": _duplicate, "p": _put, "g": _get,
+    ")": _empty_tuple, "}": _empty_dict, "s": _set_item, "u": _set_items,
     "\x87": _tuple3, "]": _empty_list, "l": _list, "d": _dict, "a": _append, "e": _appends,
     "\x8f": _empty_set, "\x90": _add_items, "\x91": _frozen_set,
-    ")": _empty_tuple, "}": _empty_dict, "s": _set_item, "u": _set_items,
-    "N": _none, "\x88": _true, "\x89": _false, "I": _int, "L": _long, "F": _float,
-    "\x8a": _long_bytes(1), "\x8b": _long_bytes(4),
-    "\x8d": _unicode8, "C": _bytes(1, bytes), "B": _bytes(4, bytes), "\x8e": _bytes(8, bytes),
-    "U": _bytes(1, str), "T": _bytes(4, str), "\x96": _byte_array, "S": _string, "V": _unicode,
+    **CONSTANTS,
 }  # fmt: skip
 
 RARE: tuple[Handler | None, ...] = tuple(_HANDLERS.get(chr(code)) for code in range(256))

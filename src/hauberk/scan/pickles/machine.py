@@ -27,22 +27,17 @@ from hauberk.scan.pickles.numpy_names import Array
 from hauberk.scan.pickles.policy import resolve
 from hauberk.scan.pickles.strides import take_tensor
 from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Blob, Made, Mapping, Name, Storage, described
-from hauberk.scan.report import Rule, shown
+from hauberk.scan.pickles.window import KEPT, Window
+from hauberk.scan.report import shown
 
-KEPT = 1024
-"""Bytes of the longest string that is kept; longer ones are stepped over."""
-_WINDOW = 1 << 18
-_MARGIN = KEPT + 64  # no instruction with a kept argument is longer, so none reaches over a window's end
 _MOST_VALUES = 4_000_000
 _MOST_MARKS = 100_000
 _HIGHEST_MEMO = 1 << 24  # CPython before 3.14 makes a table as long as twice the highest index
-_ABSURD_LENGTH = 1 << 28  # claimed beyond the end of the content; some readers reserve the memory before they look
 _KEY_TYPES = frozenset({str, int, bytes, float, bool, type(None)})
 _MOST_KEY_PARTS = 1000
 
 _int4 = struct.Struct("<i").unpack_from
 _uint4 = struct.Struct("<I").unpack_from
-_uint8 = struct.Struct("<Q").unpack_from
 _float8 = struct.Struct(">d").unpack_from
 
 Persistent = Callable[[object], Storage | None]
@@ -55,7 +50,7 @@ class TooComplexError(ValueError):
     """More is kept than the scan follows."""
 
 
-class Machine:
+class Machine(Window):
     """One pickle.
 
     Args:
@@ -77,7 +72,6 @@ class Machine:
         arrays: Arrays in the stream that were stepped over.
         ambiguous: Readers that know nothing of arrays in the stream could go on inside one.
         calls: Refused calls.
-        partial: Lists are not kept in full.
     """
 
     def __init__(
@@ -90,8 +84,7 @@ class Machine:
         joblib: bool = False,
         admitted: Admitted | None = None,
     ) -> None:
-        self.content = content
-        self.reporter = reporter
+        super().__init__(content, reporter, start)
         self.start = start
         self.names: dict[str, None] = {}
         self.refused: dict[str, None] = {}
@@ -100,7 +93,6 @@ class Machine:
         self.arrays = 0
         self.ambiguous = False
         self.calls = 0
-        self.partial = False
         self.protocol = 0
         self.result: object = None
         self.persistent = persistent
@@ -109,20 +101,11 @@ class Machine:
         self.stack: list[object] = []
         self.marked: list[list[object]] = []
         self.memo: dict[int, object] = {}
-        self.frame_end = 0
-        self.data = b""
-        self.base = start
-        self.final = False
-        self.limit = 0
         self.broken_at = start
         self.cut = False
         self.made = 0
         self.shapes: dict[bytes, tuple[int, ...]] = {}
         self.asked: dict[bytes, Name] = {}
-
-    def find(self, rule: Rule, what: str, at: int) -> None:
-        """Report something at a byte of the content."""
-        self.reporter.find(rule, what, at=at)
 
     def run(self) -> None:
         """Follow it to STOP, or to where it breaks; then a finding says so.
@@ -142,39 +125,15 @@ class Machine:
             self.find(rules.DAMAGED, "it ends before STOP" if self.cut else _broken(error), self.broken_at)
 
     def refill(self, offset: int) -> None:
-        """Let the window begin at `offset` of the content.
+        """Move the window, and see how much is kept.
 
         Raises:
-            CutError: The content ends before.
-            TooComplexError: Too much is kept.
-            StopScan: Time is up.
+            TooComplexError: Too much is.
         """
-        self.reporter.check_time()
-        size = self.content.size
-        # What was read is not read again: going back in a compressed content costs unpacking it from its start.
-        rest = self.data[offset - self.base :] if offset >= self.base else b""
-        on = offset + len(rest)
-        self.data = rest + self.content.read(on, min(_WINDOW, max(size - on, 0)))
-        self.base = offset
-        self.final = offset + len(self.data) >= size
-        self.set_limit()
+        super().refill(offset)
         kept = len(self.memo) + len(self.stack) + self.made + len(self.storages)
         if len(self.marked) > _MOST_MARKS or kept + sum(map(len, self.marked)) > _MOST_VALUES:
             raise TooComplexError(f"more than {_MOST_VALUES} values or {_MOST_MARKS} marks at once")
-
-    def set_limit(self) -> None:
-        """How far the loop may go in the window without a look around: to where it, or the frame, ends."""
-        self.limit = len(self.data) if self.final else len(self.data) - _MARGIN
-        if self.frame_end > self.base:
-            self.limit = min(self.limit, self.frame_end - self.base)
-
-    def leave_frame(self, position: int) -> None:
-        """See whether the frame ends where an instruction does, if it has ended."""
-        if 0 < self.frame_end <= self.base + position:
-            if self.frame_end < self.base + position:
-                self.find(rules.CROSSED, "an instruction begins in a frame and ends behind it", self.frame_end)
-            self.frame_end = 0
-            self.set_limit()
 
     def _follow(self) -> None:  # noqa: C901, PLR0912, PLR0915 - a call for each instruction would halve the speed
         """The loop over instructions: what picklers write most, in that order; the rest through `RARE`."""
@@ -284,17 +243,8 @@ class Machine:
 
     def skip(self, kind: type, start: int, length: int) -> int:
         """Step over a string and push what stands for it; returns where to go on."""
-        offset = self.base + start
-        over = offset + length - self.content.size
-        if over > 0:
-            if over > _ABSURD_LENGTH:
-                self.find(rules.EXHAUSTS, f"claims a string of {length} bytes, where it ends {over} before", offset)
-            raise CutError("a string that is cut")
-        self.stack.append(Blob(kind, offset, length))
-        if start + length <= len(self.data):
-            return start + length
-        self.refill(offset + length)
-        return 0
+        self.stack.append(Blob(kind, self.base + start, length))
+        return self.step_over(start, length)
 
     def absurd_memo(self, index: int, position: int) -> None:
         """A memo index that no pickler gets to."""
@@ -307,11 +257,14 @@ class Machine:
         """A name is looked up: by GLOBAL, STACK_GLOBAL or INST."""
         asked = resolve(module, name, self.protocol)
         self.names[str(asked)] = None
-        if asked.entry is None and not (self.admitted and self.admitted(module, name)):
+        if asked.entry is None and not self._is_admitted(module, name):
             self.refused[str(asked)] = None
             rule = rules.CODE if runs_code(asked.module, asked.name) else rules.IMPORT
             self.find(rule, f"asks for {shown(str(asked))}", at)
         return asked
+
+    def _is_admitted(self, module: str, name: str) -> bool:
+        return self.admitted is not None and self.admitted(module, name)
 
     def call(self, callee: object, arguments: object, at: int) -> object:
         """What a call gives."""
@@ -338,12 +291,7 @@ class Machine:
     def refuse_call(self, callee: object, at: int) -> None:
         """Something is called that must not be."""
         self.calls += 1
-        if (
-            isinstance(callee, Name)
-            and callee.entry is None
-            and self.admitted
-            and self.admitted(callee.module, callee.name)
-        ):
+        if type(callee) is Name and self._is_admitted(callee.module, callee.name):
             return
         self.find(rules.CALL, f"calls {shown(described(callee))}", at)
 
@@ -371,7 +319,7 @@ class Machine:
             target.ready = True
             if inline is not None and self.joblib:
                 return self._step_over_array(inline, position)
-        elif target is not REFUSED or (state is not None and not self.admitted):
+        elif target is not REFUSED:
             self.find(rules.BUILD, f"sets the state of {shown(described(target))}", at)
         return position
 
@@ -414,11 +362,8 @@ class Machine:
         if not _KEY_TYPES.issuperset(map(type, keys)):
             self.check_keys(keys, at)
         if type(target) is Mapping:
-            if self.made < _MOST_VALUES // 2:
-                target += items
-                self.made += len(keys)
-            else:
-                self.partial = True
+            target += items
+            self.made += len(keys)
         elif type(target) is Made and target.entry.items == "mapping":
             target.ready = True
         elif target is not REFUSED:
@@ -427,11 +372,8 @@ class Machine:
     def append_items(self, target: object, items: list[object], at: int) -> None:
         """Items go to the end of a list."""
         if type(target) is list:
-            if self.made < _MOST_VALUES // 2:
-                target += items
-                self.made += len(items)
-            else:
-                self.partial = True
+            target += items
+            self.made += len(items)
         elif not (type(target) is Made and target.entry.items == "list") and target is not REFUSED:
             self.find(rules.BUILD, f"appends to {shown(described(target))}", at)
 

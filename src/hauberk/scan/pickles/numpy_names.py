@@ -181,7 +181,7 @@ def _elements(shape: tuple[int, ...]) -> int:
     return count
 
 
-def described_array(dtype: DType, shape: tuple[int, ...], data: object, context: Context) -> Array:
+def described_array(dtype: DType, shape: tuple[int, ...], data: object) -> Array:
     """An array, if its data are as many as its shape says.
 
     Raises:
@@ -191,8 +191,6 @@ def described_array(dtype: DType, shape: tuple[int, ...], data: object, context:
     if dtype.objects:
         if type(data) is not list:
             raise Objection("an array of objects whose data are no list", rules.MEMORY)
-        if context.partial:
-            raise Objection("a list too long to keep", rules.COMPLEX)
         if len(data) != count:
             raise Objection(f"{len(data)} objects in an array of shape {list(shape)[:8]}", rules.BOUNDS)
         return Array(dtype, shape)
@@ -220,17 +218,17 @@ def _masked_reconstruct(entry: Entry, arguments: tuple[object, ...], _: Context)
     raise Objection("makes anything but an empty array, whose state comes after")
 
 
-def _set_array(made: Made, state: object, context: Context) -> None:
+def _set_array(made: Made, state: object, _: Context) -> None:
     if made.ready:
         raise Objection("sets the state of an array twice", rules.MEMORY)
     match state:
         case (int(), shape, dtype, _, data) | (shape, dtype, _, data):
-            made.detail = described_array(used_dtype(dtype), sizes(shape), data, context)
+            made.detail = described_array(used_dtype(dtype), sizes(shape), data)
         case _:
             raise Objection("an array's state that no pickler writes", rules.BUILD)
 
 
-def _set_masked(made: Made, state: object, context: Context) -> None:
+def _set_masked(made: Made, state: object, _: Context) -> None:
     if made.ready:
         raise Objection("sets the state of an array twice", rules.MEMORY)
     match state:
@@ -238,19 +236,19 @@ def _set_masked(made: Made, state: object, context: Context) -> None:
             kind = used_dtype(dtype)
             if kind.fields:
                 raise Objection("a masked array of structures", rules.BUILD)
-            described_array(kind, sizes(shape), data, context)
-            described_array(DType("b", 1, objects=False), sizes(shape), mask, context)
+            described_array(kind, sizes(shape), data)
+            described_array(DType("b", 1, objects=False), sizes(shape), mask)
         case _:
             raise Objection("an array's state that no pickler writes", rules.BUILD)
 
 
-def _from_buffer(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
+def _from_buffer(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     match arguments:
         case (data, dtype, shape, "C" | "F") | (data, dtype, shape, "C" | "F", _):
             kind = used_dtype(dtype)
             if kind.objects:
                 raise Objection("objects from bytes", rules.MEMORY)
-            return Made(entry, described_array(kind, sizes(shape), data, context))
+            return Made(entry, described_array(kind, sizes(shape), data))
     raise Objection("with arguments that no pickler writes")
 
 

@@ -36,6 +36,7 @@ _END = struct.Struct("<4s8xLLH")
 _SIGNATURE, _ENTRY, _LARGE = b"PK\x05\x06", b"PK\x01\x02", b"PK\x06\x07"
 _LONGEST_COMMENT = 0xFFFF
 _CONTAINERS = frozenset({"tar", "torch-legacy-tar"})  # their members lie in them as they are, and are examined
+_HDF5 = frozenset({"hdf5", "keras-h5"})
 _UNPICKLED = frozenset({"pickle", "joblib", "pytorch-stream", "pickle-embedded"})  # examined as what they are
 
 
@@ -53,8 +54,17 @@ def examine_overlays(content: Content, examination: Examination) -> None:
         return
     if examination.format not in _CONTAINERS and (place := _archive_end(content)) is not None:
         examination.find(POLYGLOT, "ends as a zip archive", at=place)
+    if examination.format not in _CONTAINERS | _HDF5 and (place := _hdf5_start(content)):
+        examination.find(POLYGLOT, "an HDF5 file begins there, as the library finds it", at=place)
     if examination.verdict is not Verdict.UNSAFE and examination.format not in _UNPICKLED:
         _examine_beginning(content, examination)
+
+
+def _hdf5_start(content: Content) -> int:
+    """Where the HDF5 library, which looks at byte 512, 1024, 2048, …, finds a file behind another; 0 for nowhere."""
+    from hauberk.scan.frameworks.hdf5 import user_block  # noqa: PLC0415 - formats know overlays
+
+    return user_block(content)
 
 
 def _archive_end(content: Content) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import marshal
@@ -31,6 +32,18 @@ def _windows() -> bytes:
 def _compiled() -> bytes:
     code = marshal.dumps(compile("open('flag', 'w')", "x", "exec"))
     return importlib.util.MAGIC_NUMBER + bytes(12) + code
+
+
+def _safetensors_and_hdf5(folder: Path) -> Path:
+    """A tensor in whose numbers the HDF5 library finds a model."""
+    from corpus.frameworks_keras import LAMBDA, sequential, weights
+
+    def fill(file: Any) -> None:
+        file.attrs["model_config"] = json.dumps(sequential(LAMBDA)).encode()
+
+    model = weights(fill, userblock_size=512)
+    header = json.dumps({"x": {"dtype": "U8", "shape": [len(model) - 128], "data_offsets": [0, len(model) - 128]}})
+    return written(folder / "x.safetensors", (120).to_bytes(8, "little") + header.ljust(120).encode() + model[128:])
 
 
 HYDRA = "https://nvd.nist.gov/vuln/detail/CVE-2025-23304"
@@ -120,5 +133,27 @@ FILE_CASES = (
         file("x.png", b"\x89PNG\r\n\x1a\n" + bytes(40) + b"IEND\xaeB`\x82" + b"cos\nsystem\n(S'true'\ntR."),
         frozenset({"unsafe", "unknown"}),
     ),
+    Case(
+        "arrow-pickled-type",
+        file("x.arrow", b"ARROW1\0\0" + bytes(40) + b"arrow.py_extension_type" + bytes(40) + b"ARROW1"),
+        UNSAFE,
+        "https://nvd.nist.gov/vuln/detail/CVE-2023-47248",
+    ),
+    *(
+        Case(
+            f"parquet-pickled-type-{shift}",
+            file(
+                "x.parquet",
+                b"PAR1" + bytes(40) + base64.b64encode(b"x" * shift + b"arrow.py_extension_type" + bytes(9)) + b"PAR1",
+            ),
+            UNSAFE,
+            "https://nvd.nist.gov/vuln/detail/CVE-2023-47248",
+        )
+        for shift in range(3)
+    ),
+    Case("text-trees", file("x.txt", "# a comment\ntree\nnum_class=1\nTree=0\nnum_leaves=2\nleft_child=9\n"), UNKNOWN),
+    Case("text-caffe", file("x.prototxt", 'layer {\n  type: "Python"\n  python_param { module: "x" }\n}\n'), UNKNOWN),
+    Case("json-mxnet", settings({"nodes": [{"op": "Custom"}], "arg_nodes": [], "heads": []}), UNKNOWN),
+    Case("safetensors-and-hdf5", _safetensors_and_hdf5, UNSAFE, "https://cwe.mitre.org/data/definitions/436.html"),
     Case("text-with-zeros", file("x.txt", b"hello\0world" * 9), UNKNOWN),
 )

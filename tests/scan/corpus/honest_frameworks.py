@@ -134,6 +134,10 @@ def _dense(file: Any) -> None:
     file["again"] = file["packed"]
 
 
+def _model(file: Any) -> None:
+    file.attrs["model_config"] = json.dumps(sequential(layer("Dense", units=2))).encode()
+
+
 def _sound(folder: Path) -> Path:
     with wave.open(str(folder / "x.wav"), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", "none"))
@@ -202,6 +206,7 @@ CASES = (
         for order in (False, True)
     ),
     Case("h5-user-block", hdf5(_dense, userblock_size=2048), SAFE),
+    Case("h5-user-block-model", hdf5(_model, userblock_size=512), SAFE),
     Case("h5-weights-alone", lambda folder: written(folder / "x.weights.h5", weights()), SAFE),
     Case("skops-pipeline", skops(_pipeline), SAFE),
     Case("skops-forest", skops(_forest), SAFE),

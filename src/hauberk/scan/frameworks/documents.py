@@ -50,12 +50,20 @@ TREE_MODEL = Rule(
     "The scan does not follow this form. Save the model in CatBoost's binary form.",
     "https://catboost.ai/docs/en/concepts/json-model",
 )
+GRAPH_MODEL = Rule(
+    "mxnet-json",
+    "a graph of MXNet as JSON",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "It may name operators of its own, which are code; the scan does not follow it. Export the model to ONNX.",
+    "https://mxnet.apache.org/versions/1.9.1/api/python/docs/api/symbol/index.html",
+)
 _MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _AFTER_BRACE = b'"}'
 _AFTER_BRACKET = b'"{[]-0123456789tfn'
 _CODE_KEYS = {"auto_map", "custom_pipelines", "custom_pipeline"}
-_LINE_MOST = 16 << 20
+_BOOSTERS = (("learner", "gradient_booster"), ("Model", "learner"))
 _LIBRARIES = {"diffusers", "transformers", "onnxruntime", "optimum", "flax", "sentence_transformers", None}
 
 
@@ -89,7 +97,9 @@ def examine(content: Content, examination: Examination) -> str:
 def examine_value(value: Any, examination: Examination) -> str:
     """Follow parsed JSON; returns what it is."""
     if isinstance(value, dict):
-        if {"learner", "Model"} & value.keys() and ("version" in value or "Config" in value):
+        if any(
+            isinstance(value.get(key), dict) and ("version" in value or inner in value[key]) for key, inner in _BOOSTERS
+        ):
             xgboost.examine_model(value, examination)
             return "xgboost-json"
         if keras_config.looks_like_config(value):
@@ -98,6 +108,9 @@ def examine_value(value: Any, examination: Examination) -> str:
         if "cells" in value and "nbformat" in value:
             examination.find(NOTEBOOK, f"{len(value['cells'])} cells" if isinstance(value["cells"], list) else "cells")
             return "jupyter-notebook"
+        if {"nodes", "arg_nodes", "heads"} <= value.keys():
+            examination.find(GRAPH_MODEL, f"{len(value['nodes'])} nodes" if isinstance(value["nodes"], list) else "")
+            return "mxnet-json"
         if "oblivious_trees" in value or ("trees" in value and "model_info" in value):
             examination.find(TREE_MODEL, "a model of CatBoost")
             return "catboost-json"
@@ -170,6 +183,7 @@ JSON = Format(
         OBJECTS,
         NOTEBOOK,
         TREE_MODEL,
+        GRAPH_MODEL,
         *json_text.RULES,
         *keras_config.RULES,
         *TEMPLATE_RULES,

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from functools import cache
 from importlib import resources
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hauberk.scan.archives.kinds import ZipKind
 from hauberk.scan.archives.zip import Zip
@@ -276,7 +279,7 @@ class _Schema:
                 return
         try:
             problem = self._tree_problem(each)
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError, SyntaxError, TokenError) as error:
             self._find(UNCHECKED, f"a tree that cannot be checked ({type(error).__name__})", at)
             return
         if problem:
@@ -286,13 +289,10 @@ class _Schema:
         features = int(each["__reduce__"]["args"]["content"][0]["content"])
         state = each["content"]["content"]
         count = int(state["node_count"]["content"])
-        content = self._archive.content(state["nodes"]["file"])
-        self._examination.unpack(content.size)
-        data = np.load(io.BytesIO(content.read(0, content.size)), allow_pickle=False)
-        values = self._archive.content(state["values"]["file"])
-        shape = np.lib.format.read_array_header_1_0(_after_magic(values.head(4096)))[0]
-        if len(data) < count or not shape or shape[0] < count:
-            return f"{count} nodes, of which {len(data)} are there and {shape[0] if shape else 0} have values"
+        data = self._array(state["nodes"]["file"])
+        values = self._array(state["values"]["file"])
+        if data.ndim != 1 or not values.ndim or len(data) < count or len(values) < count:
+            return f"{count} nodes, of which {len(data)} are there and {len(values) if values.ndim else 0} have values"
         index = np.arange(count)
         left, right = data["left_child"][:count], data["right_child"][:count]
         inner = left != -1
@@ -304,6 +304,26 @@ class _Schema:
             return f"a node that asks for a feature beyond the {features} that there are"
         return ""
 
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        """The array in a member.
+
+        Raises:
+            ValueError: It is none, or not as large as it says.
+        """
+        content = self._archive.content(name)
+        self._examination.unpack(content.size)
+        data = content.read(0, content.size)
+        stream = io.BytesIO(data)
+        version = np.lib.format.read_magic(stream)
+        if version not in {(1, 0), (2, 0)}:
+            raise ValueError("another version of the array format")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, order, dtype = read(stream)
+        start = stream.tell()
+        if order or dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - start:
+            raise ValueError("an array of another size")
+        return np.frombuffer(data, dtype, offset=start).reshape(shape)
+
 
 def _surface(node: dict[str, Any]) -> dict[str, Any]:
     """A node without the nodes inside it; a file of bytes has a new name each time it is saved."""
@@ -311,13 +331,6 @@ def _surface(node: dict[str, Any]) -> dict[str, Any]:
     if plain.get("__loader__") in {"BytesNode", "BytearrayNode"}:
         plain.pop("file", None)
     return plain
-
-
-def _after_magic(head: bytes) -> io.BytesIO:
-    stream = io.BytesIO(head)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("another version of the array format")
-    return stream
 
 
 ZIP_KINDS = (ZipKind("skops", recognise, examine, (*RULES, *json_text.RULES)),)

@@ -206,6 +206,8 @@ class GraphReader:
                 node.stored += 8
                 continue
             node.stored += len(value)
+            if number in {14, 15}:
+                self.strange.add("a constant that is a handle or an object")
             if number == 2:
                 elements = self._elements(value)
             elif number == 8 and len(value) <= TEXT_MOST:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
@@ -25,7 +27,15 @@ HIDDEN = Rule(
     " sees a picture.",
     "https://cwe.mitre.org/data/definitions/436.html",
 )
-RULES = (TRAILING, HIDDEN)
+PICKLED_TYPE = Rule(
+    "arrow-pickled-type",
+    "a type that is a pickle",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "PyArrow before 14.0.1 unpickled the description of such a column as soon as the file was opened.",
+    "https://nvd.nist.gov/vuln/detail/CVE-2023-47248",
+)
+RULES = (TRAILING, HIDDEN, PICKLED_TYPE)
 
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "image",
@@ -65,6 +75,34 @@ _BRANDS = (
 _PNG_END = b"IEND\xaeB`\x82"
 
 
+_PICKLED = b"arrow.py_extension_type"
+_BLOCK = 1 << 22
+
+
+def _pickled_marks() -> tuple[bytes, ...]:
+    """The name of a pickled type as it is, and what is left of it in base 64 at each of its three places."""
+    coded = []
+    for shift in range(3):
+        text = base64.b64encode(bytes(shift) + _PICKLED)
+        coded.append(text[4 if shift else 0 : len(text) - 4])
+    return (_PICKLED, *coded)
+
+
+_MARKS = _pickled_marks()
+
+
+def _examine_columns(content: Content, examination: Examination) -> None:
+    """Look for pickled types in the descriptions of columns, wherever they stand."""
+    for at in range(0, content.size, _BLOCK):
+        examination.check_time()
+        start = max(0, at - 64)
+        block = content.read(start, min(at + _BLOCK, content.size) - start)
+        for mark in _MARKS:
+            if mark in block:
+                examination.find(PICKLED_TYPE, "arrow.py_extension_type", at=start + block.find(mark))
+                return
+
+
 def kind_of(head: bytes) -> str:
     """What the first bytes stand for; empty where they stand for nothing here."""
     for start, kind in _STARTS.items():
@@ -90,6 +128,8 @@ def examine(content: Content, examination: Examination) -> str:
     """Whether it ends where it should, and hides nothing; returns its kind."""
     head = content.head(64)
     kind = kind_of(head)
+    if kind in {"parquet", "arrow"}:
+        _examine_columns(content, examination)
     if user_block(content):
         examination.find(HIDDEN, "the signature of HDF5", at=user_block(content))
     if head.startswith(b"\x89PNG") and content.tail(8) != _PNG_END:

@@ -66,7 +66,16 @@ MARKUP_MODEL = Rule(
     "PMML and OpenVINO keep models as XML; the scan does not follow them.",
     "https://dmg.org/pmml/v4-4-1/GeneralStructure.html",
 )
-RULES = (YAML_OBJECT, CALLABLE, TARGET, SCRIPT, PROTOBUF_TEXT, MARKUP_MODEL, *TEMPLATE_RULES)
+TEXT_MODEL = Rule(
+    "text-model",
+    "a model as text",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Trees of LightGBM behind other lines, models of libsvm and liblinear, networks of Caffe (whose layers may be"
+    " Python): their libraries read them, and the scan does not follow them.",
+    "https://cwe.mitre.org/data/definitions/129.html",
+)
+RULES = (YAML_OBJECT, CALLABLE, TARGET, SCRIPT, PROTOBUF_TEXT, MARKUP_MODEL, TEXT_MODEL, *TEMPLATE_RULES)
 
 _BLOCK = 1 << 20
 _OVERLAP = 1 << 12
@@ -84,6 +93,8 @@ _CODE = re.compile(
     rb"|\bos\.system\(|\bsubprocess\.\w",
     re.MULTILINE,
 )
+_MODEL_WORDS = (b"num_leaves=", b"svm_type", b"solver_type", b"layer")
+_MODEL = re.compile(rb"^num_leaves=\d|^(?:svm_type|solver_type) \w|^layers?[ \t]*\{", re.MULTILINE)
 _CODE_WORDS = (
     b"import",
     b"def ",
@@ -167,6 +178,8 @@ def _examine_block(block: bytes, start: int, examination: Examination) -> None:
     if b"_target_" in block:
         for found in _TARGET.finditer(block):
             examine_target(found.group(1).decode("ascii", "replace"), examination, at=start + found.start())
+    if any(word in block for word in _MODEL_WORDS) and (model := _MODEL.search(block)):
+        examination.find(TEXT_MODEL, shown(model.group(0).strip().split(b"\n")[0]), at=start + model.start())
     if any(word in block for word in _CODE_WORDS):
         code = _CODE.search(_FENCE.sub(b"", block))
         if code:

@@ -32,10 +32,10 @@ def check_records(archive: Zip, members: dict[str, str], examination: Examinatio
     for short, pattern in _RECORDS.items():
         if (name := members.get(short)) is None or not archive.members[name].readable:
             continue
-        size = archive.members[name].size
-        value = b"" if size > _LONGEST_RECORD else archive.content(name).read(0, size)
+        content = archive.content(name)
+        value = b"" if content.size > _LONGEST_RECORD else content.read(0, content.size)
         if not pattern.fullmatch(value):
-            examination.find(rules.RECORD, f"'{shown(short)}': '{shown(value, 20)}', {size} bytes")
+            examination.find(rules.RECORD, f"'{shown(short)}': '{shown(value, 20)}', {content.size} bytes")
         with contextlib.suppress(StopScan):
             archive.check(name)
     known = {members[short] for short in _RECORDS if short in members}

@@ -85,7 +85,7 @@ def read_directory(content: Content, examination: Examination) -> Directory:
 def _end(content: Content, examination: Examination) -> tuple[int, int, int, int]:
     """Where the directory ends, its size and its place as stated, and how many members it states."""
     tail = content.tail(_END.size + _LONGEST_COMMENT)
-    place = tail.rfind(END, 0, len(tail) - _END.size + len(END))
+    place = tail.rfind(END, 0, max(0, len(tail) - _END.size + len(END)))
     if place < 0:
         _stop(examination, rules.DAMAGED, "no end of a directory; it is cut, or something follows it", content.size)
     at = content.size - len(tail) + place

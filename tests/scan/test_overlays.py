@@ -1,0 +1,100 @@
+"""Two formats in one file are found, and what only looks like it is left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import pickle
+
+import pytest
+from corpus.hostile_safetensors import tensors
+from corpus.hostile_tars import member
+from corpus.hostile_zips import EVIL, GOOD
+from corpus.zip_files import Entry, archive
+
+from hauberk.scan.content import BytesContent
+from hauberk.scan.examination import Examination, StopScan
+from hauberk.scan.formats import examine
+from hauberk.scan.overlays import RULES
+from hauberk.scan.report import Verdict
+
+IDS = {rule.id for rule in RULES}
+
+
+def found(data: bytes) -> set[str]:
+    return {finding.rule for finding in examined(data).findings} & IDS
+
+
+def examined(data: bytes) -> Examination:
+    examination = Examination()
+    with contextlib.suppress(StopScan):
+        examine(BytesContent(data), examination)
+    return examination
+
+
+HOSTS = {
+    "safetensors": tensors(a=("U8", [8], [0, 8])),
+    "pickle": GOOD,
+    "stream": gzip.compress(GOOD, mtime=0),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize(
+    "behind", [b"", b"\0" * 30, b"some notes"], ids=["nothing behind", "zeros behind", "text behind"]
+)
+def test_an_archive_at_the_end_is_found_whatever_stands_in_front(host, behind):
+    data = HOSTS[host] + archive([Entry("a.pkl", EVIL)]) + behind
+    assert found(data) == {"scan-polyglot"}
+
+
+def test_a_large_archive_at_the_end_is_found():
+    data = HOSTS["pickle"] + archive([Entry("a", EVIL)], end={"size": 0xFFFFFFFF, "offset": 0xFFFFFFFF}, end64={})
+    assert found(data) == {"scan-polyglot"}
+
+
+def test_a_comment_does_not_hide_it():
+    """The last signature of an end is none; the one before is."""
+    comment = b"PK\x05\x06" + b"x" * 40
+    assert found(HOSTS["pickle"] + archive([Entry("a", EVIL)], comment=comment)) == {"scan-polyglot"}
+
+
+def test_the_signature_alone_is_no_archive():
+    assert found(pickle.dumps([b"PK\x05\x06" + b"\x01" * 40], 2)) == set()
+
+
+def test_an_archive_in_a_tar_archive_is_its_member():
+    data = member("model.zip", archive([Entry("a", GOOD)])) + bytes(1024)
+    assert examined(data).verdict is Verdict.SAFE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"cats\ndogs\nand more\n", b"import os\nimport sys\n", b"(c) 2026 somebody\nall rights\n", b"clearly\nso\nR.\n"],
+)
+def test_a_text_is_not_accused_of_being_a_pickle(text):
+    assert found(text) == set()
+
+
+def test_a_name_of_a_tar_archive_may_not_be_a_pickle():
+    """The header of a tar archive begins with a name, which an unpickler would run."""
+    block = bytearray(member("x", GOOD) + bytes(1024))
+    code = b"cos\nsystem\n(S'true'\ntR."
+    block[: len(code)] = code
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block[:512])
+    assert "scan-polyglot-pickle" in found(bytes(block))
+
+
+@pytest.mark.parametrize("host", ["safetensors", "stream"])
+def test_what_begins_as_itself_is_itself(host):
+    assert found(HOSTS[host]) == set()
+
+
+@pytest.mark.parametrize("whole", [archive([Entry("a", GOOD)], end64={}), member("a", GOOD) + bytes(1024)])
+def test_no_prefix_of_an_archive_breaks_the_scan_or_is_safe(whole):
+    for length in range(5, len(whole)):
+        examination = examined(whole[:length])
+        rules = {finding.rule for finding in examination.findings}
+        assert "scan-failed" not in rules, length
+        assert examination.verdict is not Verdict.SAFE, length

@@ -160,6 +160,14 @@ def test_unpacking_holds_little(monkeypatch):
     assert kept < 3 << 20
 
 
+def test_only_the_last_member_is_kept():
+    found, _ = examined(archive([Entry(str(number), bytes(1000), DEFLATED) for number in range(50)]))
+    for name in found.members:
+        assert found.content(name) is found.content(name)
+    kept = [value for value in vars(found).values() if isinstance(value, tuple)]
+    assert [name for name, _ in kept] == ["49"]
+
+
 def test_what_is_unpacked_counts():
     limits = ScanLimits(unpacked=1 << 18)
     _, examination = examined(archive([Entry("a", random.Random(1).randbytes(1 << 19), DEFLATED)]), limits)

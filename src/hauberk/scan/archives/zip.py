@@ -29,13 +29,14 @@ from hauberk.scan.archives.zip_directory import (
     read_directory,
 )
 from hauberk.scan.archives.zip_layout import Layout
-from hauberk.scan.content import Content, CutError
+from hauberk.scan.content import BytesContent, Content, CutError
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.report import shown
 
 _STRONGEST = 1040  # bytes that one deflated byte can become
 _BOMB_RATIO = 200
 _BLOCK = 1 << 22
+_SMALL = 1 << 16
 _FOLDER = 1 << 4  # among the attributes of DOS
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
@@ -85,7 +86,7 @@ class Zip:
     def __init__(self, content: Content, examination: Examination) -> None:
         self._content = content
         self._examination = examination
-        self._open: dict[str, Content] = {}
+        self._last: tuple[str, Content] | None = None
         directory = read_directory(content, examination)
         offsets = Layout(content, examination, directory).offsets
         self.members: dict[str, ZipMember] = {}
@@ -107,6 +108,8 @@ class Zip:
     def content(self, name: str) -> Content:
         """The bytes of a member, unpacked as far as they are read.
 
+        The last one that was asked for is kept, no other: what has been unpacked would fill the memory.
+
         Args:
             name: Of `members`.
 
@@ -114,9 +117,9 @@ class Zip:
             KeyError: There is none of this name.
             StopScan: It cannot be looked into (`ZipMember.readable`); the finding has been noted.
         """
-        if name not in self._open:
-            self._open[name] = self._opened(self.members[name])
-        return self._open[name]
+        if self._last is None or self._last[0] != name:
+            self._last = (name, self._opened(self.members[name]))
+        return self._last[1]
 
     def check(self, name: str) -> None:
         """Read a member to its end and compare its checksum; to be called for whatever a loader interprets.
@@ -144,7 +147,8 @@ class Zip:
             raise StopScan
         packed = self._content.part(member.offset, member.compressed_size)
         if member.method == STORED:
-            return packed
+            # Small ones are read at once, as many formats look at them before one recognises them.
+            return packed if packed.size > _SMALL else BytesContent(packed.read(0, packed.size))
         return Unpacked(
             packed,
             member.size,

@@ -19,7 +19,9 @@ from hauberk.ingest import isolated, load_model
 from hauberk.ingest.private import PrivateCopy
 from hauberk.ingest.weights import read_checkpoint, read_safetensors
 from hauberk.models import TabularMLP
-from hauberk.sandbox.limits import GIBIBYTE, Limits, offered
+from hauberk.sandbox import landlock, seccomp
+from hauberk.sandbox.forks import ForkServer
+from hauberk.sandbox.limits import GIBIBYTE, Check, Limits, offered
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src" / "hauberk"
@@ -46,8 +48,12 @@ def hostile() -> Iterator[None]:
     isolated.stop()
 
 
+def server(imports: tuple[str, ...] = ()) -> ForkServer:
+    return isolated.server_for(imports)
+
+
 def ask(function: str, copy: PrivateCopy, question: bytes = b"") -> bytes:
-    return isolated.ask(function, question, copy, memory=GIBIBYTE)
+    return isolated.ask(function, question, copy, memory=GIBIBYTE, imports=())
 
 
 class TestHostile:
@@ -71,8 +77,8 @@ class TestHostile:
         assert message.isprintable()
         assert "secret" not in message
         assert message.startswith(f"{copy.source}: refused: ")
-        server = isolated._server()
-        assert Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text() == ""
+        started = server()
+        assert Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text() == ""
         assert ask("lie", copy, b"alive") == b"alive"
 
     @needs_walls
@@ -214,71 +220,96 @@ def model(tmp_path: Path) -> tuple[Path, str]:
     return tmp_path / "a.pt", f"{tmp_path / 'nets.py'}:make"
 
 
-def test_one_server_serves_all_files_of_a_process_and_several_threads(model: tuple[Path, str]) -> None:
+def scanner() -> ForkServer:
+    return server(isolated.SCANNER)
+
+
+def test_a_server_serves_all_files_of_a_process_and_several_threads(model: tuple[Path, str]) -> None:
     path, arch = model
     load_model(path, arch=arch)
-    server = isolated._server().pid
+    servers = scanner().pid, server(("torch",)).pid
     with ThreadPoolExecutor(4) as pool:
         digests = {each.artifact.digest for each in pool.map(lambda _: load_model(path, arch=arch), range(8))}
     assert len(digests) == 1
-    assert isolated._server().pid == server
+    assert (scanner().pid, server(("torch",)).pid) == servers
 
 
-def test_a_server_that_was_killed_is_replaced(model: tuple[Path, str]) -> None:
-    path, arch = model
-    server = isolated._server()
-    os.kill(server.pid, 9)
-    server._process.wait()
-    assert load_model(path, arch=arch)
-    assert isolated._server().pid != server.pid
+def test_nothing_imports_torch_to_scan(copy: PrivateCopy) -> None:
+    isolated.scan(copy)
+    maps = Path(f"/proc/{scanner().pid}/maps").read_text()
+    assert "torch" not in maps
+    assert "onnx" not in maps
 
 
-def test_a_server_outlives_the_thread_that_started_it(model: tuple[Path, str]) -> None:
-    path, arch = model
+def test_a_server_that_was_killed_is_replaced(copy: PrivateCopy) -> None:
+    killed = scanner()
+    os.kill(killed.pid, 9)
+    killed._process.wait()
+    assert isolated.scan(copy).verdict == "safe"
+    assert scanner().pid != killed.pid
+
+
+def test_a_server_outlives_the_thread_that_started_it(copy: PrivateCopy) -> None:
     isolated.stop()
-    thread = threading.Thread(target=load_model, args=(path,), kwargs={"arch": arch})
+    thread = threading.Thread(target=isolated.scan, args=(copy,))
     thread.start()
     thread.join()
-    server = isolated._server().pid
+    started = scanner().pid
     time.sleep(0.1)
-    assert load_model(path, arch=arch)
-    assert isolated._server().pid == server
+    assert isolated.scan(copy).verdict == "safe"
+    assert scanner().pid == started
 
 
-def test_a_forked_process_starts_its_own(model: tuple[Path, str]) -> None:
-    path, arch = model
-    load_model(path, arch=arch)
-    ours = isolated._server().pid
+def test_a_forked_process_starts_its_own(copy: PrivateCopy) -> None:
+    isolated.scan(copy)
+    ours = scanner().pid
     child = os.fork()
     if child == 0:
         try:
-            code = 0 if isolated._server().pid != ours and isolated.scan(PrivateCopy(path)).verdict == "safe" else 1
+            code = 0 if isolated.scan(copy).verdict == "safe" and scanner().pid != ours else 1
             isolated.stop()
             os._exit(code)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert load_model(path, arch=arch)
-    assert isolated._server().pid == ours
+    assert isolated.scan(copy).verdict == "safe"
+    assert scanner().pid == ours
 
 
 def test_a_system_that_offers_no_walls_is_told_once_and_files_are_read(
-    model: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from hauberk.sandbox import landlock, seccomp
-
-    path, arch = model
     isolated.stop()
+    isolated._shared.forget()
     monkeypatch.setattr(landlock, "version", lambda: 0)
     monkeypatch.setattr(seccomp, "available", lambda: False)
     try:
-        assert load_model(path, arch=arch)
-        assert load_model(path, arch=arch)
+        assert isolated.scan(copy).verdict == "safe"
+        isolated.stop()
+        assert isolated.scan(copy).verdict == "safe"
     finally:
         isolated.stop()
     (warning,) = [record.getMessage() for record in caplog.records if "does not fully close off" in record.message]
     assert "opening files (no Landlock)" in warning
     assert "sockets (no filter of system calls)" in warning
+
+
+def test_a_limit_that_does_not_bite_is_told(
+    copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Leaky(ForkServer):
+        checks = ()
+
+        def __init__(self, limits: Limits) -> None:
+            super().__init__(limits)
+            self.checks = (*self.checks, Check("network", holds=False, detail="a UDP socket is still possible"))
+
+    isolated.stop()
+    isolated._shared.forget()
+    monkeypatch.setattr(isolated, "ForkServer", Leaky)
+    isolated.scan(copy)
+    isolated.stop()
+    assert any("network (a UDP socket is still possible)" in record.getMessage() for record in caplog.records)
 
 
 # No switch that runs a pickle's code: calls are read from the source, so that no new one slips in.

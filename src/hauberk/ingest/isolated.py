@@ -1,9 +1,10 @@
 """Who looks into an unadmitted file: never this process, but one under limits, and a fresh one for every file.
 
-A fork server is started with the first file and kept: a process that has imported the scanner (and torch or onnx, once
-a file needs them) and nothing else, and forks a child for every question. The child has the sealed copy and a
-connection; it cannot open other files than Python's own, make one, reach the network or another process, or outlive its
-answer. See docs/reference/isolation.md.
+Fork servers are started when a file first needs them and kept: processes that have imported the scanner, torch or onnx
+and nothing else, and fork a child for every question. The child has the sealed copy and a connection; it cannot open
+other files than Python's own, make one, reach the network or another process, or outlive its answer. There is one
+server for the scanner and one for each library, because a fork takes longer the more there is in memory. See
+docs/reference/isolation.md.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from hauberk.scan.report import shown
 T = TypeVar("T")
 
 _READER = "hauberk.ingest.reader"
+SCANNER = (f"{_READER}:prepare",)
+"""What the scan and readers of plain headers import."""
 _OVERHEAD = GIBIBYTE
 """Private memory beside what a file needs: torch takes 180 MB of it, the scanner of a large header 200 MB."""
 _FILES = 64
@@ -47,7 +50,7 @@ def scan(copy: PrivateCopy) -> FileReport:
     Raises:
         RefusedModelError: The scan itself was stopped by a limit, or died.
     """
-    answer = ask("scan", os.fsencode(copy.source), copy, memory=_OVERHEAD, imports=[f"{_READER}:prepare"])
+    answer = ask("scan", os.fsencode(copy.source), copy, memory=_OVERHEAD, imports=SCANNER)
     return decoded(answer, FileReport, copy)
 
 
@@ -70,9 +73,9 @@ def ask(
     copy: PrivateCopy,
     *,
     memory: int,
+    imports: Sequence[str],
     output: int | None = None,
     most_output: int = 0,
-    imports: Sequence[str] = (),
 ) -> bytes:
     """Have a function of `hauberk.ingest.reader` answer about a copy, in a process of its own.
 
@@ -81,9 +84,9 @@ def ask(
         question: What it is asked.
         copy: Handed over, open for reading only.
         memory: Bytes of private memory that it may take.
+        imports: Modules that it needs, see `ForkServer.ask`; each set has a server of its own.
         output: A file that it may write to.
         most_output: Bytes that it may write there.
-        imports: Modules that it needs, see `ForkServer.ask`.
 
     Raises:
         RefusedModelError: It refused the copy, reached a limit or died; the message says which, in one line.
@@ -101,7 +104,7 @@ def ask(
     )
     limits, _ = offered(wanted)
     descriptors = [copy.descriptor, *([] if output is None else [output])]
-    server = _server()
+    server = server_for(imports)
     try:
         return server.ask(
             f"{_READER}:{function}",
@@ -131,7 +134,7 @@ def printable(said: object) -> str:
 
 
 class _Shared:
-    """The fork server of this process, once there is one. A process that was forked off this one starts its own."""
+    """The fork servers of this process, by what they have imported. A process that was forked off starts its own."""
 
     def __init__(self) -> None:
         self.forget()
@@ -140,34 +143,41 @@ class _Shared:
     def forget(self) -> None:
         """Know of none; the lock is new, because a thread that a fork did not copy may have held it."""
         self.lock = threading.Lock()
-        self.server: ForkServer | None = None
+        self.servers: dict[tuple[str, ...], ForkServer] = {}
+        self.warned = False
 
 
-# One a process: starting one a file would cost a second for torch alone.
+# One set a process: starting one a file would cost a second for torch alone.
 _shared = _Shared()
 os.register_at_fork(after_in_child=_shared.forget)
 
 
-def _server() -> ForkServer:
+def server_for(imports: Sequence[str]) -> ForkServer:
+    """The server of this process for what needs these modules, started if there is none that lives.
+
+    Raises:
+        HauberkError: It does not start.
+    """
+    key = tuple(imports)
     with _shared.lock:
-        if _shared.server is not None and not _shared.server.alive:
-            _shared.server.close()
-            _shared.server = None
-        if _shared.server is None:
-            _shared.server = _start()
+        if key in _shared.servers and not _shared.servers[key].alive:
+            _shared.servers.pop(key).close()
+        if key not in _shared.servers:
+            _shared.servers[key] = _start()
         if not _shared.registered:
             atexit.register(stop)
             _shared.registered = True
-        return _shared.server
+        return _shared.servers[key]
 
 
 def _start() -> ForkServer:
-    """Start the server, and warn of limits that this system does not keep."""
+    """Start a server; the first one warns of limits that this system does not keep."""
     wanted = Limits(memory=_OVERHEAD, files=_FILES, file_size=0, read_only=(), network=False, system_calls="compute")
     limits, missing = offered(wanted)
     server = ForkServer(limits)
     broken = [f"{check.name} ({check.detail})" for check in server.checks if not check.holds]
-    if missing or broken:
+    if (missing or broken) and not _shared.warned:
+        _shared.warned = True
         _logger.warning(
             "model files are parsed in a process that this system does not fully close off; what it cannot refuse: %s",
             ", ".join([*missing, *broken]),
@@ -176,8 +186,7 @@ def _start() -> ForkServer:
 
 
 def stop() -> None:
-    """End this process's fork server; the next question starts another."""
+    """End this process's fork servers; the next question starts another."""
     with _shared.lock:
-        if _shared.server is not None:
-            _shared.server.close()
-            _shared.server = None
+        while _shared.servers:
+            _shared.servers.popitem()[1].close()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hauberk.errors import InputError, RefusedModelError
 from hauberk.ingest.contents import Memory, Told, tensors
-from hauberk.ingest.isolated import ask, decoded, printable
+from hauberk.ingest.isolated import SCANNER, ask, decoded, printable
 from hauberk.ingest.private import PrivateCopy, anonymous, closed_to_writing
 from hauberk.sandbox.limits import GIBIBYTE
 
@@ -23,7 +23,7 @@ def read_safetensors(copy: PrivateCopy) -> dict[str, Tensor]:
     Raises:
         RefusedModelError: It has a data type that torch has not, or its reader was stopped.
     """
-    return _tensors(ask("read_safetensors", b"", copy, memory=GIBIBYTE), copy, None)
+    return _tensors(ask("read_safetensors", b"", copy, memory=GIBIBYTE, imports=SCANNER), copy, None)
 
 
 def read_checkpoint(copy: PrivateCopy) -> dict[str, Tensor]:

@@ -26,9 +26,9 @@ from hauberk.scan.pickles.notorious import runs_code
 from hauberk.scan.pickles.numpy_names import Array
 from hauberk.scan.pickles.policy import resolve
 from hauberk.scan.pickles.strides import take_tensor
-from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Blob, Made, Mapping, Name, Storage, described
+from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Blob, Made, Mapping, Name, Opaque, Storage, described
 from hauberk.scan.pickles.window import KEPT, Window
-from hauberk.scan.report import shown
+from hauberk.scan.report import Outcome, shown
 
 _MOST_VALUES = 4_000_000
 _MOST_MARKS = 100_000
@@ -230,7 +230,7 @@ class Machine(Window):
                 self.refill(self.base + position)
                 data, position, end = self.data, 0, self.limit
         finally:
-            self.broken_at = self.base + position
+            self.broken_at = min(self.base + position, self.content.size)
 
     def _stop(self, position: int) -> None:
         self.leave_frame(position)
@@ -272,8 +272,7 @@ class Machine(Window):
             try:
                 return callee.entry.call(callee.entry, arguments, self)
             except (Objection, TypeError, ValueError) as objection:
-                self.object_to(objection, str(callee), at)
-                return REFUSED
+                return self.object_to(objection, str(callee), at) or Made(callee.entry)
         self.refuse_call(callee, at)
         return REFUSED
 
@@ -283,8 +282,7 @@ class Machine(Window):
             try:
                 return callee.entry.new(callee.entry, arguments, self)
             except (Objection, TypeError, ValueError) as objection:
-                self.object_to(objection, str(callee), at)
-                return REFUSED
+                return self.object_to(objection, str(callee), at) or Made(callee.entry)
         self.refuse_call(callee, at)
         return REFUSED
 
@@ -295,15 +293,21 @@ class Machine(Window):
             return
         self.find(rules.CALL, f"calls {shown(described(callee))}", at)
 
-    def object_to(self, objection: Exception, what: str, at: int) -> None:
-        """A check of the policy objects, or stumbles over what it was given."""
-        self.calls += 1
-        if isinstance(objection, Objection):
-            self.find(objection.rule, f"{shown(what)}: {objection}", at)
-        elif isinstance(objection, CutError):
+    def object_to(self, objection: Exception, what: str, at: int) -> Opaque | None:
+        """A check of the policy objects, or stumbles over what it was given.
+
+        Returns:
+            What stands for the result; `None` where it is not known to be bad, and the check's own object does.
+        """
+        if isinstance(objection, CutError):
             raise objection
-        else:
-            self.find(rules.CALL, f"{shown(what)}: with arguments of a kind that no pickler writes", at)
+        if not isinstance(objection, Objection):
+            objection = Objection("with arguments of a kind that no pickler writes")
+        self.find(objection.rule, f"{shown(what)}: {objection}", at)
+        if objection.rule.outcome is not Outcome.UNSAFE:
+            return None
+        self.calls += 1
+        return REFUSED
 
     def build(self, position: int) -> int:
         """BUILD; returns where to go on, as an array may follow in the stream."""

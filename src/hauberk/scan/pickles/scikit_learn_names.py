@@ -45,7 +45,7 @@ _ESTIMATORS = {
     "cluster._mean_shift": "MeanShift",
     "cluster._optics": "OPTICS",
     "cluster._spectral": "SpectralClustering",
-    "compose._column_transformer": "ColumnTransformer _RemainderColsList",
+    "compose._column_transformer": "ColumnTransformer",
     "compose._target": "TransformedTargetRegressor",
     "covariance._elliptic_envelope": "EllipticEnvelope",
     "covariance._empirical_covariance": "EmpiricalCovariance",

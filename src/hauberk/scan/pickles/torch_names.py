@@ -22,7 +22,7 @@ from hauberk.scan.pickles.entries import (
     sizes,
     whole,
 )
-from hauberk.scan.pickles.values import Made, Mapping, Name, Storage, is_text
+from hauberk.scan.pickles.values import EXTERNAL, Made, Mapping, Name, Storage, is_text
 
 _GROUP = "torch"
 
@@ -88,6 +88,8 @@ def _inside(view: list[object], count: int) -> bool:
 
 def _check_view(storage: object, offset: object, size: object, stride: object, itemsize: int = 0) -> Storage:
     """A tensor lies inside its storage."""
+    if storage is EXTERNAL:  # and that it is not known has been found
+        raise Objection("a tensor whose storage is not known", rules.UNCHECKED)
     if type(storage) is not Storage:
         raise Objection("a tensor whose storage is none")
     last, shape, steps = whole(offset), sizes(size), sizes(stride)

@@ -52,6 +52,8 @@ class Stretch:
             return self._window[at]
         start, stop, _ = place.indices(self._size)
         length = max(0, stop - start)
+        if not length:
+            return memoryview(b"")  # an empty field may stand at the very end, where nothing is left to look at
         if length > WINDOW:
             return Stretch(self._content, self._start + start, length)
         at = start - self._from
@@ -87,12 +89,14 @@ class Field(NamedTuple):
         kind: `int64`, `int32`, `uint64`, `float`, `double`, `text`, `bytes` or `message`.
         repeated: It may be there more than once.
         choice: Of the fields of one message with the same choice, one may be there.
+        unread: Definition of a message that nobody reads; that it can be read is made sure of.
     """
 
     name: str
     kind: str
     repeated: bool = False
     choice: str = ""
+    unread: dict[int, Field] | None = None
 
 
 Table = dict[int, Field]
@@ -149,6 +153,9 @@ class Reader:
                 seen.add(name)
             expected = _WIRES.get(field.kind, BYTES)
             if wire == expected:
+                if field.unread is not None:
+                    for _ in self.fields(value, field.unread, where):
+                        pass
                 yield field.name, self._decoded(field, value, where), where
             elif wire == BYTES and field.repeated:
                 yield field.name, Packed(as_source(value)), where

@@ -83,6 +83,19 @@ def test_a_name_from_outside_with_a_beginning_is_not(tmp_path):
     assert scanned(saved_model(*nodes)(tmp_path)).verdict == "unsafe"
 
 
+def test_a_name_in_a_variable(tmp_path):
+    """Assets reach tables through variables, which the graph sets; what a checkpoint sets them to is not known."""
+    variable = node("v", "VarHandleOp"), node("r", "ReadVariableOp", "v"), node("t", "HashTableV2")
+    table = node("i", "InitializeTableFromTextFileV2", "t", "r")
+    asset = field(6, field(1, field(1, "n:0")) + field(2, "vocab.txt"))
+    given = (constant("n", "x"), node("a", "AssignVariableOp", "v", "n"))
+    assert scanned(saved_model(*variable, table, *given, more=asset)(tmp_path)).verdict == "safe"
+    assert scanned(saved_model(*variable, table, *given)(tmp_path)).verdict == "unsafe"
+    assert scanned(saved_model(*variable, table)(tmp_path)).verdict == "unsafe"
+    restored = node("p", "Placeholder"), node("s", "RestoreV2", "p", "p", "p"), node("a", "AssignVariableOp", "v", "s")
+    assert scanned(saved_model(*variable, table, *restored, more=asset)(tmp_path)).verdict != "safe"
+
+
 def test_a_circle_of_functions_ends(tmp_path):
     call = node("c", "PartitionedCall", "a", more=function_attribute("f", "f"))
     circle = function("f", ("a",), call, node("s", "SaveV2", "c", "c", "c"))

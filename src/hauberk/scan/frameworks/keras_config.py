@@ -205,4 +205,5 @@ def _is_keras(module: Any) -> bool:
 
 
 def _is_operation(module: Any) -> bool:
-    return isinstance(module, str) and module.startswith(("keras.src.ops.", "keras.ops"))
+    """Files of the old kind keep operations by their bare name."""
+    return module is None or (isinstance(module, str) and module.startswith(("keras.src.ops.", "keras.ops")))

@@ -85,8 +85,13 @@ _DANGEROUS = re.compile(
     r"|RemoteCall|Rpc\w+|CreateSummary\w+|SummaryWriter|ImportEvent|FileSystemSetConfiguration|_?Xla\w*HostCompute\w*"
     r"|Abort|Skipgram|WorkerHeartbeat|CalibrationStatisticsSaver|StatsAggregatorSetSummaryWriter|_?(Host)?(Send|Recv)"
 )
-_SAVER = {"SaveV2", "RestoreV2", "Save", "SaveSlices", "Restore", "RestoreSlice", "MergeV2Checkpoints"}
-_TABLES = {"InitializeTableFromTextFile": 1, "InitializeTableFromTextFileV2": 1}
+# Operations that open files by a name that is one of their inputs, and which inputs these are.
+_FILES = dict.fromkeys(("SaveV2", "RestoreV2", "Save", "SaveSlices", "Restore", "RestoreSlice"), (0,)) | {
+    "MergeV2Checkpoints": (0, 1),
+    "InitializeTableFromTextFile": (1,),
+    "InitializeTableFromTextFileV2": (1,),
+}
+_NAMELESS = {"NoOp", "VarHandleOp", "Variable", "VariableV2"}
 _OUTSIDE = re.compile(rb"(?:^|[\\/])\.\.(?:[\\/]|$)|^[\\/~]|^[A-Za-z]:|^\w+://")
 _MARKED = re.compile(rb"^\^?(?:s3|gs|hdfs)?:?(?://)?\.?\*?$")
 _FILE_TEXTS = {"vocab_file", "data_filename", "shared_file", "memory_region_name"}
@@ -103,7 +108,7 @@ def allowed_operations() -> frozenset[str]:
 
 def is_dangerous(operation: str) -> bool:
     """Whether an operation opens files, runs code or speaks to others."""
-    return bool(_DANGEROUS.fullmatch(operation)) or operation in _SAVER or operation in _TABLES
+    return bool(_DANGEROUS.fullmatch(operation)) or operation in _FILES
 
 
 def _fields(message: Any, most: int = 1 << 16) -> list[tuple[int, int, Any]] | None:
@@ -246,10 +251,9 @@ class _Scan:
         for op in sorted(node.ops) or [""]:
             if _DANGEROUS.fullmatch(op):
                 self._examination.find(DANGEROUS, shown(op), at=at)
-            elif op in _SAVER:
-                self._file(origins, scope, node, op, at, named=0)
-            elif op in _TABLES:
-                self._file(origins, scope, node, op, at, named=_TABLES[op])
+            elif op in _FILES:
+                for named in _FILES[op]:
+                    self._file(origins, scope, node, op, at, named=named)
             elif op not in allowed_operations() and op not in functions:
                 self._examination.find(UNKNOWN_OPERATION, shown(op) or "no operation", at=at)
         for key, texts in node.texts.items():
@@ -273,7 +277,7 @@ class _Scan:
                 wrong = next((text for text in texts if _OUTSIDE.search(text) and not _MARKED.match(text)), None)
                 if wrong is not None:
                     self._examination.find(FILE_NAME, shown(f"{op} of {wrong!r}"), at=at)
-            elif source.op not in {"NoOp", "VarHandleOp"}:
+            elif source.op not in _NAMELESS:
                 self._examination.find(UNKNOWN_OPERATION, shown(f"{op} of a name from {source.op}"), at=at)
         if not from_outside:
             self._examination.find(FILE_NAME, f"{op} of a name that the graph makes up", at=at)

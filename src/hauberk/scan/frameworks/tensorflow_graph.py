@@ -14,8 +14,11 @@ from hauberk import protobuf
 from hauberk.protobuf import BYTES, VARINT
 from hauberk.scan.content import CutError
 from hauberk.scan.examination import Examination
+from hauberk.scan.graphs.wire import pieces
 
 TEXT_MOST = 1 << 20
+_VARIABLES = {"VarHandleOp", "Variable", "VariableV2"}
+_READERS = {"RestoreV2", "Restore", "RestoreSlice", "ReadFile"}
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Node:
     Attributes:
         name: In its scope.
         op: What it does, a registered operation or a function of the library.
-        inputs: Names of other nodes, with `:output` and without the mark of control inputs.
+        inputs: Names of the nodes whose results it takes, with `:output`.
         texts: Text attributes by name (also the values of a constant text, under `value`).
         functions: Functions that attributes name.
         elements: Elements that a constant declares.
@@ -96,7 +99,7 @@ class GraphReader:
         """
         if isinstance(value, int) or len(value) > TEXT_MOST:
             raise CutError("a name that is none")
-        return bytes(value[0 : len(value)])
+        return b"".join(pieces(value))
 
     def name(self, value: Any) -> str:
         """A name."""
@@ -147,7 +150,8 @@ class GraphReader:
                 node.op = self.name(value)
                 node.ops.add(node.op)
             elif number == 3:
-                node.inputs.append(self.name(value).removeprefix("^"))
+                if not (name := self.name(value)).startswith("^"):  # what has to run before hands nothing over
+                    node.inputs.append(name)
             elif number == 5:
                 self._attribute(node, value)
         return node
@@ -235,6 +239,8 @@ class Origins:
 
     def __init__(self, scopes: list[Scope], examination: Examination) -> None:
         self._examination = examination
+        self._scopes = scopes
+        self._values: dict[tuple[int, str], list[tuple[Scope, str]]] | None = None
         self._callers: dict[str, list[tuple[Scope, Node]]] = {}
         self._functions = {scope.name: scope for scope in scopes if scope.name}
         for scope in scopes:
@@ -264,13 +270,31 @@ class Origins:
                     waiting += self._handed_over(caller, node, index, len(place.arguments))
                 continue
             found = place.nodes.get(base)
-            if found is None or not found.inputs:
+            assigned = self._assigned(place, found) if found and found.op in _VARIABLES else []
+            waiting += assigned
+            if found is None or found.op in _READERS or not (found.inputs or assigned):
                 yield place, found
                 continue
+            if found.op.startswith("Placeholder"):  # one with a default
+                yield place, found
             waiting += [(place, each) for each in found.inputs]
             called = [*found.functions, *(found.ops & self._functions.keys())]
             for function in (self._functions[each] for each in called if each in self._functions):
                 waiting += [(function, inner) for inner in function.nodes]
+
+    def _assigned(self, scope: Scope, variable: Node) -> list[tuple[Scope, str]]:
+        """What the graph itself sets a variable to."""
+        if self._values is None:
+            self._values = {}  # first, as what follows may come back here
+            found: dict[tuple[int, str], list[tuple[Scope, str]]] = {}
+            for place in self._scopes:
+                for node in place.nodes.values():
+                    if node.op.startswith("Assign") and len(node.inputs) > 1:
+                        for holder, handle in self.of(place, node.inputs[0]):
+                            if handle:
+                                found.setdefault((id(holder), handle.name), []).append((place, node.inputs[1]))
+            self._values = found
+        return self._values.get((id(scope), variable.name), [])
 
     def _handed_over(self, scope: Scope, node: Node, index: int, arguments: int) -> list[tuple[Scope, str]]:
         """The input of a call that becomes an argument; all inputs where places cannot be told."""

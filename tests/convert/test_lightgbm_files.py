@@ -150,7 +150,9 @@ def test_a_file_that_is_no_model_is_refused(small, change, says):
         read_lightgbm(change(small[1]), "model.txt")
 
 
-@pytest.mark.parametrize("objective", ["multiclassova num_class:3 sigmoid:1", "regression sqrt", "cross_entropy_lambda"])
+@pytest.mark.parametrize(
+    "objective", ["multiclassova num_class:3 sigmoid:1", "regression sqrt", "cross_entropy_lambda"]
+)
 def test_objectives_that_mean_something_else_are_named(small, objective):
     with pytest.raises(InputError, match="is not converted"):
         read_lightgbm(changed(small[1], "objective", objective), "model.txt")

@@ -126,5 +126,7 @@ def _compared(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Comp
 def _same(before: Tensor, after: Tensor) -> bool:
     if before.dtype != after.dtype or before.shape != after.shape:
         return False
+    if not before.numel():
+        return True
     flat = [each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (before, after)]
     return torch.equal(*flat)

@@ -110,9 +110,8 @@ def traced(module: nn.Module, example: torch.Tensor, refusal: str) -> onnx.Model
     """
     written = io.BytesIO()
     try:
-        with _quiet(), torch.no_grad():
-            # A branch that one run took, or a size that it had, would stand in the graph for all runs.
-            warnings.simplefilter("error", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        with _quiet(), torch.no_grad(), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             torch.onnx.export(
                 module,
                 (example,),
@@ -127,6 +126,10 @@ def traced(module: nn.Module, example: torch.Tensor, refusal: str) -> onnx.Model
         proto.ir_version = IR_VERSION
     except Exception as error:  # what this exporter raises has no common base
         raise InputError(f"{refusal}; the older exporter: {one_line(error)}") from error
+    # A branch that one run took, or a size that it had, would stand in the graph for all runs.
+    frozen = [each for each in told if issubclass(each.category, torch.jit.TracerWarning)]  # type: ignore[attr-defined]
+    if frozen:
+        raise InputError(f"{refusal}; the older exporter: {str(frozen[0].message).partition('.')[0]}")
     return proto
 
 

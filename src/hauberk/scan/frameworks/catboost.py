@@ -9,7 +9,7 @@ from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.flatbuffer import Buffer, Table
-from hauberk.scan.frameworks.trees import BOUNDS, integers
+from hauberk.scan.frameworks.trees import BOUNDS, Integers, integers
 from hauberk.scan.pickles.bare import begins_pickle
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -46,7 +46,7 @@ def examine(content: Content, examination: Examination) -> None:
     try:
         core = Buffer(content.part(8, size), examination).root()
         _examine_core(core, examination)
-        parts = core.tables(3) if core.vector(3, 4)[1] else []
+        parts = core.vector(3, 4)[1]
     except (CutError, ValueError, IndexError) as error:
         examination.find(DAMAGED, shown(str(error)))
         return
@@ -72,21 +72,25 @@ def _examine_core(core: Table, examination: Examination) -> None:
     borders += sum(each.vector(1, 4)[1] for each in trees.tables(7))
     if len(sizes) != len(starts) or (sizes < 0).any() or (starts < 0).any() or (starts + sizes > len(splits)).any():
         examination.find(BOUNDS, "trees beyond their splits")
+    elif trees.vector(10, 4)[1] or trees.vector(11, 4)[1]:
+        _examine_steps(trees, splits, borders, dimension, examination)
     elif splits.size and (splits.min() < 0 or splits.max() >= borders):
         examination.find(BOUNDS, f"split {splits.max()} of {borders}")
-    elif trees.vector(10, 4)[1] or trees.vector(11, 4)[1]:
-        _examine_steps(trees, len(splits), dimension, examination)
     elif (sizes > _DEEPEST).any() or trees.vector(8, 8)[1] != int((1 << sizes).sum()) * dimension:
         examination.find(BOUNDS, f"{trees.vector(8, 8)[1]} values of leaves, which are not those of the trees")
 
 
-def _examine_steps(trees: Table, splits: int, dimension: int, examination: Examination) -> None:
+def _examine_steps(trees: Table, splits: Integers, borders: int, dimension: int, examination: Examination) -> None:
     """Trees of any shape: each node says how far ahead its children are, or which value its leaf has."""
     pairs = integers(trees.numbers(10, "<u4"), "steps")
     left, right = (pairs & 0xFFFF).tolist(), (pairs >> 16).tolist()
     leaves, values = integers(trees.numbers(11, "<u4"), "leaves"), trees.vector(8, 8)[1]
-    if len(left) != splits or len(leaves) != splits:
-        examination.find(BOUNDS, f"{len(left)} nodes, {len(leaves)} leaves, {splits} splits")
+    if len(left) != len(splits) or len(leaves) != len(splits):
+        examination.find(BOUNDS, f"{len(left)} nodes, {len(leaves)} leaves, {len(splits)} splits")
+        return
+    used = splits[pairs != 0]  # what has no children splits nothing
+    if used.size and (used.min() < 0 or used.max() >= borders):
+        examination.find(BOUNDS, f"split {used.max()} of {borders}")
         return
     sizes, starts = (integers(trees.numbers(field, "<i4"), "trees") for field in (2, 3))
     for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):

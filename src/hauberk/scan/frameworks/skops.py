@@ -131,6 +131,7 @@ _UNCHECKED_TYPES = (
     "sklearn.neighbors._kd_tree.",
     "sklearn.neighbors._ball_tree.",
     "sklearn.metrics._dist_metrics.",
+    "scipy.interpolate._bsplines.BSpline",
 )
 
 

@@ -77,7 +77,7 @@ def examine_model(model: Any, examination: Examination) -> None:
             examination.find(BOUNDS, f"{features} features, {outputs} classes, {targets} targets")
             return
         if name == "gblinear":
-            _examine_linear(booster["model"], features, max(1, outputs), examination)
+            _examine_linear(booster["model"], features, max(1, outputs, targets), examination)
         elif name in {"gbtree", "dart"}:
             trees = booster["gbtree"]["model"] if name == "dart" else booster["model"]
             _examine_trees(trees, features, max(1, outputs, targets), examination)

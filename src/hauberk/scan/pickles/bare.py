@@ -6,8 +6,10 @@ and is no pickle makes the verdict unknown.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
+import time
 
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination, StopScan
@@ -20,6 +22,7 @@ from hauberk.scan.report import Outcome, Rule
 
 NEWEST_PROTOCOL = 5
 _PROBED = 1 << 16
+_PROBE_SECONDS = 5.0
 _MOST_PICKLES = 10_000
 _IDENTIFIER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _STARTS = frozenset(code for code in range(256) if RARE[code]) | frozenset(b"(KMJGX\x8c")
@@ -28,13 +31,18 @@ _STARTS = frozenset(code for code in range(256) if RARE[code]) | frozenset(b"(KM
 class Listener:
     """Hears what a machine finds and reports nothing.
 
+    Args:
+        examination: Keeps the time, if there is one.
+        seconds: For as long it listens by itself.
+
     Attributes:
         heard: The rules.
     """
 
-    def __init__(self, examination: Examination | None = None) -> None:
+    def __init__(self, examination: Examination | None = None, *, seconds: float = math.inf) -> None:
         self.heard: set[Rule] = set()
         self._examination = examination
+        self._deadline = time.monotonic() + seconds
 
     def find(self, rule: Rule, what: str, *, at: int | str | None = None) -> None:
         """Keep the rule."""
@@ -42,9 +50,11 @@ class Listener:
         self.heard.add(rule)
 
     def check_time(self) -> None:
-        """Pass it on."""
+        """Raise `StopScan` when time is up."""
         if self._examination:
             self._examination.check_time()
+        if time.monotonic() > self._deadline:
+            raise StopScan
 
     @property
     def hostile(self) -> bool:
@@ -62,18 +72,22 @@ def begins_pickle(head: bytes, content: Content) -> bool:
         return False
     if head[0] == 0x80 and head[1] <= NEWEST_PROTOCOL:
         return True
-    part = content.part(0, min(content.size, _PROBED))
-    listener = Listener()
+    return _reads_as_pickle(content.part(0, min(content.size, _PROBED)), content)
+
+
+def _reads_as_pickle(part: Content, content: Content) -> bool:
+    listener = Listener(seconds=_PROBE_SECONDS)
     machine = Machine(part, listener, persistent=torch_storage, joblib=True)
     try:
         machine.run()
     except StopScan:
         return True
-    if machine.end is not None:
+    if machine.end is not None or asks_in_earnest(machine, listener):
         return True
-    if asks_in_earnest(machine, listener):
-        return True
-    return content.size > part.size and machine.cut and bool(machine.memo)
+    if not machine.cut or part.size == content.size:
+        return False
+    # So far it is one. What keeps nothing (a long line, say) may still be text, and only the rest can tell.
+    return bool(machine.memo) or _reads_as_pickle(content, content)
 
 
 def asks_in_earnest(machine: Machine, listener: Listener) -> bool:

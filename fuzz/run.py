@@ -2,7 +2,7 @@
 
     python fuzz/run.py TARGET… [--seconds 600] [--driver atheris] [--folder build/fuzz]
     python fuzz/run.py --list
-    python fuzz/run.py --report
+    python fuzz/run.py --report [--docs docs/benchmarks/scan.md]
 
 With atheris (`pip install atheris`) inputs grow along the coverage of `hauberk.scan`; the driver `mutations` needs no
 package and knows no coverage. Inputs that were complained about are kept under `TARGET/found`, one for each kind of
@@ -45,13 +45,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the draws; another one goes other ways")
     parser.add_argument("--list", action="store_true", help="name the targets")
     parser.add_argument("--report", action="store_true", help="print what earlier runs found, as Markdown")
+    parser.add_argument("--docs", type=Path, help="with --report: fill this page with it")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.list:
         print("\n".join(TARGETS))
         return 0
     if options.report:
-        print(report(options.folder))
+        text = report(options.folder)
+        print(text)
+        if options.docs:
+            head, begin, rest = options.docs.read_text().partition("<!-- fuzzed: begin -->")
+            options.docs.write_text(
+                f"{head}{begin}\n\n{text}\n\n<!-- fuzzed: end -->{rest.partition('<!-- fuzzed: end -->')[2]}"
+            )
         return 0
     unknown = [name for name in options.targets if name not in TARGETS]
     if unknown:

@@ -170,20 +170,15 @@ def _catches(results: Results, *, hostile: bool) -> str:
     groups: dict[str, list[Caught]] = {}
     for case in cases:
         groups.setdefault(case.area, []).append(case)
-        groups.setdefault(f"{case.area} · {_class_of(case)}", []).append(case)
+        if case.kind:
+            groups.setdefault(f"{case.area} · {case.kind}", []).append(case)
     groups["all"] = cases
     rows = [f"| | cases | {' | '.join(names)} |", "| --- | ---: |" + " ---: |" * len(names)]
     for group, members in groups.items():
-        if " · " in group and len(members) < 2:
-            continue
         cells = [_counted([case.words.get(name, "died") for case in members]) for name in names]
         title = f"&nbsp;&nbsp;{group.partition(' · ')[2]}" if " · " in group else f"**{group}**"
         rows.append(f"| {title} | {len(members)} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
-
-
-def _class_of(case: Caught) -> str:
-    return case.name.partition("-")[0]
 
 
 def _counted(words: Sequence[str]) -> str:

@@ -155,6 +155,16 @@ def test_torchscript_that_torch_compiles_from_a_write_is_unsafe():
     assert "torchscript-operator" in rules_of(scripted(_Writer()))
 
 
+def test_the_bytecode_of_the_small_interpreter_is_looked_at(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(_Writer())._save_for_lite_interpreter(str(tmp_path / "model.ptl"))
+        torch.jit.script(_Model())._save_for_lite_interpreter(str(tmp_path / "honest.ptl"))
+    places = {finding.where for finding in examined((tmp_path / "model.ptl").read_bytes()).findings}
+    assert any("bytecode.pkl" in place for place in places)
+    assert rules_of((tmp_path / "honest.ptl").read_bytes()) == {"torchscript-code"}
+
+
 ARITHMETIC = [
     "s0", "s77", "u0 + 1", "2*s0", "s0//2", "Mod(s0, 8)", "Symbol('s77', positive=True, integer=True)",
     "Mul(Integer(3), Symbol('s77', positive=True, integer=True))", "FloorDiv(Symbol('s0', integer=True), Integer(2))",
@@ -173,7 +183,7 @@ GUARDS = [
     "L['x'].size()[0] == 3", "(L['x'].size()[0] // 2) <= 3*L['x'].size()[0]", "L['x'].size()[0] % 8 == 0",
     "2 <= L['x'].size()[0] and L['x'].size()[0] <= 64", "L['args'][0].size()[1] != 1", "L['x'].stride()[0] == 1",
     "L['x'].storage_offset() == 0", "L['n'] == 3", "not L['n'] == 3", "Mod(L['x'].size()[0], 2) == 0",
-    "math.floor(L['n'] / 2) == 1",
+    "math.floor(L['n'] / 2) == 1", "L['a b'].size()[0] == 3",
 ]  # fmt: skip
 NO_GUARDS = [
     "", "x", "L", "L['x'].data.numpy().tofile('f')", "L['x'].__class__", "L['x'].size(0)", "L['x'].size()[print()]",

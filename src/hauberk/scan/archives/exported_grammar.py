@@ -13,7 +13,7 @@ from collections.abc import Callable
 _LONGEST = 10_000
 MATH_FUNCTIONS = frozenset({"ceil", "floor", "trunc", "sqrt", "pow", "log2", "log", "exp", "sin", "cos"})
 """Functions of Python's `math` that stand in guards and in graphs."""
-PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,200}|[0-9]{1,9}")
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_. /:-]{0,200}|[0-9]{1,9}")
 """A name of an input that cannot end the text that torch puts it into."""
 _SYMBOL = re.compile(r"[a-z]{1,4}[0-9]{1,9}")
 _FUNCTIONS = frozenset(

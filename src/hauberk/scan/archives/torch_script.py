@@ -24,6 +24,7 @@ _LONGEST_CODE = 64 << 20
 _JOINED = re.compile(r"\\\r?\n|#[^\n]*|\s+")
 _DOTTED = re.compile(r"\.\s*([^\W\d]\w*)")
 _OPERATOR = re.compile(r"\bops\s*\.\s*([^\W\d]\w*)\s*\.\s*([^\W\d]\w*)")
+_FULL_NAME = re.compile(rb"(\w+)::(\w+)")
 _CLASS = re.compile(r"__torch__\s*\.\s*torch\s*\.\s*classes\s*\.\s*([^\W\d]\w*)\s*\.\s*([^\W\d]\w*)")
 _PICKLED_LISTS = frozenset(
     {"build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "build_tensor_from_id"}
@@ -50,6 +51,7 @@ OPERATORS_ON_FILES = frozenset(
     | {"load_library", "load_shared_library", "_load_from_file", "open_file", "create_from_file"}
 )
 """Operators that work on files or over the network, by their last name."""
+_ON_FILES = tuple(sorted(OPERATORS_ON_FILES))
 
 
 def examine_script(archive: Zip, members: dict[str, str], examination: Examination) -> set[str]:
@@ -76,6 +78,9 @@ def examine_script(archive: Zip, members: dict[str, str], examination: Examinati
         with examination.inside(shown(members[short])) as child:
             _examine_code(archive, members[short], child)
         used.add(members[short])
+    if "bytecode.pkl" in members:
+        with examination.inside(shown(members["bytecode.pkl"])) as child:
+            _examine_bytecode(archive, members["bytecode.pkl"], child)
     for short, name in members.items():
         if short.endswith(".debug_pkl") or (short.endswith(".pkl") and "/" not in short):
             result = examine_torch_pickle(archive, name, examination, admitted=_admitted)
@@ -111,6 +116,20 @@ def _examine_code(archive: Zip, name: str, examination: Examination) -> None:
             examination.find(rules.SCRIPT_CUSTOM, f"ops.{shown(match[1])}.{shown(match[2])}")
     for match in _CLASS.finditer(text):
         examination.find(rules.SCRIPT_CUSTOM, f"class torch.classes.{shown(match[1])}.{shown(match[2])}")
+
+
+def _examine_bytecode(archive: Zip, name: str, examination: Examination) -> None:
+    """The instructions of torch's small interpreter (`.ptl`) name operators in full, each in one text."""
+    content = archive.content(name)
+    if content.size > _LONGEST_CODE:
+        examination.find(rules.SCRIPT_TEXT, f"{content.size} bytes")
+        return
+    for match in _FULL_NAME.finditer(content.read(0, content.size)):
+        namespace, last = match[1].decode(), match[2].decode()
+        if last.startswith(_ON_FILES):  # the letter of the pickle's next instruction may follow
+            examination.find(rules.SCRIPT_OPERATOR, f"{namespace}::{last}", at=match.start())
+        elif namespace not in _TORCH_NAMESPACES:
+            examination.find(rules.SCRIPT_CUSTOM, f"{namespace}::{last}", at=match.start())
 
 
 def _around(text: str, at: int) -> str:

@@ -100,3 +100,52 @@ def test_a_schema_that_is_no_object_is_not_safe(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("schema.json", json.dumps([mapping()]))
     assert scanned(path).verdict == "unknown"
+
+
+def changed(path, change):
+    """The archive again, its schema changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(members["schema.json"])
+    change(schema["content"]["content"])
+    members["schema.json"] = json.dumps(schema).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def _fitted(name, **options):
+    from sklearn import ensemble, tree
+
+    numbers = np.random.default_rng(0).random((60, 4))
+    model = {**vars(ensemble), **vars(tree)}[name](random_state=0, **options)
+    return model.fit(numbers, (numbers[:, 3] > 0.5).astype(int))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("DecisionTreeClassifier", {}), ("HistGradientBoostingClassifier", {"max_iter": 2})]
+)
+def test_columns_that_an_estimator_does_not_make_sure_of(name, options, tmp_path):
+    """Fewer columns than the tree asks for: scikit-learn would read beyond each record."""
+    real.dump(_fitted(name, **options), tmp_path / "model.skops")
+    assert scanned(tmp_path / "model.skops").verdict == "safe"
+    path = changed(tmp_path / "model.skops", lambda state: state.update(n_features_in_=plain(2)))
+    result = scanned(path)
+    assert result.verdict == "unsafe"
+    assert {finding.rule for finding in result.findings} == {"skops-tree-bounds"}
+
+
+def test_a_tree_of_gradient_boosting_on_its_own_is_unknown(tmp_path):
+    real.dump(_fitted("HistGradientBoostingClassifier", max_iter=2), tmp_path / "model.skops")
+    path = changed(tmp_path / "model.skops", lambda state: state.pop("n_features_in_"))
+    assert {finding.rule for finding in scanned(path).findings} == {"skops-unchecked-indices"}
+
+
+def test_splits_by_categories_are_unknown(tmp_path):
+    numbers = np.random.default_rng(0).integers(0, 5, (80, 2)).astype(float)
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    model = HistGradientBoostingClassifier(max_iter=2, categorical_features=[0], min_samples_leaf=2)
+    real.dump(model.fit(numbers, numbers[:, 0] % 2), tmp_path / "model.skops")
+    assert {finding.rule for finding in scanned(tmp_path / "model.skops").findings} == {"skops-unchecked-indices"}

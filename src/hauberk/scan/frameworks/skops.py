@@ -8,14 +8,11 @@ was called. Here every node is judged by what its loader would do with it, again
 from __future__ import annotations
 
 import contextlib
-import io
-import math
 from functools import cache
 from importlib import resources
 from tokenize import TokenError
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from hauberk.scan.archives.kinds import ZipKind
@@ -23,6 +20,7 @@ from hauberk.scan.archives.zip import Zip
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.frameworks import json_text
 from hauberk.scan.frameworks.json_text import nodes
+from hauberk.scan.frameworks.skops_trees import predictor_problem, read_array, state_of, tree_problem
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 TYPE = Rule(
@@ -126,8 +124,10 @@ _BY_LOADER: dict[str, frozenset[str]] = {
     "PartialNode": frozenset({"functools.partial"}),
 }
 _LISTED = {"ObjectNode", "FunctionNode", "LossNode", "TreeNode"}
+_PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+_HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting"
 _UNCHECKED_TYPES = (
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    _PREDICTOR,
     "sklearn.neighbors._kd_tree.",
     "sklearn.neighbors._ball_tree.",
     "sklearn.metrics._dist_metrics.",
@@ -183,6 +183,7 @@ class _Schema:
         self._first: dict[int, dict[str, Any]] = {}
         self._ambiguous: set[Any] = set()
         self._trees: list[tuple[dict[str, Any], str]] = []
+        self._features: dict[int, Any] = {}
 
     def node(self, each: dict[str, Any], at: str) -> None:
         """Judge one node; what lies in it is judged on its own."""
@@ -236,12 +237,16 @@ class _Schema:
         content = each.get("content")
         if loader == "FunctionNode" and isinstance(content, dict) and "__loader__" not in content:
             full = f"{content.get('module_path')}.{content.get('function')}"  # protocol 0 called what stands here
+        if full == _PREDICTOR and id(each) in self._features:
+            return  # kept by its estimator
         if full.startswith(_UNCHECKED_TYPES):
             self._find(UNCHECKED, full, at)
         elif full not in listed_types():
             self._find(TYPE, f"{full} in a {loader}", at)
         elif loader == "TreeNode":
             self._trees.append((each, at))
+        elif loader == "ObjectNode":
+            self._keep_trees(each, full, at)
 
     def _member(self, each: dict[str, Any], at: str) -> None:
         if each.get("type", "numpy") == "json":
@@ -268,62 +273,44 @@ class _Schema:
         if not isinstance(text, str) or text.strip('"') not in _GENERATORS:
             self._find(TYPE, f"bits of a random generator: {text!r}", at)
 
+    def _keep_trees(self, each: dict[str, Any], full: str, at: str) -> None:
+        """Trees of an estimator, with the number of columns that it makes sure of."""
+        state = state_of(each)
+        if isinstance(tree := state.get("tree_"), dict) and "n_features_in_" in state:
+            self._features[id(tree)] = state["n_features_in_"]
+        if full.startswith(_HISTOGRAM) and "n_features_in_" in state:
+            for place, inner in nodes(state.get("_predictors"), self._examination):
+                if isinstance(inner, dict) and inner.get("__class__") == "TreePredictor":
+                    self._features[id(inner)] = state["n_features_in_"]
+                    self._trees.append((inner, f"{at}.content.content._predictors{place}"))
+
     def check_trees(self) -> None:
         """Bounds of the nodes of all decision trees, once all numbers are known."""
         for each, at in self._trees:
             self._tree(each, at)
 
     def _tree(self, each: dict[str, Any], at: str) -> None:
-        for _, inner in nodes(each, self._examination):
+        features = self._features.get(id(each))
+        for _, inner in nodes([each, features], self._examination):
             if isinstance(inner, dict) and inner.get("__id__") in self._ambiguous:
                 self._find(IDENTITY, f"{inner['__id__']} for two nodes", at)
                 return
         try:
-            problem = self._tree_problem(each)
+            columns = None if features is None else int(features["content"])
+            if each["__loader__"] == "TreeNode":
+                problem = tree_problem(each, columns, self._array)
+            else:
+                problem = predictor_problem(each, columns or 0, self._array)
         except (KeyError, TypeError, IndexError, ValueError, AttributeError, SyntaxError, TokenError) as error:
-            self._find(UNCHECKED, f"a tree that cannot be checked ({type(error).__name__})", at)
+            self._find(UNCHECKED, f"a tree that cannot be checked: {error}", at)
             return
         if problem:
             self._find(TREE, problem, at)
 
-    def _tree_problem(self, each: dict[str, Any]) -> str:
-        features = int(each["__reduce__"]["args"]["content"][0]["content"])
-        state = each["content"]["content"]
-        count = int(state["node_count"]["content"])
-        data = self._array(state["nodes"]["file"])
-        values = self._array(state["values"]["file"])
-        if data.ndim != 1 or not values.ndim or len(data) < count or len(values) < count:
-            return f"{count} nodes, of which {len(data)} are there and {len(values) if values.ndim else 0} have values"
-        index = np.arange(count)
-        left, right = data["left_child"][:count], data["right_child"][:count]
-        inner = left != -1
-        for child in (left[inner], right[inner]):
-            if np.any(child <= index[inner]) or np.any(child >= count):
-                return "a node whose child is none of those that follow it"
-        feature = data["feature"][:count][inner]
-        if np.any(feature < 0) or np.any(feature >= features):
-            return f"a node that asks for a feature beyond the {features} that there are"
-        return ""
-
     def _array(self, name: str) -> npt.NDArray[Any]:
-        """The array in a member.
-
-        Raises:
-            ValueError: It is none, or not as large as it says.
-        """
         content = self._archive.content(name)
         self._examination.unpack(content.size)
-        data = content.read(0, content.size)
-        stream = io.BytesIO(data)
-        version = np.lib.format.read_magic(stream)
-        if version not in {(1, 0), (2, 0)}:
-            raise ValueError("another version of the array format")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, order, dtype = read(stream)
-        start = stream.tell()
-        if order or dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - start:
-            raise ValueError("an array of another size")
-        return np.frombuffer(data, dtype, offset=start).reshape(shape)
+        return read_array(content)
 
 
 def _surface(node: dict[str, Any]) -> dict[str, Any]:

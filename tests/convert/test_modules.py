@@ -96,7 +96,7 @@ class Branching(nn.Module):
 
 
 def test_a_branch_is_never_frozen_into_the_graph():
-    with pytest.raises(InputError, match="data-dependent.*older exporter: Converting a tensor to a Python boolean"):
+    with pytest.raises(InputError, match=r"data-dependent.*older exporter: Converting a tensor to a Python boolean"):
         export(artifact(Branching()))
 
 
@@ -119,7 +119,8 @@ def test_an_opset_is_changed_and_the_answers_are_not(tmp_path, before, after):
 
 
 def test_several_inputs_of_other_kinds_are_compared_too(tmp_path):
-    text = "g (float[n,3] x, int64[n] i, bool[n] b) => (float[n,3] y, int64[n] z) { y = Relu(x) j = Abs(i) c = Cast<to = 7>(b) z = Add(j, c) }"
+    text = """g (float[n,3] x, int64[n] i, bool[n] b) => (float[n,3] y, int64[n] z)
+{ y = Relu(x) j = Abs(i) c = Cast<to = 7>(b) z = Add(j, c) }"""
     done = convert(saved(text, tmp_path / "in.onnx", 13), tmp_path / "out.onnx", Wanted(opset=18))
     assert done.comparison.holds
     assert [spec.name for spec in done.inputs] == ["x", "i", "b"]
@@ -128,7 +129,7 @@ def test_several_inputs_of_other_kinds_are_compared_too(tmp_path):
 
 def test_an_opset_that_lacks_an_operator_is_refused_and_nothing_is_written(tmp_path):
     source = saved("g (float[n,3] x) => (float[n,3] y) { y = Gelu(x) }", tmp_path / "in.onnx", 20)
-    with pytest.raises(InputError, match="opset 20 cannot be converted to 13|changes what the graph computes"):
+    with pytest.raises(InputError, match=r"opset 20 cannot be converted to 13|changes what the graph computes"):
         convert(source, tmp_path / "out.onnx", Wanted(opset=13))
     assert not (tmp_path / "out.onnx").exists()
 
@@ -171,7 +172,7 @@ def test_the_source_is_not_written_over(tmp_path):
 
 def test_the_suffix_or_an_option_says_what_to_write(tmp_path):
     source = saved(NETWORK, tmp_path / "in.onnx", 20)
-    with pytest.raises(InputError, match="end it in .onnx or .safetensors"):
+    with pytest.raises(InputError, match=r"end it in \.onnx or \.safetensors"):
         convert(source, tmp_path / "out.bin")
     with pytest.raises(InputError, match="holds more than tensors"):
         convert(source, tmp_path / "out.safetensors")

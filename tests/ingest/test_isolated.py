@@ -227,11 +227,18 @@ def scanner() -> ForkServer:
 def test_a_server_serves_all_files_of_a_process_and_several_threads(model: tuple[Path, str]) -> None:
     path, arch = model
     load_model(path, arch=arch)
-    servers = scanner().pid, server(("torch",)).pid
+    servers = scanner().pid, server(isolated.TORCH).pid
     with ThreadPoolExecutor(4) as pool:
         digests = {each.artifact.digest for each in pool.map(lambda _: load_model(path, arch=arch), range(8))}
     assert len(digests) == 1
-    assert (scanner().pid, server(("torch",)).pid) == servers
+    assert (scanner().pid, server(isolated.TORCH).pid) == servers
+
+
+@pytest.mark.parametrize("imports", [isolated.SCANNER, isolated.TORCH, isolated.ONNX], ids=["scanner", "torch", "onnx"])
+def test_a_server_has_one_thread_whatever_it_imports(copy: PrivateCopy, imports: tuple[str, ...]) -> None:
+    """A fork copies one thread, and the locks of all."""
+    isolated.ask("scan", os.fsencode(copy.source), copy, memory=GIBIBYTE, imports=imports)
+    assert len(list(Path(f"/proc/{server(imports).pid}/task").iterdir())) == 1
 
 
 def test_nothing_imports_torch_to_scan(copy: PrivateCopy) -> None:

@@ -93,6 +93,15 @@ def test_what_differs_is_shown_and_counted():
     )
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module."])
+def test_names_with_the_prefix_of_a_wrapper_are_told_what_to_do(prefix):
+    wrapped = {f"{prefix}{name}": value for name, value in state().items()}
+    with pytest.raises(
+        InputError, match=f"every name begins with '{prefix}': save the state dict of the network inside"
+    ):
+        fit(TabularMLP(3, (4,)), wrapped, "model.pt")
+
+
 def test_a_shape_that_differs_is_shown_with_both_shapes():
     with pytest.raises(InputError, match=r"'layers\.0\.weight' is 4×5 instead of 4×3"):
         fit(TabularMLP(3, (4,)), state(**{"layers.0.weight": torch.ones(4, 5)}), "model.pt")

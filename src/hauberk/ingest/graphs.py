@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hauberk.errors import RefusedModelError
-from hauberk.ingest.isolated import ask
+from hauberk.ingest.isolated import ONNX, ask
 from hauberk.ingest.private import PrivateCopy
 from hauberk.sandbox.limits import GIBIBYTE
 
@@ -21,5 +21,5 @@ def read_onnx(copy: PrivateCopy) -> bytes:
     """
     if copy.size > MAX_ONNX_BYTES:
         raise RefusedModelError(f"{copy.source}: refused: {copy.size} bytes; an ONNX file ends at 2 GiB")
-    ask("check_onnx", b"", copy, memory=GIBIBYTE + 5 * copy.size, imports=["onnx.checker", "onnx.shape_inference"])
+    ask("check_onnx", b"", copy, memory=GIBIBYTE + 5 * copy.size, imports=ONNX)
     return copy.read(0, copy.size)

@@ -31,6 +31,8 @@ T = TypeVar("T")
 _READER = "hauberk.ingest.reader"
 SCANNER = (f"{_READER}:prepare",)
 """What the scan and readers of plain headers import."""
+TORCH = (f"{_READER}:prepare_torch",)
+ONNX = (f"{_READER}:prepare_onnx",)
 _OVERHEAD = GIBIBYTE
 """Private memory beside what a file needs: torch takes 180 MB of it, the scanner of a large header 200 MB."""
 _FILES = 64

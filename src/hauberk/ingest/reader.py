@@ -6,6 +6,7 @@ descriptors that it gets. Torch and onnx are imported only by who needs them.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickle
@@ -51,6 +52,31 @@ def prepare() -> None:
     formats()
     import_module("hauberk.scan.graphs.control")
     known_operators()
+
+
+def prepare_onnx() -> None:
+    """Import onnx and have it build, once for all children, its table of operators."""
+    import onnx  # noqa: PLC0415
+
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "prepare",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=7)
+    onnx.checker.check_model(model, full_check=True)
+
+
+def prepare_torch() -> None:
+    """Import torch and all that its loader imports when it is first used."""
+    import torch  # noqa: PLC0415
+
+    for zipped in (True, False):
+        saved = io.BytesIO()
+        torch.save({"w": torch.zeros(1)}, saved, _use_new_zipfile_serialization=zipped)
+        saved.seek(0)
+        torch.load(saved, weights_only=True, map_location="cpu")
 
 
 def scan(question: bytes, descriptors: Sequence[int]) -> bytes:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hauberk.errors import InputError, RefusedModelError
 from hauberk.ingest.contents import Memory, Told, tensors
-from hauberk.ingest.isolated import SCANNER, ask, decoded, printable
+from hauberk.ingest.isolated import SCANNER, TORCH, ask, decoded, printable
 from hauberk.ingest.private import PrivateCopy, anonymous, closed_to_writing
 from hauberk.sandbox.limits import GIBIBYTE
 
@@ -46,7 +46,7 @@ def read_checkpoint(copy: PrivateCopy) -> dict[str, Tensor]:
             memory=GIBIBYTE + 2 * copy.size,
             output=output,
             most_output=GIBIBYTE + copy.size,
-            imports=["torch"],
+            imports=TORCH,
         )
         output = closed_to_writing(output, sealed=copy.sealed)
         return _tensors(answer, copy, output)
@@ -85,7 +85,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise InputError(
             f"{where}: the weights do not fit the architecture: {'; '.join(differences[:_SHOWN])}{more}"
-            f" ({len(differences)} of {len(expected.keys() | state.keys())} differ)"
+            f" ({len(differences)} of {len(expected.keys() | state.keys())} differ){_prefixed(expected, state)}"
         )
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
@@ -138,6 +138,15 @@ def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
         if name in found and found[name].shape != expected[name].shape
     ]
     return missing + foreign + shapes
+
+
+def _prefixed(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What to do where names differ by what a wrapper puts before all of them (`module.`, `_orig_mod.`)."""
+    first = next(iter(found))
+    prefix = next((first.removesuffix(name) for name in expected if first != name and first.endswith(f".{name}")), "")
+    if not prefix or {name.removeprefix(prefix) for name in found} != set(expected):
+        return ""
+    return f"; every name begins with {prefix[:80]!r}: save the state dict of the network inside the wrapper"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -16,6 +16,7 @@ from corpus.zip_files import DEFLATED, DESCRIPTOR, UTF8, Entry, archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hauberk.scan.archives.names import alike, are_plain, is_ambiguous, leaves_folder
 from hauberk.scan.archives.zip import Zip, open_zip
 from hauberk.scan.archives.zip_rules import ZIP_RULES
 from hauberk.scan.content import BytesContent
@@ -32,7 +33,9 @@ RULE_OF = {
     "encrypted-strongly": "encrypted", "encrypted-aes": "encrypted", "method-deflate64": "method",
     "method-lzma": "method", "method-zstandard": "method", "duplicate-of-same-bytes": "duplicate",
     "alike-by-case": "names-alike", "alike-by-composition": "names-alike", "alike-by-empty-parts": "names-alike",
-    "alike-by-dot": "names-alike", "hidden-between": "hidden-member", "hidden-before-the-directory": "hidden-member",
+    "alike-by-dot": "names-alike",
+    "alike-by-space": "names-alike", "folder-with-hidden-bytes": "contradiction",
+    "hidden-between": "hidden-member", "hidden-before-the-directory": "hidden-member",
     "hidden-at-the-front": "hidden-member", "gap": "gap", "overlap-inside": "overlap", "overlap-same-header": "overlap",
     "overlap-directory": "overlap", "junk-before": "surrounded", "junk-behind": "surrounded",
     "archive-behind-archive": "surrounded", "second-end-in-comment": "hidden-member",
@@ -328,3 +331,14 @@ def test_torch_sees_what_we_see(which):
     reader = torch._C.PyTorchFileReader(io.BytesIO(SEEDS[which]))
     for name, member in found.members.items():
         assert reader.get_record_offset(name.removeprefix("archive/")) == member.offset
+
+
+PLAIN = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Z"]), max_size=6)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(names=st.lists(st.one_of(PLAIN, st.sampled_from(["a", "b/c", "b/C", "./a", "a.", "x/ y", "a|b"])), max_size=5))
+def test_the_quick_look_at_names_says_no_more_than_the_long_one(names):
+    if are_plain(names):
+        assert alike(set(names)) == []
+        assert not any(leaves_folder(name) or is_ambiguous(name) for name in names)

@@ -91,6 +91,7 @@ _FILES: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
      UNSAFE, _AUDIT),
     ("metadata-number", lambda: _said_of('{"k":1}'), NEVER_SAFE, _FORMAT),
     ("metadata-nested", lambda: _said_of('{"k":{}}'), NEVER_SAFE, _FORMAT),
+    ("metadata-nothing", lambda: _said_of("null"), NEVER_SAFE, _FORMAT),
     ("metadata-no-object", lambda: _said_of("[]"), NEVER_SAFE, _FORMAT),
     ("entry-with-more", lambda: with_header('{"a":{' + _ONE + ',"code":"x"}}', bytes(8)), NEVER_SAFE, _FORMAT),
     ("entry-with-less", lambda: with_header('{"a":{"dtype":"F32","shape":[2]}}', bytes(8)), NEVER_SAFE, _FORMAT),

@@ -119,6 +119,8 @@ _ZIPS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
     ("alike-by-composition", lambda: archive([Entry("\u00e9.pkl", GOOD, flags=UTF8),
      Entry("e\u0301.pkl", GOOD, flags=UTF8)]), NEVER_SAFE, "https://unicode.org/reports/tr15/"),
     ("alike-by-empty-parts", lambda: archive([Entry("a/b.pkl", GOOD), Entry("a//b.pkl", GOOD)]), NEVER_SAFE, _TOTAL),
+    ("alike-by-space", lambda: archive([Entry("a.pkl ", GOOD), Entry("a.pkl", GOOD)]), NEVER_SAFE, _TOTAL),
+    ("folder-with-hidden-bytes", lambda: archive([_GOOD, Entry("a/", b"", packed=EVIL)]), UNSAFE, _TOTAL),
     ("alike-by-dot", lambda: archive([Entry("./a.pkl", GOOD), Entry("a.pkl", GOOD)]), NEVER_SAFE, _TOTAL),
     ("hidden-between", lambda: archive([_GOOD, Entry("h.pkl", EVIL, listed=False), Entry("b", GOOD)]), UNSAFE, _TOTAL),
     ("hidden-before-the-directory", lambda: archive([_GOOD], gap=_local(b"h.pkl", EVIL)), UNSAFE, _TOTAL),

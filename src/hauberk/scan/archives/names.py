@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_EMPTY_PARTS = ("", ".", "..")
-_SUSPICIOUS = re.compile(r"""[\\:]|\.\.|//|/\./|\|[/.|]|^[/.|]|\|$|^$""")
+_SUSPICIOUS = re.compile(r"""[\\:]|\.\.|//|/\./|\|[/.|]|^[/.|]|[. ][/|]|[. |]$|^$""")
 
 
 def leaves_folder(name: str) -> bool:
@@ -24,12 +23,13 @@ def is_ambiguous(name: str) -> bool:
 
 
 def folded(name: str) -> str:
-    """A name as the most forgiving reader takes it."""
+    """A name as the most forgiving reader takes it; Windows drops dots and spaces at the end of each part."""
     if not name.isascii():
         name = unicodedata.normalize("NFKC", name)
     name = name.casefold().replace("\\", "/")
-    if "//" in name or "./" in name or name.startswith(("/", ".")):
-        name = "/".join(part for part in name.split("/") if part not in _EMPTY_PARTS)
+    if "/" in name or "." in name or " " in name:
+        parts = (part.rstrip(". ") for part in name.split("/"))
+        name = "/".join(part for part in parts if part)
     return name
 
 

@@ -84,6 +84,6 @@ def check_storages(
             examination.find(rules.STORAGE, f"storage '{shown(key, 40)}' has {member.size} bytes of {high}")
         elif member.size > low:
             examination.find(rules.STORAGE_LONGER, f"storage '{shown(key, 40)}' has {member.size} bytes, {low} claimed")
-        if member.method != STORED and member.size:
+        if member.method != STORED and member.compressed_size:
             examination.find(rules.COMPRESSED, f"storage '{shown(key, 40)}'")
     return used

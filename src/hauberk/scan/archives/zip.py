@@ -37,6 +37,7 @@ _STRONGEST = 1040  # bytes that one deflated byte can become
 _BOMB_RATIO = 200
 _BLOCK = 1 << 22
 _SMALL = 1 << 16
+_NOTHING = 14  # bytes that nothing takes, compressed by any method
 _FOLDER = 1 << 4  # among the attributes of DOS
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
 
@@ -213,8 +214,9 @@ class _Names:
         if entry.attributes & _FOLDER and not name.endswith("/"):
             # miniz, and so torch, takes it for a folder and hands out memory that nobody wrote to.
             self._examination.find(rules.CONTRADICTION, f"'{shown(name)}' is a file that is marked as a folder")
-        if name.endswith("/") and entry.size:
-            self._examination.find(rules.CONTRADICTION, f"'{shown(name)}' is a folder of {entry.size} bytes")
+        if name.endswith("/") and (entry.size or entry.compressed_size > _NOTHING):
+            what = f"'{shown(name)}' is a folder of {max(entry.size, entry.compressed_size)} bytes"
+            self._examination.find(rules.CONTRADICTION, what)
         if leaves_folder(name):
             self._examination.find(rules.PATH, f"'{shown(name)}'")
         if "\0" in name:

@@ -164,8 +164,8 @@ def _examine(content: Content, examination: Examination) -> None:
         _stop(examination, LONG_HEADER, f"{length} bytes")
     header = _parsed(content.read(_LENGTH, length), examination)
     examination.check_time()
-    if (metadata := header.pop("__metadata__", None)) is not None:
-        _check_metadata(metadata, examination)
+    if "__metadata__" in header:
+        _check_metadata(header.pop("__metadata__"), examination)
     tensors = _Tensors(content.size - _LENGTH - length, examination)
     for name, entry in header.items():
         tensors.add(name, entry)

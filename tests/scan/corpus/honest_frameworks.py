@@ -71,7 +71,7 @@ def _isolation() -> Any:
 def _network() -> Any:
     from sklearn.neural_network import MLPClassifier
 
-    return MLPClassifier((4,), max_iter=400, random_state=0)
+    return MLPClassifier((4,), tol=0.1, n_iter_no_change=2, random_state=0)
 
 
 def _vectors() -> Any:

@@ -28,7 +28,7 @@ NO_WEIGHTS = Rule(
     "https://keras.io/guides/serialization_and_saving/",
 )
 CONFIG, METADATA = "config.json", "metadata.json"
-_WEIGHTS = {"model.weights.h5": {"hdf5"}, "model.weights.npz": {"npz", "zip"}}
+_WEIGHTS = {"model.weights.h5": {"hdf5", "keras-h5"}, "model.weights.npz": {"npz", "zip"}}
 _CONFIG_PEEKED = 1 << 22
 _IN_MEMORY = 256 << 20
 

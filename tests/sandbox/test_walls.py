@@ -128,6 +128,20 @@ def test_what_is_asked_for_and_not_there_is_an_error_and_never_skipped() -> None
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_paths_that_a_user_may_not_look_into_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "closed" / "inner").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    code = (
+        "import sys\n"
+        "from hauberk.sandbox.landlock import runtime_paths\n"
+        f"sys.path.append({str(tmp_path / 'closed' / 'inner')!r})\n"
+        f"os.setuid({NOBODY})\n"
+        "print([path for path in runtime_paths() if 'inner' in path])"
+    )
+    assert in_child(code) == "[]"
+
+
 @needs_walls
 def test_a_path_that_is_not_there_is_named() -> None:
     code = "try: apply(Limits(read_only=('/nowhere',)))\nexcept Exception as error: print(error)"

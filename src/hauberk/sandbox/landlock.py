@@ -15,7 +15,6 @@ import stat
 import struct
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hauberk.errors import LimitError
 
@@ -104,7 +103,8 @@ def runtime_paths() -> tuple[str, ...]:
     )  # fmt: skip
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     wanted = (*(path for path in sys.path if path), sys.prefix, sys.base_prefix, *libraries, *system)
-    found = dict.fromkeys(os.path.realpath(path) for path in wanted if path and Path(path).exists())
+    # `Path.exists` raises for what this user may not look into.
+    found = dict.fromkeys(os.path.realpath(path) for path in wanted if path and os.path.exists(path))  # noqa: PTH110
     # What lies below another one is readable with it.
     return tuple(path for path in found if not any(path.startswith(f"{other.rstrip('/')}/") for other in found))
 

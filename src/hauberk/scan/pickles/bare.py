@@ -25,7 +25,7 @@ _PROBED = 1 << 16
 _PROBE_SECONDS = 5.0
 _MOST_PICKLES = 10_000
 _IDENTIFIER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_STARTS = frozenset(code for code in range(256) if RARE[code]) | frozenset(b"(KMJGX\x8c")
+_STARTS = frozenset(code for code in range(256) if RARE[code]) | frozenset(b"(KMJGNX\x8c")
 
 
 class Listener:

@@ -55,11 +55,6 @@ def read_line(machine: Machine, position: int) -> tuple[bytes | None, int]:
     return machine.data[position:end], end + 1
 
 
-def _none(machine: Machine, position: int) -> int:
-    machine.stack.append(None)
-    return position
-
-
 def _false(machine: Machine, position: int) -> int:
     machine.stack.append(False)
     return position
@@ -177,7 +172,7 @@ def _unicode(machine: Machine, position: int) -> int:
 
 
 CONSTANTS: dict[str, Handler] = {
-    "N": _none, "\x88": _true, "\x89": _false, "I": _int, "L": _long, "F": _float,
+    "\x88": _true, "\x89": _false, "I": _int, "L": _long, "F": _float,
     "\x8a": _long_bytes(1), "\x8b": _long_bytes(4),
     "\x8d": _unicode8, "C": _bytes(1, bytes), "B": _bytes(4, bytes), "\x8e": _bytes(8, bytes),
     "U": _bytes(1, str), "T": _bytes(4, str), "\x96": _byte_array, "S": _string, "V": _unicode,

@@ -199,13 +199,6 @@ def _get(machine: Machine, position: int) -> int:
 # Containers
 
 
-def _tuple3(machine: Machine, position: int) -> int:
-    third, second = machine.stack.pop(), machine.stack.pop()
-    machine.stack[-1] = (machine.stack[-1], second, third)
-    machine.made += 1
-    return position
-
-
 def _empty_list(machine: Machine, position: int) -> int:
     machine.stack.append([])
     machine.made += 1
@@ -293,7 +286,7 @@ _HANDLERS: dict[str, Handler] = {
     "\x80": _protocol, "\x95": _frame,
     "0": _pop, "1": _pop_mark, "2": _duplicate, "p": _put, "g": _get,
     ")": _empty_tuple, "}": _empty_dict, "s": _set_item, "u": _set_items,
-    "\x87": _tuple3, "]": _empty_list, "l": _list, "d": _dict, "a": _append, "e": _appends,
+    "]": _empty_list, "l": _list, "d": _dict, "a": _append, "e": _appends,
     "\x8f": _empty_set, "\x90": _add_items, "\x91": _frozen_set,
     **CONSTANTS,
 }  # fmt: skip

@@ -146,17 +146,23 @@ class Machine(Window):
                 while position < end:
                     code = data[position]
                     position += 1
-                    if code == 0x71:  # BINPUT
+                    if code == 0x94:  # MEMOIZE
+                        memo[len(memo)] = stack[-1]
+                    elif code == 0x71:  # BINPUT
                         memo[data[position]] = stack[-1]
                         position += 1
-                    elif code == 0x94:  # MEMOIZE
-                        memo[len(memo)] = stack[-1]
                     elif code == 0x68:  # BINGET
                         stack.append(memo[data[position]])
                         position += 1
-                    elif code == 0x4B:  # BININT1
-                        stack.append(data[position])
-                        position += 1
+                    elif code == 0x8C:  # SHORT_BINUNICODE
+                        start = position + 1
+                        position = start + data[position]
+                        if position > len(data):
+                            raise CutError("a text that is cut")
+                        stack.append(data[start:position].decode("utf-8", "surrogatepass"))
+                        if position < end and data[position] == 0x94:  # MEMOIZE
+                            memo[len(memo)] = stack[-1]
+                            position += 1
                     elif code == 0x58:  # BINUNICODE
                         start = position + 4
                         length = _uint4(data, position)[0]
@@ -166,12 +172,9 @@ class Machine(Window):
                         else:
                             position = self.skip(str, start, length)
                             data, end = self.data, self.limit
-                    elif code == 0x8C:  # SHORT_BINUNICODE
-                        start = position + 1
-                        position = start + data[position]
-                        if position > len(data):
-                            raise CutError("a text that is cut")
-                        stack.append(data[start:position].decode("utf-8", "surrogatepass"))
+                    elif code == 0x4B:  # BININT1
+                        stack.append(data[position])
+                        position += 1
                     elif code == 0x28:  # MARK
                         if data[position : position + 1] == b"(" and (after := take_tensor(self, position - 1)):
                             position = after
@@ -183,28 +186,35 @@ class Machine(Window):
                         self.stack = stack = self.marked.pop()
                         stack.append(tuple(items))
                         self.made += 1
+                    elif code == 0x47:  # BINFLOAT
+                        stack.append(_float8(data, position)[0])
+                        position += 8
                     elif code == 0x72:  # LONG_BINPUT
                         index = _uint4(data, position)[0]
                         memo[index] = stack[-1]
                         position += 4
                         if index > _HIGHEST_MEMO:
                             self.absurd_memo(index, position)
+                    elif code == 0x4E:  # NONE
+                        stack.append(None)
                     elif code == 0x6A:  # LONG_BINGET
                         stack.append(memo[_uint4(data, position)[0]])
                         position += 4
-                    elif code == 0x52:  # REDUCE
-                        arguments = stack.pop()
-                        stack[-1] = self.call(stack[-1], arguments, self.base + position - 1)
+                    elif code == 0x4A:  # BININT
+                        stack.append(_int4(data, position)[0])
+                        position += 4
                     elif code == 0x86:  # TUPLE2
                         item = stack.pop()
                         stack[-1] = (stack[-1], item)
                         self.made += 1
-                    elif code == 0x4A:  # BININT
-                        stack.append(_int4(data, position)[0])
-                        position += 4
-                    elif code == 0x47:  # BINFLOAT
-                        stack.append(_float8(data, position)[0])
-                        position += 8
+                    elif code == 0x87:  # TUPLE3
+                        item = stack.pop()
+                        second = stack.pop()
+                        stack[-1] = (stack[-1], second, item)
+                        self.made += 1
+                    elif code == 0x52:  # REDUCE
+                        arguments = stack.pop()
+                        stack[-1] = self.call(stack[-1], arguments, self.base + position - 1)
                     elif code == 0x85:  # TUPLE1
                         stack[-1] = (stack[-1],)
                         self.made += 1

@@ -176,6 +176,13 @@ def test_a_server_that_was_killed_is_told_and_not_waited_for() -> None:
     assert not server.alive
 
 
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/true"])
+def test_a_server_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(WorkerLostError, match="does not start"):
+        ForkServer(Limits())
+
+
 def test_server_and_child_end_with_their_starter() -> None:
     starter = (
         "import os, threading, time\n"

@@ -46,16 +46,12 @@ class ForkServer:
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-P", "-m", "hauberk.sandbox.forkserver", str(theirs.fileno())]
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=environment(),
-                start_new_session=True,
-            )
+        try:
+            with theirs:
+                self._process = _started(theirs.fileno())
+        except OSError as error:
+            self._control.close()
+            raise WorkerLostError(f"the process that parses files does not start: {error}") from error
         try:
             self._control.settimeout(_START_LIMIT)
             self._control.send(msgspec.msgpack.encode(msgspec.structs.replace(limits, cpu_seconds=None)))
@@ -144,6 +140,17 @@ class ForkServer:
                     raise OSError("it closed the connection")
                 return bytes(received), msgspec.msgpack.decode(message, type=Ended)
         raise OSError("it does not answer")
+
+
+def _started(descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "hauberk.sandbox.forkserver", str(descriptor)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=(descriptor,),
+        env=environment(),
+        start_new_session=True,  # signals from a terminal are for the starter
+    )
 
 
 def _outcome(answer: bytes, ended: Ended, time_limit: float, longest: int) -> bytes:

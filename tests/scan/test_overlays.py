@@ -35,6 +35,7 @@ def examined(data: bytes) -> Examination:
 HOSTS = {
     "safetensors": tensors(a=("U8", [8], [0, 8])),
     "pickle": GOOD,
+    "text that begins like an archive": b"PK is short for Phil Katz.\n",
     "stream": gzip.compress(GOOD, mtime=0),
 }
 

@@ -32,6 +32,8 @@ PICKLE = Rule(
 )
 RULES = (POLYGLOT, PICKLE)
 
+ZIP_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
+"""What zip archives begin with, split and single ones."""
 _END = struct.Struct("<4s8xLLH")
 _SIGNATURE, _ENTRY, _LARGE = b"PK\x05\x06", b"PK\x01\x02", b"PK\x06\x07"
 _LONGEST_COMMENT = 0xFFFF
@@ -50,7 +52,7 @@ def examine_overlays(content: Content, examination: Examination) -> None:
     Raises:
         StopScan: Time is up.
     """
-    if content.head(2) == b"PK":
+    if content.head(8).startswith(ZIP_BEGINNINGS):
         return
     if examination.format not in _CONTAINERS and (place := _archive_end(content)) is not None:
         examination.find(POLYGLOT, "ends as a zip archive", at=place)

@@ -8,12 +8,11 @@ from hauberk.scan.archives.zip_rules import ZIP_RULES
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
-
-_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
+from hauberk.scan.overlays import ZIP_BEGINNINGS
 
 
 def _recognise(head: bytes, _: Content) -> bool:
-    return head.startswith(_BEGINNINGS)
+    return head.startswith(ZIP_BEGINNINGS)
 
 
 def _examine(content: Content, examination: Examination) -> str:

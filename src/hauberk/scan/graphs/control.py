@@ -207,7 +207,7 @@ def _round_by_round(
     if done >= rounds.most:
         return _Outcome(state, parts, done, sure)
     account = estimator.account
-    grown = _grown(state, history, rounds.most - done)
+    grown = _grown(state, history, rounds.most - done - 1)
     if math.isinf(rounds.most) or grown is None:
         account.report(rules.UNBOUNDED_LOOP, f"it grows or counts on after {done} rounds", node)
         return _Outcome([poisoned() for _ in state], [poisoned() for _ in parts], math.inf, sure=False)

@@ -328,7 +328,11 @@ class Estimator:
         rule = rule_of(node.domain, node.operator)
         if rule is None:
             raise UnmodelledError(f"what it takes is not known (domain '{shown(node.domain or 'ai.onnx')}')")
-        return rule(call)
+        try:
+            return rule(call)
+        except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
+            # Rules read inputs as their operators are meant to be used; a file may give them anything.
+            raise UnmodelledError("its inputs and attributes are not what it takes") from error
 
     def _call(self, function: Function, call: Call) -> list[Value]:
         """A function where it is used: its nodes, with the call's inputs and attributes."""

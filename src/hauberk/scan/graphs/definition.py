@@ -9,15 +9,68 @@ from hauberk.scan.graphs.wire import Field, Table
 
 
 def _table(definition: str) -> Table:
-    """A table out of lines `number kind name`, the name with `*` for a repeated field and `|choice` for a choice."""
+    """A table out of lines `number kind name`, the name with `*` for a repeated field and `|choice` for a choice.
+
+    A kind in capitals is a message that nobody reads, by the name of its table.
+    """
     table: Table = {}
     for line in definition.strip().splitlines():
         number, kind, name = line.split()
         name, _, choice = name.partition("|")
-        table[int(number)] = Field(name.rstrip("*"), kind, name.endswith("*"), choice)
+        unread = _UNREAD[kind] if kind.isupper() else None
+        table[int(number)] = Field(
+            name.rstrip("*"), kind if unread is None else "message", name.endswith("*"), choice, unread
+        )
     return table
 
 
+_UNREAD: dict[str, Table] = {}
+
+ENTRY = _UNREAD["ENTRY"] = _table("""
+    1 text key
+    2 bytes value
+""")
+_UNREAD["ANNOTATION"] = _table("""
+    1 text tensor_name
+    2 ENTRY quant_parameter_tensor_names*
+""")
+_UNREAD["SEGMENT"] = _table("""
+    1 int64 begin
+    2 int64 end
+""")
+_UNREAD["DEVICES"] = _table("""
+    1 text name
+    2 int32 num_devices
+    3 text device*
+""")
+_UNREAD["GROUP"] = _table("""
+    1 int64 key
+    2 int64 value*
+""")
+_UNREAD["SHARD"] = _table("""
+    1 int64 dim_value|dim
+    2 text dim_param|dim
+    3 int64 num_shards
+""")
+_UNREAD["SHARDED"] = _table("""
+    1 int64 axis
+    2 SHARD simple_sharding*
+""")
+_UNREAD["SHARDING"] = _table("""
+    1 text tensor_name
+    2 int64 device*
+    3 GROUP index_to_device_group_map*
+    4 SHARDED sharded_dim*
+""")
+_UNREAD["PLACING"] = _table("""
+    1 text configuration_id
+    2 SHARDING sharding_spec*
+    3 int32 pipeline_stage
+""")
+_UNREAD["OPAQUE"] = _table("""
+    1 text domain
+    2 text name
+""")
 MODEL = _table("""
     1 int64 ir_version
     2 bytes producer_name
@@ -27,10 +80,10 @@ MODEL = _table("""
     6 bytes doc_string
     7 message graph
     8 message opset_import*
-    14 message metadata_props*
+    14 ENTRY metadata_props*
     20 message training_info*
     25 message functions*
-    26 message configuration*
+    26 DEVICES configuration*
 """)
 GRAPH = _table("""
     1 message node*
@@ -40,9 +93,9 @@ GRAPH = _table("""
     11 message input*
     12 message output*
     13 message value_info*
-    14 message quantization_annotation*
+    14 ANNOTATION quantization_annotation*
     15 message sparse_initializer*
-    16 message metadata_props*
+    16 ENTRY metadata_props*
 """)
 NODE = _table("""
     1 text input*
@@ -53,8 +106,8 @@ NODE = _table("""
     6 bytes doc_string
     7 text domain
     8 text overload
-    9 message metadata_props*
-    10 message device_configurations*
+    9 ENTRY metadata_props*
+    10 PLACING device_configurations*
 """)
 ATTRIBUTE = _table("""
     1 text name
@@ -88,12 +141,12 @@ FUNCTION = _table("""
     11 message attribute_proto*
     12 message value_info*
     13 text overload
-    14 message metadata_props*
+    14 ENTRY metadata_props*
 """)
 TENSOR = _table("""
     1 int64 dims*
     2 int32 data_type
-    3 message segment
+    3 SEGMENT segment
     4 float float_data*
     5 int32 int32_data*
     6 bytes string_data*
@@ -105,16 +158,12 @@ TENSOR = _table("""
     12 bytes doc_string
     13 message external_data*
     14 int32 data_location
-    16 message metadata_props*
+    16 ENTRY metadata_props*
 """)
 SPARSE_TENSOR = _table("""
     1 message values
     2 message indices
     3 int64 dims*
-""")
-ENTRY = _table("""
-    1 text key
-    2 bytes value
 """)
 OPSET_IMPORT = _table("""
     1 text domain
@@ -124,14 +173,14 @@ VALUE_INFO = _table("""
     1 text name
     2 message type
     3 bytes doc_string
-    4 message metadata_props*
+    4 ENTRY metadata_props*
 """)
 TYPE = _table("""
     1 message tensor_type|value
     4 message sequence_type|value
     5 message map_type|value
     6 bytes denotation
-    7 message opaque_type|value
+    7 OPAQUE opaque_type|value
     8 message sparse_tensor_type|value
     9 message optional_type|value
 """)
@@ -157,8 +206,8 @@ DIMENSION = _table("""
 TRAINING = _table("""
     1 message initialization
     2 message algorithm
-    3 message initialization_binding*
-    4 message update_binding*
+    3 ENTRY initialization_binding*
+    4 ENTRY update_binding*
 """)
 
 ATTRIBUTE_FIELDS = {

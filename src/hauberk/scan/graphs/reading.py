@@ -166,17 +166,22 @@ class _Models:
                 found[name] = single[name](value, place)
             elif name in many:
                 found.setdefault(name, []).append(single[many[name]](value, place))
-        attribute.kind = definition.ATTRIBUTE_FIELDS.get(kind, "") or next(iter(found), "")
-        if set(found) - {attribute.kind} or (found and attribute.refers):
-            what = f"attribute '{shown(attribute.name)}' of type {kind} holds {' and '.join(found)}"
-            self._examination.find(rules.AMBIGUOUS, what, at=at)
-        attribute.value = found.get(attribute.kind)
-        if attribute.value is None and not attribute.refers:
-            attribute.value = {"ints": Numbers(), "floats": Numbers(), "strings": [], "i": 0, "f": 0.0, "s": b""}.get(
-                attribute.kind
-            )
+        self._settle(attribute, kind, found)
         self._reader.keep(256)
         return attribute
+
+    def _settle(self, attribute: Attribute, kind: int, found: dict[str, Any]) -> None:
+        """Give an attribute the value that its type says, and report where fields and type disagree."""
+        attribute.kind = definition.ATTRIBUTE_FIELDS.get(kind, "") or next(iter(found), "")
+        name = f"attribute '{shown(attribute.name)}' of type {kind}"
+        if set(found) - {attribute.kind} or (found and attribute.refers):
+            self._examination.find(rules.AMBIGUOUS, f"{name} holds {' and '.join(found)}", at=attribute.at)
+        if kind not in definition.ATTRIBUTE_FIELDS and not attribute.refers:
+            self._examination.find(rules.INVALID, f"{name}, which is none", at=attribute.at)
+        attribute.value = found.get(attribute.kind)
+        if attribute.value is None and not attribute.refers:
+            empty = {"ints": Numbers(), "floats": Numbers(), "strings": [], "i": 0, "f": 0.0, "s": b""}
+            attribute.value = empty.get(attribute.kind)
 
     def _bytes(self, value: Source) -> bytes:
         kept = bytes(value[0 : min(len(value), _LONGEST_TEXT)])

@@ -154,7 +154,7 @@ class Reader:
             expected = _WIRES.get(field.kind, BYTES)
             if wire == expected:
                 if field.unread is not None:
-                    for _ in self.fields(value, field.unread, where):
+                    for _ in self.fields(as_source(value), field.unread, where):
                         pass
                 yield field.name, self._decoded(field, value, where), where
             elif wire == BYTES and field.repeated:

@@ -137,6 +137,8 @@ def range_(call: Call) -> Sequence[Tensor]:
     stride = exactly(np.array(1)) if step is None else step.bounds()
     if first is None or last is None or stride is None:
         raise UnboundedError
+    if not (first.low.size and last.low.size and stride.low.size):
+        raise call.misfit("a range without its ends")
     known = all(each.known for each in (first, last, stride))
     low, high, by = float(np.min(first.low)), float(np.max(last.high)), float(np.min(stride.low))
     if np.min(stride.low) <= 0 <= np.max(stride.high):

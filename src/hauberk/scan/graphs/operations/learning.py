@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hauberk.scan.graphs.call import Call, rule
 from hauberk.scan.graphs.elements import BOOL, FLOAT, INT64, STRING
 from hauberk.scan.graphs.model import Numbers, Weights
-from hauberk.scan.graphs.operations.elementwise import like, together
+from hauberk.scan.graphs.operations.arithmetic import together
+from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.values import Tensor, TensorSequence, UnmodelledError
 
 _ML = "ai.onnx.ml"

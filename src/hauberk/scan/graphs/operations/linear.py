@@ -151,6 +151,8 @@ def spatial(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[int
     return result
 
 
+_QUANTIZED = frozenset({"ConvInteger", "QLinearConv"})
+_MOST_WINDOWS = float(64 << 20)
 _WEIGHT = {"QLinearConv": 3}
 _CHANNELS_LAST = frozenset({"NhwcConv", "NhwcFusedConv", "NhwcMaxPool"})
 
@@ -160,7 +162,7 @@ _CHANNELS_LAST = frozenset({"NhwcConv", "NhwcFusedConv", "NhwcMaxPool"})
 @rule("Conv", domain="com.microsoft.nchwc")
 @rule("Conv", "QLinearConv", domain="com.ms.internal.nhwc")
 def convolution(call: Call) -> Sequence[Tensor]:
-    """A window of products; beside the result, im2col takes a copy of what every window sees."""
+    """A window of products; beside the result, it takes a copy of what windows see."""
     source, weight = call.input(0), call.input(_WEIGHT.get(call.operator, 1))
     last = call.operator in _CHANNELS_LAST or bool(call.integer("channels_last"))
     if source.rank < 3 or weight.rank != source.rank:
@@ -177,7 +179,9 @@ def convolution(call: Call) -> Sequence[Tensor]:
     window = math.prod(weight.shape[1:])
     call.operations = float(result.elements) * window
     if math.prod(kernel) > 1:
-        call.scratch = 4.0 * math.prod(dims) * window
+        # For whole numbers, ONNX Runtime lays out what all windows see; else a part at a time.
+        seen = math.prod(dims) * window
+        call.scratch = float(seen) if call.operator in _QUANTIZED else min(4.0 * seen, _MOST_WINDOWS)
     return [result]
 
 

@@ -77,6 +77,8 @@ def test_functions(module, name, verdict):
         (layer("Add", "keras.src.ops.numpy"), "safe"),
         (layer("Map", "keras.src.ops.core"), "unsafe"),
         (layer("Brandnew"), "unknown"),
+        (layer("mine>Dense", None), "unknown"),
+        (layer("mine>Lambda", None), "unsafe"),
         (layer("Brandnew", "keras.src.utils.x"), "unsafe"),
         (layer("Dense", units=1 << 31), "safe"),
         (layer("Dense", units=(1 << 31) + 1), "unsafe"),

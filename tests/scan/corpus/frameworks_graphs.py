@@ -240,6 +240,20 @@ GRAPH_CASES = (
         Case(f"tensorflow-{op.lower()}", saved_model(INPUT, node("y", op, "x", "x")), UNSAFE, TENSORFLOW)
         for op in ("ReadFile", "WriteFile", "PyFunc", "MatchingFiles", "TFRecordReaderV2", "ImmutableConst", "Abort")
     ),
+    Case(
+        "tensorflow-descriptor-file",
+        saved_model(INPUT, node("d", "DecodeProtoV2", "x", more=text_attribute("descriptor_source", b"/etc/passwd"))),
+        UNSAFE,
+        TENSORFLOW,
+    ),
+    Case("tensorflow-graph-in-a-text", saved_model(constant("n", "graph"), node("d", "DatasetFromGraph", "n")), UNSAFE),
+    Case(
+        "tensorflow-debug-address",
+        saved_model(
+            INPUT, node("d", "CopyHost", "x", more=text_attribute("debug_ops_spec", b"DebugIdentity;grpc://x;0"))
+        ),
+        UNSAFE,
+    ),
     Case("tensorflow-nested-function", _nested, UNSAFE, TENSORFLOW),
     Case("tensorflow-real-write", lambda folder: FIXTURES / "saved_model_writes_file.pb", UNSAFE, TENSORFLOW),
     Case(

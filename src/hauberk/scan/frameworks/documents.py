@@ -60,38 +60,43 @@ GRAPH_MODEL = Rule(
 )
 _MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
-_AFTER_BRACE = b'"}'
+_SPACE_MOST = 1 << 20
 _AFTER_BRACKET = b'"{[]-0123456789tfn'
 _CODE_KEYS = {"auto_map", "custom_pipelines", "custom_pipeline"}
 _BOOSTERS = (("learner", "gradient_booster"), ("Model", "learner"))
 _LIBRARIES = {"diffusers", "transformers", "onnxruntime", "optimum", "flax", "sentence_transformers", None}
 
 
-def recognise(head: bytes, _: Content) -> bool:
-    """An object or a list, by its first two signs."""
+def recognise(head: bytes, content: Content) -> bool:
+    """An object or a list, by its first two signs, however much space stands around them."""
     start = head.removeprefix(_MARK).lstrip(_SPACE)
+    if len(start) < 2 or not start[1:].strip(_SPACE):
+        start = content.head(_SPACE_MOST).removeprefix(_MARK).lstrip(_SPACE)
     rest = start[1:].lstrip(_SPACE)
+    if not start:
+        return content.size > _SPACE_MOST
     if start[:1] == b"{":
-        return rest[:1] in {b'"', b"}"} or (not rest and len(head) == 64)
+        return rest[:1] in {b'"', b"}"} or content.size > _SPACE_MOST
     return start[:1] == b"[" and bool(rest) and rest[:1] in _AFTER_BRACKET
 
 
 def examine(content: Content, examination: Examination) -> str:
     """Parse it, and follow it for what it is."""
-    value: Any = None
     if content.size <= json_text.LARGEST:
         raw = content.read(0, content.size)
         try:
-            json.loads(raw)
+            value, repeated = json_text.load(raw)
         except RecursionError:
-            pass
+            pass  # found below
         except ValueError as error:
             if "Extra data" in str(error) and _is_json(raw.split(b"\n", 1)[0]):
                 return _examine_lines(raw, examination)
             if raw.removeprefix(_MARK).lstrip(_SPACE)[:1] == b"[" and text.recognise(raw[:64], content):
                 return text.examine(content, examination)  # a section of an INI file, a date in brackets
-    value = json_text.parse(content, examination)
-    return examine_value(value, examination)
+        else:
+            json_text.find_repeated(repeated, examination)
+            return examine_value(value, examination)
+    return examine_value(json_text.parse(content, examination), examination)
 
 
 def examine_value(value: Any, examination: Examination) -> str:

@@ -67,6 +67,31 @@ def parse_text(text: bytes | str, examination: Examination, *, place: str = "") 
     Raises:
         StopScan: It cannot be parsed; the finding is noted.
     """
+    try:
+        value, repeated = load(text)
+    except RecursionError:
+        examination.find(BROKEN, "nested too deeply", at=place or None)
+        raise StopScan from None
+    except ValueError as error:
+        examination.find(BROKEN, shown(str(error)), at=place or None)
+        raise StopScan from None
+    find_repeated(repeated, examination, place=place)
+    return value
+
+
+def find_repeated(repeated: list[str], examination: Examination, *, place: str = "") -> None:
+    """Report keys that stand twice."""
+    for key in repeated[:_SHOWN_KEYS]:
+        examination.find(DUPLICATE, f"the key {shown(key)!r} stands twice", at=place or None)
+
+
+def load(text: bytes | str) -> tuple[Any, list[str]]:
+    """The value of a text, and the first keys in it that stand twice in one object.
+
+    Raises:
+        ValueError: It is no JSON, in no Unicode encoding, or holds a number of thousands of digits.
+        RecursionError: It is nested too deeply.
+    """
     repeated: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -76,17 +101,7 @@ def parse_text(text: bytes | str, examination: Examination, *, place: str = "") 
             repeated.extend(key for key, count in counts.items() if count > 1)
         return found
 
-    try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except RecursionError:
-        examination.find(BROKEN, "nested too deeply", at=place or None)
-        raise StopScan from None
-    except ValueError as error:  # also a text in no Unicode encoding, and a number of thousands of digits
-        examination.find(BROKEN, shown(str(error)), at=place or None)
-        raise StopScan from None
-    for key in repeated[:_SHOWN_KEYS]:
-        examination.find(DUPLICATE, f"the key {shown(key)!r} stands twice", at=place or None)
-    return value
+    return json.loads(text, object_pairs_hook=unique), repeated
 
 
 def nodes(value: Any, examination: Examination) -> Iterator[tuple[str, Any]]:

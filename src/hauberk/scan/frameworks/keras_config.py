@@ -121,7 +121,7 @@ def examine_config(value: Any, examination: Examination, place: str = "") -> Non
 
 def _examine_object(each: dict[str, Any], examination: Examination, at: str) -> None:
     """One object of the tree, by its names alone; what lies in it is visited on its own."""
-    name = str(each["class_name"]).rpartition(">")[2]
+    package, _, name = str(each["class_name"]).rpartition(">")
     module, registered = each.get("module"), each.get("registered_name")
     if name in _LAMBDAS:
         examination.find(LAMBDA, f"{name} with {_code_of(each)}", at=at)
@@ -140,8 +140,8 @@ def _examine_object(each: dict[str, Any], examination: Examination, at: str) -> 
     elif name not in keras_names.CLASSES and not (_is_operation(module) and name in keras_names.OPERATIONS):
         public = module is None or module in _MODELING or str(module).startswith("keras.src.layers.")
         examination.find(CUSTOM if public else NOT_A_MODEL, shown(f"{module or 'no module'}: {name}"), at=at)
-    elif isinstance(registered, str) and ">" in registered and not registered.startswith("keras"):
-        examination.find(CUSTOM, shown(f"{name}, registered as {registered}"), at=at)
+    elif package or (isinstance(registered, str) and ">" in registered):
+        examination.find(CUSTOM, shown(f"{name}, registered as {registered or package}"), at=at)
 
 
 def _examine_function(each: dict[str, Any], examination: Examination, at: str) -> None:

@@ -83,7 +83,7 @@ _DANGEROUS = re.compile(
     r"|DataServiceDataset(V\d)?|RegisterDataset(V2)?|CacheDataset(V2)?|DumpTensor|DistributedSave|DTensorRestoreV2"
     r"|Debug(Identity|NanCount|NumericSummary)(V\d)?|ImmutableConst|LoadAndRemapMatrix|GenerateVocabRemapping"
     r"|RemoteCall|Rpc\w+|CreateSummary\w+|SummaryWriter|ImportEvent|FileSystemSetConfiguration|_?Xla\w*HostCompute\w*"
-    r"|Abort|Skipgram|WorkerHeartbeat|CalibrationStatisticsSaver|StatsAggregatorSetSummaryWriter|_?(Host)?(Send|Recv)"
+    r"|Abort|Skipgram|DatasetFromGraph|Copy(Host)?|WorkerHeartbeat|CalibrationStatisticsSaver|StatsAggregatorSetSummaryWriter|_?(Host)?(Send|Recv)"
 )
 # Operations that open files by a name that is one of their inputs, and which inputs these are.
 _FILES = dict.fromkeys(("SaveV2", "RestoreV2", "Save", "SaveSlices", "Restore", "RestoreSlice"), (0,)) | {
@@ -95,6 +95,7 @@ _NAMELESS = {"NoOp", "VarHandleOp", "Variable", "VariableV2"}
 _OUTSIDE = re.compile(rb"(?:^|[\\/])\.\.(?:[\\/]|$)|^[\\/~]|^[A-Za-z]:|^\w+://")
 _MARKED = re.compile(rb"^\^?(?:s3|gs|hdfs)?:?(?://)?\.?\*?$")
 _FILE_TEXTS = {"vocab_file", "data_filename", "shared_file", "memory_region_name"}
+_WITHOUT_FILE = (b"local://", b"bytes://")
 _OP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.>]*")
 _LARGEST_TENSOR = 4 << 30
 
@@ -109,6 +110,15 @@ def allowed_operations() -> frozenset[str]:
 def is_dangerous(operation: str) -> bool:
     """Whether an operation opens files, runs code or speaks to others."""
     return bool(_DANGEROUS.fullmatch(operation)) or operation in _FILES
+
+
+def _opens(key: str, text: bytes) -> bool:
+    """Whether a text attribute names a file or an address; constants and patterns are mere text."""
+    if key in {"value", "pattern", "rewrite"}:
+        return False
+    if key == "descriptor_source":
+        return not text.startswith(_WITHOUT_FILE)
+    return key in _FILE_TEXTS or b"://" in text
 
 
 def _fields(message: Any, most: int = 1 << 16) -> list[tuple[int, int, Any]] | None:
@@ -257,8 +267,7 @@ class _Scan:
             elif op not in allowed_operations() and op not in functions:
                 self._examination.find(UNKNOWN_OPERATION, shown(op) or "no operation", at=at)
         for key, texts in node.texts.items():
-            files = key in _FILE_TEXTS or (key == "output_stream" and any(b"//" in text for text in texts))
-            if files and any(texts):
+            if any(text and _opens(key, text) for text in texts):
                 self._examination.find(DANGEROUS, shown(f"{node.op} with {key} {texts[0]!r}"), at=at)
         if node.elements > _LARGEST_TENSOR and node.elements > 1000 * max(1, node.stored):
             self._examination.find(BOMB, f"{node.elements} elements in {node.stored} bytes", at=at)

@@ -86,7 +86,7 @@ _YAML = re.compile(
     rb"|![\w!<][\w:,./-]*%[0-9A-Fa-f]{2}",  # a tag with letters written as numbers
     re.MULTILINE,
 )
-_TARGET = re.compile(rb"""^\s*(?:-\s*)?["']?_target_["']?\s*[:=]\s*["']?([\w.]+)""", re.MULTILINE)
+_TARGET = re.compile(rb"""\b_target_["']?\s*[:=]\s*["']?([\w.]+)""")
 _CODE = re.compile(
     rb"^(?:import [\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
     rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^)\n]*\)"

@@ -135,7 +135,8 @@ class Session:
     def answer(self, question: bytes) -> bytes:
         """Logits of float32 records."""
         records = np.frombuffer(question, np.float32).reshape(-1, INPUTS)
-        return self._session.predict(records).tobytes()
+        logits: bytes = self._session.predict(records).tobytes()
+        return logits
 
 
 async def workers(answers: int) -> None:
@@ -146,11 +147,7 @@ async def workers(answers: int) -> None:
     if missing:
         print(f"this kernel cannot refuse: {', '.join(missing)}")
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    settings = {"time_limit": 60.0, "longest_answer": 1 << 20}
-    running = {
-        "without walls": await Worker.start("isolation:Session", linear(), limits=plain, **settings),
-        "with walls": await Worker.start("isolation:Session", linear(), limits=kept, **settings),
-    }
+    running = {"without walls": await start(plain), "with walls": await start(kept)}
     question = np.zeros((1, INPUTS), np.float32).tobytes()
     times: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(answers // 50):
@@ -164,6 +161,11 @@ async def workers(answers: int) -> None:
         print(f"a worker {name}: median {1e6 * middle:.0f} µs, 99th percentile {1e6 * high:.0f} µs")
         await worker.close()
     print(json.dumps({name: round(1e6 * statistics.median(found), 1) for name, found in times.items()}))
+
+
+async def start(limits: Limits) -> Worker:
+    """A worker that answers with logits."""
+    return await Worker.start("isolation:Session", linear(), limits=limits, time_limit=60.0, longest_answer=1 << 20)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from typing import Literal
 
 from hauberk.errors import InputError, RefusedModelError
 from hauberk.files import read_bounded, write_atomically
+from hauberk.ingest.isolated import scan
 from hauberk.ingest.private import MAX_MODEL_BYTES, PrivateCopy
-from hauberk.scan import FileReport, Verdict, scan_content, scan_paths
-from hauberk.scan.content import BytesContent, FileContent
+from hauberk.scan import FileReport, Verdict, scan_content
+from hauberk.scan.content import BytesContent
 from hauberk.scan.report import Outcome
 
 Kind = Literal[
@@ -47,7 +48,7 @@ CONTAINED: dict[Kind, frozenset[str]] = {
 program (traced ones share storages with their example inputs, too), and that compiled code of scikit-learn follows
 indices of some trees without checking them."""
 
-_RAW = frozenset({"scan-unrecognised", "scan-empty"})
+_RAW = frozenset({"scan-unrecognised"})
 """What the scan says of the files in which a SavedModel keeps its variables: a table of names and raw numbers, of no
 format that it knows. TensorFlow reads them in an isolated process only."""
 
@@ -101,7 +102,7 @@ def admitted(path: Path) -> Iterator[Admitted]:
             yield _folder(path, Path(folder))
         return
     with PrivateCopy(path) as copy:
-        report = scan_content(FileContent(copy.descriptor), path=path)
+        report = scan(copy)
         kind = None if report.verdict is Verdict.UNSAFE else kind_of(copy)
         _require_admissible(path, [report], CONTAINED.get(kind, frozenset()) if kind else frozenset())
         if kind is None:
@@ -112,14 +113,14 @@ def admitted(path: Path) -> Iterator[Admitted]:
 
 
 def admit_graph(model: bytes, where: str) -> None:
-    """Scan a graph that came out of an isolated process.
+    """Scan a graph, or tensors, that came out of an isolated process.
 
     Raises:
         RefusedModelError: The scan does not call it safe.
     """
     report = scan_content(BytesContent(model), path=Path(where))
     if report.verdict is not Verdict.SAFE:
-        raise RefusedModelError(f"{where}: the converted graph is refused: {_why(report)}")
+        raise RefusedModelError(f"{where}: what it was converted to is refused: {_why(report)}")
 
 
 def kind_of(copy: PrivateCopy) -> Kind | None:
@@ -164,17 +165,22 @@ def _folder(path: Path, target: Path) -> Admitted:
         raise InputError(
             f"{path}: a folder without saved_model.pb; name a model file, a TensorFlow SavedModel, or the weights"
         )
-    listing, size = [], 0
+    listing: list[str] = []
+    names: list[Path] = []
+    size = 0
     for number, file in enumerate(sorted(each for each in path.rglob("*") if each.is_file())):
         if number >= _MOST_FILES or file.is_symlink():
             raise RefusedModelError(f"{path}: refused: {file.name} is a link, or one file of more than {_MOST_FILES}")
         name, content = file.relative_to(path), read_bounded(file, MAX_MODEL_BYTES - size)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target / name, content, mode=0o400)
+        if content:
+            names.append(name)
         listing.append(f"{hashlib.sha256(content).hexdigest()}  {name.as_posix()}\n")
         size += len(content)
-    for report in scan_paths([target]):
-        name = Path(report.path).relative_to(target)
+    for name in names:
+        with PrivateCopy(target / name) as copy:
+            report = scan(copy)
         tensors = name.parts[0] == "variables" or name.as_posix() == "fingerprint.pb"
         _require_admissible(path / name, [report], _RAW if tensors else frozenset())
     digest = hashlib.sha256("".join(listing).encode()).hexdigest()

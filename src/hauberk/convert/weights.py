@@ -7,25 +7,25 @@ checkpoints with an optimiser in them): what the scan calls safe is data, and da
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from hauberk.convert.admission import Admitted
+from hauberk.convert.admission import Admitted, admit_graph
 from hauberk.convert.findings import Comparison, Difference, FamilyFigures
+from hauberk.convert.isolated import Isolated
+from hauberk.convert.messages import Setup
 from hauberk.errors import InputError, RefusedModelError, one_line
+from hauberk.ingest.weights import read_checkpoint, read_safetensors
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_DEEPEST = 16
 _SHOWN = 5
 BITS = "every tensor bit for bit, of the same dtype and shape"
 
 
 def read_tensors(admitted: Admitted) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of an admitted file by name, and what was left behind.
+    """The tensors of an admitted file by name, and what was left behind; read in a process of its own.
 
     Of a checkpoint the state dict is taken (`state_dict`, `model_state_dict` or `model`); without one, all tensors that
     it holds at any depth, their names joined by dots.
@@ -34,58 +34,20 @@ def read_tensors(admitted: Admitted) -> tuple[dict[str, Tensor], tuple[str, ...]
         RefusedModelError: torch or safetensors refuse the file.
         InputError: It is of a kind without tensors, or holds none.
     """
-    copy = admitted.copy
+    copy, where = admitted.copy, str(admitted.path)
     if copy is None or admitted.kind not in ("safetensors", "pytorch"):
-        raise InputError(f"{admitted.path}: {admitted.kind} holds more than tensors; convert it to .onnx")
+        raise InputError(f"{where}: {admitted.kind} holds more than tensors; convert it to .onnx")
     if admitted.kind == "safetensors":
-        try:
-            return dict(load(admitted.content())), ()
-        except SafetensorError as error:
-            raise RefusedModelError(f"{admitted.path}: damaged safetensors file: {error}") from error
+        return read_safetensors(copy), ()
     try:
-        content = torch.load(copy.path, weights_only=True, map_location="cpu")
-    except Exception as error:  # what rebuilding a tensor from odd arguments raises has no common base
-        why = one_line(error.__context__ or error)
-        raise RefusedModelError(f"{admitted.path}: refused by torch.load(weights_only=True): {why}") from error
-    return _chosen(content, str(admitted.path))
-
-
-def _chosen(content: object, where: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    whole: dict[str, Tensor] = {}
-    left: list[str] = []
-    inner = [dict.get(content, name) for name in _WRAPPERS] if isinstance(content, dict) else []
-    for candidate in (content, *inner):
-        if isinstance(candidate, dict) and candidate and _only_tensors(candidate):
-            whole = dict(dict.items(candidate))
-            if candidate is not content and isinstance(content, dict):
-                left = [str(name) for name, value in dict.items(content) if value is not candidate]
-            break
-    else:
-        _collect(content, "", whole, left, 0)
-    if not whole:
-        raise InputError(f"{where}: holds no tensors")
-    shown = ", ".join(left[:_SHOWN]) + (f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else "")
-    notes = (f"left behind, because safetensors holds the model's tensors alone: {shown}",) if left else ()
-    return whole, notes
-
-
-def _only_tensors(value: dict[Any, Any]) -> bool:
-    # A pickle can give an ordered dictionary attributes that hide its methods, so those of the class are asked.
-    return all(isinstance(name, str) and isinstance(each, Tensor) for name, each in dict.items(value))
-
-
-def _collect(value: object, name: str, found: dict[str, Tensor], left: list[str], depth: int) -> None:
-    """Every tensor at any depth; what is none is noted by its name."""
-    if isinstance(value, Tensor):
-        found[name or "tensor"] = value
-    elif depth < _DEEPEST and isinstance(value, dict):
-        for key, each in dict.items(value):
-            _collect(each, f"{name}.{key}" if name else str(key), found, left, depth + 1)
-    elif depth < _DEEPEST and isinstance(value, list | tuple):
-        for index, each in enumerate(value):
-            _collect(each, f"{name}.{index}" if name else str(index), found, left, depth + 1)
-    else:
-        left.append(name or type(value).__name__)
+        return read_checkpoint(copy), ()
+    except RefusedModelError:
+        raise
+    except InputError:  # no state dict in it: every tensor that there is
+        with Isolated(Setup("checkpoint", admitted.content()), where) as isolated:
+            answer = isolated.convert()
+        admit_graph(answer.model, where)
+        return dict(load(answer.model)), answer.notes
 
 
 def written(tensors: Mapping[str, Tensor], where: str) -> tuple[bytes, Comparison]:

@@ -123,6 +123,8 @@ class Tar:
                 self._examination.find(rules.UNFOLLOWED, f"'{shown(name)}' has something in front of its name", at=at)
             name = f"{prefix}/{name}"
         name = said.get("path", name)
+        if not (self._text(block[265:297], at) + self._text(block[297:329], at)).isprintable():
+            self._examination.find(rules.NAME, f"owner or group of '{shown(name)}'", at=at)
         link = said.get("linkpath", self._text(block[157:257], at))
         size = stated
         if "size" in said:

@@ -19,6 +19,7 @@ import hauberk
 from hauberk.convert import RealInputs, Wanted, convert
 from hauberk.data import load_splits
 from hauberk.evaluate.robustness.protocol import Budget
+from hauberk.ingest import find_card
 from hauberk.trust import EncryptionKey, SigningKey, TrustPolicy
 
 ENCRYPTION = EncryptionKey(bytes(range(32)))
@@ -140,3 +141,12 @@ def test_trees_go_the_whole_way(library, suffix, table, splits, tmp_path):
     with served(hardened.bundle, tmp_path) as address:
         score = scored(address, "trees", splits.training.schema, test.coded.numeric[0])
     assert score == pytest.approx(expected[0], abs=1e-5)
+
+
+def test_an_xgboost_model_beside_its_graph_is_not_taken_for_a_card(boosted, tmp_path):
+    (tmp_path / "spam.json").write_bytes(boosted["json"].read_bytes())
+    done = convert(tmp_path / "spam.json", tmp_path / "spam.onnx")
+    assert done.comparison.holds
+    assert find_card(tmp_path / "spam.onnx") is None
+    (tmp_path / "spam.json").write_text('{"architecture": "tabular-mlp"}')
+    assert find_card(tmp_path / "spam.onnx") == tmp_path / "spam.json"

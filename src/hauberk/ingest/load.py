@@ -24,6 +24,8 @@ from hauberk.ingest.signature import onnx_signature, torch_signature
 from hauberk.ingest.weights import fit, read_checkpoint, read_safetensors
 from hauberk.models import CARD_FILE, WEIGHTS_FILE, ImageCard, ModelCard, build, read_any_card
 
+_XGBOOST = b'{"learner":'
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -140,4 +142,10 @@ def find_card(path: Path, card: Path | None = None) -> Path | None:
     if path.is_dir():
         return path / CARD_FILE
     beside = path.with_suffix(".json")
-    return beside if beside.is_file() else None
+    return beside if beside.is_file() and not _holds_trees(beside) else None
+
+
+def _holds_trees(path: Path) -> bool:
+    """Whether this is an XGBoost model, beside the graph that was made of it, and no card."""
+    with path.open("rb") as file:
+        return file.read(len(_XGBOOST)) == _XGBOOST

@@ -38,9 +38,8 @@ class Checkpoint:
             if tensor.layout != torch.strided or tensor.is_quantized:
                 raise InputError(f"{name[:80]!r} is not a plain dense tensor, which is all that safetensors holds")
             plain[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
-        shown = ", ".join(self._left[:_SHOWN]) + (
-            f" and {len(self._left) - _SHOWN} more" if self._left[_SHOWN:] else ""
-        )
+        more = len(self._left) - _SHOWN
+        shown = ", ".join(self._left[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
         notes = (f"left behind, because safetensors holds tensors alone: {shown}",) if self._left else ()
         return save(plain), notes
 

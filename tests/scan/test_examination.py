@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import time
+import zipfile
 
 import pytest
 
@@ -131,3 +133,14 @@ def test_nothing_at_all_is_not_safe():
     assert worst([]) is Verdict.UNKNOWN
     assert worst([Verdict.SAFE, Verdict.UNKNOWN]) is Verdict.UNKNOWN
     assert worst([Verdict.SAFE, Verdict.UNKNOWN, Verdict.UNSAFE]) is Verdict.UNSAFE
+
+
+def test_an_archive_behind_what_nobody_knows_is_found(tmp_path):
+    place = tmp_path / "model"
+    with zipfile.ZipFile(place, "w") as archive:
+        archive.writestr("data.pkl", pickle.dumps({"a": 1}))
+    junk = bytes(range(0x90, 0xF0)) + place.read_bytes()
+    examination = Examination()
+    assert examine(BytesContent(junk), examination) == ""
+    assert {finding.rule for finding in examination.findings} >= {"scan-unrecognised", "scan-polyglot"}
+    assert examination.verdict is Verdict.UNSAFE

@@ -68,19 +68,30 @@ def recognise(content: Content) -> Format | None:
 def examine(content: Content, examination: Examination) -> str:
     """Recognise a content and examine it; returns the name of its format, empty where it has none.
 
-    Whatever goes wrong inside becomes a finding that makes the verdict unknown.
+    Whatever goes wrong inside becomes a finding that makes the verdict unknown. What other readers would find at its
+    end or its beginning is looked at however that went.
+
+    Raises:
+        StopScan: Nothing more of it is to be looked at; the reason has been noted.
     """
-    try:
-        known = recognise(content)
-        if known is None:
-            examination.find(UNRECOGNISED, f"begins with {content.head(8).hex(' ') or 'nothing: it is empty'}")
-            return ""
-        examination.format = known.name
-        examination.format = known.examine(content, examination) or known.name
-        examine_overlays(content, examination)
-    except StopScan:
-        raise
-    except (Exception, RecursionError) as error:  # noqa: BLE001 - a scanner that fails does not know
-        inside = f" while reading {examination.format}" if examination.format else ""
-        examination.find(FAILED, f"{type(error).__name__}{inside}")
+    stopped = False
+    for look in (_examine_as_recognised, examine_overlays):
+        try:
+            look(content, examination)
+        except StopScan:
+            stopped = True
+        except (Exception, RecursionError) as error:  # noqa: BLE001 - a scanner that fails does not know
+            inside = f" while reading {examination.format}" if examination.format else ""
+            examination.find(FAILED, f"{type(error).__name__}{inside}")
+    if stopped:
+        raise StopScan
     return examination.format
+
+
+def _examine_as_recognised(content: Content, examination: Examination) -> None:
+    known = recognise(content)
+    if known is None:
+        examination.find(UNRECOGNISED, f"begins with {content.head(8).hex(' ') or 'nothing: it is empty'}")
+        return
+    examination.format = known.name
+    examination.format = known.examine(content, examination) or known.name

@@ -12,13 +12,16 @@ Format: https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from hauberk.errors import RefusedModelError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types: a number of any length, 8 bytes, bytes with a length before them, 4 bytes."""
+
+RUN = 8
+"""In the place of a wire type: many entries of one field (see `walk`)."""
 
 _TAG_BYTES, _NUMBER_BYTES = 5, 10
 _GROUPS = frozenset({3, 4})
@@ -39,7 +42,14 @@ class Source(Protocol):
         """One byte as a number, or a part as a source."""
 
 
-def walk(message: Source, *, canonical: bool = False) -> Iterator[tuple[int, int, int | Any, int]]:
+Bulk = Callable[[Any, int, int], tuple[Any, int]]
+"""Reads many entries of one field at once: from the message, the place of the first tag and the tag, to the entries and
+how many bytes they take; 0 bytes where it leaves them to the walker."""
+
+
+def walk(
+    message: Source, *, canonical: bool = False, bulk: Bulk | None = None
+) -> Iterator[tuple[int, int, int | Any, int]]:
     """Every field in the order in which they lie there: number, wire type, value and where the value begins.
 
     A value is an unsigned number of 64 bits, or a part of the message: the bytes of a text, of a message or of
@@ -49,6 +59,7 @@ def walk(message: Source, *, canonical: bool = False) -> Iterator[tuple[int, int
         message: The whole message.
         canonical: Refuse numbers that are written longer than they need be, or with more than 64 bits: protobuf's own
             writers make neither, and its readers limit them differently.
+        bulk: Asked first, before each field whose tag is one byte.
 
     Raises:
         RefusedModelError: It is no message, or cut short.
@@ -57,6 +68,12 @@ def walk(message: Source, *, canonical: bool = False) -> Iterator[tuple[int, int
     """
     at, end = 0, len(message)
     while at < end:
+        if bulk is not None and (first := message[at]) < 0x80:
+            entries, size = bulk(message, at, first)
+            if size:
+                yield first >> 3, RUN, entries, at
+                at += size
+                continue
         tag, at = _number(message, at, _TAG_BYTES, canonical=canonical)
         number, kind = tag >> 3, tag & 7
         if number == 0:

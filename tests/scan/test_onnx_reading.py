@@ -12,6 +12,8 @@ import pytest
 from corpus import onnx_models as made
 from corpus.honest_graphs import _branches, _detections, _learned, _loop, _masked, _weights
 from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from hauberk.errors import RefusedModelError
@@ -283,3 +285,33 @@ def test_every_tensor_of_a_model_is_found():
     model, _ = read(made.model([made.node("If", ["c"], then_branch=outer, else_branch=outer)]).SerializeToString())
     assert len([each for each in model.tensors() if each.outside]) == 2 * 2 * 2
     assert not [each for each in model.tensors() if isinstance(each, SparseWeights)]
+
+
+LISTS = st.one_of(
+    st.lists(st.integers(-(1 << 63), (1 << 63) - 1), min_size=1, max_size=200),
+    st.lists(st.integers(-3, 300), min_size=30, max_size=400),
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=200),
+    st.lists(st.binary(max_size=200), min_size=1, max_size=100),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(LISTS, LISTS)
+def test_long_lists_are_read_as_onnx_reads_them(first, second):
+    proto = made.model([made.node("Odd", ["x"], first=first, second=second)])
+    model, broken = read(proto.SerializeToString())
+    assert not broken
+    found = model.graph.nodes[0].attributes
+    for attribute in proto.graph.node[0].attribute:
+        expected = list(helper.get_attribute_value(attribute))
+        ours = found[attribute.name].value
+        assert (ours.values if isinstance(ours, Numbers) else ours) == expected
+        assert not isinstance(ours, Numbers) or ours.largest == max([0, *expected])
+
+
+@pytest.mark.parametrize("entry", [b"\x40\x81\x00", b"\x40" + b"\xff" * 9 + b"\x02", b"\x40" + b"\x80" * 10 + b"\x00"])
+def test_odd_numbers_in_long_lists_are_refused_as_anywhere(entry):
+    many = b"".join(made.field(8, number) for number in range(500))
+    attribute = made.field(1, b"a") + many + entry + many + made.field(20, 7)
+    graph = made.field(1, made.field(1, b"x") + made.field(2, b"y") + made.field(4, b"Odd") + made.field(5, attribute))
+    assert read(made.wrapped(graph)) == (None, ["refused"])

@@ -11,16 +11,17 @@ from hauberk.scan.graphs.wire import Field, Table
 def _table(definition: str) -> Table:
     """A table out of lines `number kind name`, the name with `*` for a repeated field and `|choice` for a choice.
 
-    A kind in capitals is a message that nobody reads, by the name of its table.
+    A kind in capitals is a message that nobody reads, by the name of its table; `+*` marks lists that may be long.
     """
     table: Table = {}
     for line in definition.strip().splitlines():
         number, kind, name = line.split()
         name, _, choice = name.partition("|")
         unread = _UNREAD[kind] if kind.isupper() else None
-        table[int(number)] = Field(
-            name.rstrip("*"), kind if unread is None else "message", name.endswith("*"), choice, unread
-        )
+        run = name.endswith("+*")
+        name = name.replace("+", "")
+        kind = kind if unread is None else "message"
+        table[int(number)] = Field(name.rstrip("*"), kind, name.endswith("*"), choice, unread, run)
     return table
 
 
@@ -116,9 +117,9 @@ ATTRIBUTE = _table("""
     4 bytes s
     5 message t
     6 message g
-    7 float floats*
-    8 int64 ints*
-    9 bytes strings*
+    7 float floats+*
+    8 int64 ints+*
+    9 bytes strings+*
     10 message tensors*
     11 message graphs*
     13 bytes doc_string

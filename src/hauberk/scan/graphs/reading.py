@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from hauberk.protobuf import Source
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination, StopScan
@@ -20,7 +22,7 @@ from hauberk.scan.graphs.model import (
     Numbers,
 )
 from hauberk.scan.graphs.tensors import read_sparse, read_tensor
-from hauberk.scan.graphs.wire import Packed, Reader, Stretch, Table, integer, pieces, varints
+from hauberk.scan.graphs.wire import Packed, Reader, Run, Stretch, Table, integer, pieces, varints
 from hauberk.scan.report import shown
 
 MOST_NODES = 100_000
@@ -165,7 +167,9 @@ class _Models:
             elif name in single:
                 found[name] = single[name](value, place)
             elif name in many:
-                found.setdefault(name, []).append(single[many[name]](value, place))
+                found.setdefault(name, []).extend(
+                    self._texts(value) if isinstance(value, Run) else [single[many[name]](value, place)]
+                )
         self._settle(attribute, kind, found)
         self._reader.keep(256)
         return attribute
@@ -188,7 +192,18 @@ class _Models:
         self._reader.keep(len(kept))
         return kept
 
+    def _texts(self, run: Run) -> list[bytes]:
+        texts = [bytes(each) for each in run.entries]
+        self._reader.keep(sum(map(len, texts)) + 64 * len(texts))
+        return texts
+
     def _numbers(self, numbers: Numbers, value: Any, name: str, at: int) -> None:
+        if isinstance(value, Run) and len(value.entries):
+            entries = np.asarray(value.entries)
+            numbers.count += len(entries)
+            numbers.values += entries[: max(0, MOST_VALUES - len(numbers.values))].tolist()
+            numbers.largest = max(numbers.largest, entries.max().item())
+            return
         if not isinstance(value, Packed):
             numbers.count += 1
             numbers.largest = max(numbers.largest, value)

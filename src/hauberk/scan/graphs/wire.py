@@ -14,11 +14,13 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from hauberk import protobuf
-from hauberk.protobuf import BYTES, FIXED32, FIXED64, VARINT, AmbiguousMessageError, Source
+from hauberk.protobuf import BYTES, FIXED32, FIXED64, RUN, VARINT, AmbiguousMessageError, Source
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination, StopScan
-from hauberk.scan.graphs import rules
+from hauberk.scan.graphs import rules, runs
 
 WINDOW = 1 << 16
 """Bytes that are read at once; a longer part is left where it is."""
@@ -69,6 +71,12 @@ class Stretch:
         self._from = at
 
 
+def entries_of(value: Any) -> NDArray[Any] | list[bytes]:
+    """The value of a run."""
+    entries: NDArray[Any] | list[bytes] = value
+    return entries
+
+
 def as_source(value: Any) -> Source:
     """The value of a field that has a length."""
     source: Source = value
@@ -89,6 +97,7 @@ class Field(NamedTuple):
         kind: `int64`, `int32`, `uint64`, `float`, `double`, `text`, `bytes` or `message`.
         repeated: It may be there more than once.
         choice: Of the fields of one message with the same choice, one may be there.
+        run: Its entries may come as a `Run`.
         unread: Definition of a message that nobody reads; that it can be read is made sure of.
     """
 
@@ -97,6 +106,7 @@ class Field(NamedTuple):
     repeated: bool = False
     choice: str = ""
     unread: dict[int, Field] | None = None
+    run: bool = False
 
 
 Table = dict[int, Field]
@@ -108,6 +118,12 @@ class Packed(NamedTuple):
     """Numbers of a repeated field, one after the other in one piece."""
 
     source: Source
+
+
+class Run(NamedTuple):
+    """Many entries of a repeated field at once: numbers (int64, float32) or texts (bytes)."""
+
+    entries: NDArray[Any] | list[bytes]
 
 
 class Reader:
@@ -139,8 +155,12 @@ class Reader:
             StopScan: Out of time, or it holds more than is kept.
         """
         seen: set[str] = set()
-        for number, wire, value, place in protobuf.walk(message, canonical=True):
+        bulk = _bulk(table) if len(message) >= runs.LEAST else None
+        for number, wire, value, place in protobuf.walk(message, canonical=True, bulk=bulk):
             self._step()
+            if wire == RUN:
+                yield table[number].name, Run(entries_of(value)), at + place
+                continue
             field = table.get(number)
             where = at + place
             if field is None:
@@ -204,6 +224,24 @@ class Reader:
         self._steps += 1
         if self._steps % _STEPS_BETWEEN_LOOKS == 0:
             self.examination.check_time()
+
+
+def _bulk(table: Table) -> protobuf.Bulk | None:
+    """Reads runs of the fields of a table that are lists of numbers or texts; `None` where it has none."""
+    tags = {number << 3 | _WIRES.get(field.kind, BYTES) for number, field in table.items() if field.run}
+    if not tags:
+        return None
+
+    def read(message: Any, at: int, tag: int) -> tuple[Any, int]:
+        if tag not in tags or len(message) - at < runs.LEAST:
+            return None, 0
+        left = len(message) - at
+        entries, size = runs.run_of(message[at : at + min(runs.FIRST_LOOK, left)], tag)
+        if size < runs.FIRST_LOOK // 2:
+            return entries, size
+        return runs.run_of(message[at : at + min(WINDOW, left)], tag)
+
+    return read
 
 
 def integer(value: int, kind: str, at: int) -> int:

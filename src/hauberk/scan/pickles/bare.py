@@ -117,9 +117,13 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
     from hauberk.scan.pickles.embedded import find_embedded  # noqa: PLC0415 - it looks for what this recognises
 
     arrays = 0
+    previous: Machine | None = None
     for count in range(1, _MOST_PICKLES + 1):
         machine = Machine(content, examination, start=start, persistent=torch_storage, joblib=True)
+        if previous:
+            machine.follow_on(previous)
         machine.run()
+        previous = machine
         arrays += machine.arrays
         if machine.ambiguous:
             _examine_without_arrays(content, examination, start)
@@ -131,7 +135,7 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
         if start == content.size:
             break
         rest = content.part(start, content.size - start)
-        if not begins_pickle(rest.head(64), rest):
+        if not begins_pickle(machine.read(start, min(64, rest.size)), rest):
             if not find_embedded(content, examination, start):
                 examination.find(rules.TRAILING, f"{content.size - start} bytes", at=start)
             break

@@ -52,6 +52,8 @@ def read_line(machine: Machine, position: int) -> tuple[bytes | None, int]:
         return None, end + 1
     if end - position > _LONGEST_LINE:
         return None, end + 1
+    if end - position > KEPT:
+        machine.made += end - position >> 6
     return machine.data[position:end], end + 1
 
 

@@ -6,10 +6,11 @@ a pickle: it must ask for a name that is refused, and for one that exists or is 
 
 from __future__ import annotations
 
+import math
 import re
 
-from hauberk.scan.content import Content
-from hauberk.scan.examination import Examination
+from hauberk.scan.content import BytesContent, Content
+from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.bare import Listener, asks_in_earnest
 from hauberk.scan.pickles.machine import Machine
@@ -19,7 +20,8 @@ from hauberk.scan.report import shown
 SEARCHED = 16 << 20
 """Bytes that are searched, from the start of the search on."""
 _WINDOW = 1 << 20
-_LONGEST_NAME = 256
+_FOLLOWED = 1 << 16  # bytes that a pickle is followed at least
+_SECONDS = 5.0
 _MOST_FOLLOWED = 5000
 
 # PROTO with something that may follow it, or a name asked for in text: what a hostile pickle can hardly do without.
@@ -29,53 +31,59 @@ _SIGN = re.compile(
 )
 
 
-def first_embedded(content: Content, start: int, stop: int, examination: Examination | None = None) -> Machine | None:
-    """The first hostile pickle that begins between two places; `None` where none was seen.
+def first_embedded(
+    content: Content, start: int, stop: int, examination: Examination | None = None
+) -> tuple[int, Machine] | None:
+    """The first hostile pickle that begins between two places, and where; `None` where none was seen.
 
     Args:
         content: Searched.
         start: The first byte.
         stop: Behind the last one.
-        examination: Asked for the time.
+        examination: Asked for the time; without one, the search ends by itself after a while.
 
     Raises:
         StopScan: Time is up.
     """
     followed = 0
-    at = start
-    while at < stop:
-        if examination:
-            examination.check_time()
-        window = content.read(at, min(_WINDOW + _LONGEST_NAME, content.size - at))
+    listener = Listener(examination, seconds=math.inf if examination else _SECONDS)
+    rest = b""
+    for at in range(start, stop, _WINDOW):
+        # Forward only: going back in a compressed content costs unpacking it from its start.
+        size = min(_WINDOW + _FOLLOWED, content.size - at)
+        window = rest[:size] + content.read(at + len(rest[:size]), size - len(rest[:size]))
+        rest = window[_WINDOW:]
         for sign in _SIGN.finditer(window):
             if sign.start() >= _WINDOW:
                 break
             followed += 1
             if followed > _MOST_FOLLOWED:
                 return None
-            listener = Listener(examination)
-            machine = Machine(content, listener, start=at + sign.start(), persistent=torch_storage)
+            listener.heard.clear()
+            machine = Machine(BytesContent(window), listener, start=sign.start(), persistent=torch_storage)
             machine.run()
             # Without PROTO in front, text and noise ask for names often enough; a call of one is another matter.
             if listener.hostile and (machine.calls or sign[0][0] == 0x80) and asks_in_earnest(machine, listener):
-                return machine
-        at += _WINDOW
+                return at + sign.start(), machine
     return None
 
 
 def find_embedded(content: Content, examination: Examination, start: int) -> bool:
     """Report the first hostile pickle behind a place; returns whether there is one."""
-    machine = first_embedded(content, start, min(content.size, start + SEARCHED), examination)
-    if machine is None:
+    found = first_embedded(content, start, min(content.size, start + SEARCHED), examination)
+    if found is None:
         return False
-    names = ", ".join(machine.refused)
-    examination.find(rules.EMBEDDED, f"begins here, asks for {shown(names)}", at=machine.start)
+    place, machine = found
+    examination.find(rules.EMBEDDED, f"begins here, asks for {shown(', '.join(machine.refused))}", at=place)
     return True
 
 
 def recognise(_: bytes, content: Content) -> bool:
     """Whether a hostile pickle begins among the first bytes of something that is no other format."""
-    return first_embedded(content, 0, min(content.size, SEARCHED)) is not None
+    try:
+        return first_embedded(content, 0, min(content.size, SEARCHED)) is not None
+    except StopScan:
+        return False
 
 
 def examine(content: Content, examination: Examination) -> None:

@@ -16,6 +16,8 @@ from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.values import Made, Mapping, Name
 from hauberk.scan.report import Rule, shown
 
+_MOST_DIMENSIONS = 64  # of numpy's arrays and torch's tensors
+
 
 class Objection(Exception):  # noqa: N818 - no error: what a check has against a use
     """Why a use of an allowed name is not harmless.
@@ -51,6 +53,9 @@ class Context(Protocol):
     content: Content
     reporter: Reporter
     base: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the content, without going back in it where that can be avoided."""
 
     def check_keys(self, keys: list[object], at: int) -> None:
         """Object to keys that take without end to look at."""
@@ -164,14 +169,16 @@ def whole(value: object) -> int:
 
 
 def sizes(value: object) -> tuple[int, ...]:
-    """A shape: a tuple or a list of numbers that are not negative.
+    """A shape: a tuple or a list of a few numbers that are not negative.
 
     Raises:
         Objection: It is none.
     """
     if type(value) is not tuple and type(value) is not list:
         raise Objection("a shape that is no tuple")
+    if len(value) > _MOST_DIMENSIONS:
+        raise Objection(f"a shape of {len(value)} dimensions", rules.BOUNDS)
     for each in value:
-        if type(each) is not int or each < 0:
+        if type(each) is not int or not 0 <= each < 1 << 63:
             raise Objection("a size that is no natural number")
     return tuple(value)

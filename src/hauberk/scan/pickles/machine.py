@@ -31,6 +31,7 @@ from hauberk.scan.pickles.window import KEPT, Window
 from hauberk.scan.report import Outcome, shown
 
 _MOST_VALUES = 4_000_000
+_SHARE = 6  # instructions themselves count as values, one for 64 bytes, as they may be names and short texts
 _MOST_MARKS = 100_000
 _HIGHEST_MEMO = 1 << 24  # CPython before 3.14 makes a table as long as twice the highest index
 _KEY_TYPES = frozenset({str, int, bytes, float, bool, type(None)})
@@ -114,7 +115,7 @@ class Machine(Window):
             StopScan: Time is up.
         """
         try:
-            self.refill(self.base)
+            self.refill(self.start)
             self._follow()
         except TooComplexError as error:
             self.find(rules.COMPLEX, str(error), self.base)
@@ -237,6 +238,7 @@ class Machine(Window):
                         continue
                 if self.final:
                     raise CutError("it ends before STOP")
+                self.made += position >> _SHARE
                 self.refill(self.base + position)
                 data, position, end = self.data, 0, self.limit
         finally:
@@ -267,6 +269,7 @@ class Machine(Window):
         """A name is looked up: by GLOBAL, STACK_GLOBAL or INST."""
         asked = resolve(module, name, self.protocol)
         self.names[str(asked)] = None
+        self.made += len(name) + len(module) >> _SHARE
         if asked.entry is None and not self._is_admitted(module, name):
             self.refused[str(asked)] = None
             rule = rules.CODE if runs_code(asked.module, asked.name) else rules.IMPORT
@@ -346,7 +349,9 @@ class Machine(Window):
             self.find(rules.CROSSED, "an array in the stream begins inside a frame", offset)
         if inline.objects:
             inner = Machine(self.content, self.reporter, start=offset, admitted=self.admitted)
+            inner.follow_on(self)
             inner.run()
+            self.follow_on(inner)
             self.names |= inner.names
             self.refused |= inner.refused
             self.calls += inner.calls
@@ -355,7 +360,7 @@ class Machine(Window):
             self.refill(inner.end)
             return 0
         if inline.padded:
-            padding = self.content.read(offset, 1)[0]
+            padding = self.read(offset, 1)[0]
             self.ambiguous |= padding > 16
             offset += 1 + padding
         else:
@@ -365,8 +370,7 @@ class Machine(Window):
         if type(inline.array.detail) is Array:
             array = replace(inline.array.detail, source=Blob(bytes, offset, inline.size))
             inline.array.detail = replace(array, survey=survey(array, self)) if array.dtype.fields else array
-        self.refill(offset + inline.size)
-        return 0
+        return self.step_over(offset - self.base, inline.size)
 
     def set_items(self, target: object, items: list[object], at: int) -> None:
         """Keys and values in turn go into a dictionary."""

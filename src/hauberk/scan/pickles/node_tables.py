@@ -148,4 +148,4 @@ def _bytes(array: Array, context: Context) -> Iterator[bytes]:
 def _pieces(blob: Blob, context: Context) -> Iterator[bytes]:
     for start in range(0, blob.length, _CHUNK):
         context.reporter.check_time()
-        yield context.content.read(blob.offset + start, min(_CHUNK, blob.length - start))
+        yield context.read(blob.offset + start, min(_CHUNK, blob.length - start))

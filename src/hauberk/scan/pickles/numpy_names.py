@@ -176,7 +176,7 @@ def used_dtype(value: object) -> DType:
 
 def _elements(shape: tuple[int, ...]) -> int:
     count = math.prod(shape)
-    if len(shape) > 64 or count > _MOST_ELEMENTS:
+    if count > _MOST_ELEMENTS:
         raise Objection(f"an array of shape {list(shape)[:8]}", rules.BOUNDS)
     return count
 
@@ -315,7 +315,7 @@ def _check_position(state: Mapping) -> None:
     for key, value in state.items_of():
         if type(value) is Mapping:
             _check_position(value)
-        elif "pos" in str(key) and not (type(value) is int and 0 <= value <= _TWISTER_WORDS):
+        elif key == "pos" and not (type(value) is int and 0 <= value <= _TWISTER_WORDS):
             raise Objection("a generator that reads beyond its table", rules.MEMORY)
         elif type(key) is not str or not (type(value) in {str, int, float} or is_made(value, *_MAKES_ARRAYS)):
             raise Objection("a generator's state that no pickler writes", rules.BUILD)

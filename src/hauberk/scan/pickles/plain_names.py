@@ -24,9 +24,12 @@ from hauberk.scan.report import shown
 _ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1"})
 
 
-def _ordered(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+def _ordered(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     match arguments:
-        case () | (list(),):  # Mapping is a list, too
+        case () | (Mapping(),):
+            return Made(entry)
+        case (list() as pairs,) if all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+            context.check_keys([pair[0] for pair in pairs], context.base)
             return Made(entry)
     raise Objection("with anything but a list of pairs")
 

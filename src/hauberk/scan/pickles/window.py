@@ -56,10 +56,25 @@ class Window:
         # What was read is not read again: going back in a compressed content costs unpacking it from its start.
         rest = self.data[offset - self.base :] if offset >= self.base else b""
         on = offset + len(rest)
-        self.data = rest + self.content.read(on, min(_WINDOW, max(size - on, 0)))
+        self.data = rest + self.content.read(on, max(0, min(_WINDOW - len(rest), size - on)))
         self.base = offset
         self.final = offset + len(self.data) >= size
         self.set_limit()
+
+    def follow_on(self, other: Window) -> None:
+        """Take over what another window of the same content has read."""
+        self.data, self.base = other.data, other.base
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the content, from the window as far as they lie in it.
+
+        Raises:
+            CutError: The content ends before.
+        """
+        inside = offset - self.base
+        kept = self.data[inside : inside + length] if inside >= 0 else b""
+        missing = length - len(kept)
+        return kept + self.content.read(offset + len(kept), missing) if missing else kept
 
     def set_limit(self) -> None:
         """Find `limit` anew, after the window or the frame has changed."""

@@ -9,6 +9,7 @@ import yaml
 from corpus.messages import written
 
 from hauberk.scan import scan_paths
+from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks import json_text
 
 
@@ -113,6 +114,17 @@ def test_a_picture_with_something_behind_it_is_not_safe(tmp_path):
     end = b"IEND\xaeB`\x82"
     assert scanned(b"\x89PNG\r\n\x1a\n" + bytes(30) + end, tmp_path) == ("image", "safe")
     assert scanned(b"\x89PNG\r\n\x1a\n" + bytes(30) + end + b"more", tmp_path)[1] != "safe"
+
+
+def test_json_of_very_many_lists_is_not_parsed(tmp_path):
+    assert scanned('{"a": [' + "[]," * (1 << 21) + "[]]}", tmp_path) == ("json", "unknown")
+
+
+def test_paths_into_deep_json_stay_short():
+    value = leaf = {}
+    for _ in range(400):
+        leaf["a" * 50] = leaf = {}
+    assert max(len(place) for place, _ in json_text.nodes(value, Examination())) < 1000
 
 
 def test_half_a_program_header_is_no_program(tmp_path):

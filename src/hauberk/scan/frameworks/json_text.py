@@ -12,8 +12,10 @@ from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 LARGEST = 64 << 20
-"""Bytes of JSON text that are parsed; parsed, they take about ten times as much memory."""
+"""Bytes of JSON text that are parsed; parsed, they take up to ten times as much memory."""
 _SHOWN_KEYS = 3
+_LONGEST_PATH = 300
+_CONTAINERS_MOST, _VALUES_MOST = 1 << 21, 1 << 24
 
 BROKEN = Rule(
     "json-broken",
@@ -92,6 +94,10 @@ def load(text: bytes | str) -> tuple[Any, list[str]]:
         ValueError: It is no JSON, in no Unicode encoding, or holds a number of thousands of digits.
         RecursionError: It is nested too deeply.
     """
+    marks = ("{", "[", ",") if isinstance(text, str) else (b"{", b"[", b",")
+    braces, brackets, commas = (text.count(mark) for mark in marks)  # type: ignore[arg-type]  # of the text's own kind
+    if braces + brackets > _CONTAINERS_MOST or commas > _VALUES_MOST:
+        raise ValueError(f"about {braces + brackets} objects and lists and {commas} values are more than is parsed")
     repeated: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -105,24 +111,42 @@ def load(text: bytes | str) -> tuple[Any, list[str]]:
 
 
 def nodes(value: Any, examination: Examination) -> Iterator[tuple[str, Any]]:
-    """Every object, list and value inside, outermost first, with its place, without recursion.
+    """Every object and every list inside, outermost first, in the order of the text, without recursion.
 
     Args:
         value: Parsed JSON.
         examination: Its time limit holds.
 
     Yields:
-        A path such as `config.layers[2].class_name` and the value.
+        A path such as `config.layers[2]`, the middle of a long one left out, and the object or list.
     """
-    waiting: list[tuple[str, Any]] = [("", value)]
+    stack: list[tuple[str, Iterator[tuple[Any, Any]]]] = [("", iter([(None, value)]))]
     count = 0
-    while waiting:
-        place, each = waiting.pop()
+    while stack:
+        above, children = stack[-1]
+        found = next(((key, child) for key, child in children if isinstance(child, dict | list)), None)
+        if found is None:
+            stack.pop()
+            continue
+        key, child = found
         count += 1
         if count % 4096 == 0:
             examination.check_time()
-        yield place, each
-        if isinstance(each, dict):
-            waiting += [(f"{place}.{key}" if place else str(key), inner) for key, inner in reversed(each.items())]
-        elif isinstance(each, list):
-            waiting += [(f"{place}[{at}]", each[at]) for at in range(len(each) - 1, -1, -1)]
+        place = _joined(above, key)
+        yield place, child
+        stack.append((place, iter(child.items() if isinstance(child, dict) else enumerate(child))))
+
+
+def _joined(above: str, key: Any) -> str:
+    """The path of something below another path."""
+    if len(above) > _LONGEST_PATH:
+        above = f"{above[:20]}…{above[-(_LONGEST_PATH // 2) :]}"
+    if key is None:
+        return above
+    return (
+        f"{above}[{key}]"
+        if isinstance(key, int)
+        else f"{above}.{key[:_LONGEST_PATH]}"
+        if above
+        else key[:_LONGEST_PATH]
+    )

@@ -28,8 +28,9 @@ def examine_onnx(content: Content, examination: Examination) -> None:
 
     Args:
         content: The file.
-        examination: Told what is found; `facts` get IR version, opset, nodes, functions, parameters, and what one run
-            takes: peak_memory_bytes and operations for `limits.batch` records.
+        examination: Told what is found; `facts` get IR version, opset, nodes, functions, parameters, the files with
+            weights (`external_files`, joined by ` | `), and what one run takes: peak_memory_bytes and operations for
+            `batch` records.
     """
     try:
         model = read_model(content, examination)

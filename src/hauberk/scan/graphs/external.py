@@ -98,7 +98,7 @@ def check_external(model: Model, examination: Examination) -> tuple[Place, ...]:
         _check_place(place, files, examination)
     _check_overlaps(places, examination)
     _read_small(outside, places, files)
-    examination.facts["external_files"] = len(files.sizes)
+    examination.facts["external_files"] = " | ".join(sorted(files.sizes))  # no location has that letter
     return tuple(places)
 
 

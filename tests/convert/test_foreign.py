@@ -19,11 +19,11 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from hauberk.convert import convert
+from hauberk.convert import convert, isolated
 from hauberk.convert.frameworks.estimator import Estimator
 from hauberk.convert.isolated import Isolated, require
 from hauberk.convert.messages import Array, Setup, packed, unpacked
-from hauberk.errors import InputError, MissingExtraError, RefusedModelError
+from hauberk.errors import InputError, LimitError, MissingExtraError, RefusedModelError
 
 PIPELINES = {
     "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
@@ -117,6 +117,27 @@ def test_torchscript_is_converted_in_its_isolated_process_only(network, tmp_path
     with torch.no_grad():
         truth = network(torch.from_numpy(features)).numpy()
     np.testing.assert_allclose(runs((tmp_path / "program.onnx").read_bytes(), features), truth, rtol=1e-5, atol=1e-6)
+
+
+class Endless(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        while bool((features == features).all()):
+            features = features + 0.0
+        return self.linear(features)
+
+
+def test_a_program_that_never_ends_is_stopped_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(isolated, "_CONVERT_SECONDS", 1.0)
+    torch.jit.script(Endless()).save(tmp_path / "program.pt")
+    with pytest.raises(
+        LimitError, match=r"program\.pt: in its isolated process: no answer within the time limit of 1 s"
+    ):
+        convert(tmp_path / "program.pt", tmp_path / "program.onnx")
+    assert not (tmp_path / "program.onnx").exists()
 
 
 def test_an_exported_program_keeps_its_free_batch(network, tmp_path, runs):

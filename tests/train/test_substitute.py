@@ -117,3 +117,26 @@ def test_what_cannot_be_learned_is_refused(records, radius, answer, says):
     box = np.zeros(2, np.float32), np.ones(2, np.float32)
     with pytest.raises(InputError, match=says):
         train_substitute(Model(), records, Decision(), bounds=box, radius=radius)
+
+
+def test_columns_of_any_scale_are_learned_alike(scene):
+    """Trees take columns as they come; a network behind the ranges of its columns does, too."""
+    trees, judge, found, space, training, _ = scene
+    stretch = np.geomspace(1e-3, 1e5, space.width).astype(np.float32)
+
+    class Stretched:
+        def predict(self, features):
+            return trees.predict(features / stretch)
+
+    low, high = space.bounds
+    again = train_substitute(
+        Stretched(),
+        training.features[:1500] * stretch,
+        judge,
+        bounds=(low * stretch, high * stretch),
+        radius=0.0,
+        options=BRIEF,
+        seed=1,
+    )
+    assert again.agreement.value > 0.9
+    assert abs(again.agreement.value - found.agreement.value) < 0.05

@@ -19,10 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hauberk.scan import scan_paths
-from hauberk.scan.content import BytesContent
+from hauberk.scan.content import BytesContent, Content
+from hauberk.scan.examination import Examination
 from hauberk.scan.formats import recognise
 from hauberk.scan.pickles import FORMATS
+from hauberk.scan.pickles.bare import examine_bare
 from hauberk.scan.pickles.literals import literal
+from hauberk.scan.report import Verdict
 
 
 def report(folder, data: bytes, name: str = "file"):
@@ -188,3 +191,33 @@ def test_mutated_pickles_of_models_are_never_worse_than_refused(tmp_path):
             data[chance.randrange(len(data))] = chance.randrange(256)
         found = report(tmp_path, bytes(data))
         assert not any(finding.rule == "scan-failed" for finding in found.findings), bytes(data)
+
+
+class ForwardContent(Content):
+    """Bytes that cannot be read twice, as of a compressed stream where going back costs all that was unpacked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+        self.reached = 0
+
+    def _read(self, offset: int, length: int) -> bytes:
+        assert offset >= self.reached
+        self.reached = offset + length
+        return self._data[offset : offset + length]
+
+
+def test_streams_are_read_forward_only():
+    from sklearn.ensemble import RandomForestClassifier
+
+    records = np.random.default_rng(0).normal(size=(2000, 5))
+    forest = RandomForestClassifier(12, random_state=0).fit(records, records[:, 0] * records[:, 1] > 0)
+    out = io.BytesIO()
+    joblib.dump([forest, np.array(["x"] * 2000, dtype=object), np.ones(200_000), list(range(5000))], out)
+    data = out.getvalue() + b"".join(map(pickle.dumps, range(300)))
+    assert len(data) > 1 << 20
+    content, examination = ForwardContent(data), Examination()
+    assert examine_bare(content, examination) == "joblib"
+    assert examination.verdict is Verdict.SAFE
+    assert examination.facts["pickles"] == 301
+    assert content.reached == content.size

@@ -290,6 +290,25 @@ OTHERS: dict[str, tuple[bytes, frozenset[str], str]] = {
     "tensor-with-strides-below-zero": (pickled(tensor(storage(4), (2,), (-1,)), 2), UNSAFE, _TORCH),
     "tensor-on-no-storage": (pickled(tensor(Raw(b"N"), (4,), (1,)), 2), UNSAFE, _TORCH),
     "tensor-with-hooks": (pickled(tensor(storage(4), (4,), (1,), hooks=_HOOKS), 2), UNSAFE, _TORCH),
+    "tensor-with-hooks-that-come-later": (
+        pickled(Raw(call("collections:OrderedDict") + b"q\x000" + tensor(storage(4), (4,), (1,), hooks=Raw(b"h\x00"))
+                + b"h\x00" + text("hook") + name("collections:Counter") + b"s"), 2), UNSAFE, _TORCH,
+    ),
+    "field-moved-after-it-was-checked": (
+        pickled(Raw(value({"a": (dtype("f8"), 0)}) + b"q\x000"
+                + dtype("V8", (3, "|", None, ("a",), Raw(b"h\x00"), 8, 1, 16))
+                + b"h\x00" + text("a") + value((dtype("f8"), 1 << 40)) + b"s")), UNSAFE, _NUMPY,
+    ),
+    "tensor-copied-larger-than-its-storage": (
+        pickled(call("torch._utils:_rebuild_device_tensor_from_cpu_tensor", tensor(storage(1), (1 << 40,), (0,)),
+            name("torch:float64"), "cpu", False), 2), UNSAFE, _ENDLESS,
+    ),
+    "key-that-takes-for-ever-in-pairs": (
+        pickled(Raw(b"ccollections\nOrderedDict\n(((" + b"N" + b"2\x86" * 64 + b"NtltR"), 2), UNSAFE, _ENDLESS,
+    ),
+    "shape-of-a-hundred-thousand-dimensions": (
+        pickled(call("torch:Size", (1 << 60,) * 100_000), 2), UNSAFE, _ENDLESS,
+    ),
     "quantized-tensor-larger-than-its-storage": (
         pickled(call("torch._utils:_rebuild_qtensor", storage(4, "torch:QInt8Storage"), 0, (1 << 20,), (0,),
             (name("torch:per_tensor_affine"), 1.0, 0), False, call("collections:OrderedDict")), 2), UNSAFE, _TORCH,

@@ -328,6 +328,8 @@ class Machine(Window):
         target = self.stack[-1]
         at = self.base + position - 1
         if type(target) is Made and target.entry.build is not None:
+            if target.kept:
+                self.find(rules.MEMORY, f"changes {shown(described(target))} that is in use", at)
             try:
                 inline = target.entry.build(target, state, self)
             except (Objection, TypeError, ValueError) as objection:
@@ -379,6 +381,8 @@ class Machine(Window):
         keys = items[::2]
         if not _KEY_TYPES.issuperset(map(type, keys)):
             self.check_keys(keys, at)
+        if isinstance(target, Mapping | Made) and target.kept:
+            self.find(rules.MEMORY, f"changes {shown(described(target))} that is in use", at)
         if type(target) is Mapping:
             target += items
             self.made += len(keys)

@@ -132,6 +132,7 @@ def _composed(kind: DType, part: object, names: object, fields: object, flags: i
         return _repeated(kind, part, names, fields, flags)
     if type(names) is not tuple or type(fields) is not Mapping:
         raise Objection("fields that are none", rules.MEMORY)
+    fields.kept = True  # numpy does not copy it
     found = [_field(kind, name, value) for name, value in fields.items_of()]
     if not {name for name, _, _ in found}.issuperset(names):  # a name that is no string is none of them
         raise Objection("fields that are named and missing", rules.MEMORY)

@@ -9,6 +9,8 @@ Sources: torch 2.13 `_weights_only_unpickler.py`, `_utils.py`, `_tensor.py`, `st
 
 from __future__ import annotations
 
+import math
+
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.entries import (
     Call,
@@ -106,11 +108,18 @@ def _check_view(storage: object, offset: object, size: object, stride: object, i
     return storage
 
 
+def _is_expanded(stored: Storage, size: object, itemsize: int = 0) -> bool:
+    """Whether it shows the same numbers again and again, so that a copy is larger than the storage."""
+    return math.prod(sizes(size)) * (itemsize or stored.itemsize) > stored.size
+
+
 def _check_hooks(hooks: object) -> None:
     """Hooks are called when gradients flow; torch writes none."""
-    empty = hooks is None or (type(hooks) is Mapping and not hooks)
-    if not empty and not (is_made(hooks, "collections.OrderedDict") and type(hooks) is Made and not hooks.ready):
+    if hooks is None:
+        return
+    if type(hooks) is not Made or hooks.entry.name != "collections.OrderedDict" or hooks.ready:
         raise Objection("hooks, which are called later")
+    hooks.kept = True  # the tensor holds it, so it stays empty
 
 
 def _check_metadata(metadata: tuple[object, ...]) -> None:
@@ -127,34 +136,31 @@ def _check_metadata(metadata: tuple[object, ...]) -> None:
 
 def _tensor(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     storage, offset, size, stride = arguments
-    _check_view(storage, offset, size, stride)
-    return Made(entry, tuple(size))  # type: ignore[arg-type]
+    return Made(entry, _is_expanded(_check_view(storage, offset, size, stride), size))
 
 
 def _tensor_v2(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     storage, offset, size, stride, _gradient, hooks, *metadata = arguments
-    _check_view(storage, offset, size, stride)
+    stored = _check_view(storage, offset, size, stride)
     _check_hooks(hooks)
     if metadata:
         _check_metadata(tuple(metadata))
-    return Made(entry)
+    return Made(entry, _is_expanded(stored, size))
 
 
 def _tensor_v3(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     storage, offset, size, stride, _gradient, hooks, dtype, *metadata = arguments
-    _check_view(storage, offset, size, stride, _itemsize(dtype))
+    stored = _check_view(storage, offset, size, stride, _itemsize(dtype))
     _check_hooks(hooks)
     _check_metadata(tuple(metadata))
-    return Made(entry)
+    return Made(entry, _is_expanded(stored, size, _itemsize(dtype)))
 
 
 def _quantized(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     storage, offset, size, stride, scheme, _gradient, hooks = arguments
     held = _check_view(storage, offset, size, stride)
     # It is first made empty at its full size, strides or not.
-    elements = 1
-    for each in sizes(size):
-        elements *= each
+    elements = math.prod(sizes(size))
     if elements > held.count * 4:
         raise Objection(f"{elements} elements of a storage of {held.count}", rules.BOUNDS)
     if not (type(scheme) is tuple and scheme and is_name(scheme[0], *(f"torch.{each}" for each in _SCHEMES))):
@@ -175,14 +181,14 @@ def _is_tensor(value: object) -> bool:
 
 def _parameter(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     data, _gradient, hooks, *state = arguments
-    if not _is_tensor(data):
+    if type(data) is not Made or not _is_tensor(data):
         raise Objection("a parameter that is no tensor")
     _check_hooks(hooks)
     if entry.name.endswith("_with_state"):
         _check_state(*state)
     elif state:
         raise Objection("with too many arguments")
-    return Made(entry)
+    return Made(entry, data.detail)
 
 
 def _check_state(state: object) -> None:
@@ -208,9 +214,14 @@ def _from_type(entry: Entry, arguments: tuple[object, ...], context: Context) ->
         raise Objection("rebuilds by something that rebuilds no tensor")
     if not is_name(kind, *_SUBCLASSES):
         raise Objection("a class of tensors that is not allowed")
-    function.entry.call(function.entry, inner, context)
+    inside = function.entry.call(function.entry, inner, context)
     _check_state(state)
-    return Made(entry)
+    return Made(entry, inside.detail if type(inside) is Made else None)
+
+
+def _check_copied(data: object) -> None:
+    if _is_tensor(data) and type(data) is Made and data.detail is not False:
+        raise Objection("copies a tensor that is larger than its storage", rules.EXHAUSTS)
 
 
 def _sparse(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -220,6 +231,7 @@ def _sparse(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     for each in data:
         if not (_is_tensor(each) or each is None or type(each) is bool or type(each) is tuple):
             raise Objection("a sparse tensor of anything but tensors")
+        _check_copied(each)
     return Made(entry)
 
 
@@ -240,6 +252,7 @@ def _from_array(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made
     data, dtype, device, _gradient = arguments
     if not (_is_tensor(data) or (type(data) is Made and data.entry.data == "array")):
         raise Objection("a tensor made of anything but an array")
+    _check_copied(data)
     _itemsize(dtype)
     _check_device(device)
     return Made(entry)
@@ -286,8 +299,8 @@ def _size(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
 
 def _new_parameter(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     match arguments:
-        case (data,) | (data, bool()) if _is_tensor(data):
-            return Made(entry)
+        case (Made() as data,) | (Made() as data, bool()) if _is_tensor(data):
+            return Made(entry, data.detail)
     raise Objection("a parameter that is no tensor")
 
 

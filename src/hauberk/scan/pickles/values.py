@@ -39,18 +39,26 @@ class Made:
         entry: The name's.
         detail: What later checks want to know of it (a `numpy.dtype`'s size), if anything.
         ready: Its state has been set.
+        kept: Something that was checked holds it, so it must not change any more.
     """
 
-    __slots__ = ("detail", "entry", "ready")
+    __slots__ = ("detail", "entry", "kept", "ready")
 
     def __init__(self, entry: Entry, detail: object = None) -> None:
         self.entry = entry
         self.detail = detail
         self.ready = False
+        self.kept = False
 
 
 class Mapping(list[object]):
-    """A dictionary: keys and values in turn, in the order of setting."""
+    """A dictionary: keys and values in turn, in the order of setting.
+
+    Attributes:
+        kept: Something that was checked holds it, so it must not change any more.
+    """
+
+    kept = False
 
     def items_of(self) -> list[tuple[object, object]]:
         """Keys with their values."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import pickle
+import struct
+import zlib
 
+import numpy as np
 import pytest
 from corpus.hostile_safetensors import tensors
 from corpus.hostile_tars import member
@@ -85,6 +89,38 @@ def test_a_name_of_a_tar_archive_may_not_be_a_pickle():
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block[:512])
     assert "scan-polyglot-pickle" in found(bytes(block))
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def name(module: str, attribute: str) -> bytes:
+    return text(module) + text(attribute) + b"\x93"
+
+
+def test_a_pickle_behind_an_array_of_joblib_is_found_inside_a_tar_archive():
+    """joblib steps over the array, where an unpickler that knows nothing of it breaks off."""
+    number = name("numpy", "dtype") + text("u1") + b"\x89\x88\x87R"
+    number += b"(K\x03" + text("|") + b"NNN" + 2 * (b"J" + struct.pack("<i", -1)) + b"K\x00tb"
+    wrapper = (
+        name("joblib.numpy_pickle", "NumpyArrayWrapper") + b")\x81}(" + text("subclass") + name("numpy", "ndarray")
+    )
+    wrapper += text("shape") + b"K\x04\x85" + text("order") + text("C") + text("dtype") + number
+    wrapper += text("allow_mmap") + b"\x89" + text("numpy_array_alignment_bytes") + b"K\x10ub"
+    hostile = b"(" + wrapper + b"\x01\xffabcd" + name("builtins", "exec") + text("pass") + b"\x85R."
+    stream = io.BytesIO()
+    np.save(stream, np.frombuffer(hostile, np.uint8))
+    whole = member("Vabc", stream.getvalue()) + bytes(1024)
+    assert found(whole) == {"scan-polyglot-pickle"}
+    assert examined(whole).verdict is Verdict.UNSAFE
+    harmless = member("Vabc", stream.getvalue().replace(b"exec", b"dict")) + bytes(1024)
+    assert "exec" not in str(examined(harmless).findings)
+
+
+def test_the_oldest_form_of_joblib_is_not_opened():
+    examination = examined(b"ZF0x19              " + zlib.compress(GOOD))
+    assert (examination.verdict, examination.format) == (Verdict.UNKNOWN, "joblib-zfile")
 
 
 @pytest.mark.parametrize("host", ["safetensors", "stream"])

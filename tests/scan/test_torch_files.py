@@ -177,6 +177,8 @@ NO_ARITHMETIC = [
     "Symbol('a b')", "Symbol(s0)", "Add('1', 2)", "Integer('9')", "eval('1')", "s0 if s0 else 1", "(s0 := 1)",
     "9**9**9", "Pow(9, Pow(9, 9))", "s0**1000000", "1 << 4000", "LShift(1, s0)", "Symbol('s0', x=__import__('os'))",
     "9" * 400, "s0 +", "Add(*s0)", "Add(**s0)", "a" * 20_000, "(" * 3000, "Float(f'1')", "sympify('1')",
+    "(((9**16)**16)**16)", "Pow(Pow(9, 16), 16)", "math.pow(math.pow(9, 16), 16)",  # numbers of thousands of digits
+    "Float('1.5', precision=1000000000)",
     "Symbol('s0').func", "s0; s1", "await s0", "1j", "b'x'", "None", "...",
 ]  # fmt: skip
 GUARDS = [

@@ -108,9 +108,11 @@ def _examine_beginning(content: Content, examination: Examination) -> None:
     from hauberk.scan.pickles import torch_storage  # noqa: PLC0415 - formats know overlays, and pickles formats
     from hauberk.scan.pickles.machine import Machine  # noqa: PLC0415
 
-    listener = _Listener(examination)
-    machine = Machine(content, listener, persistent=torch_storage)
-    machine.run()
-    # A text may begin with what looks like the import of a name; only what goes on to call something is a pickle.
-    if listener.dangerous and (machine.calls or machine.end is not None):
-        examination.find(PICKLE, shown(listener.dangerous))
+    for joblib in (False, True):  # who knows arrays in the stream goes on behind them, where others break off
+        listener = _Listener(examination)
+        machine = Machine(content, listener, persistent=torch_storage, joblib=joblib)
+        machine.run()
+        # A text may begin with what looks like the import of a name; only what goes on to call something is a pickle.
+        if listener.dangerous and (machine.calls or machine.end is not None):
+            examination.find(PICKLE, shown(listener.dangerous))
+            return

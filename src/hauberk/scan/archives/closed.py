@@ -33,6 +33,7 @@ _SIGNS: dict[str, tuple[bytes, ...]] = {
     "squashfs": (b"hsqs", b"sqsh"),
     "xar": (b"xar!\0",),
     "arj": (b"\x60\xea",),
+    "joblib-zfile": (b"ZF0x",),  # joblib before 0.10, which it still reads: a pickle in a zlib stream behind a length
     "compound-file": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
 }
 

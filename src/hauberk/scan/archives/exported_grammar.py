@@ -26,6 +26,9 @@ _FUNCTIONS = frozenset(
 )
 _POWERS = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift"})
 _MOST_EXPONENT = 16
+_MOST_EXPONENTS = 64
+"""Of powers in one another, multiplied."""
+_MOST_PRECISION = 1000
 _CONSTANTS = frozenset({"true", "false", "oo", "nan", "inf", "int_oo", "True", "False"})
 _ASSUMPTIONS = frozenset(
     {
@@ -60,18 +63,29 @@ def _follows(text: str, is_leaf: Callable[[ast.expr], bool]) -> bool:
     if len(text) > _LONGEST:
         return False
     try:
-        waiting: list[ast.expr] = [ast.parse(text.strip(), mode="eval").body]
+        waiting: list[tuple[ast.expr, int]] = [(ast.parse(text.strip(), mode="eval").body, 1)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     while waiting:
-        node = waiting.pop()
+        node, exponent = waiting.pop()
         if is_leaf(node):
             continue
         parts = _PARTS[type(node)](node) if type(node) in _PARTS else None
-        if parts is None:
+        exponent *= _exponent(node)
+        if parts is None or exponent > _MOST_EXPONENTS:
             return False
-        waiting.extend(parts)
+        waiting.extend((part, exponent) for part in parts)
     return True
+
+
+def _exponent(node: ast.expr) -> int:
+    """By how much a node multiplies the length of the numbers in it: a power of a power soon has no end."""
+    match node:
+        case ast.BinOp(op=ast.Pow(), right=power):
+            return max(1, abs(_small(power) or 0))
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[_, power]) if name in _POWERS | {"pow"}:
+            return max(1, abs(_small(power) or 0))
+    return 1
 
 
 def _constant(node: ast.Constant) -> list[ast.expr] | None:
@@ -89,7 +103,7 @@ def _binary(node: ast.BinOp) -> list[ast.expr] | None:
 def _call(node: ast.Call) -> list[ast.expr] | None:
     match node.func:
         case ast.Name(id=name) if name in _FUNCTIONS:
-            if not all(each.arg in _ASSUMPTIONS and isinstance(each.value, ast.Constant) for each in node.keywords):
+            if not _are_assumptions(node.keywords):
                 return None
         case ast.Attribute(value=ast.Name(id="math"), attr=name) if name in MATH_FUNCTIONS and not node.keywords:
             pass
@@ -113,12 +127,29 @@ _PARTS: dict[type, Callable[..., list[ast.expr] | None]] = {
 
 def _is_small(node: ast.expr) -> bool:
     """An exponent that is a small number, so that nothing grows out of bounds while it is read."""
+    return _small(node) is not None
+
+
+def _small(node: ast.expr) -> int | None:
+    """A small number, its sign left out; `None` for anything else."""
     match node:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return _is_small(operand)
+            return _small(operand)
         case ast.Call(func=ast.Name(id="Integer"), args=[argument]):
-            return _is_small(argument)
-    return isinstance(node, ast.Constant) and isinstance(node.value, int) and abs(node.value) <= _MOST_EXPONENT
+            return _small(argument)
+        case ast.Constant(value=int(value)) if abs(value) <= _MOST_EXPONENT:
+            return value
+    return None
+
+
+def _are_assumptions(keywords: list[ast.keyword]) -> bool:
+    """`positive=True`, `precision=53`: what sympy is told about a number."""
+    return all(
+        each.arg in _ASSUMPTIONS
+        and isinstance(each.value, ast.Constant)
+        and (each.value.value is None or (isinstance(each.value.value, int) and each.value.value <= _MOST_PRECISION))
+        for each in keywords
+    )
 
 
 def _is_size(node: ast.expr) -> bool:
@@ -127,7 +158,7 @@ def _is_size(node: ast.expr) -> bool:
         case ast.Name(id=name):
             return name in _CONSTANTS or _SYMBOL.fullmatch(name) is not None
         case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str() as text)], keywords=keywords):
-            plain = all(each.arg in _ASSUMPTIONS and isinstance(each.value, ast.Constant) for each in keywords)
+            plain = _are_assumptions(keywords)
             pattern = {"Symbol": _SYMBOL, "Float": _NUMBER_TEXT}.get(name)
             return plain and pattern is not None and pattern.fullmatch(text) is not None
     return False

@@ -66,6 +66,14 @@ def _optimizer() -> object:
     return {"state": moments, "param_groups": groups}
 
 
+def _matrix() -> np.ndarray:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy advises against it, and old files have it
+        return np.matrix([[1.0]])
+
+
 def _arrays() -> dict[str, object]:
     """Arrays of every kind of item."""
     record = np.dtype([("a", "<f8"), ("b", "<i4", (2,)), ("c", "S3")])
@@ -74,7 +82,7 @@ def _arrays() -> dict[str, object]:
         "none": np.zeros((0, 4)), "scalar": np.float32(1.5), "text": np.str_("x"), "point": np.array(3.0),
         "record": np.zeros(2, record), "aligned": np.zeros(2, np.dtype([("a", "i1"), ("b", "f8")], align=True)),
         "fortran": np.asfortranarray(np.ones((4, 3))), "objects": np.array(["a", None, 1.5, {"k": 1}], dtype=object),
-        "matrix": np.matrix([[1.0]]), "masked": np.ma.array([1.0, 2.0], mask=[0, 1]),
+        "matrix": _matrix(), "masked": np.ma.array([1.0, 2.0], mask=[0, 1]),
         "generator": np.random.default_rng(1), "state": np.random.RandomState(1),
         "large": np.arange(20_000, dtype="<f8"),
     }  # fmt: skip

@@ -95,7 +95,11 @@ class Isolated:
         except BaseException:
             self._end_thread()
             raise
-        self.greeting = self._decoded(self._worker.greeting, Greeting)
+        try:
+            self.greeting = self._decoded(self._worker.greeting, Greeting)
+        except BaseException:
+            self.close()
+            raise
 
     def convert(self) -> Answer:
         """The model as a graph, not admitted yet.

@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from hauberk.errors import RefusedModelError
 from hauberk.scan.content import BytesContent, FileContent, OpenFile
 from hauberk.scan.examination import Examination, StopScan
-from hauberk.scan.graphs.model import Graph, Model, Node, Numbers, SparseWeights, Weights
+from hauberk.scan.graphs.model import Declared, Graph, Model, Node, Numbers, SparseWeights, Weights
 from hauberk.scan.graphs.reading import read_model
 from hauberk.scan.graphs.recognition import recognise_binary, recognise_text
 
@@ -97,10 +97,13 @@ def ours(model: Model) -> object:
 
 
 def our_graph(graph: Graph) -> object:
-    inputs, outputs = (
-        [(value.name, value.element, value.dims) for value in values] for values in (graph.inputs, graph.outputs)
-    )
+    inputs, outputs = ([our_value(value) for value in values] for values in (graph.inputs, graph.outputs))
     return [our_node(node) for node in graph.nodes], [our_tensor(each) for each in graph.weights], inputs, outputs
+
+
+def our_value(value: Declared) -> object:
+    dense = value.kind == "tensor"
+    return value.name, value.element if dense else 0, value.dims if dense else None
 
 
 def our_tensor(weights: Weights) -> object:

@@ -10,7 +10,8 @@ import generate_operators
 import numpy as np
 import onnx
 import pytest
-from corpus.graphs import CASES, DATA
+from corpus.graphs import CASES
+from corpus.graphs_external import DATA
 from corpus.onnx_models import external, graph, model, node, numbers, value, with_weight, written
 from onnx import helper, numpy_helper
 

@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    SparseTensorProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+)
+
+from corpus import UNSAFE, Case
 
 FLOAT, INT64, STRING, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.BOOL
 MOST = (1 << 63) - 1
@@ -114,3 +126,20 @@ def calling(*functions: FunctionProto) -> ModelProto:
 
 def attribute(name: str, content: Any) -> AttributeProto:
     return helper.make_attribute(name, content)
+
+
+def case(name: str, content: object, expected: frozenset[str] = UNSAFE, reference: str = "") -> Case:
+    return Case(f"onnx-{name}", written(content), expected, reference)  # type: ignore[arg-type]
+
+
+def sparse(indices: list[int], dims: list[int]) -> ModelProto:
+    """A model with a sparse tensor of ones."""
+    made = model()
+    made.graph.sparse_initializer.append(
+        SparseTensorProto(
+            values=numpy_helper.from_array(np.ones(len(indices), np.float32), "s"),
+            indices=numbers("", *indices),
+            dims=dims,
+        )
+    )
+    return made

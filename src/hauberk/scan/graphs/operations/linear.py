@@ -145,9 +145,12 @@ def spatial(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> list[int
         if mode.startswith("SAME"):
             result.append(-(-size // strides[at]))
             continue
-        room = size + (pads[at] + pads[at + count] if mode != "VALID" else 0) - reach
-        up = strides[at] - 1 if call.integer("ceil_mode") else 0
-        result.append(max(0, (room + up) // strides[at] + 1))
+        before, after = (pads[at], pads[at + count]) if mode != "VALID" else (0, 0)
+        room = size + before + after - reach
+        places = room // strides[at] + 1
+        if call.integer("ceil_mode") and room % strides[at] and places * strides[at] < size + before:
+            places += 1  # one more window, unless it would begin in the padding
+        result.append(max(0, places))
     return result
 
 
@@ -204,14 +207,16 @@ def transposed_convolution(call: Call) -> Sequence[Tensor]:
         raise call.misfit("a window of another rank than its input")
     if sizes is not None:
         dims = sizes[-count:]
+    elif call.text("auto_pad", "NOTSET").startswith("SAME"):
+        dims = [size * stride for size, stride in zip(source.shape[2:], strides, strict=False)]
     else:
-        ignore = call.text("auto_pad", "NOTSET") != "NOTSET" or call.operator != "ConvTranspose"
+        cut = call.text("auto_pad", "NOTSET") == "NOTSET" and call.operator == "ConvTranspose"
         dims = [
             strides[at] * (size - 1)
             + extra[at]
             + (kernel[at] - 1) * dilations[at]
             + 1
-            - (0 if ignore else pads[at] + pads[at + count])
+            - (pads[at] + pads[at + count] if cut else 0)
             for at, size in enumerate(source.shape[2:])
         ]
     group = max(1, call.integer("group", 1))

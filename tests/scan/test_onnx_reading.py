@@ -255,6 +255,17 @@ def test_texts_are_no_models(text):
         assert not recognise_text(data[:64], BytesContent(data))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"#" + b" " * (5 << 20) + b"\nir_version: 10\ngraph #\n { node { op_type: 'Relu' } }",
+        b'{"x": "' + b" " * (5 << 20) + b'", "irVersion": 10, "graph": {}}',
+    ],
+)
+def test_texts_that_are_models_are_known_behind_much_else(text):
+    assert recognise_text(text[:64], BytesContent(text))
+
+
 def test_fields_in_any_order_are_a_model():
     proto = _branches()
     proto.producer_name = "someone"

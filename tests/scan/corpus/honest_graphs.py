@@ -68,6 +68,8 @@ def _torch_models() -> dict[str, tuple[Any, Any, dict[int, str]]]:
                 total = total + x[:, place : place + 1]
             return total
 
+    with _quietly():
+        rounds = torch.jit.script(Rounds())
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
     return {
@@ -75,7 +77,7 @@ def _torch_models() -> dict[str, tuple[Any, Any, dict[int, str]]]:
         "attention": (Attention(), torch.randint(0, 99, (2, 7)), {0: "batch", 1: "words"}),
         "pictures": (Pictures(), torch.randn(2, 3, 64, 64), {0: "batch", 2: "height", 3: "width"}),
         "recurrent": (Recurrent(), torch.randn(2, 9, 12), {0: "batch", 1: "time"}),
-        "rounds": (torch.jit.script(Rounds()), torch.randn(2, 5), {0: "batch", 1: "columns"}),
+        "rounds": (rounds, torch.randn(2, 5), {0: "batch", 1: "columns"}),
     }
 
 

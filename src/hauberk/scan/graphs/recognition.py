@@ -19,7 +19,9 @@ from hauberk.scan.graphs.wire import WINDOW, Stretch
 
 _MOST_FIELDS = 100_000
 _FIELDS_OF_A_GRAPH = 64
-_MOST_TEXT = 1 << 24
+_MOST_TEXT = 1 << 28
+_LARGEST_JSON = 1 << 22
+_BLOCK, _OVERLAP = 1 << 20, 1 << 12
 _DEEPEST_GROUP = 100
 _GROUP, _GROUP_END = 3, 4
 _IR_VERSION, _GRAPH, _OPSET, _FUNCTION = 1, 7, 8, 25
@@ -50,38 +52,49 @@ def recognise_ort(head: bytes, _content: Content) -> bool:
     return head[4:8] == _ORT_MARK
 
 
-_NOISE = r"(?:\s|#[^\n]*\n)*"
-_TEXT = re.compile(rf"\b(?:graph|functions){_NOISE}:?{_NOISE}[{{<\[]")
-_TEXT_FIELDS = re.compile(r"\b(?:ir_version|op_type|initializer)\b")
-_SYNTAX = re.compile(rf"\A{_NOISE}<[^>]{{0,4000}}\b(?:ir_version|opset_import){_NOISE}:")
+_NOISE = rb"(?:\s|#[^\n]*\n)*"
+_TEXT = re.compile(rb"\b(?:graph|functions)" + _NOISE + rb":?" + _NOISE + rb"[{<\[]")
+_TEXT_FIELDS = re.compile(rb"\b(?:ir_version|op_type|initializer)\b")
+_SYNTAX = re.compile(rb"\A" + _NOISE + rb"<[^>]{0,4000}\b(?:ir_version|opset_import)" + _NOISE + rb":")
 _KEYS = {"graph", "irVersion", "ir_version", "functions", "opsetImport", "opset_import"}
-_KEY_PATTERN = re.compile(r'"(?:irVersion|ir_version|opsetImport|opset_import)"|\\u00')
+_JSON_KEYS = re.compile(rb'"(?:irVersion|ir_version|opsetImport|opset_import)"|\\u00')
+_SOME_KEYS = re.compile(rb'"(?:graph|functions)"|' + _JSON_KEYS.pattern)
 
 
 def recognise_text(head: bytes, content: Content) -> bool:
     """Whether it is a model in protobuf's text format, in ONNX's own syntax, or in protobuf's JSON."""
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if not first or first > b"~" or first < b"!":
+    if not first or first > b"~" or first < b"!" or b"\0" in content.head(WINDOW):
         return False
-    text = content.head(_MOST_TEXT)
-    if b"\0" in text[:WINDOW]:
-        return False
-    letters = text.decode("utf-8", "replace")
     if first == b"{":
-        return _is_json_model(letters, whole=content.size <= _MOST_TEXT)
-    return bool(_SYNTAX.search(letters) or (_TEXT_FIELDS.search(letters) and _TEXT.search(letters)))
+        return _is_json_model(content)
+    if _SYNTAX.search(content.head(WINDOW)):
+        return True
+    return _contains(content, _TEXT_FIELDS) and _contains(content, _TEXT)
 
 
-def _is_json_model(text: str, *, whole: bool) -> bool:
-    if not whole:
-        return bool(_KEY_PATTERN.search(text))
-    if '"' not in text or not (_KEY_PATTERN.search(text) or '"graph"' in text or '"functions"' in text):
+def _is_json_model(content: Content) -> bool:
+    if content.size > _LARGEST_JSON:
+        return _contains(content, _JSON_KEYS)
+    text = content.head(_LARGEST_JSON)
+    if not _SOME_KEYS.search(text):
         return False
     try:
         members = json.loads(text)
     except (ValueError, RecursionError):
         return False
     return isinstance(members, dict) and len(members.keys() & _KEYS) > 1
+
+
+def _contains(content: Content, pattern: re.Pattern[bytes]) -> bool:
+    """Whether the first part of a content, a large one, holds a match that is no longer than `_OVERLAP`."""
+    rest = b""
+    for at in range(0, min(content.size, _MOST_TEXT), _BLOCK):
+        block = rest + content.read(at, min(_BLOCK, content.size - at))
+        if pattern.search(block):
+            return True
+        rest = block[-_OVERLAP:]
+    return False
 
 
 def _reads_like_a_graph(content: Content, start: int, size: int) -> bool:

@@ -104,7 +104,7 @@ def _measure(start: Key, functions: dict[Key, Function], sizes: dict[Key, int], 
             if following in inside:
                 examination.find(rules.FUNCTION_RECURSION, f"'{_named(following)}'", at=functions[following].at)
                 return False
-            if len(path) >= 8 * DEEPEST:
+            if len(path) >= 4 * DEEPEST:
                 examination.find(rules.FUNCTION_BOMB, f"functions use one another {len(path)} deep")
                 return False
             inside.add(following)

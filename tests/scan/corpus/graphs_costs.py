@@ -405,6 +405,12 @@ COSTS = (
     case("work-products", _large_product, UNSAFE, "https://cwe.mitre.org/data/definitions/400.html"),
     case("work-known-rounds", _known_rounds, UNSAFE, ENDLESS),
     case("work-nested-loops", _nested_loops(4, 100_000), UNSAFE, ENDLESS),
+    case(
+        "division-by-zero",
+        model([node("Div", ["n", "z"])], inputs=[value("n", [3], INT64)], weights=[numbers("z", 1, 0, 1)]),
+        UNSAFE,
+        "https://cwe.mitre.org/data/definitions/369.html",
+    ),
     case("loop-endless", _endless, UNSAFE, ENDLESS),
     case("loop-endless-count", _loop([GOING], "d", ["n", ""], [numbers("n", MOST, shape=())]), UNSAFE, ENDLESS),
     case("loop-counts-to-2-40", _counting, NEVER_SAFE, ENDLESS),

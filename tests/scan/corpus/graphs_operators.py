@@ -110,6 +110,21 @@ def _hiding_function() -> ModelProto:
     return made
 
 
+def _hiding_runtime() -> ModelProto:
+    body = helper.make_function(
+        "com.microsoft", "Gelu", ["x"], ["y"], [node("Neg", ["x"])], [helper.make_opsetid("", 20)]
+    )
+    return model([node("Gelu", ["x"], domain="com.microsoft")], functions=[body], domains=["com.microsoft"])
+
+
+def _overloaded() -> ModelProto:
+    """The function is called like the operator, but for an overload that nobody asks for."""
+    opsets = [helper.make_opsetid("", 20)]
+    body = helper.make_function("ai.onnx.contrib", "PyOp", ["x"], ["y"], [node("Neg", ["x"])], opsets)
+    body.overload = "other"
+    return model([node("PyOp", ["x"], domain="ai.onnx.contrib")], functions=[body], domains=["ai.onnx.contrib"])
+
+
 STRUCTURE = (
     case("function-itself", calling(function("F", [node("F", ["x"], domain="own")])), UNSAFE, RECURSION),
     case(
@@ -122,6 +137,8 @@ STRUCTURE = (
     case("function-bomb", _doubling(40), UNSAFE, "https://cwe.mitre.org/data/definitions/776.html"),
     case("function-twice", calling(function("F", [node("Relu", ["x"])]), function("F", [node("Neg", ["x"])]))),
     case("function-hides-operator", _hiding_function),
+    case("function-of-another-overload", _overloaded, UNSAFE, EXTENSIONS),
+    case("function-hides-operator-of-the-runtime", _hiding_runtime),
     case("name-twice", model([node("Relu", ["x"]), node("Neg", ["x"])])),
     case("name-of-input-twice", model([node("Relu", ["x"], "x"), node("Neg", ["x"])])),
     case("weight-twice", model(weights=[numbers("w", 1), numbers("w", 2)])),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hauberk.scan.graphs.model import Attribute, Numbers
@@ -31,6 +31,7 @@ class Call:
         attributes: Of the node, those of functions filled in.
         operations: Set by a rule that knows better than elements of all inputs and results.
         scratch: Bytes that it takes while it runs, beside inputs and results.
+        divides_by_zero: Set by a rule that knows that it does, with whole numbers.
         view: The first result is the first input under another shape; no memory is taken for it.
     """
 
@@ -42,7 +43,7 @@ class Call:
     operations: float | None = None
     scratch: float = 0
     view: bool = False
-    _read: dict[str, Any] = field(default_factory=dict)
+    divides_by_zero: bool = False
 
     def has(self, index: int) -> bool:
         """Whether an input is given."""

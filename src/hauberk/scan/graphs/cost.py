@@ -329,10 +329,13 @@ class Estimator:
         if rule is None:
             raise UnmodelledError(f"what it takes is not known (domain '{shown(node.domain or 'ai.onnx')}')")
         try:
-            return rule(call)
+            results = rule(call)
         except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
             # Rules read inputs as their operators are meant to be used; a file may give them anything.
             raise UnmodelledError("its inputs and attributes are not what it takes") from error
+        if call.divides_by_zero and not self.doubtful:
+            self.account.report(rules.DIVISION, "its divisor has a zero in it", node)
+        return results
 
     def _call(self, function: Function, call: Call) -> list[Value]:
         """A function where it is used: its nodes, with the call's inputs and attributes."""

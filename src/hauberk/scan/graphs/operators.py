@@ -59,12 +59,16 @@ def _table() -> tuple[dict[str, dict[str, int]], dict[str, int]]:
 
 def check_operators(model: Model, examination: Examination) -> None:
     """Report operators that are not known, or known for more than computing."""
-    own = {(function.domain, function.name) for function in model.functions}
+    own = {(function.domain, function.name, function.overload) for function in model.functions}
     for count, node in enumerate(model.nodes()):
         if count % 4096 == 0:
             examination.check_time()
-        if (node.domain, node.operator) not in own:
+        if (node.domain, node.operator, node.overload) not in own:
             _check_operator(node, examination)
+    for function in model.functions:
+        if function.name in known_operators().get(function.domain, {}) or function.name in _CODE:
+            name = f"'{shown(function.name)}' of domain '{shown(function.domain)}' is an operator, too"
+            examination.find(rules.FUNCTION_TWICE, name, at=function.at)
     imports = [model.opsets, *(function.opsets for function in model.functions)]
     for domain, version in {item for opsets in imports for item in opsets.items()}:
         newest = newest_versions().get(domain)

@@ -303,6 +303,13 @@ OPERATION_BOMB = _unsafe(
     "By its shapes and loops alone, one run of this model needs more operations than the limit.",
     _EXHAUSTION,
 )
+DIVISION = _unsafe(
+    "onnx-division-by-zero",
+    "whole numbers divided by zero",
+    Severity.HIGH,
+    "Processors stop a process that divides whole numbers by zero, and runtimes do not look before they divide.",
+    "https://cwe.mitre.org/data/definitions/369.html",
+)
 ENDLESS_LOOP = _unsafe(
     "onnx-endless-loop",
     "a loop without an end",

@@ -52,6 +52,9 @@ def arithmetic(call: Call) -> Sequence[Tensor]:
     if call.operator in {"QLinearAdd", "QLinearMul"}:
         inputs = [call.input(0), call.input(3)]
     result = together(call, inputs, inputs[0].element)
+    if call.operator in {"Div", "Mod"} and integral(inputs[0].element) and len(inputs) > 1:
+        divisor = inputs[1].values
+        call.divides_by_zero = divisor is not None and divisor.known and not np.all(divisor.low)
     if call.operator == "Pow":
         call.operations = TRANSCENDENTAL * (result.count or 0)
     if (result.count or 0) > MOST_VALUES and any(each.values is None or not each.values.uniform for each in inputs):

@@ -346,6 +346,22 @@ def test_weights_beside_the_model_are_counted(tmp_path: Path) -> None:
         assert admit(copy) == Admission("onnx", 1)
 
 
+def test_a_shape_that_lies_beside_the_model_is_read_and_nothing_else_could_be(tmp_path: Path) -> None:
+    """Four thousand million numbers, as a file beside the model says: that file must have been read to know."""
+    shape = numpy_helper.from_array(np.array([4_000_000_000]), "many")
+    nodes = [
+        helper.make_node("ConstantOfShape", ["many"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        helper.make_node("MatMul", ["features", "weight"], ["product"]),
+        helper.make_node("Add", ["product", "sum"], ["logits"]),
+    ]
+    model = linear(nodes)
+    model.graph.initializer.append(shape)
+    onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="a.data", size_threshold=0)
+    with PrivateCopy(tmp_path / "a.onnx") as copy, pytest.raises(RefusedModelError, match="'ConstantOfShape': 1600000"):
+        admit(copy)
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_is_refused_by_what_it_asks_for(tmp_path: Path, protocol: int) -> None:
     flag = tmp_path / "ran"

@@ -69,7 +69,8 @@ def admit(copy: PrivateCopy) -> Admission:
         raise refusal(report, str(copy.source))
     if report.format not in _LOADED:
         raise RefusedModelError(f"{copy.source}: {_NO_MODEL} (it is {report.format}){_instead(report)}")
-    return Admission(_LOADED[report.format], int(report.facts.get("external_files", 0)))
+    named = str(report.facts.get("external_files", ""))  # names, joined by a letter that none of them has
+    return Admission(_LOADED[report.format], len(named.split(" | ")) if named else 0)
 
 
 def refusal(report: FileReport, where: str) -> RefusedModelError:

@@ -23,7 +23,7 @@ from hauberk.ingest.private import PrivateCopy
 from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.landlock import runtime_paths
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
-from hauberk.scan import FileReport
+from hauberk.scan import FileReport, Verdict
 from hauberk.scan.report import shown
 
 T = TypeVar("T")
@@ -49,10 +49,21 @@ _logger = logging.getLogger(__name__)
 def scan(copy: PrivateCopy) -> FileReport:
     """What the scan says of a copy, from a process of its own.
 
+    Where a graph has weights in files beside it, it is scanned once more by a process that may read the model's folder:
+    some of these weights are shapes, which decide what a run takes.
+
     Raises:
         RefusedModelError: The scan itself was stopped by a limit, or died.
     """
-    answer = ask("scan", os.fsencode(copy.source), copy, memory=_OVERHEAD, imports=SCANNER)
+    report = _scan(copy, ())
+    if report.facts.get("external_files") and report.verdict is not Verdict.UNSAFE:
+        return _scan(copy, (str(copy.source.absolute().parent),))
+    return report
+
+
+def _scan(copy: PrivateCopy, readable: Sequence[str]) -> FileReport:
+    question = os.fsencode(copy.source.absolute())
+    answer = ask("scan", question, copy, memory=_OVERHEAD, imports=SCANNER, readable=readable)
     return decoded(answer, FileReport, copy)
 
 
@@ -78,6 +89,7 @@ def ask(
     imports: Sequence[str],
     output: int | None = None,
     most_output: int = 0,
+    readable: Sequence[str] = (),
 ) -> bytes:
     """Have a function of `hauberk.ingest.reader` answer about a copy, in a process of its own.
 
@@ -89,6 +101,7 @@ def ask(
         imports: Modules that it needs, see `ForkServer.ask`; each set has a server of its own.
         output: A file that it may write to.
         most_output: Bytes that it may write there.
+        readable: Folders that it may read besides.
 
     Raises:
         RefusedModelError: It refused the copy, reached a limit or died; the message says which, in one line.
@@ -100,7 +113,7 @@ def ask(
         cpu_seconds=_CPU_SECONDS + copy.size // _SLOWEST,
         files=_FILES,
         file_size=most_output,
-        read_only=(*runtime_paths(), "/proc/self/maps"),
+        read_only=(*runtime_paths(), "/proc/self/maps", *readable),
         network=False,
         system_calls="compute",
     )

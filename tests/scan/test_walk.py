@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import hauberk.scan
 from hauberk.errors import InputError
@@ -78,3 +82,28 @@ def test_nothing_in_the_room_can_run_what_it_reads():
             assert not forbidden & {name.partition(".")[0] for name in names}, path
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in called, (path, node.lineno)
+
+
+def test_weights_beside_a_safe_onnx_model_are_safe_and_others_are_not(tmp_path):
+    tensor = numpy_helper.from_array(np.random.default_rng(0).random((64, 64), dtype=np.float32), "w")
+    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])
+    leaving = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [entry], [leaving], [tensor])
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10),
+        folder / "z.onnx",
+        save_as_external_data=True,
+        location="a.bin",
+        size_threshold=0,
+    )
+    shutil.copy(folder / "a.bin", folder / "b.bin")
+    verdicts = {Path(report.path).name: (report.verdict, report.format) for report in scan_paths([folder])}
+    assert verdicts == {
+        "z.onnx": (Verdict.SAFE, "onnx"),
+        "a.bin": (Verdict.SAFE, "onnx-weights"),
+        "b.bin": (Verdict.UNKNOWN, ""),
+    }
+    (alone,) = scan_paths([folder / "a.bin"])
+    assert alone.verdict is Verdict.UNKNOWN  # nobody says what it is

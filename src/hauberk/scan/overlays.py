@@ -39,6 +39,7 @@ _SIGNATURE, _ENTRY, _LARGE = b"PK\x05\x06", b"PK\x01\x02", b"PK\x06\x07"
 _LONGEST_COMMENT = 0xFFFF
 _CONTAINERS = frozenset({"tar", "torch-legacy-tar"})  # their members lie in them as they are, and are examined
 _HDF5 = frozenset({"hdf5", "keras-h5"})
+_BEFORE_GRAPHS = frozenset({"tar", "torch-legacy-tar", "safetensors", "gguf"})  # nobody asked whether they are ONNX
 _UNPICKLED = frozenset({"pickle", "joblib", "pytorch-stream", "pickle-embedded"})  # examined as what they are
 
 
@@ -58,8 +59,16 @@ def examine_overlays(content: Content, examination: Examination) -> None:
         examination.find(POLYGLOT, "ends as a zip archive", at=place)
     if examination.format not in _CONTAINERS | _HDF5 and (place := _hdf5_start(content)):
         examination.find(POLYGLOT, "an HDF5 file begins there, as the library finds it", at=place)
+    if examination.format in _BEFORE_GRAPHS and _reads_as_onnx(content):
+        examination.find(POLYGLOT, "reads as an ONNX model, too: protobuf skips what it does not know")
     if examination.verdict is not Verdict.UNSAFE and examination.format not in _UNPICKLED:
         _examine_beginning(content, examination)
+
+
+def _reads_as_onnx(content: Content) -> bool:
+    from hauberk.scan.graphs.recognition import recognise_binary  # noqa: PLC0415 - formats know overlays
+
+    return recognise_binary(content.head(64), content)
 
 
 def _hdf5_start(content: Content) -> int:

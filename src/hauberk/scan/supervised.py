@@ -21,7 +21,7 @@ from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
 from hauberk.sandbox.worker import Worker
 from hauberk.scan.examination import ScanLimits
 from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict
-from hauberk.scan.walk import files_of, scan_file
+from hauberk.scan.walk import files_of, scan_file, settled
 
 LOST = Rule(
     "scan-process-lost",
@@ -117,12 +117,15 @@ class Supervisor:
         self._loop.close()
 
     def scan(self, files: Sequence[Path]) -> Iterator[FileReport]:
-        """Reports of files, in their order, each as soon as it is known; small ones come several at once.
+        """Reports of files, each as soon as it is known, in the order of `hauberk.scan.walk.settled`.
 
         Raises:
             LimitError: No process can be started under its limits.
             HauberkError: It ended before it was ready.
         """
+        yield from settled(self._scanned(files))
+
+    def _scanned(self, files: Sequence[Path]) -> Iterator[FileReport]:
         for group in _groups(files):
             worker = self._living_worker()
             try:

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from hauberk.errors import InputError
 from hauberk.scan.content import Content, OpenFile
-from hauberk.scan.examination import Examination, ScanLimits, StopScan
+from hauberk.scan.examination import UNRECOGNISED, Examination, ScanLimits, StopScan
 from hauberk.scan.formats import examine
 from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict
 
@@ -40,11 +42,16 @@ def scan_paths(paths: Iterable[Path], limits: ScanLimits | None = None) -> Itera
         limits: How far to go; by default `ScanLimits()`.
 
     Yields:
-        A report for every file, in the order of names, as soon as it is done. What cannot be read has one, too.
+        A report for every file, in the order of names, as soon as it is done; files of no known format come last (see
+        `settled`). What cannot be read has one, too.
 
     Raises:
         InputError: A path does not exist.
     """
+    yield from settled(_scanned(paths, limits))
+
+
+def _scanned(paths: Iterable[Path], limits: ScanLimits | None) -> Iterator[FileReport]:
     for path in paths:
         try:
             folder = stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - half the time of Path's, for each small file
@@ -55,6 +62,36 @@ def scan_paths(paths: Iterable[Path], limits: ScanLimits | None = None) -> Itera
                 yield scan_file(file, limits)
         else:
             yield scan_file(path, limits)
+
+
+def settled(reports: Iterable[FileReport]) -> Iterator[FileReport]:
+    """The same reports, with the weights that a safe ONNX model keeps beside itself called what they are.
+
+    Such a file is bare numbers, of no format that anybody could recognise. It is safe where a safe model of the same
+    scan says that its weights lie there, and nothing but that was wrong with it. What may be such a file comes last.
+
+    Args:
+        reports: In any order.
+    """
+    waiting: list[FileReport] = []
+    owners: dict[str, str] = {}
+    for report in reports:
+        if [finding.rule for finding in report.findings] == [UNRECOGNISED.id] and not report.omitted:
+            waiting.append(report)
+            continue
+        if report.verdict is Verdict.SAFE:
+            folder = os.path.realpath(Path(report.path).parent)
+            for location in str(report.facts.get("external_files", "")).split(" | "):
+                owners[os.path.join(folder, location)] = report.path  # noqa: PTH118 - compared as text
+        yield report
+    for report in waiting:
+        model = owners.get(os.path.realpath(report.path))
+        if model is None:
+            yield report
+        else:
+            yield msgspec.structs.replace(
+                report, verdict=Verdict.SAFE, format="onnx-weights", findings=(), facts={"weights_of": model}
+            )
 
 
 def files_of(path: Path) -> Iterator[Path]:

@@ -99,6 +99,37 @@ def agreeing_on_bytes() -> Run:
     return lambda data: next(disagreements(data, real.load(data, "latin1"), encoding="latin1"), "")
 
 
+def agreeing_with_joblib() -> Run:
+    """Streams with arrays between the instructions: what is called safe must be harmless to joblib's own reader."""
+    from joblib_programs import joblib_program
+    from mutations import mutate
+    from observed import observe, watching
+    from real_unpickler import RealUnpickler
+
+    from hauberk.scan.pickles.policy import allowed
+    from hauberk.scan.report import Verdict
+
+    real, watch, names = RealUnpickler(joblib=True), watching(), allowed()
+    faults = watch.__enter__()  # for the life of the process
+
+    def run(data: bytes) -> Complaint:
+        stream = joblib_program(data[1:])
+        if data and data[0] >= 192:
+            stream = mutate(stream, (), random.Random(data))
+        seen = observe(stream, faults)
+        faults.clear()
+        if seen.fault or seen.report.verdict is not Verdict.SAFE or seen.report.format in {"text", "json"}:
+            return f"fault: {seen.fault}" if seen.fault else ""
+        did = real.load(stream)["joblib"]
+        refused = [name for name in did.names if name not in names] or did.of("extension", "persistent", "audit")
+        if refused or not did.finished:
+            return f"joblib did {refused} and ended with {did.error or 'nothing'}, and the scan says safe | {stream!r}"
+        return ""
+
+    run.keep = watch  # type: ignore[attr-defined]  # leaving it would end the watch
+    return run
+
+
 def following() -> Run:
     """The pickle machine alone, on programs made of choices: quick, for coverage."""
     from pickle_programs import program
@@ -121,6 +152,7 @@ TARGETS = {
         Target("pickle-programs", (), 400, following),
         Target("pickle-agreement", (), 400, agreeing),
         Target("pickle-agreement-bytes", ("pickle",), 4096, agreeing_on_bytes),
+        Target("joblib-agreement", (), 200, agreeing_with_joblib),
         Target("npy", ("npy", "npz"), 1 << 14, scanning),
         Target("zip", ("zip", "npz", "pt2"), 1 << 14, scanning),
         Target("torch-zip", ("pytorch-zip", "torchscript"), 1 << 15, scanning),

@@ -25,7 +25,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 ENCODINGS = ("ASCII", "latin1", "bytes")
@@ -36,6 +36,7 @@ EXTENSIONS = {1: "one", 0x1234: "two", 0x12345678: "four"}
 
 _SECONDS = 5
 _MEMORY = 1 << 30
+_MEMORY_WITH_NUMPY = 4 << 30
 _MOST_EVENTS = 5_000
 
 
@@ -68,13 +69,14 @@ class Run:
 
 
 class RealUnpickler:
-    """The process that unpickles; use it as a context manager, or call `close`."""
+    """The process that unpickles; use it as a context manager, or call `close`.
 
-    def __init__(self) -> None:
-        self._start()
+    Args:
+        joblib: Read as joblib does instead, with arrays between the instructions; there is then one run, `joblib`.
+    """
 
-    def _start(self) -> None:
-        command = [sys.executable, "-I", "-S", str(Path(__file__))]
+    def __init__(self, *, joblib: bool = False) -> None:
+        command = [sys.executable, "-I", *(() if joblib else ("-S",)), str(Path(__file__)), *(("joblib",) * joblib)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -248,7 +250,8 @@ def _in_a_fork(kind: type, data: bytes, encoding: str) -> dict[str, object]:
     child = os.fork()
     if not child:
         os.close(reading)
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        memory = _MEMORY_WITH_NUMPY if "numpy" in sys.modules else _MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -270,7 +273,40 @@ def _in_a_fork(kind: type, data: bytes, encoding: str) -> dict[str, object]:
     return result
 
 
+def _in_joblib() -> type:
+    """joblib's unpickler, with its own wrapper and numpy's types for real: it reads arrays by them."""
+    import numpy as np
+    from joblib import numpy_pickle
+
+    genuine = {
+        ("joblib.numpy_pickle", "NumpyArrayWrapper"): numpy_pickle.NumpyArrayWrapper,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    class Recording(SimpleNamespace):
+        """Stands for the module that joblib loads arrays of objects with."""
+
+        @staticmethod
+        def load(stream: Any, **_options: object) -> Any:
+            return _InC(stream).load()
+
+    class InJoblib(_FindsStandIns, numpy_pickle.NumpyUnpickler):  # type: ignore[misc]
+        def __init__(self, stream: io.BytesIO, encoding: str) -> None:  # joblib has its own
+            numpy_pickle.NumpyUnpickler.__init__(self, "", stream, ensure_native_byte_order=False)
+
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) in genuine:
+                _JOURNAL.note("find", module, name)
+                return genuine[module, name]
+            return super().find_class(module, name)
+
+    numpy_pickle.pickle = Recording()
+    return InJoblib
+
+
 def _serve() -> None:
+    kinds = {"joblib": _in_joblib()} if sys.argv[1:] == ["joblib"] else {"c": _InC, "python": _InPython}
     for code, name in EXTENSIONS.items():
         copyreg.add_extension(REGISTERED, name, code)
     for codec in ("ascii", "latin-1", "utf-8", "raw-unicode-escape", "unicode-escape"):
@@ -278,10 +314,7 @@ def _serve() -> None:
     while header := sys.stdin.buffer.read(5):
         size, encoding = struct.unpack("<IB", header)
         data = sys.stdin.buffer.read(size)
-        runs = {
-            "c": _in_a_fork(_InC, data, ENCODINGS[encoding]),
-            "python": _in_a_fork(_InPython, data, ENCODINGS[encoding]),
-        }
+        runs = {name: _in_a_fork(kind, data, ENCODINGS[encoding]) for name, kind in kinds.items()}
         sys.stdout.write(json.dumps(runs) + "\n")
         sys.stdout.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -97,6 +98,21 @@ def test_long_lists_show_what_is_not_safe(tmp_path, unsafe, capsys):
     assert "17.npy" not in shown
     assert main(["scan", str(folder), "--all"]) == 1
     assert "17.npy" in capsys.readouterr().out
+
+
+def test_a_name_can_neither_write_a_verdict_nor_stop_the_scan(tmp_path, capsys):
+    (tmp_path / "a\nsafe    evil.pkl  (pickle, 5 bytes)").write_bytes(pickle.dumps(Hostile(tmp_path / "flag")))
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.pkl")).write_bytes(pickle.dumps(Hostile(tmp_path / "flag")))
+    (tmp_path / "z.bin").write_bytes(b"\x99\x98")
+    out = tmp_path.parent / "names.sarif"
+    assert main(["scan", str(tmp_path), "--sarif", str(out)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("unsafe") for line in lines) == 2
+    assert not any(line.startswith("safe") for line in lines)
+    assert any(r"\xff\xfe.pkl" in line for line in lines)
+    assert len(json.loads(out.read_text())["runs"][0]["artifacts"]) == 3
+    assert main(["scan", str(tmp_path), "--json"]) == 1
+    assert [file["verdict"] for file in json.loads(capsys.readouterr().out)["files"]].count("unsafe") == 2
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ a file's content decides what it is, never its name. unknown means that the scan
 exit codes: 0 every file is safe, 1 one is unsafe, 2 none is unsafe, but the scan could not decide about one, or failed
 """
 
+_LONGEST_PATH = 4096
 _SHOWN_WHOLE = 30
 """Files from which on only those are shown that are not safe."""
 
@@ -115,9 +116,10 @@ def _limits(options: argparse.Namespace) -> ScanLimits:
 
 def _show(report: FileReport, explained: set[str], output: Output) -> None:
     """A file and what was found in it; why a rule matters is said once."""
-    from hauberk.scan.report import Outcome
+    from hauberk.scan.report import Outcome, shown
 
-    output.text(f"{report.verdict:8}{report.path}  ({report.format or 'no known format'}, {report.size:,} bytes)")
+    kind = report.format or "no known format"
+    output.text(f"{report.verdict:8}{shown(report.path, _LONGEST_PATH)}  ({kind}, {report.size:,} bytes)")
     for finding in report.findings:
         place = f" at {finding.where}" if finding.where.startswith("byte") else f" in {finding.where}"
         where = place if finding.where else ""

@@ -6,9 +6,11 @@ followed and asks for nothing but data; `unknown` says that the scan could not t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
@@ -92,7 +94,7 @@ class FileReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the scan says of one file.
 
     Attributes:
-        path: As it was named or found.
+        path: As it was named or found; see `path_text`.
         verdict: The worst that any finding asks for.
         format: What the content is (`pytorch-zip`, `pickle`, `onnx`, …); empty where it was not recognised.
         size: Bytes.
@@ -133,6 +135,12 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
         if verdict in found:
             return verdict
     return Verdict.UNKNOWN
+
+
+def path_text(path: Path) -> str:
+    """A path as it stands in reports: bytes of it that are no UTF-8 are written in hexadecimal, behind a backslash."""
+    text = str(path)
+    return text if text.isascii() else os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 _SHOWN_CHARACTERS = 100

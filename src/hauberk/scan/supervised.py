@@ -8,6 +8,7 @@ reported as unknown, another process is started, and the scan goes on.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from hauberk.sandbox import landlock
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
 from hauberk.sandbox.worker import Worker
 from hauberk.scan.examination import ScanLimits
-from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict
+from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict, path_text
 from hauberk.scan.walk import files_of, scan_file, settled
 
 LOST = Rule(
@@ -57,8 +58,8 @@ class Inside:
 
     def answer(self, question: bytes) -> bytes:
         """Scan some files, one after the other."""
-        paths = msgspec.json.decode(question, type=list[str])
-        return msgspec.json.encode([scan_file(Path(path), self._limits) for path in paths])
+        paths = msgspec.msgpack.decode(question, type=list[bytes])  # a name need not be text
+        return msgspec.json.encode([scan_file(Path(os.fsdecode(path)), self._limits) for path in paths])
 
 
 def start(setup: bytes) -> Inside:
@@ -145,7 +146,7 @@ class Supervisor:
                 yield _lost(file, str(error))
 
     def _ask(self, worker: Worker, files: Sequence[Path]) -> list[FileReport]:
-        question = msgspec.json.encode([str(file) for file in files])
+        question = msgspec.msgpack.encode([os.fsencode(file) for file in files])
         time_limit = len(files) * self._scan_limits.seconds + _GRACE
         answer = self._loop.run_until_complete(worker.ask(question, time_limit=time_limit))
         return msgspec.json.decode(answer, type=list[FileReport])
@@ -203,4 +204,4 @@ def _lost(file: Path, why: str) -> FileReport:
     size = 0
     with suppress(OSError):
         size = file.stat().st_size
-    return FileReport(str(file), Verdict.UNKNOWN, "", size, (finding,))
+    return FileReport(path_text(file), Verdict.UNKNOWN, "", size, (finding,))

@@ -14,7 +14,7 @@ from hauberk.errors import InputError
 from hauberk.scan.content import Content, OpenFile
 from hauberk.scan.examination import UNRECOGNISED, Examination, ScanLimits, StopScan
 from hauberk.scan.formats import examine
-from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict
+from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict, path_text, shown
 
 UNREADABLE = Rule(
     "scan-unreadable",
@@ -112,11 +112,11 @@ def scan_file(path: Path, limits: ScanLimits | None = None) -> FileReport:
         with OpenFile(path) as file:
             return scan_content(file.content, path=path, limits=limits)
     except (InputError, OSError) as error:
-        what = str(error).removeprefix(f"{path}: ")
+        what = shown(str(error).removeprefix(f"{path}: "))
         finding = Finding(
             UNREADABLE.id, UNREADABLE.severity, UNREADABLE.outcome, what, "", UNREADABLE.why, UNREADABLE.reference
         )
-        return FileReport(str(path), Verdict.UNKNOWN, "", 0, (finding,), seconds=time.perf_counter() - started)
+        return FileReport(path_text(path), Verdict.UNKNOWN, "", 0, (finding,), seconds=time.perf_counter() - started)
 
 
 def scan_content(content: Content, *, path: Path, limits: ScanLimits | None = None) -> FileReport:
@@ -138,7 +138,7 @@ def scan_content(content: Content, *, path: Path, limits: ScanLimits | None = No
     else:
         examination.find(EMPTY, "0 bytes")
     return FileReport(
-        str(path),
+        path_text(path),
         examination.verdict,
         kind,
         content.size,

@@ -126,6 +126,7 @@ def examine_value(value: Any, examination: Examination) -> str:
 def _examine_settings(value: Any, examination: Examination) -> None:
     """What libraries take from settings to import something."""
     for where, each in nodes(value, examination):
+        _examine_templates(each, examination, where)
         if not isinstance(each, dict):
             continue
         for key in each.keys() & _CODE_KEYS:
@@ -139,9 +140,15 @@ def _examine_settings(value: Any, examination: Examination) -> None:
             keras_config.examine_config(each, examination, where)
         if "_diffusers_version" in each:
             _examine_pipeline(each, examination, where)
-        for key, inner in each.items():
-            if isinstance(inner, str) and ("chat_template" in key or key == "template") and "{" in inner:
-                examine_template(inner, examination, f"{where}.{key}" if where else key)
+
+
+def _examine_templates(each: dict[str, Any] | list[Any], examination: Examination, where: str) -> None:
+    """Texts that are templates by their place, or might be one by their marks."""
+    for key, inner in each.items() if isinstance(each, dict) else enumerate(each):
+        if isinstance(inner, str) and ("{{" in inner or "{%" in inner):
+            place = f"{where}.{key}" if where else str(key)
+            certain = "chat_template" in place or key == "template"
+            examine_template(inner, examination, place, certain=certain)
 
 
 def _examine_pipeline(each: dict[str, Any], examination: Examination, where: str) -> None:
@@ -174,8 +181,7 @@ def _examine_lines(raw: bytes, examination: Examination) -> str:
                 value = json_text.parse_text(line, examination, place=f"line {count + 1}")
             except StopScan:
                 return "json-lines"
-            if isinstance(value, dict):
-                _examine_settings(value, examination)
+            _examine_settings(value, examination)
     return "json-lines"
 
 

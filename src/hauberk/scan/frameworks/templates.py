@@ -7,8 +7,11 @@ leading underscores lead to Python's own functions, and no template has use for 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from hauberk.scan.examination import Examination
+from hauberk.scan.frameworks.template_code import Code, Token, UnreadableError, code_of
+from hauberk.scan.frameworks.template_flow import built_names, is_plain, joined_underscores, lookups
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 ATTACK = Rule(
@@ -53,20 +56,37 @@ _WORDS = re.compile(
 _OTHER = re.compile(r"^-?\s*(?:include|import|from|extends)\b")
 
 
-def examine_template(text: str, examination: Examination, place: str) -> None:
+def examine_template(text: str, examination: Examination, place: str, *, certain: bool = True) -> None:
     """Look at the code of a template.
 
     Args:
         text: All of it.
         examination: Reported to.
         place: Where it stands, in words.
+        certain: Whether it is a template; of what only might be one, nothing but an attack is reported.
     """
     if "{" not in text:
         return
-    examination.find(PRESENT, f"{len(text)} characters", at=place)
-    if len(text) > _LARGEST:
-        examination.find(UNUSUAL, f"{len(text)} characters", at=place)
-        return
+    if certain:
+        examination.find(PRESENT, f"{len(text)} characters", at=place)
+        if len(text) > _LARGEST:
+            examination.find(UNUSUAL, f"{len(text)} characters", at=place)
+            return
+        _examine_patterns(text, examination, place)
+    codes: list[Code] = []
+    try:
+        codes.extend(code_of(text))
+    except UnreadableError as error:
+        if certain:
+            examination.find(UNUSUAL, shown(str(error)), at=place)
+    built = built_names(codes)
+    for code in codes:
+        examination.check_time()
+        _examine_code(code, built, examination, place, certain=certain)
+
+
+def _examine_patterns(text: str, examination: Examination, place: str) -> None:
+    """What can be seen without reading the code as Jinja does; other programs read it in other ways."""
     text = _COMMENT.sub("", text)
     if _LINE_CODE.search(text):
         examination.find(UNUSUAL, "statements on lines of their own", at=place)
@@ -76,6 +96,24 @@ def examine_template(text: str, examination: Examination, place: str) -> None:
             examination.find(ATTACK, shown(" ".join(code.split())), at=place)
         elif _OTHER.search(code.lstrip("-+ \t\n")):
             examination.find(UNUSUAL, shown(" ".join(code.split())), at=place)
+
+
+def _examine_code(code: Code, built: set[str], examination: Examination, place: str, *, certain: bool) -> None:
+    """One expression or statement, by its words."""
+    words = shown(" ".join(code.source.split()))
+    for before, token in pairwise((Token("sign", ""), *code.tokens)):
+        inward = token.value.startswith("_") if before == ("sign", ".") else "__" in token.value
+        if (inward and token.kind in {"name", "text"}) or (token.value == "attr" and before.value in {"|", "filter"}):
+            examination.find(ATTACK, words, at=place)
+    if joined_underscores(code.tokens):
+        examination.find(ATTACK, words, at=place)
+    for what, held in lookups(code.tokens):
+        if not is_plain(what, held, built):
+            texts = [token.value for token in held if token.kind == "text"]
+            inward = any("_" in each if certain else each[:1] == "_" or each[-1:] == "_" for each in texts)
+            inward |= what != "subscript" and "attr" in texts
+            if inward or certain:
+                examination.find(ATTACK if inward else UNUSUAL, words, at=place)
 
 
 def _without_text(code: str) -> str:

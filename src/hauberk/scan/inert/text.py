@@ -178,6 +178,8 @@ def _examine_block(block: bytes, start: int, examination: Examination) -> None:
     if b"_target_" in block:
         for found in _TARGET.finditer(block):
             examine_target(found.group(1).decode("ascii", "replace"), examination, at=start + found.start())
+    if b"{{" in block:
+        examine_template(block.decode("utf-8", "replace"), examination, "text", certain=False)
     if any(word in block for word in _MODEL_WORDS) and (model := _MODEL.search(block)):
         examination.find(TEXT_MODEL, shown(model.group(0).strip().split(b"\n")[0]), at=start + model.start())
     if any(word in block for word in _CODE_WORDS):

@@ -18,7 +18,7 @@ from hauberk.scan.pickles.instructions import RARE
 from hauberk.scan.pickles.machine import Machine
 from hauberk.scan.pickles.notorious import runs_code
 from hauberk.scan.pickles.torch_names import torch_storage
-from hauberk.scan.report import Outcome, Rule
+from hauberk.scan.report import Outcome, Rule, shown
 
 NEWEST_PROTOCOL = 5
 _PROBED = 1 << 16
@@ -149,6 +149,6 @@ def _examine_without_arrays(content: Content, examination: Examination, start: i
     listener = Listener(examination)
     machine = Machine(content, listener, start=start, persistent=torch_storage)
     machine.run()
-    if listener.hostile and asks_in_earnest(machine, listener):
+    if listener.hostile and (machine.end is not None or asks_in_earnest(machine, listener)):
         what = f"inside an array, for readers that know nothing of joblib: asks for {', '.join(machine.refused)[:100]}"
-        examination.find(rules.EMBEDDED, what, at=start)
+        examination.find(rules.EMBEDDED, shown(what), at=start)

@@ -37,6 +37,7 @@ _MOST_ELEMENTS = 1 << 48
 _MOST_ITEM_BYTES = 1 << 31
 
 _TYPE = re.compile(r"(b1|[iu][1248]|f2|f4|f8|f12|f16|c8|c16|c24|c32|O[48]|M8|m8|([SUV])(\d{1,10}))")
+_ORDERS = frozenset("<>|=")
 _FLAGS_OF_OBJECTS = 63  # of a dtype of objects: all that numpy has
 _FLAGS_OF_FIELDS_WITH_OBJECTS = 27  # what a structure takes over from a field of objects
 _FLAG_REFERENCES = 3  # items are references; they are pickled as a list
@@ -108,7 +109,7 @@ def _set_dtype(made: Made, state: object, _: Context) -> None:
         raise Objection("sets the state of a dtype that is in use", rules.MEMORY)
     kind = made.detail
     match state:
-        case (3 | 4, str(order), part, names, fields, int(size), int(), int(flags), *metadata) if order in "<>|=":
+        case (3 | 4, str(order), part, names, fields, int(size), int(), int(flags), *metadata) if order in _ORDERS:
             assert isinstance(kind, DType)  # noqa: S101 - from `_dtype`
             if metadata and kind.kind not in "mM":
                 raise Objection("metadata of a dtype that has none", rules.BUILD)
@@ -133,13 +134,27 @@ def _composed(kind: DType, part: object, names: object, fields: object, flags: i
     if type(names) is not tuple or type(fields) is not Mapping:
         raise Objection("fields that are none", rules.MEMORY)
     fields.kept = True  # numpy does not copy it
-    found = [_field(kind, name, value) for name, value in fields.items_of()]
-    if not {name for name, _, _ in found}.issuperset(names):  # a name that is no string is none of them
-        raise Objection("fields that are named and missing", rules.MEMORY)
-    objects = any(inner.objects for _, inner, _ in found)
+    items = [_field(kind, name, value) for name, value in fields.items_of()]
+    found = {item[0]: item for item in items}
+    if not found.keys() >= set(names) or len(names) != len(set(names)):  # a name that is no string is none of them
+        raise Objection("fields that are named and missing, or twice", rules.MEMORY)
+    objects = any(inner.objects for _, inner, _ in items)
+    if objects:
+        _check_apart(items, len(names))
     if objects != bool(flags & _FLAG_REFERENCES) or (objects and flags & 27 != _FLAGS_OF_FIELDS_WITH_OBJECTS):
         raise Objection(f"flags {flags} on a structure that holds {'' if objects else 'no '}objects", rules.MEMORY)
-    return DType("V", kind.itemsize, objects, fields=tuple(found))
+    return DType("V", kind.itemsize, objects, fields=tuple(found[name] for name in names))
+
+
+def _check_apart(fields: list[tuple[str, DType, int]], named: int) -> None:
+    """Beside objects, fields lie apart: what is written to one of them must not become the address of an object."""
+    end = 0
+    for _, inner, offset in sorted(fields, key=lambda field: field[2]):
+        if offset < end:
+            raise Objection("fields that overlap in a structure that holds objects", rules.MEMORY)
+        end = offset + inner.itemsize
+    if len(fields) != named:
+        raise Objection("fields without a name in a structure that holds objects", rules.MEMORY)
 
 
 def _field(kind: DType, name: object, value: object) -> tuple[str, DType, int]:
@@ -343,11 +358,18 @@ def _set_seeds(made: Made, state: object, _: Context) -> None:
 # joblib
 
 
+_WRAPPED = frozenset({"subclass", "shape", "order", "dtype", "allow_mmap", "numpy_array_alignment_bytes"})
+
+
 def _wrapped(made: Made, state: object, _: Context) -> Inline | None:
     """What joblib writes in place of an array, which lies behind it in the stream."""
     if made.ready:
         raise Objection("sets the state of an array twice", rules.BUILD)
     given = check_attributes(state)
+    if not _WRAPPED >= given.keys() >= _WRAPPED - {"numpy_array_alignment_bytes"}:
+        raise Objection("attributes that joblib does not write: one may be a method", rules.BUILD)
+    if type(given["allow_mmap"]) is not bool:
+        raise Objection("no truth value where one is needed", rules.BUILD)
     if not is_name(given.get("subclass"), *_ARRAYS) or given.get("order") not in {"C", "F"}:
         raise Objection("an array of a class that is not allowed", rules.BUILD)
     dtype, shape = used_dtype(given.get("dtype")), sizes(given.get("shape"))
@@ -355,7 +377,7 @@ def _wrapped(made: Made, state: object, _: Context) -> Inline | None:
     padding = given.get("numpy_array_alignment_bytes")
     if not (padding is None or type(padding) is int):
         raise Objection("an alignment that is no number", rules.BUILD)
-    if dtype.objects and given.get("allow_mmap") not in {None, False}:
+    if dtype.objects and given["allow_mmap"]:
         raise Objection("objects that may be mapped from the file", rules.MEMORY)
     array = Made(_JOBLIB_ARRAY, Array(dtype, shape))
     array.ready = True

@@ -52,6 +52,10 @@ CUSTOM = "https://huggingface.co/docs/transformers/custom_models"
 PICKLE = b"cos\nsystem\n(S'true'\ntR."
 """It would run `true`; nobody loads it."""
 
+JINJA = "https://nvd.nist.gov/vuln/detail/CVE-2024-34359"
+JOINED = "{{ cycler[('_'~'_in')~('it_'~'_')][('_'~'_glob')~('als_'~'_')]['o'~'s']['pop'~'en']('true')['read']() }}"
+"""It would run `true` outside a sandbox; nobody renders it."""
+
 FILE_CASES = (
     Case("catboost-and-pickle", file("model.cbm", b"CBM1" + (80).to_bytes(4, "little") + bytes(60) + PICKLE), UNSAFE),
     Case("gguf-and-pickle", file("model.gguf", b"GGUF\3\0\0\0\0" + PICKLE), UNSAFE),
@@ -125,6 +129,9 @@ FILE_CASES = (
         UNSAFE,
         "https://nvd.nist.gov/vuln/detail/CVE-2024-34359",
     ),
+    Case("template-file-joined", file("chat_template.jinja", JOINED), UNSAFE, JINJA),
+    Case("template-settings-joined", settings({"chat_template": JOINED}), UNSAFE, JINJA),
+    Case("template-settings-by-name", settings({"chat_template": {"default": JOINED}}), UNSAFE, JINJA),
     Case("markup-model", file("model.xml", '<?xml version="1.0"?>\n<PMML version="4.4"><Header/></PMML>\n'), UNKNOWN),
     Case("json-cut", file("config.json", '{"a": [1, 2, '), UNKNOWN),
     Case("json-lines-with-code", file("x.jsonl", '{"a": 1}\n{"_target_": "os.system"}\n'), UNSAFE, HYDRA),

@@ -373,6 +373,27 @@ GRAPH_CASES = (
             ("lipsum", "{{ lipsum['__globals__'] }}"),
             ("statement", "{% set x = namespace.__init__ %}"),
             ("open-ended", "{{ cycler.__init__"),
+            ("joined", "{{ cycler[('_'~'_in')~('it_'~'_')] }}"),
+            ("behind-quoted-end", "{{ '}}' ~ cycler[('_'~'_in') ~ x] }}"),
+            ("in-quoted-comment", "{{ '{#' ~ cycler.__init__ ~ '#}' }}"),
+            ("behind-raw", "{% raw %}{{ ' {% endraw %}{{ cycler['_''_init__'] }}"),
+            ("mapped", "{{ [x] | map(attribute='_'~'_class_'~'_') | list }}"),
+            ("mapped-attribute-filter", "{{ [x] | map('attr', y) | list }}"),
+            ("repeated", "{{ x['_' * 2 ~ 'class'] }}"),
+            ("joined-list", "{{ x[['_', '_class'] | join] }}"),
+        )
+    ),
+    *(
+        Case(f"gguf-template-{name}", template(code), UNKNOWN, NVD + "CVE-2024-34359")
+        for name, code in (
+            ("formatted", "{{ x['%c' | format(95)] }}"),
+            ("by-name", "{% set u = '%c' | format(95) %}{% set d = u ~ u %}{{ x[d] }}"),
+            ("by-loop", "{% for k in ['%c' | format(95)] %}{{ x[k] }}{% endfor %}"),
+            ("by-macro", "{% macro f(k) %}{{ x[k] }}{% endmacro %}{{ f('%c' | format(95)) }}"),
+            ("by-output", "{% set k %}{{ '%c' | format(95) }}{% endset %}{{ x[k] }}"),
+            ("by-namespace", "{% set ns = namespace(k='') %}{% set ns.k = '%c' % 95 %}{{ x[ns.k] }}"),
+            ("by-list", "{% set l = [] %}{% if l.append('%c' % 95) %}{% endif %}{{ x[l[0]] }}"),
+            ("unreadable", "{{ x[ }}"),
         )
     ),
     Case("gguf-template-include", template("{% include '/etc/passwd' %}"), UNKNOWN),

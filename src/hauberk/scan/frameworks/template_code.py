@@ -1,0 +1,114 @@
+"""The words of a Jinja template: where its code stands and which tokens it is made of.
+
+Ends of code are found as Jinja finds them: not inside quotes, not while a bracket is open, and what `raw` encloses is
+no code. A pattern over the text alone would be led astray by `'}}'` and by `'{#'`.
+Grammar: https://jinja.palletsprojects.com/en/stable/templates/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Token(NamedTuple):
+    """One word of the code.
+
+    Attributes:
+        kind: `name`, `number`, `text` (escapes resolved) or `sign`.
+        value: The word; of a text what it means.
+    """
+
+    kind: str
+    value: str
+
+
+class Code(NamedTuple):
+    """The code between two marks.
+
+    Attributes:
+        source: As it is written.
+        statement: Whether it stands in `{% … %}`.
+        tokens: Its words.
+    """
+
+    source: str
+    statement: bool
+    tokens: list[Token]
+
+
+class UnreadableError(ValueError):
+    """Jinja would refuse the template."""
+
+
+_BEGIN = re.compile(r"\{%[-+]?\s*raw\s*-?%\}|\{[{%#][-+]?")
+_END_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
+_TOKEN = re.compile(
+    r"(?P<space>\s+)|(?P<number>\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?|0[xob][\da-fA-F_]+)|(?P<name>\w+)"
+    r"|(?P<text>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")|(?P<sign>//|\*\*|[=!<>]=|[-+/*%~\[\](){}<>=.:|,;])",
+    re.DOTALL,
+)
+_DEEPEST = 64
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+
+
+def code_of(text: str) -> Iterator[Code]:
+    """All code of a template, in order.
+
+    Args:
+        text: The template.
+
+    Yields:
+        Expressions and statements; no comments, nothing that is taken as it stands.
+
+    Raises:
+        UnreadableError: A quote, a bracket, a comment or code is not closed, or a sign means nothing.
+    """
+    at = 0
+    while begin := _BEGIN.search(text, at):
+        mark = begin.group()
+        if "raw" in mark:
+            end = _END_RAW.search(text, begin.end())
+            if end is None:
+                raise UnreadableError("raw text that does not end")
+            at = end.end()
+        elif mark.startswith("{#"):
+            close = text.find("#}", begin.start() + 2)
+            if close < 0:
+                raise UnreadableError("a comment that does not end")
+            at = close + 2
+        else:
+            tokens, end_at, at = _tokens(text, begin.end(), "%}" if mark[1] == "%" else "}}")
+            yield Code(text[begin.end() : end_at], mark[1] == "%", tokens)
+
+
+def _tokens(text: str, at: int, end: str) -> tuple[list[Token], int, int]:
+    """The words up to a mark: they, where they end, and what follows the mark."""
+    tokens: list[Token] = []
+    start, depth = at, 0
+    while True:
+        trimmed = text[at : at + 1] in {"-", "+"}
+        if not depth and text.startswith(end, at + trimmed):
+            return tokens, at, at + trimmed + 2
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise UnreadableError(f"code that cannot be read: {text[start : at + 20]!r}")
+        kind, value, at = str(found.lastgroup), found.group(), found.end()
+        if kind == "space":
+            continue
+        if kind == "text":
+            value = _meaning(value[1:-1])
+        else:
+            depth += (value in _OPENING) - (value in _CLOSING)
+            if not 0 <= depth <= _DEEPEST:
+                raise UnreadableError(f"a bracket that nothing opens, or more than {_DEEPEST} in one another")
+        tokens.append(Token(kind, value))
+
+
+def _meaning(quoted: str) -> str:
+    """What a text in quotes stands for, resolved as Jinja does."""
+    try:
+        return quoted.encode("ascii", "backslashreplace").decode("unicode-escape")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(str(error)) from None

@@ -75,6 +75,11 @@ _JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(range(256)) * 4 + b"\xff
 _ONE = pickled(Raw(wrapper(dtype("f8"), (2,)) + bytes(16)))
 _NOT_PADDED = Raw(wrapper(dtype("i1"), (len(EVIL) - 2,), None) + EVIL[2:])
 
+_CODE = Raw(b"0" + call("os:system", SHELL))
+_EXCHANGED = Raw(
+    wrapper(dtype("i1"), (len(_CODE),), b"", read=name("sklearn.model_selection._search:GridSearchCV")) + _CODE
+)
+
 
 def _folder(files: dict[str, bytes]) -> Written:
     def write(folder: Path) -> Path:
@@ -120,6 +125,9 @@ FILES: dict[str, tuple[str, bytes, frozenset[str], str]] = {
     ),
     "joblib-array-of-another-class": (
         "a.joblib", pickled(wrapper(dtype("f8"), (0,), subclass=name("os:system"))), UNSAFE, _JOBLIB,
+    ),
+    "joblib-array-whose-reader-is-exchanged": (
+        "a.joblib", pickled(Raw(b"(" + wrapper(dtype("i1"), (4,)) + b"abcd" + _EXCHANGED + b"t")), UNSAFE, _JOBLIB,
     ),
     "joblib-old-wrapper-names-a-file": (
         "a.joblib",

@@ -259,6 +259,14 @@ OTHERS: dict[str, tuple[bytes, frozenset[str], str]] = {
     "field-of-objects-that-is-hidden": (
         pickled(dtype("V8", (3, "|", None, ("a",), {"a": (dtype("O8"), 0)}, 8, 1, 16))), UNSAFE, _NUMPY,
     ),
+    "field-over-a-field-of-objects": (
+        pickled(dtype("V8", (3, "|", None, ("a", "b"), {"a": (dtype("O8"), 0), "b": (dtype("i8"), 0)}, 8, 1, 27))),
+        UNSAFE, _NUMPY,
+    ),
+    "field-without-a-name-over-objects": (
+        pickled(dtype("V8", (3, "|", None, ("b",), {"a": (dtype("O8"), 0), "b": (dtype("i8"), 0)}, 8, 1, 27))),
+        UNSAFE, _NUMPY,
+    ),
     "item-longer-than-its-name-says": (
         pickled(dtype("V8", (3, "|", None, None, None, 1 << 30, 1, 0))), UNSAFE, _NUMPY,
     ),

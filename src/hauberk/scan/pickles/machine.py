@@ -350,7 +350,6 @@ class Machine(Window):
         if self.frame_end > offset:
             self.find(rules.CROSSED, "an array in the stream begins inside a frame", offset)
         if inline.objects:
-            self.ambiguous = True  # others run it too, with what the memo holds so far
             inner = Machine(self.content, self.reporter, start=offset, admitted=self.admitted)
             inner.follow_on(self)
             inner.run()

@@ -120,8 +120,7 @@ def test_what_the_sandbox_of_jinja_refuses_is_unsafe(code):
         "{% set i = messages | length - 1 - loop.index0 %}{{ messages[i].role }}{{ messages[loop.index0 - 1]['x'] }}",
         "{% set ns = namespace(last=-1) %}{% set ns.last = loop.index0 %}{{ messages[ns.last:] }}{{ messages[::-1] }}",
         "{% for key in tool.parameters %}{{ tool.parameters[key]['type'][0] ~ '_' }}{% endfor %}",
-        "{% macro f(p, r) %}{% for k, v in p | dictsort %}{{ p[k] + r[v['a_b']] }}{% endfor %}{% endmacro %}"
-        "{{ f(x, y) }}",
+        "{% macro f(p) %}{% for k, v in p | dictsort %}{{ p[k] + r[v['a_b']] }}{% endfor %}{% endmacro %}{{ f(x) }}",
         "{{ tool.items() | map(attribute='name') | join(', ') }}{{ id[-9:] }}{{ x[0]['a' if y else 'b'] }}",
         "{{ '{\"a\": {' }}{{- '}}' -}}{% raw %}{{ x[ }{% endraw %}",
         "{% set text = text.split('</think>')[-1].lstrip('\\n') %}{% set t = '<' + text + '>' %}{{ t[:-1] }}",

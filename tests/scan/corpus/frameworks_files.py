@@ -56,6 +56,8 @@ JINJA = "https://nvd.nist.gov/vuln/detail/CVE-2024-34359"
 JOINED = "{{ cycler[('_'~'_in')~('it_'~'_')][('_'~'_glob')~('als_'~'_')]['o'~'s']['pop'~'en']('true')['read']() }}"
 """It would run `true` outside a sandbox; nobody renders it."""
 
+SHORTHAND, APPLY = "%TAG !e! tag:yaml.org,2002:pyth", "!e!on/object/apply:os.system ['true']"
+
 FILE_CASES = (
     Case("catboost-and-pickle", file("model.cbm", b"CBM1" + (80).to_bytes(4, "little") + bytes(60) + PICKLE), UNSAFE),
     Case("gguf-and-pickle", file("model.gguf", b"GGUF\3\0\0\0\0" + PICKLE), UNSAFE),
@@ -122,6 +124,22 @@ FILE_CASES = (
         UNSAFE,
         PYYAML,
     ),
+    *(
+        Case(f"yaml-object-{name}", file("config.yaml", text), UNSAFE, PYYAML)
+        for name, text in (
+            ("behind-mark", f"\ufeff{SHORTHAND}\n---\n{APPLY}\n"),
+            ("behind-return", f"# a\r{SHORTHAND}\r---\r{APPLY}\r"),
+            ("behind-next-line", f"# a\x85{SHORTHAND}\n---\n{APPLY}\n"),
+            ("behind-separator", f"# a\u2028{SHORTHAND}\n---\n{APPLY}\n"),
+            ("by-one-letter", "%TAG !e! t\n---\n!e!ag:yaml.org,2002:pyt%68on/name:os.system\n"),
+            ("by-numbers", "!<tag:yaml.org,2002:pyth%6fn/object/apply:os.system> ['true']\n"),
+        )
+    ),
+    Case("settings-hydra-escaped", file("x.yaml", 'model:\n  "\\x5ftarget_": os.system\n'), UNSAFE, HYDRA),
+    Case("settings-hydra-flow", file("x.yaml", "model: {_target_: os.system, command: 'true'}\n"), UNSAFE, HYDRA),
+    Case("settings-hydra-continued", file("x.yaml", 'm:\n  ? "_tar\\\n  get_"\n  : os.system\n'), UNSAFE, HYDRA),
+    Case("settings-hydra-escaped-name", file("x.yaml", 'm:\n  _target_: "\\x6fs.system"\n'), UNKNOWN, HYDRA),
+    Case("settings-hydra-anchor", file("x.yaml", "m:\n  _target_: &a os.system\n"), UNKNOWN, HYDRA),
     Case("yaml-object-far", file("config.yaml", "a: 1\n" * 300_000 + "b: !!python/name:os.system\n"), UNSAFE, PYYAML),
     Case(
         "template-file",

@@ -225,7 +225,7 @@ def _handed(code: Code, parameters: dict[str, set[str]]) -> Iterator[tuple[Code,
     for index, (left, right) in enumerate(pairwise(code.tokens)):
         defined = code.statement and index == 1 and code.tokens[0].value == "macro"
         if right == ("sign", "(") and left.value in parameters and not defined:
-            yield Code("", False, list(inside(code.tokens, index + 1))), parameters[left.value]
+            yield Code(code.source, code.statement, list(inside(code.tokens, index + 1))), parameters[left.value]
 
 
 def _bound(code: Code) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import sys
 from collections.abc import Iterator
 
 from hauberk.scan.content import Content
@@ -75,18 +76,30 @@ TEXT_MODEL = Rule(
     " Python): their libraries read them, and the scan does not follow them.",
     "https://cwe.mitre.org/data/definitions/129.html",
 )
-RULES = (YAML_OBJECT, CALLABLE, TARGET, SCRIPT, PROTOBUF_TEXT, MARKUP_MODEL, TEXT_MODEL, *TEMPLATE_RULES)
+TOO_LARGE = Rule(
+    "text-too-large",
+    "more wide text than is looked at",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Of text in UTF-16 the first 64 MiB are looked at. Keep it in UTF-8.",
+    "https://www.rfc-editor.org/rfc/rfc3629",
+)
+RULES = (TOO_LARGE, YAML_OBJECT, CALLABLE, TARGET, SCRIPT, PROTOBUF_TEXT, MARKUP_MODEL, TEXT_MODEL, *TEMPLATE_RULES)
 
 _BLOCK = 1 << 20
 _OVERLAP = 1 << 12
+_WIDE_MOST = 64 << 20
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _YAML = re.compile(
     rb"!!python/[a-z]+|tag:yaml\.org,2002:python/|!(?:ruby|java|php)/"
-    rb"|^%TAG[ \t]+\S+[ \t]+(?:tag:yaml|\S*%)"  # a shorthand for part of such a tag
-    rb"|![\w!<][\w:,./-]*%[0-9A-Fa-f]{2}",  # a tag with letters written as numbers
-    re.MULTILINE,
+    rb"|![\w!<][\w!:;,./?@&=+$~*'-]*%[0-9A-Fa-f]{2}"  # a tag with letters written as numbers
 )
-_TARGET = re.compile(rb"""\b_target_["']?\s*[:=]\s*["']?([\w.]+)""")
+_SHORTHAND = re.compile(rb"%TAG[ \t]+![\w-]*!?[ \t]+([^\s\x85]+)")
+"""Wherever it stands: readers of YAML end lines at more signs than others, and step over a byte order mark."""
+_PYTHON_TAG = "tag:yaml.org,2002:python/"
+_TARGET = re.compile(rb"""(?<!\w)_target_(?!\w)(?:["']?\s*[:=]\s*["']?([\w.]+))?""")
+_ESCAPED = re.compile(r"\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|\r?\n[ \t]*|\r[ \t]*)")
+"""In double quotes: letters as numbers, and lines that go on."""
 _CODE = re.compile(
     rb"^(?:import [\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
     rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^)\n]*\)"
@@ -140,7 +153,9 @@ def _decodes(content: Content, encoding: str) -> bool:
 def blocks(content: Content, examination: Examination) -> Iterator[tuple[int, bytes]]:
     """A content in pieces that overlap, so that what is looked for is never cut in two; UTF-16 comes as UTF-8."""
     if content.head(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
-        text = content.read(0, min(content.size, 64 * _BLOCK)).decode("utf-16", "replace").encode()
+        if content.size > _WIDE_MOST:
+            examination.find(TOO_LARGE, f"{content.size} bytes of UTF-16")
+        text = content.read(0, min(content.size, _WIDE_MOST)).decode("utf-16", "replace").encode()
         examination.unpack(len(text))
         yield 0, text
         return
@@ -171,13 +186,8 @@ def examine(content: Content, examination: Examination) -> str:
 
 def _examine_block(block: bytes, start: int, examination: Examination) -> None:
     """What stands in a piece of text; a quick look for words comes first, since most text has none of them."""
-    if b"!" in block:
-        for found in _YAML.finditer(block):
-            line = block[found.start() : found.end() + 40].split(b"\n")[0]
-            examination.find(YAML_OBJECT, shown(line), at=start + found.start())
-    if b"_target_" in block:
-        for found in _TARGET.finditer(block):
-            examine_target(found.group(1).decode("ascii", "replace"), examination, at=start + found.start())
+    _examine_yaml(block, start, examination)
+    _examine_targets(block, start, examination)
     if b"{{" in block:
         examine_template(block.decode("utf-8", "replace"), examination, "text", certain=False)
     if any(word in block for word in _MODEL_WORDS) and (model := _MODEL.search(block)):
@@ -186,6 +196,37 @@ def _examine_block(block: bytes, start: int, examination: Examination) -> None:
         code = _CODE.search(_FENCE.sub(b"", block))
         if code:
             examination.find(SCRIPT, shown(code.group(0).strip()))
+
+
+def _examine_yaml(block: bytes, start: int, examination: Examination) -> None:
+    """Tags that make objects of Python."""
+    if b"!" in block:
+        for found in _YAML.finditer(block):
+            line = block[found.start() : found.end() + 40].split(b"\n")[0]
+            examination.find(YAML_OBJECT, shown(line), at=start + found.start())
+    if b"%TAG" in block:
+        for found in _SHORTHAND.finditer(block):
+            prefix = found.group(1).decode("utf-8", "replace")
+            if "%" in prefix or _PYTHON_TAG.startswith(prefix) or prefix.startswith(_PYTHON_TAG):
+                examination.find(YAML_OBJECT, shown(found.group(0)), at=start + found.start())
+
+
+def _examine_targets(block: bytes, start: int, examination: Examination) -> None:
+    """What `instantiate` of Hydra would call, however the key is written."""
+    if b"_target_" in block:
+        for found in _TARGET.finditer(block):
+            target = (found.group(1) or b"written otherwise").decode("ascii", "replace")
+            examine_target(target, examination, at=start + found.start())
+    if b"\\" in block:
+        text = block.decode("utf-8", "replace")
+        if _ESCAPED.sub(_letter, text).count("_target_") > text.count("_target_"):
+            examination.find(CALLABLE, "the key `_target_`, written with escapes", at=start)
+
+
+def _letter(found: re.Match[str]) -> str:
+    digits = found.group(1) or found.group(2) or found.group(3)
+    number = int(digits, 16) if digits else sys.maxunicode + 1
+    return chr(number) if number <= sys.maxunicode else ""
 
 
 def examine_target(target: str, examination: Examination, at: int | str) -> None:

@@ -21,7 +21,7 @@ from hauberk.graph.harness import examine
 from hauberk.graph.model import signature_of
 from hauberk.graph.passes.rewriting import Replacement, RewritePass
 from hauberk.graph.samples import Samples
-from hauberk.optimisation import choose, optimise_file, streamed
+from hauberk.optimisation import choose, optimise_file, run, streamed
 from hauberk.optimisation.passes import run_passes
 from hauberk.progress import SILENT
 from hauberk.recipe import Close, Contract, Exact
@@ -30,6 +30,10 @@ TEXT = (
     '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,32] x) => (float[batch,4] y) {'
     " a = MatMul(x, w) b = Add(a, c) i = Identity(b) r = Relu(i) again = Relu(i) s = Add(r, again)"
     " t = Transpose<perm = [1, 0]>(v) y = MatMul(s, v) }"
+)
+ALONE = (
+    '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,32] x) => (float[batch,64] y) {'
+    " a = MatMul(x, w) i = Identity(a) y = Relu(i) }"
 )
 SHAPES = {"w": (32, 64), "c": (64,), "v": (64, 4)}
 
@@ -257,3 +261,54 @@ def test_each_version_is_loaded_once(source, contract):
     trials = feeds.trials(signature_of(proto), lambda _: True, Samples(), extremes=True, seed=0)
     assert examine(counting, counting, contract, trials).reason == ""
     assert opened == ["as written", "as written"]
+
+
+def test_a_link_put_in_the_place_of_weights_after_the_scan_is_not_followed(source, target, tmp_path, monkeypatch):
+    """What somebody swaps between scan and reading, or while passes run, never reaches what is written."""
+    secret = tmp_path / "secret.bin"
+    weights = source.parent / "weights.bin"
+    secret.write_bytes(weights.read_bytes())
+    read = run._read
+
+    def swapped(path):
+        found = read(path)
+        weights.unlink()
+        weights.symlink_to(secret)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_read", swapped)
+        with pytest.raises(RefusedModelError, match=r"'weights\.bin' is not the file any more that was scanned"):
+            optimise_file(source, target, passes=choose("default"))
+    assert not target.exists()
+
+    weights.unlink()
+    weights.write_bytes(secret.read_bytes())
+    judge = streamed._judge
+
+    def swapping(*arguments):
+        if not weights.is_symlink():
+            weights.unlink()
+            weights.symlink_to(secret)
+        return judge(*arguments)
+
+    monkeypatch.setattr(streamed, "_judge", swapping)
+    with pytest.raises(RefusedModelError, match="changed by somebody else meanwhile"):
+        optimise_file(source, target, passes=choose("default"))
+    assert list(target.parent.iterdir()) == []
+
+
+def test_offset_and_length_may_be_left_out(tmp_path, target):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = write(folder / "model.onnx", shapes={"w": (32, 64)}, text=ALONE)
+    proto = onnx.load(source, load_external_data=False)
+    (tensor,) = proto.graph.initializer
+    kept = [entry for entry in tensor.external_data if entry.key == "location"]
+    del tensor.external_data[:]
+    tensor.external_data.extend(kept)
+    source.write_bytes(proto.SerializeToString())
+    x = np.random.default_rng(1).normal(size=(5, 32)).astype("f")
+    expected = answers(source, x)
+    optimise_file(source, target, passes=choose("default"))
+    np.testing.assert_allclose(answers(target, x), expected, rtol=1e-5, atol=1e-6)

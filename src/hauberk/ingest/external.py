@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,9 @@ from hauberk.graph.model import nested_graphs
 
 _BLOCK = 1 << 23
 
+State = tuple[int, int, int, int]
+"""Device, inode, size and time of change: another one where somebody wrote to a file or put another in its place."""
+
 
 @dataclass(frozen=True)
 class ExternalModel:
@@ -27,11 +33,13 @@ class ExternalModel:
     Attributes:
         proto: The graph. Locations of weights are absolute.
         files: SHA-256 (hex) of every file that holds weights, by path.
+        states: What each of them was when it was hashed (see `state_of`).
         size: Bytes of all these files.
     """
 
     proto: onnx.ModelProto
     files: dict[Path, str]
+    states: dict[Path, State]
     size: int
 
 
@@ -43,7 +51,8 @@ def resolve(proto: onnx.ModelProto, path: Path) -> ExternalModel:
         path: Where it lies.
 
     Raises:
-        RefusedModelError: Weights of something else than the main graph lie outside, or a file changed meanwhile.
+        RefusedModelError: Weights of something else than the main graph lie outside, or a file changed meanwhile: it is
+            longer, or a link, or not there any more.
     """
     where = str(path)
     for tensor in _inner_tensors(proto):
@@ -54,14 +63,63 @@ def resolve(proto: onnx.ModelProto, path: Path) -> ExternalModel:
                 " save_as_external_data=True)"
             )
     folder = path.absolute().parent
-    sizes: dict[Path, int] = {}
+    files: dict[Path, tuple[str, State]] = {}
     for tensor in proto.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            location = next(entry for entry in tensor.external_data if entry.key == "location")
+            location = _spelled_out(tensor)
             file = folder / location.value
+            if file not in files:
+                files[file] = _hashed(folder, location.value, where)
             location.value = str(file)
-            sizes[file] = file.stat().st_size
-    return ExternalModel(proto, {file: _digest(file, size, where) for file, size in sizes.items()}, sum(sizes.values()))
+    digests = {file: digest for file, (digest, _) in files.items()}
+    states = {file: state for file, (_, state) in files.items()}
+    return ExternalModel(proto, digests, states, sum(size for _, _, size, _ in states.values()))
+
+
+def _spelled_out(tensor: onnx.TensorProto) -> onnx.StringStringEntryProto:
+    """Write down offset and length where the file leaves them out, as it may; returns the entry of the location."""
+    entries = {entry.key: entry for entry in tensor.external_data}
+    count = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    for key, value in (("offset", 0), ("length", count)):
+        if key not in entries:
+            tensor.external_data.add(key=key, value=str(value))
+    location: onnx.StringStringEntryProto = entries["location"]
+    return location
+
+
+def state_of(file: Path) -> State:
+    """What a file is now; a link is a link.
+
+    Raises:
+        OSError: It is not there.
+    """
+    return _state(file.lstat())
+
+
+def _state(status: os.stat_result) -> State:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _hashed(folder: Path, location: str, where: str) -> tuple[str, State]:
+    """SHA-256 (hex) and state of a file below a folder, no link followed on the way: the scan may be a while ago."""
+    *folders, name = Path(location).parts
+    opened = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+    try:
+        for part in folders:
+            opened.append(os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
+        opened.append(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=opened[-1]))
+        status = os.fstat(opened[-1])
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise RefusedModelError(f"{where}: refused: {location[:80]!r} is not the file any more that was scanned")
+        return _digest(opened[-1], status.st_size, location, where), _state(status)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RefusedModelError(
+            f"{where}: refused: {location[:80]!r} is not the file any more that was scanned: {reason}"
+        ) from error
+    finally:
+        for descriptor in reversed(opened):
+            os.close(descriptor)
 
 
 def _inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -91,13 +149,12 @@ def _graphs(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.GraphPro
         yield from _graphs(_attributes(graph.node))
 
 
-def _digest(file: Path, size: int, where: str) -> str:
-    """SHA-256 (hex) of a file, read in pieces."""
+def _digest(descriptor: int, size: int, location: str, where: str) -> str:
+    """SHA-256 (hex) of an open file, read in pieces."""
     digest, length = hashlib.sha256(), 0
-    with file.open("rb", buffering=0) as stream:
-        while piece := stream.read(_BLOCK):
-            digest.update(piece)
-            length += len(piece)
+    while piece := os.read(descriptor, _BLOCK):
+        digest.update(piece)
+        length += len(piece)
     if length != size:
-        raise RefusedModelError(f"{where}: refused: {file.name} changed while it was read")
+        raise RefusedModelError(f"{where}: refused: {location[:80]!r} changed while it was read")
     return digest.hexdigest()

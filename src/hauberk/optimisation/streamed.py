@@ -20,7 +20,7 @@ from hauberk.graph.integers import unbounded
 from hauberk.graph.model import parse, signature_of
 from hauberk.graph.samples import Samples
 from hauberk.graph.trials import Trial, ask, compare, runs_on
-from hauberk.ingest.external import ExternalModel
+from hauberk.ingest.external import ExternalModel, State, state_of
 from hauberk.optimisation.findings import ModelFile, Optimisation, WeightFile
 from hauberk.optimisation.passes import context_of, count_nodes, run_passes
 from hauberk.progress import Progress
@@ -56,7 +56,6 @@ def optimise(
         raise InputError(f"--passes: {', '.join(unable)} cannot take a model whose weights lie in another file")
     model = external.proto.SerializeToString()
     trials = _trials(model, samples, external.size, seed)
-    states = {file: _state(file) for file in external.files}
     with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=".hauberk-") as folder:
         spill = streamed.Spill(Path(folder, "weights"))
         context = context_of(seed)
@@ -67,7 +66,7 @@ def optimise(
             lambda step, before, after: _judge(step, before, after, trials),
             progress,
         )
-        if any(_state(file) != state for file, state in states.items()):
+        if any(_changed(file, state) for file, state in external.states.items()):
             raise RefusedModelError(f"{source.path}: its weights were changed by somebody else meanwhile; run it again")
         written, weights = _write(versions[-1][1], target, Path(folder), trials)
     return Optimisation(
@@ -139,11 +138,13 @@ def _write(model: bytes, target: Path, folder: Path, trials: Sequence[Trial]) ->
 
 
 def _with_weights(source: ModelFile, external: ExternalModel) -> ModelFile:
-    files = tuple(WeightFile(str(file), digest, file.stat().st_size) for file, digest in external.files.items())
+    files = tuple(WeightFile(str(file), digest, external.states[file][2]) for file, digest in external.files.items())
     return ModelFile(source.path, source.sha256, source.size, source.nodes, files)
 
 
-def _state(file: Path) -> tuple[int, int, int]:
-    """What changes when somebody writes to a file or puts another in its place."""
-    status = file.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _changed(file: Path, state: State) -> bool:
+    """Whether somebody has written to a file since it was hashed, or put another, or a link, in its place."""
+    try:
+        return state_of(file) != state
+    except OSError:
+        return True

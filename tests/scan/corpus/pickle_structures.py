@@ -314,6 +314,9 @@ OTHERS: dict[str, tuple[bytes, frozenset[str], str]] = {
     "key-that-takes-for-ever-in-pairs": (
         pickled(Raw(b"ccollections\nOrderedDict\n(((" + b"N" + b"2\x86" * 64 + b"NtltR"), 2), UNSAFE, _ENDLESS,
     ),
+    "identifier-that-takes-for-ever-as-a-key": (
+        pickled(Raw(b"}" + built(made("uuid:UUID"), {"int": Raw(b"N" + b"2\x86" * 40)}) + b"Ns")), UNSAFE, _ENDLESS,
+    ),
     "shape-of-a-hundred-thousand-dimensions": (
         pickled(call("torch:Size", (1 << 60,) * 100_000), 2), UNSAFE, _ENDLESS,
     ),
@@ -341,6 +344,28 @@ OTHERS: dict[str, tuple[bytes, frozenset[str], str]] = {
     "layout-that-is-none": (pickled(call("torch.serialization:_get_layout", "os.system")), UNSAFE, _TORCH),
     "function-in-a-transformer": (
         pickled(built(made(_TRANSFORMER), {"func": name("os:system")})), UNSAFE, _PERSISTENCE,
+    ),
+    "method-exchanged-that-setting-the-state-calls": (
+        pickled(built(made("sklearn.isotonic:IsotonicRegression"), {
+            "_build_f": name("torch:FloatTensor"), "X_thresholds_": 1 << 18, "y_thresholds_": 1 << 18,
+        })), UNSAFE, _UNPICKLER,
+    ),
+    "thresholds-that-double-for-ever": (
+        pickled(built(made("sklearn.isotonic:IsotonicRegression"), {
+            "X_thresholds_": Raw(b"N" + b"2\x86" * 40), "y_thresholds_": [1, 2],
+        })), UNSAFE, _ENDLESS,
+    ),
+    "method-exchanged-for-a-loss": (
+        pickled(built(made("sklearn.isotonic:IsotonicRegression"), {
+            "_build_f": made("sklearn._loss.loss:HalfBinomialLoss"),
+        })), UNSAFE, _UNPICKLER,
+    ),
+    "method-exchanged-for-a-class": (
+        pickled(built(made("sklearn.pipeline:Pipeline"), {"predict": name("torch:FloatTensor")})), UNSAFE, _UNPICKLER,
+    ),
+    "version-that-takes-for-ever-to-write": (
+        pickled(built(made("sklearn.pipeline:Pipeline"), {"_sklearn_version": Raw(b"N" + b"2\x86" * 40)})),
+        UNSAFE, _ENDLESS,
     ),
     "tokenizer-in-a-vectorizer": (
         pickled(built(made("sklearn.feature_extraction.text:CountVectorizer"), {"tokenizer": name("builtins:eval")})),

@@ -16,7 +16,6 @@ from hauberk.scan.pickles.entries import (
     check_attributes,
     is_name,
     make_empty,
-    plain_state,
 )
 from hauberk.scan.pickles.values import BYTES, FROZEN, NOWHERE, TEXT, Bag, Blob, Made, Mapping, Name, is_bytes, is_text
 from hauberk.scan.report import shown
@@ -165,6 +164,14 @@ def _dictionary_state(made: Made, state: object, _: Context) -> None:
     check_attributes(state)
 
 
+def _identifier_state(made: Made, state: object, _: Context) -> None:
+    """A number, which is what is looked at when it is a key."""
+    del made
+    for attribute, value in check_attributes(state).items():
+        if attribute not in {"int", "is_safe"} or not (value is None or type(value) is int):
+            raise Objection("an identifier that is no number", rules.BUILD)
+
+
 def _entry(
     name: str, call: Call | None = None, *, new: Call | None = None, build: Build | None = None, items: str = "",
     group: str = "Python",
@@ -195,5 +202,5 @@ ENTRIES: tuple[Entry, ...] = (
         for kind in ("date", "datetime", "time", "timedelta", "timezone")
     ),
     _entry("decimal.Decimal", _texts),
-    _entry("uuid.UUID", new=make_empty, build=plain_state),
+    _entry("uuid.UUID", new=make_empty, build=_identifier_state),
 )

@@ -29,7 +29,8 @@ from hauberk.scan.pickles.entries import (
 )
 from hauberk.scan.pickles.node_tables import check_neighbours, check_nodes
 from hauberk.scan.pickles.numpy_names import Array
-from hauberk.scan.pickles.values import Made
+from hauberk.scan.pickles.values import Made, Mapping, Name
+from hauberk.scan.report import shown
 
 _GROUP = "scikit-learn"
 
@@ -91,7 +92,6 @@ _ESTIMATORS = {
     "impute._base": "MissingIndicator SimpleImputer",
     "impute._iterative": "IterativeImputer _ImputerTriplet",
     "impute._knn": "KNNImputer",
-    "isotonic": "IsotonicRegression",
     "kernel_approximation": "AdditiveChi2Sampler Nystroem PolynomialCountSketch RBFSampler SkewedChi2Sampler",
     "kernel_ridge": "KernelRidge",
     "linear_model._base": "LinearRegression",
@@ -178,6 +178,51 @@ _TREES = ("sklearn.neighbors._kd_tree.KDTree", "sklearn.neighbors._ball_tree.Bal
 _DISTANCES = tuple(
     f"sklearn.metrics._dist_metrics.{kind}Distance64" for kind in ("Euclidean", "Manhattan", "Chebyshev", "Minkowski")
 )
+
+
+# Attributes that honest estimators keep something in that can be called. None of them is the name of a method.
+_HOLDS_CLASSES = ("dtype", "dtype_")  # how they end: classes of numbers
+_HOLDS_FUNCTIONS = frozenset({"score_func"})
+_HOLDS_CALLABLES = frozenset({"_loss", "_base_loss", "loss_", "scorer_"})
+_CALLABLES = ("sklearn._loss.loss.", "sklearn.metrics._scorer.")
+_LONGEST_VERSION = 64
+
+
+def _set_estimator(made: Made, state: object, context: Context) -> None:
+    """Attributes by name, none of which takes the place of a method: setting the state of some calls methods."""
+    plain_state(made, state, context)
+    for part in state if type(state) is tuple else (state,):
+        if type(part) is Mapping:
+            for attribute, value in part.items_of():
+                _check_attribute(str(attribute), value)
+
+
+def _check_attribute(attribute: str, value: object) -> None:
+    if type(value) is Name:
+        fine = value.entry is not None and value.entry.call is None and value.entry.new is None
+        holds = attribute in _HOLDS_FUNCTIONS or attribute.endswith(_HOLDS_CLASSES)
+        if not fine or not holds:
+            raise Objection(f"keeps {shown(str(value))} as {shown(attribute)}", rules.BUILD)
+    elif type(value) is Made and value.entry.name.startswith(_CALLABLES) and attribute not in _HOLDS_CALLABLES:
+        raise Objection(f"keeps {value.entry.name} as {shown(attribute)}", rules.BUILD)
+    elif attribute == "_sklearn_version" and not (type(value) is str and len(value) <= _LONGEST_VERSION):
+        raise Objection("a version that is no text", rules.BUILD)  # it is put into a warning, however large
+
+
+def _set_isotonic(made: Made, state: object, context: Context) -> None:
+    """Its `__setstate__` makes a function of two arrays of numbers, by a method of its own."""
+    _set_estimator(made, state, context)
+    given = check_attributes(state)
+    if "_build_f" in given:
+        raise Objection("sets _build_f, which is called next", rules.BUILD)
+    for attribute in ("X_thresholds_", "y_thresholds_"):
+        match given.get(attribute):
+            case None:
+                pass
+            case Made(detail=Array(shape=(_,), dtype=dtype)) if dtype.kind in "fiu":
+                pass
+            case _:
+                raise Objection(f"{attribute} that is no array of numbers", rules.BUILD)
 
 
 def _numbers(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -271,7 +316,8 @@ def _entries(classes: dict[str, str], call: Call | None = None, **more: object) 
 
 
 ENTRIES: tuple[Entry, ...] = (
-    *_entries(_ESTIMATORS, new=make_empty, build=plain_state),
+    *_entries(_ESTIMATORS, new=make_empty, build=_set_estimator),
+    Entry("sklearn.isotonic.IsotonicRegression", _GROUP, new=make_empty, build=_set_isotonic),
     *_entries(_LOSSES, _numbers),
     *_entries(_FUNCTIONS),
     Entry("sklearn.utils._bunch.Bunch", _GROUP, make_empty, make_empty, plain_state, "mapping"),

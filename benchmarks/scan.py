@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("build/scan"), help="files, environments and results")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds that are timed (default: 7)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; the rest is kept")
+    parser.add_argument("--fresh", action="store_true", help="ask other scanners again about cases that are known")
     parser.add_argument("--docs", type=Path, help="fill this page with what was measured")
     options = parser.parse_args()
     kept, environments = options.folder / "results.json", options.folder.resolve() / "environments"
@@ -49,7 +50,9 @@ def main() -> int:
     if "memory" in options.parts:
         results = msgspec.structs.replace(results, sparse=scan_sparse(options.folder))
     if "catches" in options.parts:
-        results = msgspec.structs.replace(results, caught=ask_all(environments))
+        results = msgspec.structs.replace(
+            results, caught=ask_all(environments, [] if options.fresh else results.caught)
+        )
     results = msgspec.structs.replace(
         results,
         machine=_machine(),

@@ -15,13 +15,16 @@ import pytest
 from agreement import disagreements, scan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from joblib_programs import joblib_program
 from mutations import mutate
+from observed import observe, watching
 from pickle_programs import program
 from real_unpickler import ENCODINGS, RealUnpickler
 
+from hauberk.scan.pickles.policy import allowed
 from hauberk.scan.report import Verdict
 
-EXAMPLES = int(os.environ.get("HAUBERK_PICKLES", "250"))
+EXAMPLES = int(os.environ.get("HAUBERK_PICKLES", "200"))
 GENERATED = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -61,6 +64,12 @@ _objects = st.recursive(
     ),
     max_leaves=20,
 )
+
+
+@pytest.fixture(scope="module")
+def joblib():
+    with RealUnpickler(joblib=True) as unpickler:
+        yield unpickler
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +115,28 @@ def test_objects_damaged(real, thing, protocol, seed):
 def test_what_is_cut_is_never_safe(thing, protocol, part):
     data = pickle.dumps(thing, protocol)
     assert scan(data[: int(part * len(data))])[1].verdict is not Verdict.SAFE
+
+
+@given(choices=st.binary(min_size=10, max_size=80), seed=st.none() | st.integers(0, 2**32))
+@GENERATED
+def test_generated_joblib_streams(joblib, choices, seed):
+    """joblib reads arrays where other unpicklers see instructions; what is called safe is harmless to it as well."""
+    data = joblib_program(choices)
+    if seed is not None:
+        data = mutate(data, (), random.Random(seed))
+    with watching() as faults:
+        seen = observe(data, faults)
+    assert not seen.fault, data
+    run = joblib.load(data)["joblib"]
+    assert not run.of("audit"), data
+    if seen.report.verdict is Verdict.SAFE and seen.report.format not in TEXTS:
+        assert not [name for name in run.names if name not in allowed()], data
+        assert not run.of("extension", "persistent"), data
+        assert run.finished, (run.error, data)
+
+
+TEXTS = {"text", "json"}
+"""What is no pickle to the scan: an unpickler that is handed it breaks at its end, having imported at most a name."""
 
 
 def test_the_recorder_tells_apart_what_it_must(real):

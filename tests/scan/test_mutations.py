@@ -19,8 +19,8 @@ from seeds import seeds
 
 from hauberk.scan.report import Verdict
 
-COUNT = int(os.environ.get("HAUBERK_MUTATIONS", "70"))
-LOADED = 6 if COUNT < 100 else COUNT
+COUNT = int(os.environ.get("HAUBERK_MUTATIONS", "60"))
+LOADED = 5 if COUNT < 100 else COUNT
 """Files of each kind that are called safe and handed to the real loader."""
 SEEDS = dict(seeds())
 CODE = {"torchscript", "notebook"}

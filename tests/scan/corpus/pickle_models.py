@@ -92,6 +92,46 @@ def _boosted() -> object:
     return model
 
 
+def _retyped(change: Callable[[Any, Any], Any]) -> Callable[[], object]:
+    """A boosted tree whose table has been given other types or another order of fields."""
+
+    def make() -> object:
+        import numpy as np
+
+        model = _boosted()
+        predictor = model._predictors[0][0]  # type: ignore[attr-defined]
+        predictor.nodes["left"][0] = 1
+        predictor.nodes = change(predictor.nodes, np)
+        return model
+
+    return make
+
+
+def _half_a_leaf(nodes: Any, numpy: Any) -> Any:
+    """A number that is a leaf, and none when its lower byte is looked at."""
+    wide = nodes.astype([(each, "<u2" if each == "is_leaf" else nodes.dtype[each]) for each in nodes.dtype.names])
+    wide["is_leaf"][0] = 256
+    wide["left"][0] = numpy.iinfo(numpy.int32).max
+    return wide
+
+
+def _exchanged(nodes: Any, numpy: Any) -> Any:
+    """Children and depths in one another's place: tables are copied by the order of fields, not by their names."""
+    del numpy
+    nodes["depth"] = 1 << 30
+    renamed = {"left": "depth", "depth": "left"}
+    other = nodes[["value", *nodes.dtype.names[1:]]].copy()
+    other.dtype.names = tuple(renamed.get(each, each) for each in nodes.dtype.names)
+    other["left"], other["depth"] = nodes["left"], nodes["depth"]
+    return other
+
+
+def _categorical(nodes: Any, numpy: Any) -> Any:
+    del numpy
+    nodes["is_categorical"][0], nodes["bitset_idx"][0] = 1, 1 << 30
+    return nodes
+
+
 def _pickled(protocol: int, make: Callable[[], object]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         path = folder / "model.pkl"
@@ -141,6 +181,14 @@ CASES: tuple[Case, ...] = (
         for name, change, reference in _TREES
     ),
     Case("boosted-tree-with-a-child-that-is-not-there", _joblib(_boosted, 3), UNSAFE, _BOUNDS),
+    *(
+        Case(f"boosted-tree-with-{name}", _joblib(_retyped(change), 3), UNSAFE, _BOUNDS)
+        for name, change in (
+            ("half-a-leaf", _half_a_leaf),
+            ("fields-in-another-order", _exchanged),
+            ("categories-that-are-not-there", _categorical),
+        )
+    ),
     Case("neighbours-with-points-that-are-not-there", _joblib(_neighbours), UNSAFE, _BOUNDS),
     Case("pipeline-with-a-function", _joblib(_with_function), UNSAFE, _PERSISTENCE),
     Case("pipeline-with-a-function-compressed", _joblib(_with_function, 3), UNSAFE, _PERSISTENCE),

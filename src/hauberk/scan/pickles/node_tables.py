@@ -21,21 +21,39 @@ from hauberk.scan.pickles.plain_names import Encoded
 from hauberk.scan.pickles.values import NOWHERE, Blob
 
 _CHUNK = 1 << 20
-_TREES = (("feature", "left_child", "right_child"), ("feature_idx", "left", "right", "is_leaf"))  # fields, of 1.x
+# The records of scikit-learn 1.x. It copies one table into another field by field in their order, whatever they are
+# called and however long they are, so that only exactly these types in this order mean what they say.
+_INDEX = ("i8", "i4")  # of 64 and of 32 bits
+_TREE = {
+    "left_child": _INDEX, "right_child": _INDEX, "feature": _INDEX, "threshold": ("f8",), "impurity": ("f8",),
+    "n_node_samples": _INDEX, "weighted_n_node_samples": ("f8",), "missing_go_to_left": ("u1",),
+}  # fmt: skip
+_BOOSTED = {
+    "value": ("f8",), "count": ("u4",), "feature_idx": _INDEX, "num_threshold": ("f8",), "missing_go_to_left": ("u1",),
+    "left": ("u4",), "right": ("u4",), "gain": ("f8",), "depth": ("u4",), "is_leaf": ("u1",), "bin_threshold": ("u1",),
+    "is_categorical": ("u1",), "bitset_idx": ("u4",),
+}  # fmt: skip
+_NEWER = {"missing_go_to_left"}  # trees before 1.3 are without it
+_READ = {
+    "left_child": ("feature", "left_child", "right_child"),
+    "value": ("feature_idx", "left", "right", "is_leaf", "is_categorical", "bitset_idx"),
+}
+"""What is read of a record, by its first field."""
 _Table = npt.NDArray[Any]
 
 
-def check_nodes(nodes: Array, features: int, context: Context) -> None:
-    """Every node of a decision tree leads to nodes and features that exist.
+def check_nodes(nodes: Array, features: int, context: Context, *, categories: int = 0) -> None:
+    """Every node of a decision tree leads to nodes, features and categories that exist.
 
     Args:
         nodes: The table.
         features: How many there are.
+        categories: Rows of the table of categories.
         context: For the data.
 
     Raises:
-        Objection: A child does not exist or stands before its parent, or a feature does not exist; or the table cannot
-            be read.
+        Objection: A child does not exist or stands before its parent, or a feature or category does not exist; or the
+            table cannot be read.
     """
     found = nodes.survey or survey(nodes, context)
     if found is None:
@@ -44,17 +62,22 @@ def check_nodes(nodes: Array, features: int, context: Context) -> None:
         raise Objection(found.problem, rules.MEMORY)
     if found.feature >= features:
         raise Objection(f"a node that asks for feature {found.feature} of {features}", rules.MEMORY)
+    if found.category >= categories:
+        raise Objection(f"a node that asks for categories {found.category} of {categories}", rules.MEMORY)
 
 
 def survey(nodes: Array, context: Context) -> Survey | None:
     """Follow every node of a decision tree to its children; `None` where it is no table of nodes that can be read."""
-    names = {name for name, _, _ in nodes.dtype.fields}
-    layout = next((each for each in _TREES if names.issuperset(each)), None)
+    record = [(name, f"{inner.kind}{inner.itemsize}") for name, inner, _ in nodes.dtype.fields]
+    layout = _READ.get(record[0][0] if record else "")
     if layout is None:
         return None
+    if not _is_record(record, _BOOSTED if "is_leaf" in layout else _TREE):
+        return Survey("a table of nodes whose fields are others than scikit-learn's")
     feature, *sides = layout[:3]
-    count, highest = _rows(nodes), -1
+    highest = categories = -1
     try:
+        count = _rows(nodes)
         for first, table in _tables(nodes, layout, context):
             own = np.arange(first, first + len(table))
             inner = table["is_leaf"] == 0 if "is_leaf" in layout else table[sides[0]] != -1
@@ -66,9 +89,18 @@ def survey(nodes: Array, context: Context) -> Survey | None:
             if np.any(asked < 0):
                 return Survey("a node that asks for a feature below 0")
             highest = max(highest, int(asked.max(initial=-1)))
+            if "is_categorical" in layout:
+                rows = table["bitset_idx"][inner & (table["is_categorical"] != 0)].astype(np.int64)
+                categories = max(categories, int(rows.max(initial=-1)))
     except Objection as objection:
         return None if objection.rule is rules.UNCHECKED else Survey(str(objection))
-    return Survey("", highest)
+    return Survey("", highest, categories)
+
+
+def _is_record(fields: list[tuple[str, str]], known: dict[str, tuple[str, ...]]) -> bool:
+    names = [name for name, _ in fields]
+    all_there = names in (list(known), [name for name in known if name not in _NEWER])
+    return all_there and all(kind in known[name] for name, kind in fields)
 
 
 def check_neighbours(data: Array, order: Array, nodes: Array, bounds: Array, count: int, context: Context) -> None:

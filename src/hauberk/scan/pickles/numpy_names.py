@@ -69,10 +69,12 @@ class Survey:
     Attributes:
         problem: What is wrong with it; empty where nothing is.
         feature: The highest that a node asks for; -1 where none does.
+        category: The highest row of the table of categories that a node asks for; -1 where none does.
     """
 
     problem: str
     feature: int = -1
+    category: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,10 +267,15 @@ def _set_predictor(made: Made, state: object, context: Context) -> None:
     if made.ready:
         raise Objection("sets the state of a tree twice", rules.MEMORY)
     match check_attributes(state):
-        case {"nodes": Made(detail=Array() as nodes)}:
-            check_nodes(nodes, 1 << 31, context)
+        case {
+            "nodes": Made(detail=Array() as nodes),
+            "binned_left_cat_bitsets": Made(detail=Array(shape=(binned, 8)) as first),
+            "raw_left_cat_bitsets": Made(detail=Array(shape=(raw, 8)) as second),
+            **others,
+        } if not others and {(each.dtype.kind, each.dtype.itemsize) for each in (first, second)} == {("u", 4)}:
+            check_nodes(nodes, 1 << 31, context, categories=min(binned, raw))
         case _:
-            raise Objection("a tree without its nodes", rules.BUILD)
+            raise Objection("a tree without its nodes and categories", rules.BUILD)
 
 
 def _new_object(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,18 @@ def lightgbm(*changes: tuple[str, str]) -> Callable[[Path], Path]:
         for before, after in changes:
             assert before in text, before
             text = text.replace(before, after, 1)
+        if not any(before.startswith("tree_sizes") for before, _ in changes):
+            text = _with_sizes(text)
         return written(folder / "model.txt", text)
 
     return make
+
+
+def _with_sizes(text: str) -> str:
+    """The text with sizes of its trees as the library would write them."""
+    trees = text[text.index("Tree=0") :].partition("end of trees")[0]
+    sizes = (str(len(each)) for each in re.split(r"(?=Tree=\d+\n)", trees) if each)
+    return re.sub(r"tree_sizes=[^\n]*", "tree_sizes=" + " ".join(sizes), text)
 
 
 def catboost(at: int, value: int, width: int = 4) -> Callable[[Path], Path]:
@@ -244,6 +254,32 @@ TREE_CASES = (
     ),
     Case("lightgbm-fewer-values", lightgbm(("num_leaves=4", "num_leaves=9")), frozenset({"unsafe", "unknown"}), INDEX),
     Case("lightgbm-categories", lightgbm(("num_cat=0", "num_cat=1")), UNSAFE, INDEX),
+    *(
+        Case(f"lightgbm-{name}", lightgbm(change), UNSAFE, "https://cwe.mitre.org/data/definitions/125.html")
+        for name, change in (
+            ("few-weights", ("leaf_weight=60 81 81 78", "leaf_weight=1")),
+            ("few-counts", ("internal_count=300 162 138", "internal_count=5")),
+            ("no-counts", ("internal_count=300 162 138\n", "")),
+            ("few-gains", ("split_gain=18.6183 2.38699 2.15466", "split_gain=1")),
+            ("shrinkage", ("shrinkage=1", "shrinkage=x")),
+            ("not-finite", ("leaf_value=0.47164111643539702", "leaf_value=nan")),
+            ("decision", ("decision_type=2 2 2", "decision_type=2 255 2")),
+            ("classes", ("num_class=1", "num_class=100000")),
+            ("classes-of-objective", ("objective=regression", "objective=multiclass num_class:1000000000")),
+            ("objective", ("objective=regression", "objective=custom:x")),
+            ("feature-names", ("feature_names=Column_0 ", "feature_names=")),
+            ("constraints", ("feature_infos=", "monotone_constraints=1\nfeature_infos=")),
+        )
+    ),
+    *(
+        Case(f"lightgbm-{name}", lightgbm(change), UNKNOWN, "https://cwe.mitre.org/data/definitions/436.html")
+        for name, change in (
+            ("return-in-line", ("shrinkage=1", "shrinkage=1\rleaf_value=1")),
+            ("parameter", ("[boosting: gbdt]", "[boosting8 gbdt]")),
+            ("parameters-open", ("end of parameters", "end of parameter")),
+            ("parameter-cut", ("[boosting: gbdt]", "[boosting")),
+        )
+    ),
     Case("lightgbm-cut", lightgbm(("end of trees", "end of tree")), UNKNOWN),
     Case("catboost-split-beyond", _catboost_split, UNSAFE, INDEX),
     Case("catboost-root-beyond", catboost(8, 0x7FFFFFF0), UNKNOWN, "https://flatbuffers.dev/internals/"),

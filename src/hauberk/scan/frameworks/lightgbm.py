@@ -15,6 +15,7 @@ import numpy as np
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.formats import Format
+from hauberk.scan.frameworks.lightgbm_fields import CONTROL, Tail, header_problem, tree_problem
 from hauberk.scan.frameworks.trees import BOUNDS, Integers, walk_problem
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -39,6 +40,7 @@ _LINE_MOST = 64 << 20
 _BLOCK = 1 << 20
 _CATEGORICAL = 1
 _FEATURES_MOST = 1 << 31
+_LONE_LINES = {b"", b"tree", b"average_output"}
 
 
 def recognise(head: bytes, content: Content) -> bool:
@@ -71,6 +73,9 @@ class _Model:
         classes, per_round = int(header.fields["num_class"]), int(header.fields["num_tree_per_iteration"])
         if not 0 <= features < _FEATURES_MOST or not 0 < classes < _FEATURES_MOST or not 0 < per_round <= classes:
             self._find(f"{features + 1} features, {classes} classes, {per_round} trees a round")
+        problem = header_problem(header.fields, classes, per_round, features)
+        if problem:
+            self._find(problem)
         sizes = [int(size) for size in header.fields.get("tree_sizes", "").split()]
         starts = []
         line = header.end
@@ -80,7 +85,7 @@ class _Model:
             if int(line[5:]) != self.trees:
                 raise ValueError(f"tree {line[5:25]!r} where tree {self.trees} should be")
             tree = self._section(("Tree=", "end of trees"))
-            problem = _tree_problem(tree.fields, features)
+            problem = _tree_problem(tree.fields, features) or tree_problem(tree.fields, int(tree.fields["num_leaves"]))
             if problem:
                 self._find(f"tree {self.trees}: {problem}")
             self.trees += 1
@@ -90,8 +95,16 @@ class _Model:
         starts.append(self.at)
         if "tree_sizes" in header.fields and sizes != [after - before for before, after in pairwise(starts)]:
             self._examination.find(SIZES, f"{len(sizes)} sizes for {self.trees} trees, or others")
-        for _ in self._lines:  # importances and parameters, which are text to the library
-            pass
+        if self.trees % max(1, per_round):
+            raise ValueError(f"{self.trees} trees, {per_round} a round")
+        tail = Tail()
+        for line in self._lines:
+            self._demand(tail.problem(line))
+        self._demand(tail.end())
+
+    def _demand(self, problem: str) -> None:
+        if problem:
+            raise ValueError(problem)
 
     def _find(self, problem: str) -> None:
         self._examination.find(BOUNDS, problem, at=self.at)
@@ -103,7 +116,11 @@ class _Model:
         for line in self._lines:
             if line.startswith(marks):
                 return _Section(fields, line)
+            if CONTROL.search(line):
+                raise ValueError(f"signs that end a line for some, in {line[:30]!r}")
             key, mark, value = line.decode("utf-8", "replace").partition("=")
+            if not mark and line not in _LONE_LINES:
+                raise ValueError(f"a line {line[:30]!r}")
             if key in fields:
                 raise ValueError(f"{key!r} stands twice")
             if mark:
@@ -125,7 +142,7 @@ class _Model:
             for line in lines:
                 self.at = start
                 start += len(line) + 1
-                yield line.rstrip(b"\r")
+                yield line.removesuffix(b"\r")
         if rest:
             self.at = start
             yield rest

@@ -45,7 +45,7 @@ def transcendental(call: Call) -> Sequence[Tensor]:
 
 
 @rule("LeakyRelu", "PRelu", "Shrink", "Softsign", "ThresholdedRelu", "BitwiseNot", "HardSwish", "Affine", "ImageScaler")
-@rule("CumSum", "CumProd", "MeanVarianceNormalization", "Scale", "Trilu", "Round", "Reciprocal", "LRN")
+@rule("CumSum", "CumProd", "MeanVarianceNormalization", "Scale", "Trilu", "Round", "Reciprocal")
 @rule("Crop", "MemcpyFromHost", "MemcpyToHost")
 @rule("Trilu", "BiasAdd", domain="com.microsoft")
 @rule("Normalizer", "Scaler", "Imputer", "Binarizer", domain="ai.onnx.ml")
@@ -54,8 +54,6 @@ def same(call: Call) -> Sequence[Tensor]:
     source = call.input(0)
     if call.operator in {"CumSum", "CumProd", "Trilu"}:
         call.operations = 4 * source.elements
-    if call.operator == "LRN":
-        call.operations = source.elements * max(1, call.integer("size", 1))
     element = FLOAT if call.operator in {"Normalizer", "Scaler"} else source.element
     if call.operator == "Trilu":
         return [like(call, source)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hauberk.scan.graphs.call import Call, broadcast, rule
 from hauberk.scan.graphs.elements import FLOAT, INT64
-from hauberk.scan.graphs.values import MisfitError, Tensor, UnmodelledError
+from hauberk.scan.graphs.values import MisfitError, Tensor, UnboundedError, UnmodelledError
 
 _SECOND = {"QLinearMatMul": 3, "QGemm": 3}
 _INT32 = 6
@@ -293,6 +293,10 @@ def grid_sample(call: Call) -> Sequence[Tensor]:
     return [result]
 
 
+_MOST_THREADS = 64
+"""Threads of a runtime that work at regions at the same time, at most."""
+
+
 @rule("RoiAlign", "MaxRoiPool")
 @rule("CropAndResize", domain="com.microsoft")
 def regions(call: Call) -> Sequence[Tensor]:
@@ -305,6 +309,29 @@ def regions(call: Call) -> Sequence[Tensor]:
         height = call.integer("output_height", pooled[0])
         width = call.integer("output_width", pooled[-1])
     result = call.result(source.element, (places.shape[0] if places.shape else 1, source.shape[1], height, width))
-    ratio = call.integer("sampling_ratio", 0) or 4
-    call.operations = 8.0 * result.elements * min(ratio, 1 << 20) ** 2
+    call.operations = 8.0 * result.elements
+    if call.operator == "RoiAlign":
+        samples = _samples(call, places, max(1, height), max(1, width))
+        call.operations *= samples
+        # ONNX Runtime writes down where each sample of a region lies and what it weighs, a region a thread at a time.
+        call.scratch = 32.0 * samples * height * width * min(places.shape[0] if places.shape else 1, _MOST_THREADS)
     return [result]
+
+
+def _samples(call: Call, places: Tensor, height: int, width: int) -> float:
+    """Samples of one place of RoiAlign: as many as it says, or one for every point of the picture that it covers.
+
+    Raises:
+        UnboundedError: As many as a region is large, and nothing bounds that.
+    """
+    if (ratio := call.integer("sampling_ratio")) > 0:
+        return float(ratio) ** 2
+    bounds = places.bounds()
+    reach = bounds.collapsed() if bounds is not None else None
+    if reach is None and not places.count:
+        return 0.0
+    extent = (float(reach.high) - float(reach.low)) if reach is not None else math.inf
+    extent *= abs(call.number("spatial_scale", 1.0))
+    if not math.isfinite(extent):
+        raise UnboundedError
+    return (extent // height + 2) * (extent // width + 2)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hauberk.scan.graphs.call import Call, axis_of, rule
-from hauberk.scan.graphs.elements import FLOAT, INT64
+from hauberk.scan.graphs.elements import ELEMENTS, FLOAT, INT64
 from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, between, exactly, unsized
 
@@ -81,7 +81,7 @@ def place_of_extreme(call: Call) -> Sequence[Tensor]:
     "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "GroupNorm", "SkipGroupNorm", domain="com.microsoft"
 )
 @rule("GatedRMSNorm", "BranchwiseRMSNorm", "QOrderedLayerNormalization", domain="com.microsoft")
-@rule("BatchNormalization", "InstanceNormalization", "LRN", domain="com.ms.internal.nhwc")
+@rule("BatchNormalization", "InstanceNormalization", domain="com.ms.internal.nhwc")
 def normalise(call: Call) -> Sequence[Tensor]:
     """The shape of the first input, and some statistics of it."""
     source = call.input(0)
@@ -97,6 +97,26 @@ def normalise(call: Call) -> Sequence[Tensor]:
         statistics = [like(call, call.input(min(index, len(call.inputs) - 1))) for index in (3, 4, 3, 4)]
         return [result, *statistics]
     return [result, like(call, source, FLOAT), like(call, source, FLOAT)]
+
+
+@rule("LRN")
+@rule("LRN", domain="com.ms.internal.nhwc")
+def across_channels(call: Call) -> Sequence[Tensor]:
+    """Numbers over the squares of channels around; for these, a runtime makes room before and behind the channels."""
+    source = call.input(0)
+    window = max(1, call.integer("size", 1))
+    records = max(1, source.shape[0] if source.shape else 1)
+    # Squares of one record with `window - 1` channels of zeros, and what everything is divided by.
+    call.scratch = 4.0 * (source.elements + source.elements / records + (window - 1) * _largest_plane(source))
+    call.operations = float(source.elements) * window
+    return [like(call, source)]
+
+
+def _largest_plane(source: Tensor) -> float:
+    """Elements of one channel of one record, wherever the channels stand."""
+    if source.rank < 3:
+        return float(source.elements)
+    return float(math.prod(source.shape[1:]) // max(1, min(source.shape[1], source.shape[-1])))
 
 
 @rule("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")
@@ -131,15 +151,16 @@ def fourier(call: Call) -> Sequence[Tensor]:
         at = axis_of(axis, source.rank)
         if call.has(1):
             dims[at] = max(call.input(1).uppermost()[0], 0)
+        points = dims[at]
         exact = source.exact and (not call.has(1) or call.input(1).known is not None)
         if call.integer("onesided") and call.integer("inverse"):  # from half a spectrum back to real numbers
-            dims[at] = dims[at] if call.has(1) else max(1, 2 * (source.shape[at] - 1))
+            dims[at] = points = dims[at] if call.has(1) else max(1, 2 * (source.shape[at] - 1))
             dims[-1] = 1
         elif call.integer("onesided"):
             dims[at] = dims[at] // 2 + 1
         result = call.result(source.element, dims, exact=exact)
-        call.operations = 5.0 * result.elements * max(dims[at], source.shape[at], 1).bit_length() ** 2
-        call.scratch = 4.0 * result.bytes
+        call.operations = 5.0 * result.elements * max(points, source.shape[at], 1).bit_length() ** 2
+        call.scratch = _transform_room(points, source.element) + result.bytes
         return [result]
     step, exact = call.input(1).uppermost()[0], call.input(1).known is not None
     window = call.optional(2)
@@ -151,4 +172,17 @@ def fourier(call: Call) -> Sequence[Tensor]:
     bins = length // 2 + 1 if call.integer("onesided", 1) else length
     result = call.result(source.element, (source.shape[0], frames, bins, 2), exact=exact)
     call.operations = 5.0 * result.elements * length.bit_length()
+    call.scratch = _transform_room(length, source.element)
     return [result]
+
+
+def _transform_room(points: int, element: int) -> float:
+    """Bytes beside the result of one transform of so many points.
+
+    For other numbers of points than powers of two, runtimes take Bluestein's way: a convolution of at least twice the
+    length, at a power of two, for which ONNX Runtime holds five lists of complex numbers.
+    """
+    complex_bytes = ELEMENTS[element].bits / 4
+    if points & (points - 1) == 0:
+        return 4 * complex_bytes * points
+    return 5 * complex_bytes * float(1 << (2 * points - 2).bit_length())

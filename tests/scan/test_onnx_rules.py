@@ -203,6 +203,19 @@ FIRST = {
     "loop-that-doubles": "onnx-memory-bomb",
     "loop-sequence-that-doubles": "onnx-unbounded-size",
     "scan-that-doubles": "onnx-memory-bomb",
+    "least-divided-int64": "onnx-division-overflow",
+    "least-divided-int32": "onnx-division-overflow",
+    "least-divided-remainder": "onnx-division-overflow",
+    "least-divided-of-filled": "onnx-division-overflow",
+    "least-divided-of-many": "onnx-cost-unknown",
+    "division-by-filled-zero": "onnx-division-by-zero",
+    "bomb-room-for-channels": "onnx-memory-bomb",
+    "bomb-samples-of-regions": "onnx-memory-bomb",
+    "bomb-samples-of-large-regions": "onnx-memory-bomb",
+    "bomb-samples-of-scaled-regions": "onnx-memory-bomb",
+    "bomb-samples-by-input": "onnx-unbounded-size",
+    "bomb-room-of-spectrum": "onnx-memory-bomb",
+    "bomb-room-of-frames": "onnx-memory-bomb",
 }
 """The first rule that a case breaks, by the case's name without `onnx-`."""
 

@@ -7,6 +7,7 @@ from onnx import TensorProto
 from corpus import NEVER_SAFE, UNKNOWN, UNSAFE, Case
 from corpus.graphs_costs import COSTS
 from corpus.graphs_external import EXTERNAL
+from corpus.graphs_kernels import KERNELS
 from corpus.graphs_operators import OPERATORS, STRUCTURE
 from corpus.onnx_models import (
     FLOAT,
@@ -136,4 +137,4 @@ TENSORS = (
     case("sparse-bomb", sparse([3], [1 << 20, 1 << 20]), reference=MEMORY),
 )
 
-CASES: tuple[Case, ...] = (*MESSAGES, *TENSORS, *EXTERNAL, *OPERATORS, *STRUCTURE, *COSTS)
+CASES: tuple[Case, ...] = (*MESSAGES, *TENSORS, *EXTERNAL, *OPERATORS, *STRUCTURE, *COSTS, *KERNELS)

@@ -292,6 +292,28 @@ def _masked() -> onnx.ModelProto:
     return model(nodes, inputs=[value("x", ["n", "time"]), value("lengths", ["n"], INT64)], weights=weights)
 
 
+def _kernels() -> onnx.ModelProto:
+    """Normalisation over channels, regions of a picture (as many samples as said, and as many as fit), a transform."""
+    nodes = [
+        node("LRN", ["x"], "l", size=5),
+        node("RoiAlign", ["l", "regions", "which"], "a", output_height=7, output_width=7, sampling_ratio=2),
+        node("Clip", ["regions", "least", "most"], "inside"),
+        node("RoiAlign", ["l", "inside", "which"], "b", output_height=7, output_width=7, spatial_scale=0.25),
+        node("Div", ["which", "minus"], "c"),
+        node("Unsqueeze", ["x", "axis"], "s"),
+        node("DFT", ["s"], "y", axis=3),
+    ]
+    inputs = [value("x", ["n", 8, 60, 60]), value("regions", ["m", 4]), value("which", ["m"], INT64)]
+    weights = [
+        numpy_helper.from_array(np.float32(0), "least"),
+        numpy_helper.from_array(np.float32(60), "most"),
+        numbers("minus", -1),
+        numbers("axis", 4),
+    ]
+    outputs = [*(value(name, None) for name in "aby"), value("c", None, INT64)]
+    return model(nodes, inputs=inputs, outputs=outputs, weights=weights, opset=18)
+
+
 def _exported_case(name: str) -> Case:
     return Case(f"onnx-torch-{name}", written(lambda: _exported(name)), SAFE)
 
@@ -335,4 +357,5 @@ CASES: tuple[Case, ...] = (
     Case("onnx-loop", written(_loop), SAFE),
     Case("onnx-texts", written(_texts), SAFE),
     Case("onnx-masked", written(_masked), SAFE),
+    Case("onnx-kernels", written(_kernels), SAFE),
 )

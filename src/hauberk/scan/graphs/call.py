@@ -32,6 +32,7 @@ class Call:
         operations: Set by a rule that knows better than elements of all inputs and results.
         scratch: Bytes that it takes while it runs, beside inputs and results.
         divides_by_zero: Set by a rule that knows that it does, with whole numbers.
+        overflows: Set by a rule that knows that the least number of a type is divided by -1.
         view: The first result is the first input under another shape; no memory is taken for it.
     """
 
@@ -44,6 +45,7 @@ class Call:
     scratch: float = 0
     view: bool = False
     divides_by_zero: bool = False
+    overflows: bool = False
 
     def has(self, index: int) -> bool:
         """Whether an input is given."""

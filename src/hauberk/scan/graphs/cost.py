@@ -335,6 +335,8 @@ class Estimator:
             raise UnmodelledError("its inputs and attributes are not what it takes") from error
         if call.divides_by_zero and not self.doubtful:
             self.account.report(rules.DIVISION, "its divisor has a zero in it", node)
+        if call.overflows and not self.doubtful:
+            self.account.report(rules.DIVISION_OVERFLOW, "-1 in its divisor, the least number in what it divides", node)
         return results
 
     def _call(self, function: Function, call: Call) -> list[Value]:

@@ -310,6 +310,14 @@ DIVISION = _unsafe(
     "Processors stop a process that divides whole numbers by zero, and runtimes do not look before they divide.",
     "https://cwe.mitre.org/data/definitions/369.html",
 )
+DIVISION_OVERFLOW = _unsafe(
+    "onnx-division-overflow",
+    "the least whole number divided by -1",
+    Severity.HIGH,
+    "The quotient does not fit its type, and processors stop a process that asks for it, as for a division by zero."
+    " ONNX Runtime divides what the file holds while it loads it.",
+    "https://cwe.mitre.org/data/definitions/190.html",
+)
 ENDLESS_LOOP = _unsafe(
     "onnx-endless-loop",
     "a loop without an end",

@@ -53,13 +53,43 @@ def arithmetic(call: Call) -> Sequence[Tensor]:
         inputs = [call.input(0), call.input(3)]
     result = together(call, inputs, inputs[0].element)
     if call.operator in {"Div", "Mod"} and integral(inputs[0].element) and len(inputs) > 1:
-        divisor = inputs[1].values
-        call.divides_by_zero = divisor is not None and divisor.known and not np.all(divisor.low)
+        _look_at_division(call, inputs[0], inputs[1])
     if call.operator == "Pow":
         call.operations = TRANSCENDENTAL * (result.count or 0)
     if (result.count or 0) > MOST_VALUES and any(each.values is None or not each.values.uniform for each in inputs):
         return [result]
     return [replace_values(result, _computed(call, inputs))]
+
+
+def _look_at_division(call: Call, dividend: Tensor, divisor: Tensor) -> None:
+    """Whether whole numbers are divided as processors do not bear: by zero, or the least of a type by -1.
+
+    Raises:
+        UnmodelledError: Both come from the file alone, and it cannot be told.
+    """
+    zero = _holds(divisor, 0)
+    call.divides_by_zero = bool(zero)
+    info = ELEMENTS[dividend.element]
+    trapping = info.name in {"int32", "int64"} and not call.integer("fmod")  # smaller ones are computed as int32
+    one, least = (_holds(divisor, -1), _holds(dividend, -(1 << info.bits - 1))) if trapping else (False, False)
+    call.overflows = bool(one and least)
+    if zero is None and divisor.constant:
+        raise UnmodelledError("it divides by numbers of the file that are not known; a zero may be among them")
+    if one is not False and least is not False and not call.overflows and divisor.constant and dividend.constant:
+        raise UnmodelledError("it divides numbers of the file that are not known; the least may be divided by -1")
+
+
+def _holds(tensor: Tensor, number: int) -> bool | None:
+    """Whether a number is among the elements; `None` where that is not known."""
+    if not tensor.count:
+        return False if tensor.exact else None
+    values = tensor.bounds()
+    if values is None:
+        return None
+    if values.known or (tensor.exact and values.uniform and float(values.low) == float(values.high)):
+        return bool(np.any(values.low == number))
+    inside = (values.low <= number) & (values.high >= number)
+    return None if np.any(inside) else False
 
 
 def together(call: Call, inputs: Sequence[Tensor], element: int) -> Tensor:

@@ -1,0 +1,89 @@
+"""Hostile ONNX files that bring the kernels of a runtime down by an attribute or a number alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from corpus import UNKNOWN, UNSAFE
+from corpus.onnx_models import INT64, case, model, node, numbers, value
+
+MEMORY = "https://cwe.mitre.org/data/definitions/789.html"
+OVERFLOW = "https://cwe.mitre.org/data/definitions/190.html"
+LEAST = -(1 << 63)
+
+
+def _divided(operator: str, element: int, least: int) -> ModelProto:
+    weights = [helper.make_tensor("a", element, [2], [1, least]), helper.make_tensor("b", element, [2], [1, -1])]
+    return model([node(operator, ["a", "b"])], inputs=[], outputs=[value("y", None, element)], weights=weights)
+
+
+def _filled(name: str, number: int, count: int = 5000) -> tuple[object, TensorProto]:
+    """A node that makes as many equal numbers, too many for their values to be kept, and its input."""
+    filled = node("ConstantOfShape", [f"{name}_size"], name, value=helper.make_tensor("", INT64, [1], [number]))
+    return filled, numbers(f"{name}_size", count)
+
+
+def _large_division() -> ModelProto:
+    (first, size), (second, other) = _filled("a", LEAST), _filled("b", -1)
+    return model([first, second, node("Div", ["a", "b"])], weights=[size, other])  # type: ignore[list-item]
+
+
+def _division_by_filled_zero() -> ModelProto:
+    filled, size = _filled("b", 0)
+    nodes = [filled, node("Div", ["n", "b"])]
+    return model(nodes, inputs=[value("n", [5000], INT64)], weights=[size])  # type: ignore[arg-type]
+
+
+def _unkept_division() -> ModelProto:
+    """Least numbers among so many that the scan keeps none of them."""
+    many = numpy_helper.from_array(np.full(5000, LEAST, np.int64), "a")
+    return model([node("Div", ["a", "b"])], inputs=[], weights=[many, numbers("b", -1)])
+
+
+def _regions(ratio: int, *corners: float, **more: object) -> ModelProto:
+    regions = numpy_helper.from_array(np.array([corners], np.float32), "r")
+    pooled = node("RoiAlign", ["x", "r", "b"], output_height=2, output_width=2, sampling_ratio=ratio, **more)
+    return model([pooled], inputs=[value("x", [1, 1, 4, 4])], weights=[regions, numbers("b", 0)])
+
+
+def _regions_of_input() -> ModelProto:
+    made = _regions(0, 0, 0, 1, 1)
+    del made.graph.initializer[0]
+    made.graph.input.append(value("r", [1, 4]))
+    return made
+
+
+def _channels() -> ModelProto:
+    nodes = [
+        node("Unsqueeze", ["x", "axes"], "four"),
+        node("LRN", ["four"], size=1_000_000_001),
+    ]
+    return model(nodes, weights=[numbers("axes", 1, 2)])
+
+
+def _spectrum(operator: str, points: int) -> ModelProto:
+    """Points a little above a power of two, for which a transform is done at four times as many."""
+    weights = [numbers("n", points, shape=()), numbers("s", 1, shape=())]
+    inputs = {"DFT": ["x", "n"], "STFT": ["x", "s", "", "n"]}[operator]
+    size = 16 if operator == "DFT" else points
+    return model([node(operator, inputs, onesided=1)], inputs=[value("x", [1, size, 1])], weights=weights)
+
+
+KERNELS = (
+    case("least-divided-int64", _divided("Div", INT64, LEAST), UNSAFE, OVERFLOW),
+    case("least-divided-int32", _divided("Div", TensorProto.INT32, -(1 << 31)), UNSAFE, OVERFLOW),
+    case("least-divided-remainder", _divided("Mod", INT64, LEAST), UNSAFE, OVERFLOW),
+    case("least-divided-of-filled", _large_division, UNSAFE, OVERFLOW),
+    case("least-divided-of-many", _unkept_division, UNKNOWN, OVERFLOW),
+    case(
+        "division-by-filled-zero", _division_by_filled_zero, UNSAFE, "https://cwe.mitre.org/data/definitions/369.html"
+    ),
+    case("bomb-room-for-channels", _channels, UNSAFE, MEMORY),
+    case("bomb-samples-of-regions", _regions(100_000, 0, 0, 4, 4), UNSAFE, MEMORY),
+    case("bomb-samples-of-large-regions", _regions(0, 0, 0, 1e6, 1e6), UNSAFE, MEMORY),
+    case("bomb-samples-of-scaled-regions", _regions(0, 0, 0, 4, 4, spatial_scale=1e6), UNSAFE, MEMORY),
+    case("bomb-samples-by-input", _regions_of_input, UNKNOWN, MEMORY),
+    case("bomb-room-of-spectrum", _spectrum("DFT", (1 << 25) + 1), UNSAFE, MEMORY),
+    case("bomb-room-of-frames", _spectrum("STFT", (1 << 25) + 1), UNSAFE, MEMORY),
+)

@@ -101,6 +101,40 @@ def _group(learner: dict[str, Any]) -> None:
     learner["gradient_booster"]["gbtree"]["model"]["tree_info"][0] = 99
 
 
+def _all(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Another array in place of one of the first tree."""
+
+    def change(learner: dict[str, Any]) -> None:
+        _trees(learner)[0][key] = value
+
+    return change
+
+
+def _stated(part: str, key: str, value: str) -> Callable[[dict[str, Any]], None]:
+    """Another figure, of the model or of its first tree."""
+
+    def change(learner: dict[str, Any]) -> None:
+        model = learner["gradient_booster"]["gbtree"]["model"]
+        places = {"tree_param": _trees(learner)[0], "gbtree_model_param": model, "learner_model_param": learner}
+        places["softmax_multiclass_param"] = learner["objective"]
+        places[part][part][key] = value
+
+    return change
+
+
+def _split_by_category(learner: dict[str, Any]) -> None:
+    first = _trees(learner)[0]
+    first["split_type"][0] = 1
+    first |= {"categories": [(1 << 31) - 1], "categories_nodes": [0]}
+    first |= {"categories_segments": [0], "categories_sizes": [1]}
+
+
+def _encoded(learner: dict[str, Any]) -> None:
+    encoding = {"type": 0, "offsets": [0, 1_000_000], "values": [1]}
+    model = learner["gradient_booster"]["gbtree"]["model"]
+    model["cats"] = {"enc": [encoding], "feature_segments": [0, 5], "sorted_idx": [99_999_999]}
+
+
 def _fewer(learner: dict[str, Any]) -> None:
     _trees(learner)[0]["split_conditions"].pop()
 
@@ -238,6 +272,30 @@ TREE_CASES = (
     Case("xgboost-feature-beyond", xgboost(_set("split_indices", 0, 1 << 20)), UNSAFE, INDEX),
     Case("xgboost-lengths", xgboost(_fewer), UNSAFE, INDEX),
     Case("xgboost-group-beyond", xgboost(_group), UNSAFE, INDEX),
+    *(
+        Case(f"xgboost-{name}", xgboost(change), UNSAFE, INDEX)
+        for name, change in (
+            ("parents-beyond", _all("parents", [10**8] * 3)),
+            ("parents-of-others", _all("parents", [2147483647, 0, 1])),
+            ("no-hessians", _all("sum_hessian", [])),
+            ("one-weight", _all("base_weights", [0.5])),
+            ("many-features", _stated("learner_model_param", "num_feature", "4000000000")),
+            ("vector-leaves", _stated("tree_param", "size_leaf_vector", "4")),
+            ("classes-of-objective", _stated("softmax_multiclass_param", "num_class", "100000000")),
+            ("category-beyond", _split_by_category),
+            ("encoding-beyond", _encoded),
+        )
+    ),
+    *(
+        Case(f"xgboost-{name}", xgboost(change), UNKNOWN, INDEX)
+        for name, change in (
+            ("no-features", _stated("learner_model_param", "num_feature", "0")),
+            ("deleted", _stated("tree_param", "num_deleted", "1000000")),
+            ("parallel", _stated("gbtree_model_param", "num_parallel_tree", "1000000")),
+            ("features-of-tree", _stated("tree_param", "num_feature", "1")),
+            ("place-of-tree", _all("id", 999_999)),
+        )
+    ),
     Case("xgboost-text-for-numbers", xgboost(_set("left_children", 0, "x")), UNKNOWN),
     Case("xgboost-no-trees", xgboost(lambda learner: learner.clear()), UNKNOWN),
     Case("xgboost-endless-array", ubjson(b"[$l#L" + b"\x7f" + b"\xff" * 7), UNKNOWN, "https://ubjson.org"),

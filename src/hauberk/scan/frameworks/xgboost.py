@@ -6,6 +6,7 @@ Format: https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy as np
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
-from hauberk.scan.frameworks.trees import BOUNDS, Integers, integers, walk_problem
+from hauberk.scan.frameworks.trees import BOUNDS, integers
 from hauberk.scan.frameworks.ubjson import Reader
+from hauberk.scan.frameworks.xgboost_trees import category_bits, encoding_problem, tree_problem
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 DAMAGED = Rule(
@@ -33,9 +35,9 @@ LEGACY = Rule(
     "It is a copy of the library's memory, read without checks, and was given up. Save the model as UBJSON.",
     "https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html",
 )
-_NODES_MOST = 1 << 26
 _FEATURES_MOST = 1 << 32
 _OUTPUTS_MOST = 1 << 20
+_ROOM_FOR_A_FEATURE = 4 * 64  # bytes; records are predicted in blocks of 64
 
 
 def recognise(head: bytes, content: Content) -> bool:
@@ -76,15 +78,34 @@ def examine_model(model: Any, examination: Examination) -> None:
         if not (0 <= features <= _FEATURES_MOST and 0 <= outputs <= _OUTPUTS_MOST and 0 <= targets <= _OUTPUTS_MOST):
             examination.find(BOUNDS, f"{features} features, {outputs} classes, {targets} targets")
             return
+        if features * _ROOM_FOR_A_FEATURE > examination.limits.model_memory:
+            examination.find(BOUNDS, f"{features} features, for which every prediction makes room")
+        _examine_learner(learner, features, outputs, max(1, outputs, targets), examination)
         if name == "gblinear":
             _examine_linear(booster["model"], features, max(1, outputs, targets), examination)
         elif name in {"gbtree", "dart"}:
             trees = booster["gbtree"]["model"] if name == "dart" else booster["model"]
+            if name == "dart" and len(booster["weight_drop"]) != len(trees["trees"]):
+                examination.find(BOUNDS, f"{len(booster['weight_drop'])} weights of {len(trees['trees'])} trees")
             _examine_trees(trees, features, max(1, outputs, targets), examination)
         else:
             examination.find(DAMAGED, shown(f"a booster called {name!r}"))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         examination.find(DAMAGED, shown(f"{type(error).__name__}: {error}"))
+
+
+def _examine_learner(learner: Any, features: int, classes: int, outputs: int, examination: Examination) -> None:
+    """What stands beside the trees and must agree with them."""
+    for key in ("feature_names", "feature_types"):
+        if len(learner.get(key, ())) not in {0, features}:
+            raise ValueError(f"{len(learner[key])} {key} of {features} features")
+    for parameters in learner["objective"].values():
+        if isinstance(parameters, dict) and int(parameters.get("num_class", classes)) != classes:
+            examination.find(BOUNDS, shown(f"an objective of {parameters['num_class']} classes, of {classes}"))
+    scores = json.loads(str(learner["learner_model_param"].get("base_score", "0.5")))
+    scores = scores if isinstance(scores, list) else [scores]
+    if len(scores) not in {1, outputs} or not all(isinstance(each, int | float) for each in scores):
+        examination.find(BOUNDS, f"{len(scores)} scores to begin with, of {outputs} outputs")
 
 
 def _examine_linear(model: Any, features: int, outputs: int, examination: Examination) -> None:
@@ -101,59 +122,23 @@ def _examine_trees(model: Any, features: int, outputs: int, examination: Examina
         examination.find(BOUNDS, f"{len(trees)} trees, {len(groups)} groups of trees")
     if groups.size and (groups.min() < 0 or groups.max() >= outputs):
         examination.find(BOUNDS, f"a tree of group {groups.max()}, of {outputs}")
+    parallel = int(model["gbtree_model_param"].get("num_parallel_tree", 1))
+    if "cats" in model and (problem := encoding_problem(model["cats"], features)):
+        examination.find(BOUNDS, problem)
     starts = integers(model.get("iteration_indptr", []), "first trees of iterations")
     if starts.size and (starts.min() < 0 or starts.max() > len(trees) or (np.diff(starts) < 0).any()):
         examination.find(BOUNDS, "iterations that begin at trees which are not there")
+    if (starts.size and (starts[0] != 0 or starts[-1] != len(trees))) or not 0 < parallel <= max(1, len(trees)):
+        raise ValueError(f"iterations up to tree {starts[-1:]} of {len(trees)}, {parallel} trees at a time")
+    bits = 0
     for index, tree in enumerate(trees):
         examination.check_time()
-        problem = _tree_problem(tree, features)
+        problem = tree_problem(tree, index, features, outputs)
+        bits += category_bits(tree)
+        if not problem and bits // 8 > examination.limits.model_memory:
+            problem = f"categories that take {bits // 8} bytes and more"
         if problem:
             examination.find(BOUNDS, problem, at=f"tree {index}")
-
-
-def _tree_problem(tree: Any, features: int) -> str:
-    left, right = integers(tree["left_children"], "children"), integers(tree["right_children"], "children")
-    split = integers(tree["split_indices"], "features")
-    count, stated = len(left), int(tree["tree_param"]["num_nodes"])
-    size = max(1, int(tree["tree_param"].get("size_leaf_vector", 1)))
-    lengths = {key: len(tree[key]) for key in ("right_children", "split_indices", "split_conditions", "default_left")}
-    if not 0 < count <= _NODES_MOST or stated != count or any(length != count for length in lengths.values()):
-        return f"{stated} nodes stated, {count} there, {lengths}"
-    inner = left != -1
-    if size > 1:  # the right child of a leaf of several outputs is its place among the weights
-        weights = len(tree["leaf_weights"]) if "leaf_weights" in tree else len(tree["base_weights"])
-        if len(tree["base_weights"]) != count * size or ((right[~inner] + 1) * size > weights).any():
-            return f"{weights} weights of leaves of {size} outputs"
-        right = np.where(inner, right, -1)
-    if (inner != (right != -1)).any():
-        return "a node with one child"
-    problem = walk_problem((left, right), inner)
-    if not problem and (split[inner] < 0).any():
-        problem = "a feature below 0"
-    if not problem and inner.any() and features and split[inner].max() >= features:
-        problem = f"feature {split[inner].max()} of {features}"
-    return problem or _categories_problem(tree, count)
-
-
-def _categories_problem(tree: Any, nodes: int) -> str:
-    """Categories of nodes that split by one: each node's part of one list."""
-    values = integers(tree.get("categories", []), "categories")
-    owners = integers(tree.get("categories_nodes", []), "nodes with categories")
-    starts = integers(tree.get("categories_segments", []), "first categories")
-    sizes = integers(tree.get("categories_sizes", []), "numbers of categories")
-    if not len(owners) == len(starts) == len(sizes):
-        return "categories without their nodes"
-    return _parts_problem(owners, starts, sizes, len(values), nodes) or (
-        "a category below 0" if values.size and values.min() < 0 else ""
-    )
-
-
-def _parts_problem(owners: Integers, starts: Integers, sizes: Integers, total: int, nodes: int) -> str:
-    if owners.size and (owners.min() < 0 or owners.max() >= nodes):
-        return "categories of a node that is not there"
-    if starts.size and (starts.min() < 0 or sizes.min() < 0 or (starts + sizes).max() > total):
-        return "categories beyond their list"
-    return ""
 
 
 def recognise_legacy(head: bytes, _: Content) -> bool:

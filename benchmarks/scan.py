@@ -44,9 +44,11 @@ def main() -> int:
     if "speed" in options.parts:
         timed = [each for load in files for each in time_workload(load, environments, rounds=options.rounds)]
         results = msgspec.structs.replace(results, timed=timed, sizes={load.name: load.size for load in files})
+        _keep(kept, results)
     if "commands" in options.parts:
         started = time_commands(files[0].paths[0], files[-1].paths[0].parent, environments, rounds=options.rounds)
         results = msgspec.structs.replace(results, started=started)
+        _keep(kept, results)
     if "memory" in options.parts:
         results = msgspec.structs.replace(results, sparse=scan_sparse(options.folder))
     if "catches" in options.parts:
@@ -59,11 +61,15 @@ def main() -> int:
         date=dt.datetime.now(dt.UTC).date().isoformat(),
         versions={scanner.name: version_of(scanner) for scanner in CATCHERS},
     )
-    write_atomically(kept, msgspec.json.encode(results))
+    _keep(kept, results)
     print(show(results))
     if options.docs:
         fill(options.docs, show(results))
     return int(any(target.met is False for target in conclude(results)))
+
+
+def _keep(file: Path, results: Results) -> None:
+    write_atomically(file, msgspec.json.encode(results))
 
 
 def _machine() -> str:

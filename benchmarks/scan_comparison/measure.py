@@ -16,7 +16,7 @@ import msgspec
 
 from hauberk.measurement import Estimate
 from scan_comparison.files import Workload
-from scan_comparison.scanners import OURS, SCANNERS, Asked, Scanner, run_command
+from scan_comparison.scanners import OURS, SCANNERS, Asked, Process, Scanner, run_command
 
 TESTS = Path(__file__).parents[2] / "tests" / "scan"
 """Where files are made that tests and benchmarks share."""
@@ -56,17 +56,19 @@ class Started(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         scanner: Its name.
         imported: Seconds for importing its Python interface.
-        nothing: Seconds for its command line on one tiny pickle.
-        checkpoint: On the checkpoint.
-        small: On the folder of small pickles; `None` where it takes no folder or is too slow.
+        nothing: Seconds for its command line on one tiny pickle; `None` where it was not done in a minute.
+        checkpoint: On the checkpoint; likewise.
+        small: On the folder of small pickles; likewise.
+        note: Why there is no time for the folder.
         peak: Bytes of resident memory at the highest, on the checkpoint.
     """
 
     scanner: str
     imported: float
-    nothing: Estimate
-    checkpoint: Estimate
+    nothing: Estimate | None
+    checkpoint: Estimate | None
     small: Estimate | None
+    note: str
     peak: int
 
 
@@ -141,34 +143,27 @@ def time_commands(checkpoint: Path, small: Path, environments: Path, *, rounds: 
         scratch = Path(folder)
         tiny = scratch / "tiny.pkl"
         tiny.write_bytes(b"\x80\x04]\x94.")
-        found: dict[str, dict[str, list[float]]] = {}
-        peaks: dict[str, int] = {}
+        done: dict[tuple[str, str], list[Process | None]] = {}
         for _ in range(rounds):
             for scanner in SCANNERS:
-                times = found.setdefault(scanner.name, {"tiny": [], "checkpoint": [], "small": []})
-                times["tiny"].append(run_command(scanner, tiny, environments, scratch).seconds)
-                done = run_command(scanner, checkpoint, environments, scratch)
-                times["checkpoint"].append(done.seconds)
-                peaks[scanner.name] = max(peaks.get(scanner.name, 0), done.peak)
-                if scanner.folders and (not times["small"] or times["small"][0] < _PATIENCE):
-                    times["small"].append(run_command(scanner, small, environments, scratch).seconds)
+                for name, path in (("tiny", tiny), ("checkpoint", checkpoint), ("small", small)):
+                    runs = done.setdefault((scanner.name, name), [])
+                    if (path != small or scanner.folders) and None not in runs:
+                        runs.append(run_command(scanner, path, environments, scratch))
     started = []
     for scanner in SCANNERS:
-        times = found[scanner.name]
         with Asked(scanner, environments) as asked:
             imported = asked.imported
-        together = _spread(times["small"]) if times["small"] else None
-        started.append(
-            Started(
-                scanner.name,
-                imported,
-                _spread(times["tiny"]),
-                _spread(times["checkpoint"]),
-                together,
-                peaks[scanner.name],
-            )
-        )
+        spreads = [_of_all(done[scanner.name, name]) for name in ("tiny", "checkpoint", "small")]
+        peak = max((run.peak for run in done[scanner.name, "checkpoint"] if run), default=0)
+        note = "" if spreads[2] else "over 60 s" if scanner.folders else "takes no folder"
+        started.append(Started(scanner.name, imported, spreads[0], spreads[1], spreads[2], note, peak))
     return started
+
+
+def _of_all(runs: Sequence[Process | None]) -> Estimate | None:
+    seconds = [run.seconds for run in runs if run is not None]
+    return _spread(seconds) if seconds and len(seconds) == len(runs) else None
 
 
 def scan_sparse(folder: Path, size: int = 20 << 30) -> list[Sparse]:

@@ -144,7 +144,7 @@ def _commands(results: Results) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for each in results.started:
-        small = _interval(each.small, 2, " s") if each.small else "takes no folder"
+        small = _interval(each.small, 2, " s") if each.small else each.note
         cells = [
             each.scanner,
             f"{each.imported * 1e3:.0f} ms",

@@ -11,8 +11,10 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -207,7 +209,9 @@ class Process:
     code: int
 
 
-def run_command(scanner: Scanner, path: Path, environments: Path, scratch: Path) -> Process:
+def run_command(
+    scanner: Scanner, path: Path, environments: Path, scratch: Path, seconds: float = 60.0
+) -> Process | None:
     """Run a scanner's own command line on a file or folder, its output thrown away.
 
     Args:
@@ -215,6 +219,10 @@ def run_command(scanner: Scanner, path: Path, environments: Path, scratch: Path)
         path: What to scan.
         environments: Where environments lie.
         scratch: A folder to run in: one of them writes a report where it stands.
+        seconds: Time for it.
+
+    Returns:
+        What it took; `None` where it was not done in time.
     """
     python = python_of(scanner.environment, environments)
     program, *options = scanner.command
@@ -223,6 +231,11 @@ def run_command(scanner: Scanner, path: Path, environments: Path, scratch: Path)
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | QUIET, cwd=scratch
     )
+    killer = threading.Timer(seconds, process.kill)
+    killer.start()
     _, status, usage = os.wait4(process.pid, 0)
+    killer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode == -signal.SIGKILL:
+        return None
     return Process(time.perf_counter() - started, usage.ru_maxrss * 1024, process.returncode)

@@ -135,7 +135,6 @@ def _values() -> dict[str, object]:
     return {
         "parameter": nn.Parameter(torch.ones(2)), "device": torch.device("cpu"), "type": torch.float16,
         "counts": defaultdict(int, a=1), "set": {1, 2}, "long": 1 << 70, "bytes": b"abc", "text": "\u00e9",
-        "sparse": torch.eye(3).to_sparse(), "rows": torch.eye(3).to_sparse_csr(),
         "quantized": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
     }  # fmt: skip
 

@@ -80,6 +80,12 @@ _EXCHANGED = Raw(
     wrapper(dtype("i1"), (len(_CODE),), b"", read=name("sklearn.model_selection._search:GridSearchCV")) + _CODE
 )
 
+# What stands in the memo depends on who reads: an array of objects is a pickle of its own for joblib only.
+_NAMED = Raw(text("os") + b"\x940" + text("system") + b"\x940" + text(SHELL) + b"\x940")
+_LOOKED_UP = b"h\x00h\x01\x93h\x02\x85R"
+_OTHERS = Raw(text("collections") + b"\x940" + text("OrderedDict") + b"\x940]\x940" + _LOOKED_UP)
+_SHADOWED = Raw(_NAMED + _LOOKED_UP)
+
 
 def _folder(files: dict[str, bytes]) -> Written:
     def write(folder: Path) -> Path:
@@ -128,6 +134,13 @@ FILES: dict[str, tuple[str, bytes, frozenset[str], str]] = {
     ),
     "joblib-array-whose-reader-is-exchanged": (
         "a.joblib", pickled(Raw(b"(" + wrapper(dtype("i1"), (4,)) + b"abcd" + _EXCHANGED + b"t")), UNSAFE, _JOBLIB,
+    ),
+    "joblib-array-of-objects-by-another-memo": (
+        "a.joblib", pickled(Raw(_NAMED + wrapper(dtype("O8"), (1,), b"") + pickled(_OTHERS))), UNSAFE, _CONFUSED,
+    ),
+    "joblib-array-of-objects-that-ends-a-pickle": (
+        "a.joblib", pickled(Raw(_OTHERS + b"0" + wrapper(dtype("O8"), (1,), b"") + pickled(b"]Na") + _SHADOWED)),
+        UNSAFE, _CONFUSED,
     ),
     "joblib-old-wrapper-names-a-file": (
         "a.joblib",

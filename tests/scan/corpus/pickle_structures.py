@@ -165,6 +165,12 @@ def _doubled(times: int) -> bytes:
     return b"\x80\x02}N" + b"2\x86" * times + b"Ns."
 
 
+def _chain(first: int, length: int = 40) -> bytes:
+    """A frozen set that holds another one twice, and so on."""
+    links = (b"q%c0(h%cK\x01\x86h%cK\x02\x86\x91" % (place, place, place) for place in range(first, first + length))
+    return b"(\x91" + b"".join(links)
+
+
 _TENSOR = tensor(storage(4), (4,), (1,))
 _HOOKS = Raw(call("collections:OrderedDict") + text("hook") + name("collections:Counter") + b"s")
 _PARAMETER = "torch._utils:_rebuild_parameter_with_state"
@@ -317,6 +323,17 @@ OTHERS: dict[str, tuple[bytes, frozenset[str], str]] = {
     "identifier-that-takes-for-ever-as-a-key": (
         pickled(Raw(b"}" + built(made("uuid:UUID"), {"int": Raw(b"N" + b"2\x86" * 40)}) + b"Ns")), UNSAFE, _ENDLESS,
     ),
+    "keys-that-all-have-the-same-hash": (
+        pickled(Raw(b"}(" + b"".join(value(each * ((1 << 61) - 1)) + b"N" for each in range(1, 3000)) + b"u")),
+        UNSAFE, _ENDLESS,
+    ),
+    "keys-of-tuples-that-all-have-the-same-hash": (
+        pickled(Raw(b"}(" + b"".join(value((each * ((1 << 61) - 1), "a")) + b"N" for each in range(1, 3000)) + b"u")),
+        UNSAFE, _ENDLESS,
+    ),
+    "frozen-sets-that-take-for-ever-to-compare": (
+        pickled(Raw(b"(" + _chain(0) + _chain(40) + b"\x91")), UNSAFE, _ENDLESS,
+    ),
     "shape-of-a-hundred-thousand-dimensions": (
         pickled(call("torch:Size", (1 << 60,) * 100_000), 2), UNSAFE, _ENDLESS,
     ),
@@ -340,6 +357,10 @@ OTHERS: dict[str, tuple[bytes, frozenset[str], str]] = {
     "storage-made-large": (pickled(call("torch.storage:UntypedStorage", 1 << 40), 2), UNSAFE, _ENDLESS),
     "nested-tensor": (
         pickled(call("torch._utils:_rebuild_nested_tensor", _TENSOR, _TENSOR, _TENSOR, _TENSOR), 2), NEVER_SAFE, _TORCH,
+    ),
+    "sparse-tensor": (
+        pickled(call("torch._utils:_rebuild_sparse_tensor", call("torch.serialization:_get_layout", "torch.sparse_coo"),
+            (_TENSOR, _TENSOR, (2, 2), True)), 2), NEVER_SAFE, _TORCH,
     ),
     "layout-that-is-none": (pickled(call("torch.serialization:_get_layout", "os.system")), UNSAFE, _TORCH),
     "function-in-a-transformer": (

@@ -10,6 +10,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Iterable
 
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination, StopScan
@@ -93,12 +94,16 @@ def _reads_as_pickle(part: Content, content: Content) -> bool:
 def asks_in_earnest(machine: Machine, listener: Listener) -> bool:
     """Whether what was followed, and broke, is more than text or noise that looks like a pickle."""
     refused = [name for name in machine.refused if _IDENTIFIER.fullmatch(name)]
-    if not refused or len(refused) < len(machine.refused):
+    if not refused:
         return False
-    exists = any(
-        name.partition(".")[0] in sys.stdlib_module_names or runs_code(*_parts(name)) for name in refused
-    )  # fmt: skip
-    return exists or rules.CALL in listener.heard
+    if rules.CALL in listener.heard and machine.calls:
+        return True
+    return len(refused) == len(machine.refused) and _exists(refused)
+
+
+def _exists(names: Iterable[str]) -> bool:
+    """Whether one of these names is Python's own, or known for running code."""
+    return any(name.partition(".")[0] in sys.stdlib_module_names or runs_code(*_parts(name)) for name in names)
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -117,6 +122,7 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
     from hauberk.scan.pickles.embedded import find_embedded  # noqa: PLC0415 - it looks for what this recognises
 
     arrays = 0
+    ambiguous: list[int] = []
     previous: Machine | None = None
     for count in range(1, _MOST_PICKLES + 1):
         machine = Machine(content, examination, start=start, persistent=torch_storage, joblib=True)
@@ -126,7 +132,7 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
         previous = machine
         arrays += machine.arrays
         if machine.ambiguous:
-            _examine_without_arrays(content, examination, start)
+            ambiguous.append(start)
         if machine.end is None:
             find_embedded(content, examination, start + 1)
             break
@@ -141,14 +147,46 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
             break
     else:
         examination.find(rules.COMPLEX, f"more than {_MOST_PICKLES} pickles", at=start)
+    for each in ambiguous:
+        _examine_without_arrays(content, examination, each)
     return "joblib" if arrays else "pickle"
 
 
 def _examine_without_arrays(content: Content, examination: Examination, start: int) -> None:
-    """The other reading of an array in the stream: as instructions, by a reader that knows nothing of joblib."""
-    listener = Listener(examination)
-    machine = Machine(content, listener, start=start, persistent=torch_storage)
-    machine.run()
-    if listener.hostile and (machine.end is not None or asks_in_earnest(machine, listener)):
-        what = f"inside an array, for readers that know nothing of joblib: asks for {', '.join(machine.refused)[:100]}"
-        examination.find(rules.EMBEDDED, shown(what), at=start)
+    """The other reading of arrays in the stream: as instructions, by readers that know nothing of joblib.
+
+    They run an array of objects with the memo as it is, where joblib takes a new one, and go on behind its end with
+    another pickle. So honest files ask them for names that are put together of parts that do not belong together, such
+    as something of `dtype`; but not for names of Python, or for functions that run code.
+    """
+    previous: Machine | None = None
+    for _ in range(_MOST_PICKLES):
+        listener = Listener(examination)
+        machine = Machine(content, listener, start=start, persistent=torch_storage)
+        if previous:
+            machine.follow_on(previous)
+        machine.run()
+        previous = machine
+        names = [name for name in machine.refused if _IDENTIFIER.fullmatch(name)]
+        if _exists(names) or listener.heard & _HARMFUL:
+            asked = f"asks for {', '.join(names)[:100]}" if names else "does harm"
+            examination.find(
+                rules.EMBEDDED, shown(f"for readers that know nothing of joblib's arrays: {asked}"), at=start
+            )
+            return
+        if rules.CALL in listener.heard and any(map(_may_exist, names)):
+            what = f"readers that know nothing of joblib's arrays ask for {', '.join(names)[:100]}"
+            examination.find(rules.UNCHECKED, shown(what), at=start)
+        if machine.end is None or machine.end >= content.size:
+            return
+        start = machine.end
+
+
+def _may_exist(name: str) -> bool:
+    """Whether a name may be one of the packages of the allow-list; `dtype` of anything is numpy's."""
+    package, _, rest = name.partition(".")
+    return package in _PACKAGES and rest.rpartition(".")[2] != "dtype"
+
+
+_PACKAGES = {"numpy", "torch", "sklearn", "joblib"}
+_HARMFUL = {rules.MEMORY, rules.EXHAUSTS, rules.EXTENSION}

@@ -11,10 +11,10 @@ from hauberk.scan.pickles.constants import CONSTANTS, Handler, read_line, read_n
 from hauberk.scan.pickles.machine import Machine
 from hauberk.scan.pickles.values import (
     BUFFER,
-    FROZEN,
     REFUSED,
     TEXT,
     Bag,
+    Frozen,
     Mapping,
     Name,
     described,
@@ -251,7 +251,7 @@ def _add_items(machine: Machine, position: int) -> int:
 def _frozen_set(machine: Machine, position: int) -> int:
     items = machine.pop_mark()
     machine.check_keys(items, machine.base + position - 1)
-    machine.stack.append(FROZEN)
+    machine.stack.append(Frozen(tuple(items)))
     return position
 
 

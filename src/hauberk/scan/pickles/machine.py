@@ -26,7 +26,19 @@ from hauberk.scan.pickles.notorious import runs_code
 from hauberk.scan.pickles.numpy_names import Array
 from hauberk.scan.pickles.policy import resolve
 from hauberk.scan.pickles.strides import take_tensor
-from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Blob, Made, Mapping, Name, Opaque, Storage, described
+from hauberk.scan.pickles.values import (
+    EXTERNAL,
+    NUMBER,
+    REFUSED,
+    Blob,
+    Frozen,
+    Made,
+    Mapping,
+    Name,
+    Opaque,
+    Storage,
+    described,
+)
 from hauberk.scan.pickles.window import KEPT, Window
 from hauberk.scan.report import Outcome, shown
 
@@ -36,6 +48,10 @@ _MOST_MARKS = 100_000
 _HIGHEST_MEMO = 1 << 24  # CPython before 3.14 makes a table as long as twice the highest index
 _KEY_TYPES = frozenset({str, int, bytes, float, bool, type(None)})
 _MOST_KEY_PARTS = 1000
+_PLAIN = frozenset({int, float, bytes, bool, type(None)})
+_MODULUS = (1 << 61) - 1  # of hashes of numbers
+_MOST_EQUAL = 1000
+_COMPUTED = frozenset({"builtins.complex", "builtins.range", "builtins.slice", "decimal.Decimal"})
 
 _int4 = struct.Struct("<i").unpack_from
 _uint4 = struct.Struct("<I").unpack_from
@@ -105,6 +121,8 @@ class Machine(Window):
         self.broken_at = start
         self.cut = False
         self.made = 0
+        self.hashes: dict[int, object] = {}
+        self.equal_hashes = 0
         self.shapes: dict[bytes, tuple[int, ...]] = {}
         self.asked: dict[bytes, Name] = {}
 
@@ -132,7 +150,7 @@ class Machine(Window):
             TooComplexError: Too much is.
         """
         super().refill(offset)
-        kept = len(self.memo) + len(self.stack) + self.made + len(self.storages)
+        kept = len(self.memo) + len(self.stack) + len(self.hashes) + self.made + len(self.storages)
         if len(self.marked) > _MOST_MARKS or kept + sum(map(len, self.marked)) > _MOST_VALUES:
             raise TooComplexError(f"more than {_MOST_VALUES} values or {_MOST_MARKS} marks at once")
 
@@ -350,6 +368,7 @@ class Machine(Window):
         if self.frame_end > offset:
             self.find(rules.CROSSED, "an array in the stream begins inside a frame", offset)
         if inline.objects:
+            self.ambiguous = True  # others run it, too, with what the memo holds so far, and end where it ends
             inner = Machine(self.content, self.reporter, start=offset, admitted=self.admitted)
             inner.follow_on(self)
             inner.run()
@@ -379,7 +398,8 @@ class Machine(Window):
         if len(items) % 2:
             raise IndexError("a key without a value")
         keys = items[::2]
-        if not _KEY_TYPES.issuperset(map(type, keys)):
+        kinds = set(map(type, keys))
+        if int in kinds or not kinds <= _KEY_TYPES:
             self.check_keys(keys, at)
         if isinstance(target, Mapping | Made) and target.kept:
             self.find(rules.MEMORY, f"changes {shown(described(target))} that is in use", at)
@@ -400,8 +420,18 @@ class Machine(Window):
             self.find(rules.BUILD, f"appends to {shown(described(target))}", at)
 
     def check_keys(self, keys: list[object], at: int) -> None:
-        """Looking at a key takes as long as it has parts, and parts may be shared, so that it never ends."""
+        """Looking at a key takes as long as it has parts, and parts may be shared, so that it never ends.
+
+        And a dictionary whose keys all have the same hash compares each with all others. Hashes of texts and bytes
+        cannot be foreseen; those of numbers, and of tuples of them, can.
+        """
         for key in keys:
+            kind = type(key)
+            if kind is str or (kind is int and -_MODULUS < key < _MODULUS):  # type: ignore[operator]
+                continue
+            if kind in _PLAIN:
+                self._meet(key, at)
+                continue
             parts = [key]
             for _ in range(_MOST_KEY_PARTS):
                 if not parts:
@@ -409,9 +439,26 @@ class Machine(Window):
                 part = parts.pop()
                 if type(part) is tuple:
                     parts += part[:_MOST_KEY_PARTS]
+                elif type(part) is Frozen:
+                    parts += part.items[:_MOST_KEY_PARTS]
             else:
                 self.find(rules.EXHAUSTS, f"a key of more than {_MOST_KEY_PARTS} parts", at)
                 return
+            self._meet(key, at)
+
+    def _meet(self, key: object, at: int) -> None:
+        """Keep a key's hash, and count other keys with the same one."""
+        try:
+            number = hash(key)
+        except TypeError:  # the unpickler stumbles as well
+            return
+        first = self.hashes.setdefault(number, key)
+        unknown = isinstance(key, Frozen | Blob) or key is NUMBER or _is_computed(key)
+        if unknown or (first is not key and first != key):
+            self.equal_hashes += 1
+            if self.equal_hashes == _MOST_EQUAL:
+                rule = rules.UNCHECKED if unknown else rules.EXHAUSTS
+                self.find(rule, f"more than {_MOST_EQUAL} keys that have, or may have, the same hash", at)
 
     def load_persistent(self, identifier: object, at: int) -> object:
         """PERSID and BINPERSID."""
@@ -427,6 +474,11 @@ class Machine(Window):
         items = self.stack
         self.stack = self.marked.pop()
         return items
+
+
+def _is_computed(key: object) -> bool:
+    """Whether its hash is easy to choose, and not known here."""
+    return type(key) is Made and key.entry.name in _COMPUTED
 
 
 def _broken(error: Exception) -> str:

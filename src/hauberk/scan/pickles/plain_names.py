@@ -17,7 +17,7 @@ from hauberk.scan.pickles.entries import (
     is_name,
     make_empty,
 )
-from hauberk.scan.pickles.values import BYTES, FROZEN, NOWHERE, TEXT, Bag, Blob, Made, Mapping, Name, is_bytes, is_text
+from hauberk.scan.pickles.values import BYTES, NOWHERE, TEXT, Bag, Blob, Frozen, Made, Mapping, Name, is_bytes, is_text
 from hauberk.scan.report import shown
 
 _ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1"})
@@ -69,10 +69,10 @@ def _deque(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
 def _set(entry: Entry, arguments: tuple[object, ...], context: Context) -> object:
     match arguments:
         case ():
-            return Bag() if entry.name == "builtins.set" else FROZEN
+            return Bag() if entry.name == "builtins.set" else Frozen(())
         case ((list() | tuple()) as items,) if not isinstance(items, Mapping):
             context.check_keys(list(items), context.base)
-            return Bag() if entry.name == "builtins.set" else FROZEN
+            return Bag() if entry.name == "builtins.set" else Frozen(tuple(items))
     raise Objection("with anything but a list")
 
 

@@ -224,7 +224,7 @@ def _check_copied(data: object) -> None:
         raise Objection("copies a tensor that is larger than its storage", rules.EXHAUSTS)
 
 
-def _sparse(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+def _sparse(_: Entry, arguments: tuple[object, ...], __: Context) -> Made:
     layout, data = arguments
     if not is_made(layout, "torch.serialization._get_layout") or type(data) is not tuple or len(data) not in {3, 4}:
         raise Objection("a sparse tensor that is none")
@@ -232,7 +232,7 @@ def _sparse(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
         if not (_is_tensor(each) or each is None or type(each) is bool or type(each) is tuple):
             raise Objection("a sparse tensor of anything but tensors")
         _check_copied(each)
-    return Made(entry)
+    raise Objection("a sparse tensor's numbers lie where other tensors say", rules.UNCHECKED)
 
 
 def _layout(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:

@@ -102,12 +102,25 @@ class Opaque:
         self.what = what
 
 
+class Frozen(Opaque):
+    """A frozen set.
+
+    Attributes:
+        items: What it holds; looked at again when it is part of a key.
+    """
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: tuple[object, ...]) -> None:
+        super().__init__("a frozen set")
+        self.items = items
+
+
 REFUSED = Opaque("what a refused call gave")
 NUMBER = Opaque("a number")
 TEXT = Opaque("a text")
 BYTES = Opaque("bytes")
 BUFFER = Opaque("a buffer")
-FROZEN = Opaque("a frozen set")
 EXTERNAL = Opaque("something from outside")
 
 

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from corpus.graphs import CASES
 from corpus.graphs_external import DATA
+from corpus.graphs_trees import TREES
 from corpus.onnx_models import external, graph, model, node, numbers, value, with_weight, written
 from onnx import helper, numpy_helper
 
@@ -216,6 +217,10 @@ FIRST = {
     "bomb-samples-by-input": "onnx-unbounded-size",
     "bomb-room-of-spectrum": "onnx-memory-bomb",
     "bomb-room-of-frames": "onnx-memory-bomb",
+    **{case.name[5:]: "onnx-tree" for case in TREES},
+    "tree-kind-unknown": "onnx-cost-unknown",
+    "tree-deep": "onnx-tree-depth",
+    "tree-table-deep": "onnx-tree-depth",
 }
 """The first rule that a case breaks, by the case's name without `onnx-`."""
 

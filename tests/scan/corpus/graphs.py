@@ -9,6 +9,7 @@ from corpus.graphs_costs import COSTS
 from corpus.graphs_external import EXTERNAL
 from corpus.graphs_kernels import KERNELS
 from corpus.graphs_operators import OPERATORS, STRUCTURE
+from corpus.graphs_trees import TREES
 from corpus.onnx_models import (
     FLOAT,
     INT64,
@@ -137,4 +138,4 @@ TENSORS = (
     case("sparse-bomb", sparse([3], [1 << 20, 1 << 20]), reference=MEMORY),
 )
 
-CASES: tuple[Case, ...] = (*MESSAGES, *TENSORS, *EXTERNAL, *OPERATORS, *STRUCTURE, *COSTS, *KERNELS)
+CASES: tuple[Case, ...] = (*MESSAGES, *TENSORS, *EXTERNAL, *OPERATORS, *STRUCTURE, *COSTS, *KERNELS, *TREES)

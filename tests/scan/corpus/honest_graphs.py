@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from corpus import SAFE, Case
+from corpus.graphs_trees import listed, listed_chain, tabled, tabled_chain
 from corpus.onnx_models import BOOL, INT64, STRING, graph, model, node, numbers, value, written
 
 
@@ -358,4 +359,8 @@ CASES: tuple[Case, ...] = (
     Case("onnx-texts", written(_texts), SAFE),
     Case("onnx-masked", written(_masked), SAFE),
     Case("onnx-kernels", written(_kernels), SAFE),
+    Case("onnx-tree-lists", written(listed()), SAFE),
+    Case("onnx-tree-tables", written(tabled()), SAFE),
+    Case("onnx-tree-lists-of-many-levels", written(lambda: listed_chain(900)), SAFE),
+    Case("onnx-tree-tables-of-many-levels", written(lambda: tabled_chain(900)), SAFE),
 )

@@ -17,6 +17,7 @@ from hauberk.scan.graphs.model import Model
 from hauberk.scan.graphs.operators import check_operators
 from hauberk.scan.graphs.reading import read_model
 from hauberk.scan.graphs.structure import check_structure
+from hauberk.scan.graphs.trees import check_trees
 from hauberk.scan.report import Outcome, Verdict, shown
 
 _NOT_PARAMETERS = frozenset({INT32, INT64, BOOL, STRING})
@@ -43,6 +44,7 @@ def examine_onnx(content: Content, examination: Examination) -> None:
     _write_facts(model, examination)
     check_operators(model, examination)
     check_external(model, examination)
+    check_trees(model, examination)
     sound = check_structure(model, examination)
     if sound and not _is_unsafe_data(examination):
         estimate(model, examination)

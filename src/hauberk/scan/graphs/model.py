@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,11 +52,13 @@ class Numbers:
     Attributes:
         count: How many.
         values: The first `MOST_VALUES` of them.
+        whole: All of them, if they are whole numbers and were not packed into more than 64 KiB.
         largest: Of all of them; 0 of none.
     """
 
     count: int = 0
     values: list[int | float] = field(default_factory=list)
+    whole: array[int] = field(default_factory=lambda: array("q"))
     largest: float = 0
 
 

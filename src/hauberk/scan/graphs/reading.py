@@ -203,10 +203,15 @@ class _Models:
             numbers.count += len(entries)
             numbers.values += entries[: max(0, MOST_VALUES - len(numbers.values))].tolist()
             numbers.largest = max(numbers.largest, entries.max().item())
+            if name == "ints":
+                numbers.whole.frombytes(entries.astype(np.int64).tobytes())
+                self._reader.keep(8 * len(entries))
             return
         if not isinstance(value, Packed):
             numbers.count += 1
             numbers.largest = max(numbers.largest, value)
+            if name == "ints":
+                numbers.whole.append(value)
             if numbers.count <= MOST_VALUES:
                 numbers.values.append(value)
                 self._reader.keep(0)
@@ -219,6 +224,7 @@ class _Models:
             return
         values = [integer(each, "int64", at) for each in varints(source)]
         numbers.count += len(values)
+        numbers.whole.extend(values)
         numbers.values += values[: MOST_VALUES - len(numbers.values)]
         numbers.largest = max(numbers.largest, *values, 0)
 

@@ -318,6 +318,23 @@ DIVISION_OVERFLOW = _unsafe(
     " ONNX Runtime divides what the file holds while it loads it.",
     "https://cwe.mitre.org/data/definitions/190.html",
 )
+TREE = _unsafe(
+    "onnx-tree",
+    "a tree whose nodes do not lead to leaves",
+    Severity.HIGH,
+    "Readers walk trees as their lists say: children that form a cycle keep some of them for ever, and children,"
+    " leaves, features or classes that are not there make them read outside their tables. ONNX Runtime looks at these,"
+    " other readers and older versions do not.",
+    "https://cwe.mitre.org/data/definitions/125.html",
+)
+TREE_DEPTH = _unsafe(
+    "onnx-tree-depth",
+    "a tree deeper than a reader's stack",
+    Severity.HIGH,
+    "ONNX Runtime goes down a tree by calling itself while it loads a model, and dies of one with some ten thousand"
+    " levels.",
+    "https://cwe.mitre.org/data/definitions/674.html",
+)
 ENDLESS_LOOP = _unsafe(
     "onnx-endless-loop",
     "a loop without an end",

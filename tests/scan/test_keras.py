@@ -80,7 +80,10 @@ def test_functions(module, name, verdict):
         (layer("mine>Dense", None), "unknown"),
         (layer("mine>Lambda", None), "unsafe"),
         (layer("Brandnew", "keras.src.utils.x"), "unsafe"),
-        (layer("Dense", units=1 << 31), "safe"),
+        (layer("Dense", units=1 << 15), "safe"),
+        (layer("Embedding", input_dim=1 << 20, output_dim=1 << 9), "safe"),
+        (layer("Embedding", input_dim=1 << 30, output_dim=1 << 9), "unsafe"),
+        (layer("Dense", units=1 << 31), "unsafe"),
         (layer("Dense", units=(1 << 31) + 1), "unsafe"),
     ],
 )

@@ -158,6 +158,16 @@ def _rewritten(*changes: tuple[str, Any]) -> dict[str, Any]:
 
 
 KERAS_CASES = (
+    Case(
+        "keras-embedding-product",
+        keras(sequential(layer("Embedding", input_dim=1 << 30, output_dim=1 << 12))),
+        UNSAFE,
+        "https://cwe.mitre.org/data/definitions/789.html",
+    ),
+    Case("keras-padding", keras(sequential(layer("ZeroPadding1D", padding=[1 << 40, 1]))), UNSAFE),
+    Case("keras-recurrent", keras(sequential(layer("LSTM", units=1 << 24))), UNSAFE),
+    Case("keras-input-product", keras(sequential(layer("InputLayer", batch_shape=[None, 1 << 20, 1 << 20]))), UNSAFE),
+    Case("keras-two-wide", keras(sequential(layer("Dense", units=1 << 22), layer("Dense", units=1 << 22))), UNKNOWN),
     Case("keras-lambda", keras(sequential(LAMBDA)), UNSAFE, NVD + "CVE-2024-3660"),
     Case(
         "keras-lambda-by-escape",

@@ -261,7 +261,7 @@ class _Scan:
         where = f"{path}/@{name}"
         with contextlib.suppress(StopScan):
             value = json_text.parse_text(values[0], self.examination, place=where)
-            keras_config.examine_config(value, self.examination, where)
+            keras_config.examine_config(value, self.examination, where, held=self.content.size)
         self.examination.check_time()
 
     def _text(self, reader: Reader, attribute: Attribute, path: str) -> None:

@@ -52,7 +52,8 @@ def examine(archive: Zip, examination: Examination) -> None:
     """Follow the configuration and the weights, and whatever else lies there for what it is."""
     with contextlib.suppress(StopScan):
         value = json_text.parse(archive.content(CONFIG), examination, place=CONFIG)
-        keras_config.examine_config(value, examination, CONFIG)
+        held = sum(archive.members[name].size for name in _WEIGHTS.keys() & archive.members.keys())
+        keras_config.examine_config(value, examination, CONFIG, held=held)
     if not _WEIGHTS.keys() & archive.members.keys():
         examination.find(NO_WEIGHTS, "neither model.weights.h5 nor model.weights.npz")
     for name, member in archive.members.items():

@@ -14,6 +14,7 @@ from typing import Any
 from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks import keras_names
 from hauberk.scan.frameworks.json_text import nodes
+from hauberk.scan.frameworks.keras_sizes import HUGE, LARGE, Sizes
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 LAMBDA = Rule(
@@ -66,15 +67,7 @@ CUSTOM = Rule(
     "Only code of your own, registered under this name, can be meant; what it does with the file is not known here.",
     "https://keras.io/guides/serialization_and_saving/",
 )
-HUGE = Rule(
-    "keras-huge",
-    "a layer of absurd size",
-    Severity.HIGH,
-    Outcome.UNSAFE,
-    "Making the layer takes the machine's memory before any weight is read.",
-    "https://cwe.mitre.org/data/definitions/789.html",
-)
-RULES = (LAMBDA, FOREIGN, NOT_A_MODEL, LOADS_MORE, READS_FILE, CUSTOM, HUGE)
+RULES = (LAMBDA, FOREIGN, NOT_A_MODEL, LOADS_MORE, READS_FILE, CUSTOM, HUGE, LARGE)
 
 _LAMBDAS = {"Lambda", "__lambda__"}
 _LOADERS = {"TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"}
@@ -87,8 +80,6 @@ _PARTS = (
 )
 _MODELING = frozenset(f"keras.{part}" for part in _PARTS.split())
 _FILE_KEYS = {"vocabulary", "idf_weights", "filepath", "file_path", "filename"}
-_SIZE_KEYS = {"units", "filters", "input_dim", "output_dim", "num_tokens", "max_tokens", "kernel_size", "num_heads"}
-_LARGEST_SIZE = 1 << 31
 
 
 def looks_like_config(value: Any) -> bool:
@@ -96,7 +87,7 @@ def looks_like_config(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("class_name"), str) and "config" in value
 
 
-def examine_config(value: Any, examination: Examination, place: str = "") -> None:
+def examine_config(value: Any, examination: Examination, place: str = "", *, held: int = 0) -> None:
     """Follow a configuration wherever it names something.
 
     Args:
@@ -104,8 +95,10 @@ def examine_config(value: Any, examination: Examination, place: str = "") -> Non
             a SavedModel, or of a file written by `Model.to_json`.
         examination: Reported to.
         place: What the JSON is called in findings.
+        held: Bytes of weights beside it; 0 where they are not known.
     """
     objects = 0
+    sizes = Sizes(held, examination)
     for where, each in nodes(value, examination):
         if not isinstance(each, dict):
             continue
@@ -116,6 +109,8 @@ def examine_config(value: Any, examination: Examination, place: str = "") -> Non
         elif each.get("class_name") is not None:
             examination.find(CUSTOM, "a class name that is no text", at=at)
         _examine_values(each, examination, at)
+        sizes.add(each, at)
+    sizes.end(place)
     examination.facts.setdefault("objects", objects)
 
 
@@ -181,10 +176,6 @@ def _examine_values(each: dict[str, Any], examination: Examination, at: str) -> 
         value = each[key]
         if isinstance(value, str) and value:
             examination.find(READS_FILE, shown(f"{key} is {value!r}"), at=at)
-    for key in _SIZE_KEYS & each.keys():
-        values = each[key] if isinstance(each[key], list) else [each[key]]
-        if any(isinstance(value, int) and value > _LARGEST_SIZE for value in values):
-            examination.find(HUGE, shown(f"{key} is {each[key]}"), at=at)
     if each.get("function_type") in {"lambda", "raw"} and "class_name" not in each:
         examination.find(LAMBDA, "a function kept as code", at=at)
 

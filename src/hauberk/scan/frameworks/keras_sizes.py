@@ -1,0 +1,108 @@
+"""How much memory the layers of a Keras configuration ask for when they are made, before any weight is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from hauberk.scan.examination import Examination
+from hauberk.scan.report import Outcome, Rule, Severity, shown
+
+HUGE = Rule(
+    "keras-huge",
+    "a layer of absurd size",
+    Severity.HIGH,
+    Outcome.UNSAFE,
+    "Making the layer takes the machine's memory before any weight is read.",
+    "https://cwe.mitre.org/data/definitions/789.html",
+)
+LARGE = Rule(
+    "keras-large",
+    "layers that may be of absurd size together",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "How much a layer takes depends on what the layers before it give, which is not followed here. The largest of them"
+    " together would take many times what the file holds.",
+    "https://cwe.mitre.org/data/definitions/789.html",
+)
+_LARGEST = 1 << 31
+_WIDTHS = ("units", "filters", "output_dim", "num_tokens", "intermediate_dim", "state_size")
+_SHAPES = ("batch_shape", "batch_input_shape", "target_shape", "size", "output_shape")
+_FACTORS = ("units", "filters", "input_dim", "output_dim", "kernel_size", "num_heads", "depth_multiplier")
+_OTHERS = (
+    "max_tokens padding n height width pool_size strides dilation_rate output_padding cropping num_bins groups"
+    " output_sequence_length input_length key_dim value_dim num_mel_bins fft_length sequence_length num_query_heads"
+    " num_key_value_heads head_dim input_shape"
+)
+_SIZES = frozenset((*_WIDTHS, *_SHAPES, *_FACTORS, *_OTHERS.split(" ")))
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell")
+_TABLES = ("Embedding", "ReversibleEmbedding")
+_NUMBER = 4  # bytes of a weight when a layer is made
+_MARGIN = 16
+
+
+class Sizes:
+    """Adds up what a configuration asks for.
+
+    Args:
+        held: Bytes of weights in the file; 0 where they are not known.
+        examination: Reported to.
+    """
+
+    def __init__(self, held: int, examination: Examination) -> None:
+        self._held = held
+        self._examination = examination
+        self._widest = 1
+        self._largest = 1
+
+    def add(self, each: dict[str, Any], at: str) -> None:
+        """Take one object of the tree into account, whatever it is."""
+        for key in _SIZES & each.keys():
+            sizes = list(_integers(each[key]))
+            if any(size > _LARGEST for size in sizes) or (key in _SHAPES and math.prod(sizes) > _LARGEST):
+                self._examination.find(HUGE, shown(f"{key} is {each[key]}"), at=at)
+            elif key in _SHAPES or key in _WIDTHS:
+                self._widest = max(self._widest, math.prod(sizes))
+        config = each.get("config")
+        if isinstance(each.get("class_name"), str) and isinstance(config, dict):
+            self._layer(each, config, at)
+
+    def end(self, place: str) -> None:
+        """Once all were added: the largest layer behind the widest one."""
+        weights = self._largest * self._widest
+        if self._is_too_much(weights // _MARGIN):
+            self._examination.find(LARGE, f"up to {weights * _NUMBER} bytes in one layer", at=place or None)
+
+    def _layer(self, each: dict[str, Any], config: dict[str, Any], at: str) -> None:
+        own = math.prod(size for key in _FACTORS for size in _integers(config.get(key)))
+        own *= max(
+            (size for key in ("key_dim", "value_dim", "head_dim") for size in _integers(config.get(key))), default=1
+        )
+        build = each.get("build_config")
+        shape = build.get("input_shape") if isinstance(build, dict) else None
+        last = max(list(_integers(shape))[-1:], default=1)
+        name = str(each["class_name"])
+        if name in _TABLES:  # nothing before one makes it larger
+            by_itself = own
+        else:
+            again = max(_integers(config.get("units")), default=0) if name.endswith(_RECURRENT) else 0
+            by_itself = own * (last + again)
+            self._largest = max(self._largest, own)
+        if self._is_too_much(by_itself):
+            self._examination.find(HUGE, f"{by_itself * _NUMBER} bytes of weights", at=at)
+
+    def _is_too_much(self, weights: int) -> bool:
+        """More than a model may take, and more than the file could fill with a byte for each."""
+        return weights * _NUMBER > self._examination.limits.model_memory and weights > self._held
+
+
+def _integers(value: Any) -> Iterator[int]:
+    """Sizes in a number or in lists of them; `None` and below 1 stand for what is not known."""
+    stack = [value]
+    while stack:
+        each = stack.pop(0)
+        if isinstance(each, list):
+            stack = each[:64] + stack
+        elif isinstance(each, int) and not isinstance(each, bool) and each > 0:
+            yield each

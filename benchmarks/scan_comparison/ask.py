@@ -3,8 +3,8 @@
     python ask.py SCANNER
 
 First it writes one line of JSON: how long importing took. Then it reads lines of JSON, each a list of paths, and
-answers each with seconds for all of them and a word for each path: what the scanner's own command line would have said
-by its exit code.
+answers each with seconds for all of them (on the wall, and of processor time) and a word for each path: what the
+scanner's own command line would have said by its exit code.
 
 - `flagged`: it says that the file is dangerous.
 - `clean`: it says that it found nothing.
@@ -131,13 +131,20 @@ def main(name: str) -> None:
     print(json.dumps({"imported": imported}), file=answers, flush=True)
     for line in sys.stdin:
         paths, words = json.loads(line), []
-        started = time.perf_counter()
+        started, processor = time.perf_counter(), _processor()
         for path in paths:
             try:
                 words.append(scan(path))
             except Exception:  # noqa: BLE001 - a scanner that fails has not decided
                 words.append("undecided")
-        print(json.dumps({"seconds": time.perf_counter() - started, "words": words}), file=answers, flush=True)
+        took = {"seconds": time.perf_counter() - started, "processor": _processor() - processor}
+        print(json.dumps({**took, "words": words}), file=answers, flush=True)
+
+
+def _processor() -> float:
+    """Seconds that this process and its ended children have spent on processors."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 if __name__ == "__main__":

@@ -33,9 +33,10 @@ class Timed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         scanner: Its name.
         workload: Its name.
-        seconds: For all files: median over rounds, with the least and the most. For scanners that were timed on a
-            part, scaled up to all.
-        ratio: Its time over ours, by round: median, least, most; `None` for ours.
+        seconds: Processor time for all files: median over rounds, with the least and the most. For scanners that were
+            timed on a part, scaled up to all.
+        wall: The same by the clock on the wall, which other work on the machine prolongs.
+        ratio: Its processor time over ours, by round: median, least, most; `None` for ours.
         files: How many files were really scanned in a round.
         rounds: How often.
         words: What it says of these honest files: how many times each word.
@@ -44,6 +45,7 @@ class Timed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scanner: str
     workload: str
     seconds: Estimate
+    wall: Estimate
     ratio: Estimate | None
     files: int
     rounds: int
@@ -108,6 +110,7 @@ def time_workload(workload: Workload, environments: Path, *, rounds: int, seed: 
             if took * len(workload.paths) / len(few) > _PATIENCE:
                 paths[name], limit[name] = few, _FEW
         seconds: dict[str, list[float]] = {name: [] for name in asked}
+        wall: dict[str, list[float]] = {name: [] for name in asked}
         ours: dict[str, list[float]] = {name: [] for name in asked}
         words: dict[str, tuple[str, ...]] = {}
         for number in range(rounds + 1):
@@ -117,7 +120,10 @@ def time_workload(workload: Workload, environments: Path, *, rounds: int, seed: 
             for name in order:
                 answer = asked[name].scan(paths[name])
                 words[name] = answer.words
-                took_now[name] = answer.seconds * len(workload.paths) / len(paths[name])
+                scale = len(workload.paths) / len(paths[name])
+                took_now[name] = answer.processor * scale
+                if number:
+                    wall[name].append(answer.seconds * scale)
             if number:
                 for name in order:
                     seconds[name].append(took_now[name])
@@ -128,6 +134,7 @@ def time_workload(workload: Workload, environments: Path, *, rounds: int, seed: 
             name,
             workload.name,
             _spread(seconds[name]),
+            _spread(wall[name]),
             None if name == OURS else _spread(ours[name]),
             len(paths[name]),
             len(seconds[name]),
@@ -187,11 +194,12 @@ def scan_sparse(folder: Path, size: int = 20 << 30) -> list[Sparse]:
 
 
 _ONE_SCAN = """
-import resource, sys
+import sys
 from pathlib import Path
 from hauberk.scan import scan_paths
 report, = scan_paths([Path(sys.argv[1])])
-print(report.verdict.value, report.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
+print(report.verdict.value, report.seconds, int(peak) * 1024)
 """
 
 

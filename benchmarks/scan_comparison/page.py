@@ -111,8 +111,8 @@ def _targets(results: Results) -> str:
 
 def _speeds(results: Results) -> str:
     rows = [
-        "| files | scanner | time | our time times | rate | says | rounds |",
-        "| --- | --- | ---: | ---: | ---: | --- | ---: |",
+        "| files | scanner | processor time | our time times | rate | on the wall | says | rounds |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: |",
     ]
     for workload, size in results.sizes.items():
         for each in results.timed:
@@ -128,9 +128,10 @@ def _speeds(results: Results) -> str:
             cells = [
                 workload,
                 each.scanner,
-                _interval(each.seconds, 1, " ms", 1e3),
+                _time(each.seconds),
                 ratio,
                 rate,
+                _time(each.wall),
                 words,
                 f"{each.rounds}{part}",
             ]
@@ -198,6 +199,10 @@ def _missed(results: Results) -> str:
         names = f": {', '.join(missed)}" if len(missed) <= _FEW_NAMES and missed else ""
         lines.append(f"- {scanner.name}: {len(missed)} of {len(hostile)}{names}")
     return "\n".join(lines)
+
+
+def _time(value: Estimate) -> str:
+    return _interval(value, 1, " s") if value.value > 10 else _interval(value, 1, " ms", 1e3)
 
 
 def _interval(value: Estimate | None, digits: int, unit: str = "", factor: float = 1.0) -> str:

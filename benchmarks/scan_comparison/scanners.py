@@ -112,11 +112,13 @@ class Answer:
     """What a scanner said.
 
     Attributes:
-        seconds: For all files together, as its process measured it.
+        seconds: For all files together, as its process measured it, by the clock on the wall.
+        processor: Processor time of its process and of those that it started for it.
         words: `flagged`, `clean`, `undecided` for each file, or `died` for what ended the process or ran out of time.
     """
 
     seconds: float
+    processor: float
     words: tuple[str, ...]
 
 
@@ -164,9 +166,9 @@ class Asked:
         if not line:
             self._end()
             self._start()
-            return Answer(time.perf_counter() - started, ("died",) * len(paths))
+            return Answer(time.perf_counter() - started, 0.0, ("died",) * len(paths))
         answer = json.loads(line)
-        return Answer(answer["seconds"], tuple(answer["words"]))
+        return Answer(answer["seconds"], answer["processor"], tuple(answer["words"]))
 
     def _line(self, seconds: float) -> bytes:
         assert self._process.stdout is not None
@@ -209,6 +211,13 @@ class Process:
     code: int
 
 
+_LAUNCH = """
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+"""
+
+
 def run_command(
     scanner: Scanner, path: Path, environments: Path, scratch: Path, seconds: float = 60.0
 ) -> Process | None:
@@ -228,10 +237,17 @@ def run_command(
     program, *options = scanner.command
     command = [str(python.parent / program), *options, str(path)]
     started = time.perf_counter()
+    # Between the two stands a small process: the peak that the kernel tells of begins with that of who started it.
+    command = [sys.executable, "-I", "-S", "-c", _LAUNCH, *command]
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | QUIET, cwd=scratch
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | QUIET,
+        cwd=scratch,
+        start_new_session=True,
     )
-    killer = threading.Timer(seconds, process.kill)
+    killer = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
     killer.start()
     _, status, usage = os.wait4(process.pid, 0)
     killer.cancel()

@@ -44,7 +44,11 @@ def sparse_checkpoint(path: Path, size: int, *, tensors: int = 200) -> None:
 
 
 def sparse_safetensors(path: Path, size: int, *, tensors: int = 200) -> None:
-    """The same as safetensors: a header, then a hole."""
+    """The same as safetensors: a header, the first weights, then a hole.
+
+    The first weights are not zeros: an unpickler that is handed the file may read on to the next line end, so the scan
+    does too, and real weights have one within some hundred bytes.
+    """
     count = size // tensors // 4
     header = {
         f"layer{number}.weight": {
@@ -57,7 +61,7 @@ def sparse_safetensors(path: Path, size: int, *, tensors: int = 200) -> None:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+        file.write(struct.pack("<Q", len(text)) + text + bytes(range(256)))
         file.truncate(8 + len(text) + 4 * count * tensors)
 
 

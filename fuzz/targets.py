@@ -145,32 +145,49 @@ def _peak() -> int:
 
 
 _LONG = 1 << 16
+_TENSORFLOW = (
+    "tensorflow-saved-model",
+    "tensorflow-graph",
+    "tensorflow-keras-metadata",
+    "tensorflow-fingerprint",
+    "tensorflow-checkpoint-index",
+)
+_INERT = (
+    *("text", "json", "json-lines", "image", "audio", "media", "jupyter-notebook"),
+    *("keras-config", "mxnet-json", "arrow", "parquet"),
+)
 TARGETS = {
     target.name: target
     for target in (
-        Target("pickle", ("pickle", "joblib", "pytorch-legacy"), 1 << 14, scanning),
+        Target("pickle", ("pickle", "joblib", "pickle-embedded"), 1 << 14, scanning),
         Target("pickle-programs", (), 400, following),
         Target("pickle-agreement", (), 400, agreeing),
         Target("pickle-agreement-bytes", ("pickle",), 4096, agreeing_on_bytes),
         Target("joblib-agreement", (), 200, agreeing_with_joblib),
+        Target("torch-stream", ("pytorch-stream",), 1 << 14, scanning),
         Target("npy", ("npy", "npz"), 1 << 14, scanning),
-        Target("zip", ("zip", "npz", "pt2"), 1 << 14, scanning),
-        Target("torch-zip", ("pytorch-zip", "torchscript"), 1 << 15, scanning),
-        Target("tar", ("tar", "pytorch-tar"), _LONG, scanning),
-        Target("streams", ("gzip", "bzip2", "xz", "zlib", "zstd", "lz4", "lzma", "joblib"), 1 << 14, scanning),
+        Target("zip", ("zip", "npz"), 1 << 14, scanning),
+        Target("torch-zip", ("pytorch-zip", "torchscript", "torch-exported-program"), 1 << 15, scanning),
+        Target("tar", ("tar", "torch-legacy-tar"), _LONG, scanning),
+        Target(
+            "streams",
+            ("gzip", "bzip2", "xz", "zlib", "lzma", "zstandard", "lz4", "7z", "rar", "cab", "joblib-zfile"),
+            1 << 14,
+            scanning,
+        ),
         Target("safetensors", ("safetensors",), 1 << 14, scanning),
         Target("gguf", ("gguf",), 1 << 14, scanning),
-        Target("onnx", ("onnx",), 1 << 15, scanning),
+        Target("onnx", ("onnx", "onnx-text", "onnx-ort"), 1 << 15, scanning),
         Target("hdf5", ("hdf5", "keras-h5"), _LONG, scanning),
         Target("keras", ("keras",), _LONG, scanning),
-        Target("savedmodel", ("tensorflow-savedmodel", "savedmodel", "tensorflow-graph"), 1 << 15, scanning),
+        Target("tensorflow", _TENSORFLOW, 1 << 15, scanning),
         Target("tflite", ("tflite",), 1 << 15, scanning),
         Target("skops", ("skops",), 1 << 15, scanning),
-        Target("xgboost", ("xgboost-json", "xgboost-ubjson", "xgboost-deprecated"), 1 << 14, scanning),
+        Target("xgboost", ("xgboost-json", "xgboost-ubjson", "xgboost-legacy"), 1 << 14, scanning),
         Target("lightgbm", ("lightgbm",), 1 << 14, scanning),
-        Target("catboost", ("catboost", "catboost-json"), 1 << 14, scanning),
-        Target("inert", ("text", "json", "png", "jpeg", "wav", "jupyter-notebook", "python-source"), 1 << 14, scanning),
-        Target("executables", ("elf", "pe", "mach-o", "executable"), 1 << 14, scanning),
+        Target("catboost", ("catboost",), 1 << 14, scanning),
+        Target("inert", _INERT, 1 << 14, scanning),
+        Target("executables", ("native-code", "python-bytecode"), 1 << 14, scanning),
     )
 }
 

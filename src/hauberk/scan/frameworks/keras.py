@@ -31,6 +31,7 @@ CONFIG, METADATA = "config.json", "metadata.json"
 _WEIGHTS = {"model.weights.h5": {"hdf5", "keras-h5"}, "model.weights.npz": {"npz", "zip"}}
 _CONFIG_PEEKED = 1 << 22
 _IN_MEMORY = 256 << 20
+_CHECKED = 64 << 20
 
 
 def recognise(archive: Zip) -> bool:
@@ -64,7 +65,7 @@ def examine(archive: Zip, examination: Examination) -> None:
             kind = examination.examine(_seekable(archive, name, examination), shown(name))
             if name in _WEIGHTS and kind not in _WEIGHTS[name]:
                 examination.find(WEIGHTS, kind or "of no known format", at=name)
-        if not name.startswith("model.weights."):  # numbers, which nobody interprets
+        if member.size <= _CHECKED or not name.startswith("model.weights."):  # large ones are numbers but for headers
             with contextlib.suppress(StopScan):
                 archive.check(name)
 

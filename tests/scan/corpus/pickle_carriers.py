@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 from corpus import NEVER_SAFE, UNSAFE, Case
-from corpus.pickle_bytes import SHELL, Raw, Written, built, call, made, name, pickled, text, writes
+from corpus.pickle_bytes import SHELL, Raw, Written, built, call, made, name, pickled, short, text, writes
 from corpus.pickle_structures import dtype, storage, tensor
 
 _NUMPY = "https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html"
@@ -156,6 +156,20 @@ FILES: dict[str, tuple[str, bytes, frozenset[str], str]] = {
     "second-pickle-of-text": ("a.pkl", _GOOD + b"cos\nsystem\n(S'" + SHELL.encode() + b"'\ntR.", UNSAFE, _PATHS),
     "hundredth-pickle": ("a.pkl", _GOOD * 99 + EVIL, UNSAFE, _PATHS),
     "pickle-behind-a-joblib-array": ("a.pkl", _ONE + EVIL, UNSAFE, _PATHS),
+    "pickle-behind-junk-without-its-protocol": (
+        "a.bin",
+        b"\0" * 100 + b"junk" + short("os") + b"\x94" + short("system") + b"\x94\x93" + text(SHELL) + b"\x85R.",
+        UNSAFE, _PATHS,
+    ),
+    "pickle-behind-junk-and-an-array": (
+        "a.bin", b"\0" * 100 + b"junk" + pickled(Raw(wrapper(dtype("i1"), (4,)) + b"abcd" + call("os:system", SHELL))),
+        UNSAFE, _PATHS,
+    ),
+    "torch-stream-keys-of-two-types": (
+        "a.pt", stream(pickled(Raw(tensor(Raw(storage(4)[:-2] + b"NtQ"), (4,), (1,))
+            + tensor(Raw(storage(4, key=0)[:-2] + b"NtQ"), (4,), (1,)) + b"\x86"), 2), ["0"], _FLOATS),
+        NEVER_SAFE, _BUFFERS,
+    ),
     "pickle-behind-junk": ("a.bin", b"\0" * 100 + b"junk" + EVIL, UNSAFE, _PATHS),
     "pickle-of-text-behind-junk": ("a.bin", b"\xfe\xed" * 50 + b"cos\nsystem\n(S'x'\ntR.", UNSAFE, _PATHS),
     "pickle-behind-a-broken-one": ("a.pkl", b"\x80\x04\x8c\xff" + EVIL, UNSAFE, _PATHS),

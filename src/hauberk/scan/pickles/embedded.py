@@ -24,10 +24,12 @@ _FOLLOWED = 1 << 16  # bytes that a pickle is followed at least
 _SECONDS = 5.0
 _MOST_FOLLOWED = 5000
 
-# PROTO with something that may follow it, or a name asked for in text: what a hostile pickle can hardly do without.
+# PROTO with something that may follow it, a name asked for in text, or two texts that become one: what a hostile pickle
+# can hardly do without.
 _SIGN = re.compile(
     rb"\x80[\x00-\x05](?=[\x95(c}\])\x8cXUTKJMNIiSVq\x94\x88\x89G\x8f])"
     rb"|\(?[ci][^\W\d][\w.]{0,100}\n[^\W\d][\w.]{0,100}\n"
+    rb"|(?:(?:\x8c.|X.\0\0\0|U.|V|S['\"])[^\W\d][\w.]{0,100}['\"]?\n?(?:\x94|q.)?){2}\x93"
 )
 
 
@@ -59,12 +61,22 @@ def first_embedded(
             followed += 1
             if followed > _MOST_FOLLOWED:
                 return None
-            listener.heard.clear()
-            machine = Machine(BytesContent(window), listener, start=sign.start(), persistent=torch_storage)
-            machine.run()
-            # Without PROTO in front, text and noise ask for names often enough; a call of one is another matter.
-            if listener.hostile and (machine.calls or sign[0][0] == 0x80) and asks_in_earnest(machine, listener):
-                return at + sign.start(), machine
+            if hostile := _follow(BytesContent(window), sign.start(), listener, known=sign[0][0] == 0x80):
+                return at + sign.start(), hostile
+    return None
+
+
+def _follow(content: Content, start: int, listener: Listener, *, known: bool) -> Machine | None:
+    """What a hostile pickle does, for readers that know arrays in the stream or for others; `None` if it is none."""
+    for joblib in (False, True):
+        listener.heard.clear()
+        machine = Machine(content, listener, start=start, persistent=torch_storage, joblib=joblib)
+        machine.run()
+        # Without PROTO in front, text and noise ask for names often enough; a call of one is another matter.
+        if listener.hostile and (machine.calls or known) and asks_in_earnest(machine, listener):
+            return machine
+        if "joblib.numpy_pickle.NumpyArrayWrapper" not in machine.names:
+            break
     return None
 
 

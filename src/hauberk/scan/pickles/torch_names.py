@@ -71,7 +71,7 @@ def torch_storage(identifier: object) -> Storage | None:
     if word not in _WORDS or type(kind) is not Name or type(count) is not int or count < 0:
         return None
     entry = kind.entry
-    if entry is None or type(entry.data) is not int or type(key) not in {str, int} or not is_text(place):
+    if entry is None or type(entry.data) is not int or type(key) is not str or not is_text(place):
         return None
     if view and not _inside(view, count):
         return None

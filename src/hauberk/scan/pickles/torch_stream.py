@@ -85,7 +85,7 @@ def _check_storages(
     for storage in storages:
         if (known.setdefault(storage.key, storage).size, storage.itemsize) != (storage.size, storage.itemsize):
             examination.find(STORAGE, f"storage {shown(storage.key)} with {storage.size} bytes, and with others")
-    listed = [str(key) for key in keys if type(key) in {str, int}]
+    listed = [key for key in keys if type(key) is str]  # to torch, "1" and 1 are two storages
     if len(listed) != len(keys) or set(listed) != set(known) or len(listed) != len(known):
         examination.find(STORAGE, f"{len(keys)} storages are listed, {len(known)} are used", at=at)
         return

@@ -141,8 +141,8 @@ def _speeds(results: Results) -> str:
 
 def _commands(results: Results) -> str:
     rows = [
-        "| scanner | import | one tiny pickle | the checkpoint | the folder of small pickles | peak memory |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| scanner | import | one tiny pickle | the checkpoint | the folder of small pickles |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for each in results.started:
         small = _interval(each.small, 2, " s") if each.small else each.note
@@ -152,7 +152,6 @@ def _commands(results: Results) -> str:
             _interval(each.nothing, 2, " s"),
             _interval(each.checkpoint, 2, " s"),
             small,
-            f"{each.peak / 1e6:.0f} MB",
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)

@@ -40,12 +40,12 @@ LOADERS = {
     "bzip2": "bzip2",
     "xz": "xz",
     "zlib": "zlib",
+    "keras": "zip",
     "skops": "zip",
 }
 """Who reads each kind of file for real, and must be able to read what is called safe."""
 CAREFUL_LOADERS = {
     "hdf5": "hdf5",
-    "keras": "zip",
     "keras-h5": "hdf5",
     "xgboost-json": "xgboost",
     "xgboost-ubj": "xgboost",

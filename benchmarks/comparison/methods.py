@@ -237,7 +237,8 @@ def _at_most(seconds: float, alarm: _Alarm) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        # An alarm that another thread was chosen to take may come late, and by default ends the process.
+        signal.signal(signal.SIGALRM, signal.SIG_IGN if before in {signal.SIG_DFL, None} else before)
 
 
 def _ours(file: str) -> bool:

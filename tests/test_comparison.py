@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
+import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -335,6 +338,34 @@ def test_what_an_older_form_of_the_program_wrote_is_made_anew(workshop, tmp_path
     assert [step["step"] for step in workshop().steps] == ["half-precision"]
 
 
+def alone(test):
+    """Runs a test in a process of its own, because alarms ring in it.
+
+    A process that has run other tests for minutes, with threads and signal stacks of many libraries in it, was ended by
+    that more than once.
+    """
+
+    @functools.wraps(test)
+    def runs(**fixtures):
+        if os.environ.get("HAUBERK_TEST_ALONE"):
+            test(**fixtures)
+            return
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        done = subprocess.run(
+            [*command, f"{__file__}::{test.__name__}"],
+            env={**os.environ, "HAUBERK_TEST_ALONE": "1"},
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 passed" in done.stdout or "[100%]" in done.stdout
+
+    return runs
+
+
 class SlowAtFirst(HalfPrecision, frozen=True, kw_only=True, tag="slow-at-first"):
     """Takes too long once."""
 
@@ -346,6 +377,7 @@ class SlowAtFirst(HalfPrecision, frozen=True, kw_only=True, tag="slow-at-first")
         return super().apply(artifact, context)
 
 
+@alone
 def test_what_ran_out_of_time_is_said_and_tried_again(comparison, workshop, monkeypatch):
     monkeypatch.setattr(comparison.methods, "named_recipe", lambda name, core: Recipe(name, (SlowAtFirst(),)))
     slow = workshop(limit=0.2)
@@ -355,6 +387,7 @@ def test_what_ran_out_of_time_is_said_and_tried_again(comparison, workshop, monk
     assert SlowAtFirst.starts == 2
 
 
+@alone
 def test_an_alarm_that_comes_late_ends_nobody(comparison):
     alarm = comparison.methods._Alarm()
     with comparison.methods._at_most(60, alarm):
@@ -379,6 +412,7 @@ class Swallowing(Step, frozen=True, kw_only=True, tag="swallowing"):
         return artifact
 
 
+@alone
 def test_what_one_recipe_had_no_time_for_is_done_by_the_next(comparison, subject, tmp_path, monkeypatch):
     recipes = {name: Recipe(name, (Swallowing(),)) for name in ("first", "second")}
     monkeypatch.setattr(comparison.methods, "CATALOGUE", recipes)

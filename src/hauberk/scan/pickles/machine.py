@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.entries import Inline, Objection, Reporter
+from hauberk.scan.pickles.entries import Call, Entry, Inline, Objection, Reporter
 from hauberk.scan.pickles.node_tables import survey
 from hauberk.scan.pickles.notorious import runs_code
 from hauberk.scan.pickles.numpy_names import Array
@@ -299,23 +299,23 @@ class Machine(Window):
 
     def call(self, callee: object, arguments: object, at: int) -> object:
         """What a call gives."""
-        if type(callee) is Name and callee.entry is not None and callee.entry.call and type(arguments) is tuple:
-            try:
-                return callee.entry.call(callee.entry, arguments, self)
-            except (Objection, TypeError, ValueError) as objection:
-                return self.object_to(objection, str(callee), at) or Made(callee.entry)
-        self.refuse_call(callee, at)
-        return REFUSED
+        entry = callee.entry if type(callee) is Name else None
+        return self._made(entry, None if entry is None else entry.call, callee, arguments, at)
 
     def new(self, callee: object, arguments: object, at: int) -> object:
         """What making an object without initialising it gives (NEWOBJ)."""
-        if type(callee) is Name and callee.entry is not None and callee.entry.new and type(arguments) is tuple:
-            try:
-                return callee.entry.new(callee.entry, arguments, self)
-            except (Objection, TypeError, ValueError) as objection:
-                return self.object_to(objection, str(callee), at) or Made(callee.entry)
-        self.refuse_call(callee, at)
-        return REFUSED
+        entry = callee.entry if type(callee) is Name else None
+        return self._made(entry, None if entry is None else entry.new, callee, arguments, at)
+
+    def _made(self, entry: Entry | None, rule: Call | None, callee: object, arguments: object, at: int) -> object:
+        """What the allow-list's rule for a name makes of arguments; without a rule it is refused."""
+        if entry is None or rule is None or type(arguments) is not tuple:
+            self.refuse_call(callee, at)
+            return REFUSED
+        try:
+            return rule(entry, arguments, self)
+        except (Objection, TypeError, ValueError) as objection:
+            return self.object_to(objection, str(callee), at) or Made(entry)
 
     def refuse_call(self, callee: object, at: int) -> None:
         """Something is called that must not be."""

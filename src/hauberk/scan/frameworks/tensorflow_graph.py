@@ -166,31 +166,21 @@ class GraphReader:
         for value in values:
             self._value(node, key, value, 0)
 
-    def _value(self, node: Node, key: str, message: Any, depth: int) -> None:
+    def _value(self, node: Node, key: str, message: Any, depth: int, *, listed: bool = False) -> None:
+        """An attribute's value (AttrValue); `listed`: the list of values in one, which numbers functions otherwise."""
         if depth > 16:
             raise CutError("attributes nested too deeply")
-        for number, value in self.walk(message, "value", frozenset(range(1, 11))):
+        for number, value in self.walk(message, "list" if listed else "value", frozenset(range(1, 11))):
             if isinstance(value, int):
                 continue
             if number == 2 and len(value) <= TEXT_MOST:
                 node.texts.setdefault(key, []).append(self.text(value))
             elif number == 8:
                 self._tensor(node, key, value)
-            elif number == 10:
+            elif number == (9 if listed else 10):
                 self._call(node, key, value, depth)
-            elif number == 1:
-                self._list(node, key, value, depth)
-
-    def _list(self, node: Node, key: str, message: Any, depth: int) -> None:
-        for number, value in self.walk(message, "list", frozenset(range(1, 11))):
-            if isinstance(value, int):
-                continue
-            if number == 2 and len(value) <= TEXT_MOST:
-                node.texts.setdefault(key, []).append(self.text(value))
-            elif number == 8:
-                self._tensor(node, key, value)
-            elif number == 9:
-                self._call(node, key, value, depth)
+            elif number == 1 and not listed:
+                self._value(node, key, value, depth, listed=True)
 
     def _call(self, node: Node, key: str, message: Any, depth: int) -> None:
         """A function by name, with attributes of its own."""

@@ -29,6 +29,10 @@ class Faulty:
                 os.abort()
             elif word == "MEMORY":
                 bytearray(1 << 40)
+            elif word == "NONSENSE":
+                return b"\xff"
+            elif word == "NOTHING":
+                return b"[]"
             elif word == "SLOW":
                 time.sleep(60)
             elif word in {"WRITE", "READ", "CONNECT", "START"}:

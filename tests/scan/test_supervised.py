@@ -32,7 +32,15 @@ def written(folder: Path, **texts: str) -> list[Path]:
     return files
 
 
-@pytest.mark.parametrize(("word", "says"), [("CRASH", "SIGABRT"), ("MEMORY", "out of memory")])
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("CRASH", "SIGABRT"),
+        ("MEMORY", "out of memory"),
+        ("NONSENSE", "no readable answer"),
+        ("NOTHING", "other files"),
+    ],
+)
 def test_a_scan_that_dies_leaves_an_unknown_file_and_goes_on(tmp_path, word, says):
     files = written(tmp_path / "models", a="plain", b=word, c="plain")
     with Trying([tmp_path / "models"]) as supervisor:

@@ -32,7 +32,7 @@ def test_every_file_of_a_folder_has_a_report(tmp_path):
 def test_a_folder_that_holds_itself_ends(tmp_path):
     (tmp_path / "model").write_bytes(b"\x99")
     (tmp_path / "again").symlink_to(tmp_path)
-    assert [path.name for path in files_of(tmp_path)] == ["model"]
+    assert sorted(path.name for path in files_of(tmp_path)) == ["again", "model"]  # named, and not entered
 
 
 def test_an_empty_file_is_not_safe(tmp_path):
@@ -107,3 +107,12 @@ def test_weights_beside_a_safe_onnx_model_are_safe_and_others_are_not(tmp_path):
     }
     (alone,) = scan_paths([folder / "a.bin"])
     assert alone.verdict is Verdict.UNKNOWN  # nobody says what it is
+
+
+def test_a_linked_folder_is_not_passed_over_in_silence(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.txt").write_text("plain text\n")
+    (tmp_path / "d" / "link").symlink_to(tmp_path / "real")
+    reports = {Path(report.path).name: report.verdict for report in scan_paths([tmp_path / "d"])}
+    assert reports == {"a.txt": Verdict.SAFE, "link": Verdict.UNKNOWN}

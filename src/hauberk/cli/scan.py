@@ -74,8 +74,9 @@ def run(options: argparse.Namespace, output: Output) -> int:
     from hauberk.scan.supervised import Supervisor, files_to_scan
 
     files = files_to_scan(options.paths)
-    if not files:
-        raise InputError(f"{options.paths[0]}: no file in it")
+    for path in options.paths:
+        if path.is_dir() and not any(file.is_relative_to(path) for file in files):
+            raise InputError(f"{path}: no file in it")
     reports: list[FileReport] = []
     explained: set[str] = set()
     every = options.all or len(files) <= _SHOWN_WHOLE
@@ -118,13 +119,13 @@ def _show(report: FileReport, explained: set[str], output: Output) -> None:
     """A file and what was found in it; why a rule matters is said once."""
     from hauberk.scan.report import Outcome, shown
 
-    kind = report.format or "no known format"
+    kind = shown(report.format) or "no known format"
     output.text(f"{report.verdict:8}{shown(report.path, _LONGEST_PATH)}  ({kind}, {report.size:,} bytes)")
     for finding in report.findings:
         place = f" at {finding.where}" if finding.where.startswith("byte") else f" in {finding.where}"
         where = place if finding.where else ""
         word = "note" if finding.outcome is Outcome.NOTE else finding.severity
-        output.text(f"    {word:9}{finding.rule}: {finding.what}{where}")
+        output.text(f"    {word:9}{shown(f'{finding.rule}: {finding.what}{where}', _LONGEST_PATH)}")
         if finding.rule in explained:
             continue
         explained.add(finding.rule)

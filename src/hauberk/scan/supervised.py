@@ -1,8 +1,8 @@
 """Scanning in a process of its own: hard limits on memory and time, no network, no writing, nothing but reading.
 
 The scanners keep limits of their own and run nothing of a file; this is for the day on which one of them is wrong. The
-process can read the named files and what Python needs, and nothing else. Where it dies or takes too long, the file is
-reported as unknown, another process is started, and the scan goes on.
+process can read the folders of the named files and what Python needs, nothing else. Where it dies or takes too long, the
+file is reported as unknown, another process is started, and the scan goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from hauberk.errors import HauberkError, InputError
 from hauberk.sandbox import landlock
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
-from hauberk.sandbox.worker import Worker
+from hauberk.sandbox.worker import Worker, WorkerLostError
 from hauberk.scan.examination import ScanLimits
 from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict, path_text
 from hauberk.scan.walk import files_of, scan_file, settled
@@ -149,7 +149,15 @@ class Supervisor:
         question = msgspec.msgpack.encode([os.fsencode(file) for file in files])
         time_limit = len(files) * self._scan_limits.seconds + _GRACE
         answer = self._loop.run_until_complete(worker.ask(question, time_limit=time_limit))
-        return msgspec.json.decode(answer, type=list[FileReport])
+        try:
+            reports = msgspec.json.decode(answer, type=list[FileReport])
+        except msgspec.MsgspecError as error:
+            worker.kill()
+            raise WorkerLostError(f"no readable answer: {error}") from error
+        if [report.path for report in reports] != [path_text(file) for file in files]:
+            worker.kill()
+            raise WorkerLostError("it answered for other files than it was asked about")
+        return reports
 
     def _living_worker(self) -> Worker:
         if self._worker is not None and self._worker.alive:

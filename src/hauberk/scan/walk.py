@@ -28,7 +28,7 @@ EMPTY = Rule(
     "nothing to look at",
     Severity.LOW,
     Outcome.UNKNOWN,
-    "A file of no bytes is no model, and a folder without files holds none.",
+    "A file of no bytes is no model.",
 )
 RULES = (UNREADABLE, EMPTY)
 
@@ -95,14 +95,17 @@ def settled(reports: Iterable[FileReport]) -> Iterator[FileReport]:
 
 
 def files_of(path: Path) -> Iterator[Path]:
-    """A file itself, or all that lies in a folder."""
+    """A file itself, or all that lies in a folder; folders that are not entered (links, unreadable ones) as such."""
     if not path.is_dir():
         yield path
         return
-    for folder, folders, names in os.walk(path):
+    unlisted: list[Path] = []
+    for folder, folders, names in os.walk(path, onerror=lambda error: unlisted.append(Path(error.filename))):
         folders.sort()
+        yield from (Path(folder) / name for name in folders if Path(folder, name).is_symlink())
         for name in sorted(names):
             yield Path(folder) / name
+    yield from unlisted
 
 
 def scan_file(path: Path, limits: ScanLimits | None = None) -> FileReport:

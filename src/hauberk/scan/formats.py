@@ -80,7 +80,7 @@ def examine(content: Content, examination: Examination) -> str:
             look(content, examination)
         except StopScan:
             stopped = True
-        except (Exception, RecursionError) as error:  # noqa: BLE001 - a scanner that fails does not know
+        except Exception as error:  # noqa: BLE001 - a scanner that fails does not know
             inside = f" while reading {examination.format}" if examination.format else ""
             examination.find(FAILED, f"{type(error).__name__}{inside}")
     if stopped:

@@ -1,7 +1,7 @@
 """Scanning in a process of its own: hard limits on memory and time, no network, no writing, nothing but reading.
 
 The scanners keep limits of their own and run nothing of a file; this is for the day on which one of them is wrong. The
-process can read the folders of the named files and what Python needs, nothing else. Where it dies or takes too long, the
+process can read the folders of the named files and what Python needs, no more. Where it dies or takes too long, the
 file is reported as unknown, another process is started, and the scan goes on.
 """
 

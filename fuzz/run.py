@@ -7,7 +7,8 @@
 With atheris (`pip install atheris`) inputs grow along the coverage of `hauberk.scan`; the driver `mutations` needs no
 package and knows no coverage. Inputs that were complained about are kept under `TARGET/found`, one for each kind of
 complaint; the corpus that grew is kept under `TARGET/corpus` and is where the next run goes on. Exit code 1 where
-something was found. The process of a target has 4 GiB; its resident memory is noted as it goes.
+something was found. The process of a target has 4 GiB; its resident memory is noted as it goes. `--seconds` are by the
+clock on the wall; how much of them the target had a processor is noted, and slowness is judged by that.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
     (folder / "found").mkdir(exist_ok=True)
     command = [sys.executable, __file__, target.name, "--child", "--driver", options.driver]
     command += ["--seconds", str(options.seconds), "--folder", str(options.folder), "--seed", str(options.seed)]
-    started = time.time()
+    started, before = time.time(), _processor()
     memory: list[tuple[float, int]] = []
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_limit)  # noqa: PLW1509 - no threads
@@ -92,7 +93,7 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
                 process.kill()
     text = (folder / "log").read_text(errors="replace")
     summary = _sum_up(target, options.driver, text, memory, time.time() - started, process.returncode)
-    summary["seeds"] = count
+    summary |= {"processor": round(_processor() - before), "commit": _commit(), "seeds": count}
     kinds = sorted({path.stem for path in (folder / "found").glob("*.txt")})
     summary["kinds"] = [(folder / "found" / f"{kind}.txt").read_text().strip()[:300] for kind in kinds]
     summaries = folder / "runs.jsonl"
@@ -100,6 +101,19 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
         file.write(json.dumps(summary) + "\n")
     print(json.dumps(summary))
     return bool(summary["kinds"] or summary["ended"] or summary["grew"])
+
+
+def _processor() -> float:
+    """Seconds that processes which this one has waited for, and theirs, spent on processors."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _commit() -> str:
+    """What was fuzzed; empty outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return os.environ.get("HAUBERK_COMMIT", found.stdout.strip())
 
 
 def _limit() -> None:
@@ -127,7 +141,7 @@ def _sum_up(
     return {
         "target": target.name,
         "driver": driver,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "seconds": round(seconds),
         "inputs": max(runs, default=0),
         "coverage": int(coverage[-1]) if coverage else None,
@@ -139,21 +153,27 @@ def _sum_up(
 
 
 def report(folder: Path) -> str:
-    """What runs found, summed over the runs of each target with the sources of the last."""
+    """What the last run of each target found, as a table."""
     rows = [
-        "| target | driver | time | inputs | resident memory, early → end | found |",
-        "| --- | --- | ---: | ---: | ---: | --- |",
+        "| target | ended (UTC) | commit | time, of it on a processor | inputs | branches | resident memory | found |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
     for name in TARGETS:
         file = folder / name / "runs.jsonl"
         if not file.is_file():
             continue
-        runs = [json.loads(line) for line in file.read_text().splitlines()]
-        last = runs[-1]
-        seconds, inputs = sum(run["seconds"] for run in runs), sum(run["inputs"] for run in runs)
-        memory = f"{last['memory_early'] >> 20} → {last['memory_end'] >> 20} MiB"
-        found = "; ".join(last["kinds"] + [last["ended"]] * bool(last["ended"])) or "nothing"
-        rows.append(f"| {name} | {last['driver']} | {seconds:,} s | {inputs:,} | {memory} | {found} |")
+        run = json.loads(file.read_text().splitlines()[-1])
+        cells = [
+            f"{name}{'' if run['driver'] == 'atheris' else ' (without coverage)'}",
+            run["date"],
+            run.get("commit", "–"),
+            f"{run['seconds']:,} s, {run['processor']:,} s" if "processor" in run else f"{run['seconds']:,} s",
+            f"{run['inputs']:,}",
+            f"{run['coverage'] or '–'}",
+            f"{run['memory_early'] >> 20} → {run['memory_end'] >> 20} MiB" + " **grew**" * run["grew"],
+            "; ".join(run["kinds"] + [run["ended"]] * bool(run["ended"])) or "nothing",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
@@ -208,7 +228,8 @@ def _with_atheris(target: Target, folder: Path, seconds: float, seed: int) -> in
         f"-max_total_time={seconds:.0f}",
         f"-max_len={target.longest}",
         f"-seed={seed + 1}",
-        "-timeout=60",
+        "-timeout=300",  # on the wall: for what never comes back; the target itself judges by processor time
+        "-report_slow_units=300",
         "-rss_limit_mb=3000",
         f"-artifact_prefix={folder / 'found'}/",
         "-print_final_stats=1",

@@ -5,10 +5,11 @@ A target takes bytes and returns a complaint, or nothing. Both drivers of `run.p
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +209,7 @@ def seeds(target: Target, folder: Path) -> int:
         for number in range(200):
             (folder / f"choices-{number}").write_bytes(generator.randbytes(generator.randint(40, 300)))
         return 200
-    for name, data in _all_files():
+    for name, data in _all_files(folder.parents[1] / "seeds"):
         if _format(data) in target.formats and len(data) <= target.longest:
             (folder / name).write_bytes(data)
     return len(list(folder.iterdir()))
@@ -223,30 +224,35 @@ def _format(data: bytes) -> str:
     return scan_content(BytesContent(data), path=Path("seed"), limits=LIMITS).format
 
 
-def _all_files() -> Iterator[tuple[str, bytes]]:
-    """Files that are small enough, from the seeds and the corpora of the tests; made once and kept for an hour."""
-    kept = Path(tempfile.gettempdir()) / "hauberk-fuzz-seeds"
-    if not kept.is_dir() or time.time() - kept.stat().st_mtime > 3600:
-        _make_all(kept)
-    for path in sorted(kept.iterdir()):
+def _all_files(kept: Path) -> Iterator[tuple[str, bytes]]:
+    """Small files, from the seeds and the corpora of the tests; kept until the code of either changes."""
+    sources = hashlib.sha256()
+    for source in (_TESTS / "seeds.py", *sorted((_TESTS / "corpus").glob("*.py"))):
+        sources.update(hashlib.sha256(source.read_bytes()).digest())
+    made = kept / sources.hexdigest()[:16]
+    if not made.is_dir():
+        _make_all(made)
+    for path in sorted(made.iterdir()):
         yield path.name, path.read_bytes()
 
 
 def _make_all(kept: Path) -> None:
-    import shutil
-
     from corpus import HONEST, HOSTILE
     from seeds import seeds as small_files
 
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir()
-    for name, data in small_files():
-        (kept / f"seed-{name}").write_bytes(data)
-    for area in (*HONEST, *HOSTILE):
-        for case, path in _cases(area):
-            for number, file in enumerate([path] if path.is_file() else sorted(path.rglob("*"))):
-                if file.is_file() and not file.is_symlink() and file.stat().st_size <= _LONG:
-                    (kept / f"{area}-{case}-{number}").write_bytes(file.read_bytes())
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as place:
+        made = Path(place) / "all"
+        made.mkdir()
+        for name, data in small_files():
+            (made / f"seed-{name}").write_bytes(data)
+        for area in (*HONEST, *HOSTILE):
+            for case, path in _cases(area):
+                for number, file in enumerate([path] if path.is_file() else sorted(path.rglob("*"))):
+                    if file.is_file() and not file.is_symlink() and file.stat().st_size <= _LONG:
+                        (made / f"{area}-{case}-{number}").write_bytes(file.read_bytes())
+        with contextlib.suppress(OSError):  # another run made them in the meantime
+            made.rename(kept)
 
 
 def _cases(area: str) -> Iterator[tuple[str, Path]]:

@@ -191,11 +191,10 @@ class _Keeper:
     def __call__(self, data: bytes) -> None:
         self.inputs += 1
         try:
-            complaint = self._run(data)
+            for about, complaint in self._run(data):
+                self._keep(complaint, about)
         except Exception as error:  # noqa: BLE001 - whatever escapes is a finding
-            complaint = f"escaped: {type(error).__name__}: {error}"
-        if complaint:
-            self._keep(complaint, data)
+            self._keep(f"escaped: {type(error).__name__}: {error}", data)
 
     def _keep(self, complaint: Complaint, data: bytes) -> None:
         kind = hashlib.sha256(re.sub(r"\d+|\[.*|\(.*|\{.*", "", complaint).encode()).hexdigest()[:16]

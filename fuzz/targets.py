@@ -1,6 +1,6 @@
 """What is fuzzed: every parser of the scan on files of its format, and the pickle machine against the real unpicklers.
 
-A target takes bytes and returns a complaint, or nothing. Both drivers of `run.py` use the same ones.
+A target takes bytes and tells what it complains of, if anything. Both drivers of `run.py` use the same ones.
 """
 
 from __future__ import annotations
@@ -10,15 +10,22 @@ import hashlib
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from agreement import Reading
+    from real_unpickler import RealUnpickler
+    from real_unpickler import Run as Unpickled
 
 _TESTS = Path(__file__).parents[1] / "tests" / "scan"
 sys.path.insert(0, str(_TESTS))
 
 Complaint = str
-Run = Callable[[bytes], Complaint]
+Run = Callable[[bytes], Iterable[tuple[bytes, Complaint]]]
+"""Takes an input; returns complaints, each with the input it is about, which may have come earlier."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def scanning() -> Run:
     faults = watch.__enter__()  # for the life of the process
     peak = _peak()
 
-    def run(data: bytes) -> Complaint:
+    def complaint(data: bytes) -> Complaint:
         nonlocal peak
         try:
             seen = observe(data, faults)
@@ -63,6 +70,9 @@ def scanning() -> Run:
             return f"memory: one input of {len(data)} bytes took {grown >> 20} MiB more than any before"
         return ""
 
+    def run(data: bytes) -> Iterable[tuple[bytes, Complaint]]:
+        return [(data, found)] if (found := complaint(data)) else ()
+
     run.keep = watch  # type: ignore[attr-defined]  # leaving it would end the watch
     return run
 
@@ -71,61 +81,122 @@ _MOST_GROWN = 192 << 20
 """What one input may add to the peak: the scan unpacks up to 64 MiB in one piece."""
 
 
+class Compared:
+    """Readings of the scan, held against what a real unpickler does with the same pickle, a group at a time.
+
+    The scan reads a pickle at once, for coverage. To ask a process about each one would take most of the time, so they
+    wait until there are enough; whatever is found in a group is tried again alone.
+
+    Args:
+        real: The unpickler.
+        complaint: Of what the unpickler did and the scan's reading.
+    """
+
+    def __init__(self, real: RealUnpickler, complaint: Callable[[Waiting, dict[str, Unpickled]], Complaint]) -> None:
+        self._real = real
+        self._complaint = complaint
+        self._waiting: list[Waiting] = []
+
+    def add(self, waiting: Waiting) -> Iterable[tuple[bytes, Complaint]]:
+        """Complaints about what has been compared now: most often nothing."""
+        self._waiting.append(waiting)
+        return self.compare() if len(self._waiting) >= _GROUP else ()
+
+    def compare(self) -> Iterator[tuple[bytes, Complaint]]:
+        """Complaints about everything that waits."""
+        group, self._waiting = self._waiting, []
+        answers = self._real.load_many([(each.stream, each.encoding) for each in group])
+        for waiting, did in zip(group, answers, strict=True):
+            if found := self._complaint(waiting, did):
+                alone = self._complaint(waiting, self._real.load(waiting.stream, waiting.encoding))
+                leaked = "" if alone else "one stream has changed what another one did: "
+                yield waiting.data, f"{leaked}{found} | {waiting.stream!r}"
+
+
+class Waiting(NamedTuple):
+    """An input, the pickle made of it, how its byte strings are read, and what the scan read."""
+
+    data: bytes
+    stream: bytes
+    encoding: str
+    reading: Reading | None
+
+
+_GROUP = 128
+
+
 def agreeing() -> Run:
     """The first byte is chosen, the rest is a program: what the scan saw must be what the real unpicklers did."""
-    from agreement import disagreements
-    from mutations import mutate
+    from agreement import scan
     from pickle_programs import program
-    from real_unpickler import ENCODINGS, RealUnpickler
+    from real_unpickler import ENCODINGS
 
-    real = RealUnpickler()
+    compared = _with_real_unpicklers()
 
-    def run(data: bytes) -> Complaint:
+    def run(data: bytes) -> Iterable[tuple[bytes, Complaint]]:
         encoding = ENCODINGS[(data[0] if data else 0) % len(ENCODINGS)]
-        stream = program(data[1:])
-        if data and data[0] >= 192:
-            stream = mutate(stream, (), random.Random(data))
-        found = next(disagreements(stream, real.load(stream, encoding), encoding=encoding), "")
-        return f"{found} | {stream!r}" if found else ""
+        stream = _damaged(program(data[1:]), data)
+        return compared.add(Waiting(data, stream, encoding, scan(stream)))
 
     return run
 
 
 def agreeing_on_bytes() -> Run:
     """The same with the input as the pickle itself."""
+    from agreement import scan
+
+    compared = _with_real_unpicklers()
+    return lambda data: compared.add(Waiting(data, data, "latin1", scan(data)))
+
+
+def _with_real_unpicklers() -> Compared:
     from agreement import disagreements
     from real_unpickler import RealUnpickler
 
-    real = RealUnpickler()
-    return lambda data: next(disagreements(data, real.load(data, "latin1"), encoding="latin1"), "")
+    def complaint(waiting: Waiting, did: dict[str, Unpickled]) -> Complaint:
+        found = disagreements(waiting.stream, did, encoding=waiting.encoding, reading=waiting.reading)
+        return next(found, "")
+
+    return Compared(RealUnpickler(), complaint)
+
+
+def _damaged(stream: bytes, data: bytes) -> bytes:
+    """One in four is damaged; the same for the same input."""
+    from mutations import mutate
+
+    return mutate(stream, (), random.Random(data)) if data and data[0] >= 192 else stream
 
 
 def agreeing_with_joblib() -> Run:
     """Streams with arrays between the instructions: what is called safe must be harmless to joblib's own reader."""
     from joblib_programs import joblib_program
-    from mutations import mutate
     from observed import observe, watching
     from real_unpickler import RealUnpickler
 
     from hauberk.scan.pickles.policy import allowed
     from hauberk.scan.report import Verdict
 
-    real, watch, names = RealUnpickler(joblib=True), watching(), allowed()
+    watch, names = watching(), allowed()
     faults = watch.__enter__()  # for the life of the process
 
-    def run(data: bytes) -> Complaint:
-        stream = joblib_program(data[1:])
-        if data and data[0] >= 192:
-            stream = mutate(stream, (), random.Random(data))
+    def complaint(_waiting: Waiting, did: dict[str, Unpickled]) -> Complaint:
+        run = did["joblib"]
+        refused = [name for name in run.names if name not in names] or run.of("extension", "persistent", "audit")
+        if refused or not run.finished:
+            return f"joblib did {refused} and ended with {run.error or 'nothing'}, and the scan says safe"
+        return ""
+
+    compared = Compared(RealUnpickler(joblib=True), complaint)
+
+    def run(data: bytes) -> Iterable[tuple[bytes, Complaint]]:
+        stream = _damaged(joblib_program(data[1:]), data)
         seen = observe(stream, faults)
         faults.clear()
-        if seen.fault or seen.report.verdict is not Verdict.SAFE or seen.report.format in {"text", "json"}:
-            return f"fault: {seen.fault}" if seen.fault else ""
-        did = real.load(stream)["joblib"]
-        refused = [name for name in did.names if name not in names] or did.of("extension", "persistent", "audit")
-        if refused or not did.finished:
-            return f"joblib did {refused} and ended with {did.error or 'nothing'}, and the scan says safe | {stream!r}"
-        return ""
+        if seen.fault:
+            return [(data, f"fault: {seen.fault}")]
+        if seen.report.verdict is not Verdict.SAFE or seen.report.format in {"text", "json"}:
+            return ()
+        return compared.add(Waiting(data, stream, "ASCII", None))
 
     run.keep = watch  # type: ignore[attr-defined]  # leaving it would end the watch
     return run

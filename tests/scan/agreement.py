@@ -16,21 +16,27 @@ _BROKEN_FRAME = "pickle-frame-crossed"
 REFUSED = frozenset(".".join(name) for name in HOSTILE)
 
 
-def scan(data: bytes) -> tuple[PickleResult, Examination]:
+Reading = tuple[PickleResult, Examination]
+
+
+def scan(data: bytes) -> Reading:
     """The scan's own reading."""
     examination = Examination(name="pickle")
     return examine_pickle(BytesContent(data), examination), examination
 
 
-def disagreements(data: bytes, runs: dict[str, Run], *, encoding: str = "ASCII") -> Iterator[str]:
+def disagreements(
+    data: bytes, runs: dict[str, Run], *, encoding: str = "ASCII", reading: Reading | None = None
+) -> Iterator[str]:
     """Everything in which the scan would have misled somebody who loads the pickle; nothing where it agrees.
 
     Args:
         data: The pickle.
         runs: What the real unpicklers did, by name.
         encoding: With which they read byte strings.
+        reading: The scan's own reading, where it is known.
     """
-    ours, examination = scan(data)
+    ours, examination = reading or scan(data)
     verdict = examination.verdict
     rules = {finding.rule for finding in examination.findings}
     if FAILED.id in rules:

@@ -1,10 +1,12 @@
 """What Python's own unpicklers ask for and call when they are given a stream: the truth that the scan is compared with.
 
-`RealUnpickler` holds a process of its own. For each stream that process forks twice, once for the unpickler written in
-C and once for the one written in Python, puts the fork under limits and lets it load. Nothing real is ever reached:
-importing is replaced, every module is a stand-in, and every name in it is a recorder that notes that it was asked for,
-called, or filled. The finding of classes is the unpicklers' own, with the renaming of old modules, the walk along
-dotted names and the registry of extensions; an audit hook notes everything else that happens in the interpreter.
+`RealUnpickler` holds a process of its own. For each group of streams that process forks, puts the fork under limits and
+lets it load them one by one, each with the unpickler written in C and with the one written in Python. Nothing real is
+ever reached: importing is replaced, every module is a stand-in, and every name in it is a recorder that notes that it
+was asked for, called, or filled. The finding of classes is the unpicklers' own, with the renaming of old modules, the
+walk along dotted names and the registry of extensions; an audit hook notes everything else that happens in the
+interpreter. All that a stream can reach is made anew for each; where a stream ends the fork, the next one gets a fresh
+one.
 
 Run as a program, this file is the process.
 """
@@ -16,6 +18,7 @@ import codecs
 import copyreg
 import io
 import json
+import math
 import os
 import pickle
 import resource
@@ -23,6 +26,8 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
@@ -34,7 +39,10 @@ REGISTERED = "registered"
 EXTENSIONS = {1: "one", 0x1234: "two", 0x12345678: "four"}
 """What the process has in its `copyreg` registry, under the module `REGISTERED`; a scanner cannot know it."""
 
-_SECONDS = 5
+_SECONDS = 0.5
+"""Of processor time, for one stream."""
+_PATIENCE = 100
+"""Times as long on the wall: the machine may have other work."""
 _MEMORY = 1 << 30
 _MEMORY_WITH_NUMPY = 4 << 30
 _MOST_EVENTS = 5_000
@@ -76,6 +84,7 @@ class RealUnpickler:
     """
 
     def __init__(self, *, joblib: bool = False) -> None:
+        self._names = ("joblib",) if joblib else ("c", "python")
         command = [sys.executable, "-I", *(() if joblib else ("-S",)), str(Path(__file__)), *(("joblib",) * joblib)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -83,17 +92,24 @@ class RealUnpickler:
 
     def load(self, data: bytes, encoding: str = "ASCII") -> dict[str, Run]:
         """Both unpicklers on one stream, by name: `c` and `python`."""
+        return self.load_many([(data, encoding)])[0]
+
+    def load_many(self, streams: Sequence[tuple[bytes, str]]) -> list[dict[str, Run]]:
+        """The same for many streams with their encodings, which takes far less time for each than one by one."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(struct.pack("<IB", len(data), ENCODINGS.index(encoding)) + data)
+        self._process.stdin.write(struct.pack("<I", len(streams)))
+        for data, encoding in streams:
+            self._process.stdin.write(struct.pack("<IB", len(data), ENCODINGS.index(encoding)) + data)
         self._process.stdin.flush()
+        return [{name: self._run() for name in self._names} for _ in streams]
+
+    def _run(self) -> Run:
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the unpickling process ended")
-        return {
-            name: Run(tuple(tuple(event) for event in run["events"]), run["finished"], run["error"], run["consumed"])
-            for name, run in json.loads(line).items()
-        }
+        run = json.loads(line)
+        return Run(tuple(tuple(event) for event in run["events"]), run["finished"], run["error"], run["consumed"])
 
     def close(self) -> None:
         """End the process."""
@@ -113,11 +129,39 @@ class RealUnpickler:
 
 
 class _Journal:
-    """What happens in one fork."""
+    """What happens while one stream is loaded."""
 
     def __init__(self) -> None:
+        self.open = False
         self.events: list[tuple[str, ...]] = []
         self.imported = ""
+        self._modules: dict[str, Any] = {}
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """A fresh journal; whatever the stream has reached is gone afterwards."""
+        copyreg.clear_extension_cache()
+        self.events, self.imported = [], ""
+        importing, builtins.__import__, self.open = builtins.__import__, _pretend_import, True
+        try:
+            yield
+        finally:
+            builtins.__import__, self.open = importing, False
+            for name, module in self._modules.items():
+                if module is None:
+                    del sys.modules[name]
+                else:
+                    sys.modules[name] = module
+            self._modules.clear()
+            _PATHS.clear()
+
+    def stand_in(self, name: str) -> Any:
+        """Another module where this one was or would be, until the end of the stream."""
+        self._modules.setdefault(name, sys.modules.get(name))
+        self.imported = name
+        made: Any = _Module(name)
+        sys.modules[name] = made
+        return made
 
     def note(self, *event: str) -> None:
         if len(self.events) < _MOST_EVENTS:
@@ -138,8 +182,10 @@ class _Everything(type):
     """A name that was found: a class, so that NEWOBJ takes it, all of whose attributes are names again."""
 
     def __getattribute__(cls, attribute: str) -> Any:
-        if attribute in {"__new__", "__setstate__"}:
-            return type.__getattribute__(cls, attribute)
+        if attribute == "__new__":
+            return lambda made, *_arguments, **_keywords: _Thing.__new__(made)
+        if attribute == "__setstate__":
+            return lambda *_state: _JOURNAL.note("build", _who(cls))
         if attribute in {"__getinitargs__", "__class__", "__bases__"}:  # asked by the unpicklers and isinstance
             raise AttributeError(attribute)
         module, name = _PATHS[cls]
@@ -190,9 +236,7 @@ class _Module:
 
 
 def _pretend_import(name: str, *_rest: object, **_keywords: object) -> object:
-    _JOURNAL.imported = name
-    sys.modules[name] = _Module(name)  # type: ignore[assignment]
-    return sys.modules[name]
+    return _JOURNAL.stand_in(name)
 
 
 class _FindsStandIns:
@@ -226,51 +270,74 @@ _EXPECTED = {"pickle.find_class", "object.__getattr__", "sys.excepthook", "sys.u
 
 
 def _watch(event: str, _arguments: object) -> None:
-    if event not in _EXPECTED:
+    if _JOURNAL.open and event not in _EXPECTED:
         _JOURNAL.note("audit", event)
 
 
 def _unpickle(kind: type, data: bytes, encoding: str) -> dict[str, object]:
-    """In a fork of its own."""
+    """In a fork."""
     stream = io.BytesIO(data)
     unpickler = kind(stream, encoding=encoding)
     finished, error = False, ""
-    builtins.__import__ = _pretend_import
-    sys.addaudithook(_watch)
-    try:
-        unpickler.load()
-        finished = True
-    except BaseException as raised:  # noqa: BLE001 - whatever a stream makes the unpickler raise is a result
-        error = type(raised).__name__
+    with _JOURNAL.begun():
+        try:
+            unpickler.load()
+            finished = True
+        except BaseException as raised:  # noqa: BLE001 - whatever a stream makes the unpickler raise is a result
+            error = type(raised).__name__
     return {"events": _JOURNAL.events, "finished": finished, "error": error, "consumed": stream.tell()}
 
 
-def _in_a_fork(kind: type, data: bytes, encoding: str) -> dict[str, object]:
+Task = tuple[type, bytes, str]
+"""Unpickler, stream, encoding."""
+_KILLED = json.dumps({"events": [], "finished": False, "error": "killed", "consumed": -1}).encode()
+
+
+def _in_forks(tasks: Sequence[Task]) -> Iterator[bytes]:
+    """A line for each; a fork does as many as it lives to."""
+    done = 0
+    while done < len(tasks):
+        # joblib has real classes and real types of arrays, which a stream may change for those that come later.
+        some = tasks[done : done + 1] if "numpy" in sys.modules else tasks[done:]
+        lines = _in_a_fork(some)
+        yield from lines
+        if len(lines) < len(some):
+            yield _KILLED
+        done += min(len(lines) + 1, len(some))
+
+
+def _in_a_fork(tasks: Sequence[Task]) -> list[bytes]:
+    """What a fork answered before it ended."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
-        memory = _MEMORY_WITH_NUMPY if "numpy" in sys.modules else _MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.alarm(2 * _SECONDS)
         try:
-            answer = json.dumps(_unpickle(kind, data, encoding)).encode()
-            while answer:
-                answer = answer[os.write(writing, answer) :]
+            _limit(_SECONDS * len(tasks))
+            sys.addaudithook(_watch)
+            with os.fdopen(writing, "wb") as answers:
+                for task in tasks:
+                    signal.setitimer(signal.ITIMER_PROF, _SECONDS)  # ends the fork
+                    line = json.dumps(_unpickle(*task)).encode()
+                    signal.setitimer(signal.ITIMER_PROF, 0)
+                    answers.write(line + b"\n")
+                    answers.flush()
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as answers:
-        answer = answers.read()
+        lines = answers.read().split(b"\n")[:-1]  # behind the last line end there is nothing, or a line cut short
     os.waitpid(child, 0)
-    try:
-        result: dict[str, object] = json.loads(answer)
-    except ValueError:
-        return {"events": [], "finished": False, "error": "killed", "consumed": -1}
-    return result
+    return lines
+
+
+def _limit(seconds: float) -> None:
+    memory = _MEMORY_WITH_NUMPY if "numpy" in sys.modules else _MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds) + 1,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.alarm(math.ceil(_PATIENCE * seconds))
 
 
 def _in_joblib() -> type:
@@ -306,16 +373,19 @@ def _in_joblib() -> type:
 
 
 def _serve() -> None:
-    kinds = {"joblib": _in_joblib()} if sys.argv[1:] == ["joblib"] else {"c": _InC, "python": _InPython}
+    kinds = (_in_joblib(),) if sys.argv[1:] == ["joblib"] else (_InC, _InPython)
     for code, name in EXTENSIONS.items():
         copyreg.add_extension(REGISTERED, name, code)
     for codec in ("ascii", "latin-1", "utf-8", "raw-unicode-escape", "unicode-escape"):
         codecs.lookup(codec)  # before importing is replaced
-    while header := sys.stdin.buffer.read(5):
-        size, encoding = struct.unpack("<IB", header)
-        data = sys.stdin.buffer.read(size)
-        runs = {name: _in_a_fork(kind, data, ENCODINGS[encoding]) for name, kind in kinds.items()}
-        sys.stdout.write(json.dumps(runs) + "\n")
+    while header := sys.stdin.buffer.read(4):
+        tasks: list[Task] = []
+        for _ in range(*struct.unpack("<I", header)):
+            size, encoding = struct.unpack("<IB", sys.stdin.buffer.read(5))
+            data = sys.stdin.buffer.read(size)
+            tasks += [(kind, data, ENCODINGS[encoding]) for kind in kinds]
+        for line in _in_forks(tasks):
+            sys.stdout.buffer.write(line + b"\n")
         sys.stdout.flush()
 
 

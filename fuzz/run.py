@@ -7,8 +7,8 @@
 With atheris (`pip install atheris`) inputs grow along the coverage of `hauberk.scan`; the driver `mutations` needs no
 package and knows no coverage. Inputs that were complained about are kept under `TARGET/found`, one for each kind of
 complaint; the corpus that grew is kept under `TARGET/corpus` and is where the next run goes on. Exit code 1 where
-something was found. The process of a target has 4 GiB; its resident memory is noted as it goes. `--seconds` are by the
-clock on the wall; how much of them the target had a processor is noted, and slowness is judged by that.
+something was found. The process of a target has 4 GiB; its resident memory is noted as it goes. All seconds are processor
+time of the target and of what it starts, so that other work on the machine changes nothing but how long one waits.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import os
 import random
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +41,10 @@ def main() -> int:
     """Run what is asked for, print a line for each target."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="see --list; all where none is named")
-    parser.add_argument("--seconds", type=float, default=600.0, help="for each target (default: 600)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of processor time for each target (default: 600)")
+    parser.add_argument(
+        "--wait", type=float, default=7200.0, help="seconds on the wall after which it ends (default: 7200)"
+    )
     parser.add_argument("--driver", choices=("atheris", "mutations"), default="atheris")
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--seed", type=int, default=0, help="of the draws; another one goes other ways")
@@ -81,19 +85,21 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
         return False
     (folder / "found").mkdir(exist_ok=True)
     command = [sys.executable, __file__, target.name, "--child", "--driver", options.driver]
-    command += ["--seconds", str(options.seconds), "--folder", str(options.folder), "--seed", str(options.seed)]
-    started, before = time.time(), _processor()
+    command += ["--wait", str(options.wait)]
+    started = time.time()
     memory: list[tuple[float, int]] = []
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_limit)  # noqa: PLW1509 - no threads
         while process.poll() is None:
-            memory.append((time.time() - started, _resident(process.pid)))
-            time.sleep(0.5)
-            if time.time() - started > options.seconds + 120:
+            memory.append((_processor(process.pid), _resident(process.pid)))
+            if memory[-1][0] > options.seconds:
+                process.send_signal(signal.SIGUSR1)  # libFuzzer ends and sums up
+            if memory[-1][0] > options.seconds + 60 or time.time() - started > options.wait + 300:
                 process.kill()
+            time.sleep(1)
     text = (folder / "log").read_text(errors="replace")
-    summary = _sum_up(target, options.driver, text, memory, time.time() - started, process.returncode)
-    summary |= {"processor": round(_processor() - before), "commit": _commit(), "seeds": count}
+    summary = _sum_up(target, options.driver, text, memory, process.returncode)
+    summary |= {"waited": round(time.time() - started), "commit": _commit(), "seeds": count}
     kinds = sorted({path.stem for path in (folder / "found").glob("*.txt")})
     summary["kinds"] = [(folder / "found" / f"{kind}.txt").read_text().strip()[:300] for kind in kinds]
     summaries = folder / "runs.jsonl"
@@ -103,10 +109,15 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
     return bool(summary["kinds"] or summary["ended"] or summary["grew"])
 
 
-def _processor() -> float:
-    """Seconds that processes which this one has waited for, and theirs, spent on processors."""
-    times = os.times()
-    return times.children_user + times.children_system
+def _processor(process: int) -> float:
+    """Seconds that a process and all that it started have spent on processors; 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return 0.0
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(_processor(int(child)) for child in children)
 
 
 def _commit() -> str:
@@ -130,14 +141,13 @@ def _resident(process: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _sum_up(
-    target: Target, driver: str, log: str, memory: list[tuple[float, int]], seconds: float, code: int
-) -> dict[str, object]:
-    runs = [int(number) for number in re.findall(r"^#(\d+)\s", log, re.MULTILINE)]
+def _sum_up(target: Target, driver: str, log: str, memory: list[tuple[float, int]], code: int) -> dict[str, object]:
+    runs = [int(number) for number in re.findall(r"^(?:#|stat::number_of_executed_units: )(\d+)\s", log, re.MULTILINE)]
     coverage = re.findall(r"cov: (\d+)", log)
-    known = [size for _, size in memory if size]
-    early = [size for at, size in memory if size and at > seconds / 5] or known
-    grew = bool(early) and known[-1] > _GROWN * early[0] and known[-1] - early[0] > 64 << 20
+    seconds = max((at for at, _ in memory), default=0.0)
+    known = [(at, size) for at, size in memory if size]
+    early = next((size for at, size in known if at > seconds / 5), 0)
+    end = known[-1][1] if known else 0
     return {
         "target": target.name,
         "driver": driver,
@@ -145,33 +155,34 @@ def _sum_up(
         "seconds": round(seconds),
         "inputs": max(runs, default=0),
         "coverage": int(coverage[-1]) if coverage else None,
-        "memory_early": early[0] if early else 0,
-        "memory_end": known[-1] if known else 0,
-        "grew": grew,
+        "memory_early": early,
+        "memory_end": end,
+        "grew": end > _GROWN * early and end - early > 64 << 20,
         "ended": "" if code == 0 else f"exit code {code}: " + " ".join(log.strip().splitlines()[-1:])[:200],
     }
 
 
 def report(folder: Path) -> str:
-    """What the last run of each target found, as a table."""
+    """What runs found, summed over the runs of each target that are on record; commit and memory are of the last."""
     rows = [
-        "| target | ended (UTC) | commit | time, of it on a processor | inputs | branches | resident memory | found |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+        "| target | processor time | inputs | branches | last run (UTC) | commit | resident memory | found |",
+        "| --- | ---: | ---: | ---: | --- | --- | ---: | --- |",
     ]
     for name in TARGETS:
         file = folder / name / "runs.jsonl"
         if not file.is_file():
             continue
-        run = json.loads(file.read_text().splitlines()[-1])
+        runs = [json.loads(line) for line in file.read_text().splitlines()]
+        last = runs[-1]
         cells = [
-            f"{name}{'' if run['driver'] == 'atheris' else ' (without coverage)'}",
-            run["date"],
-            run.get("commit", "–"),
-            f"{run['seconds']:,} s, {run['processor']:,} s" if "processor" in run else f"{run['seconds']:,} s",
-            f"{run['inputs']:,}",
-            f"{run['coverage'] or '–'}",
-            f"{run['memory_early'] >> 20} → {run['memory_end'] >> 20} MiB" + " **grew**" * run["grew"],
-            "; ".join(run["kinds"] + [run["ended"]] * bool(run["ended"])) or "nothing",
+            f"{name}{'' if last['driver'] == 'atheris' else ' (without coverage)'}",
+            f"{sum(run['seconds'] for run in runs):,} s",
+            f"{sum(run['inputs'] for run in runs):,}",
+            f"{last['coverage'] or '–'}",
+            last["date"],
+            last["commit"],
+            f"{last['memory_early'] >> 20} → {last['memory_end'] >> 20} MiB" + " **grew**" * last["grew"],
+            "; ".join(last["kinds"] + [last["ended"]] * bool(last["ended"])) or "nothing",
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
@@ -209,11 +220,11 @@ class _Keeper:
 def _child(target: Target, options: argparse.Namespace) -> int:
     folder = options.folder / target.name
     if options.driver == "atheris":
-        return _with_atheris(target, folder, options.seconds, options.seed)
+        return _with_atheris(target, folder, options.wait, options.seed)
     return _with_mutations(target, folder, options.seconds, options.seed)
 
 
-def _with_atheris(target: Target, folder: Path, seconds: float, seed: int) -> int:
+def _with_atheris(target: Target, folder: Path, wait: float, seed: int) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["hauberk.scan", "hauberk.protobuf"]):
@@ -224,7 +235,7 @@ def _with_atheris(target: Target, folder: Path, seconds: float, seed: int) -> in
     keeper = _Keeper(target.prepare(), folder / "found")
     arguments = [
         "fuzz",
-        f"-max_total_time={seconds:.0f}",
+        f"-max_total_time={wait:.0f}",
         f"-max_len={target.longest}",
         f"-seed={seed + 1}",
         "-timeout=300",  # on the wall: for what never comes back; the target itself judges by processor time
@@ -245,8 +256,7 @@ def _with_mutations(target: Target, folder: Path, seconds: float, seed: int) -> 
     keeper = _Keeper(target.prepare(), folder / "found")
     inputs = [path.read_bytes() for path in sorted((folder / "corpus").iterdir())]
     generator = random.Random(f"{target.name}:{seed}")
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.process_time() < seconds:
         for _ in range(50):
             data = generator.choice(inputs)
             for _ in range(generator.choice((1, 1, 1, 2, 3, 5))):

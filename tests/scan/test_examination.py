@@ -91,7 +91,7 @@ def test_a_scanner_that_fails_does_not_know(monkeypatch):
         raise ZeroDivisionError("of the scanner")
 
     faulty = Format("faulty", lambda head, content: True, fail, ())
-    monkeypatch.setattr(known, "formats", lambda: (faulty,))
+    monkeypatch.setattr(known, "_beginning_with", lambda _: (faulty,))
     examination = Examination()
     assert examine(BytesContent(b"anything"), examination) == "faulty"
     assert examination.verdict is Verdict.UNKNOWN
@@ -103,7 +103,7 @@ def test_a_format_that_ends_early_is_not_recognised_and_the_next_one_is_asked(mo
         raise CutError("short")
 
     formats = (Format("short", cut, pytest.fail, ()), Format("next", lambda *_: True, lambda *_: "exactly", ()))
-    monkeypatch.setattr(known, "formats", lambda: formats)
+    monkeypatch.setattr(known, "_beginning_with", lambda _: formats)
     assert examine(BytesContent(b"anything"), Examination()) == "exactly"
 
 

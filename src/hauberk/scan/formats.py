@@ -35,12 +35,15 @@ class Format:
             `struct.error`, `IndexError`, `KeyError`, `OverflowError`, `RecursionError` never on purpose: they are
             taken for a fault of the scanner, and the verdict is then unknown.
         rules: Everything that it may find.
+        first: The bytes that a content of it can begin with; empty for any. It is not asked about others, which is most
+            of what recognising a small file would cost.
     """
 
     name: str
     recognise: Callable[[bytes, Content], bool]
     examine: Callable[[Content, Examination], str | None]
     rules: tuple[Rule, ...]
+    first: bytes = b""
 
 
 # In the order of asking. Each module has `FORMATS: tuple[Format, ...]`.
@@ -53,10 +56,15 @@ def formats() -> tuple[Format, ...]:
     return tuple(each for module in _MODULES for each in import_module(f"hauberk.scan.{module}").FORMATS)
 
 
+@cache
+def _beginning_with(first: int) -> tuple[Format, ...]:
+    return tuple(each for each in formats() if not each.first or first in each.first)
+
+
 def recognise(content: Content) -> Format | None:
     """Who examines this content; `None` where nobody knows it."""
     head = content.head(HEAD)
-    for each in formats():
+    for each in _beginning_with(head[0]) if head else formats():
         try:
             if each.recognise(head, content):
                 return each

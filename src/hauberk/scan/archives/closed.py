@@ -47,5 +47,6 @@ def _examine(name: str, content: Content, examination: Examination) -> None:
 
 
 FORMATS = tuple(
-    Format(name, partial(_recognise, signs), partial(_examine, name), (CLOSED,)) for name, signs in _SIGNS.items()
+    Format(name, partial(_recognise, signs), partial(_examine, name), (CLOSED,), bytes(sign[0] for sign in signs))
+    for name, signs in _SIGNS.items()
 )

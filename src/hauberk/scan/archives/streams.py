@@ -147,9 +147,9 @@ def _begins(decompressor: Decompressor, content: Content) -> bool:
 
 
 FORMATS = (
-    Format("gzip", _is_gzip, partial(_examine, partial(Deflate, zlib.MAX_WBITS | 16)), _RULES),
-    Format("bzip2", _is_bzip2, partial(_examine, bzip2), _RULES),
-    Format("xz", _is_xz, partial(_examine, _xz), _RULES),
-    Format("lzma", _is_lzma, partial(_examine, _lzma), _RULES),
+    Format("gzip", _is_gzip, partial(_examine, partial(Deflate, zlib.MAX_WBITS | 16)), _RULES, b"\x1f"),
+    Format("bzip2", _is_bzip2, partial(_examine, bzip2), _RULES, b"B"),
+    Format("xz", _is_xz, partial(_examine, _xz), _RULES, b"\xfd"),
+    Format("lzma", _is_lzma, partial(_examine, _lzma), _RULES, b"\x5d"),
     Format("zlib", _is_zlib, partial(_examine, partial(Deflate, zlib.MAX_WBITS)), _RULES),
 )

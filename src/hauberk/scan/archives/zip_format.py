@@ -24,4 +24,6 @@ def _examine(content: Content, examination: Examination) -> str:
     return kind.name
 
 
-FORMATS = (Format("zip", _recognise, _examine, ZIP_RULES + tuple(rule for kind in zip_kinds() for rule in kind.rules)),)
+FORMATS = (
+    Format("zip", _recognise, _examine, ZIP_RULES + tuple(rule for kind in zip_kinds() for rule in kind.rules), b"P"),
+)

@@ -105,4 +105,4 @@ def _examine_steps(trees: Table, splits: Integers, borders: int, dimension: int,
                 return
 
 
-FORMATS = (Format("catboost", recognise, examine, (DAMAGED, PARTS, BOUNDS)),)
+FORMATS = (Format("catboost", recognise, examine, (DAMAGED, PARTS, BOUNDS), _MARK[:1]),)

@@ -343,8 +343,12 @@ def examine_fingerprint(_: Content, examination: Examination) -> None:
 
 
 FORMATS = (
-    Format("tensorflow-saved-model", recognise_saved_model, examine_saved_model, (*RULES, *keras_config.RULES)),
-    Format("tensorflow-keras-metadata", recognise_metadata, examine_keras_metadata, (*RULES, *keras_config.RULES)),
+    Format(
+        "tensorflow-saved-model", recognise_saved_model, examine_saved_model, (*RULES, *keras_config.RULES), b"\x08\x12"
+    ),
+    Format(
+        "tensorflow-keras-metadata", recognise_metadata, examine_keras_metadata, (*RULES, *keras_config.RULES), b"\n"
+    ),
     Format("tensorflow-fingerprint", recognise_fingerprint, examine_fingerprint, ()),
-    Format("tensorflow-graph", recognise_graph, examine_graph, RULES),
+    Format("tensorflow-graph", recognise_graph, examine_graph, RULES, b"\n\x12\x22"),
 )

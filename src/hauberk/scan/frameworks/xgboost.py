@@ -152,6 +152,6 @@ def examine_legacy(_: Content, examination: Examination) -> None:
 
 
 FORMATS = (
-    Format("xgboost-ubjson", recognise, examine, (DAMAGED, BOUNDS)),
-    Format("xgboost-legacy", recognise_legacy, examine_legacy, (LEGACY,)),
+    Format("xgboost-ubjson", recognise, examine, (DAMAGED, BOUNDS), b"{"),
+    Format("xgboost-legacy", recognise_legacy, examine_legacy, (LEGACY,), b"b"),
 )

@@ -32,7 +32,8 @@ def recognise_binary(_head: bytes, content: Content) -> bool:
     """Whether a reader of protobuf would find a model, or the first part of one that was cut short."""
     found: dict[int, tuple[int, int]] = {}
     try:
-        for count, (number, wire, start, size) in enumerate(_skim(Stretch(content, 0, content.size))):
+        message = content.head(WINDOW) if content.size <= WINDOW else Stretch(content, 0, content.size)
+        for count, (number, wire, start, size) in enumerate(_skim(message)):
             if start + size > content.size:
                 cut_inside = _IR_VERSION in found and number in {_GRAPH, _FUNCTION} and content.size - start > 2
                 return cut_inside and found.keys() <= definition.MODEL.keys()
@@ -144,10 +145,11 @@ def _skim(message: Source) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _number(message: Source, at: int, most: int) -> tuple[int, int]:
-    value = 0
+    value = shift = 0
     for place in range(at, min(at + most, len(message))):
         byte = message[place]
-        value |= (byte & 0x7F) << 7 * (place - at)
         if byte < 0x80:
-            return value, place + 1
+            return value | byte << shift, place + 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
     raise RefusedModelError("no message of protobuf")

@@ -72,8 +72,8 @@ def _formats() -> tuple[Format, ...]:
 
     bare_rules = (*RULES, EMBEDDED)
     return (
-        Format("npy", npy.recognise, npy.examine, npy.RULES),
-        Format("pytorch-stream", torch_stream.recognise, torch_stream.examine, torch_stream.RULES),
+        Format("npy", npy.recognise, npy.examine, npy.RULES, npy.MAGIC[:1]),
+        Format("pytorch-stream", torch_stream.recognise, torch_stream.examine, torch_stream.RULES, b"\x80"),
         Format("pickle", bare.begins_pickle, bare.examine_bare, bare_rules),
         Format("pickle-embedded", embedded.recognise, embedded.examine, bare_rules),
     )

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.pickles import rules
@@ -389,8 +388,8 @@ class Machine(Window):
         if offset + inline.size > self.content.size:
             raise CutError("an array that is cut")
         if type(inline.array.detail) is Array:
-            array = replace(inline.array.detail, source=Blob(bytes, offset, inline.size))
-            inline.array.detail = replace(array, survey=survey(array, self)) if array.dtype.fields else array
+            array = inline.array.detail._replace(source=Blob(bytes, offset, inline.size))
+            inline.array.detail = array._replace(survey=survey(array, self)) if array.dtype.fields else array
         return self.step_over(offset - self.base, inline.size)
 
     def set_items(self, target: object, items: list[object], at: int) -> None:

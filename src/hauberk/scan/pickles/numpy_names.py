@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.entries import (
@@ -43,8 +44,7 @@ _FLAGS_OF_FIELDS_WITH_OBJECTS = 27  # what a structure takes over from a field o
 _FLAG_REFERENCES = 3  # items are references; they are pickled as a list
 
 
-@dataclass(frozen=True, slots=True)
-class DType:
+class DType(NamedTuple):
     """What matters of a dtype.
 
     Attributes:
@@ -62,8 +62,7 @@ class DType:
     fields: tuple[tuple[str, DType, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(NamedTuple):
     """What following the nodes of a table gave.
 
     Attributes:
@@ -77,8 +76,7 @@ class Survey:
     category: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
+class Array(NamedTuple):
     """What matters of an array.
 
     Attributes:
@@ -97,13 +95,21 @@ class Array:
 def _dtype(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     match arguments:
         # A copy: without it the state would be set on the dtype that the whole process uses.
-        case (str(text), False | 0, True | 1) if found := _TYPE.fullmatch(text):
-            itemsize = int(text[1:]) * (4 if found[2] == "U" else 1)
-            if itemsize <= _MOST_ITEM_BYTES:
-                return Made(entry, DType(text[0], itemsize, objects=text[0] == "O"))
+        case (str(text), False | 0, True | 1) if (found := _described(text)) is not None:
+            return Made(entry, found)
         case (str(text), *_):
             raise Objection(f"with {shown(text)!r} and arguments that no pickler writes")
     raise Objection("with arguments that no pickler writes")
+
+
+@lru_cache(maxsize=256)
+def _described(text: str) -> DType | None:
+    """The dtype that numpy makes of a text; `None` where it is nothing that a pickler writes."""
+    found = _TYPE.fullmatch(text)
+    if found is None:
+        return None
+    itemsize = int(text[1:]) * (4 if found[2] == "U" else 1)
+    return DType(text[0], itemsize, objects=text[0] == "O") if itemsize <= _MOST_ITEM_BYTES else None
 
 
 def _set_dtype(made: Made, state: object, _: Context) -> None:
@@ -117,7 +123,7 @@ def _set_dtype(made: Made, state: object, _: Context) -> None:
                 raise Objection("metadata of a dtype that has none", rules.BUILD)
             if size != (kind.itemsize if kind.kind in "SUV" else -1):
                 raise Objection(f"makes items of {kind.itemsize} bytes {size} long", rules.MEMORY)
-            made.detail = replace(_composed(kind, part, names, fields, flags), order=order)
+            made.detail = _composed(kind, part, names, fields, flags)._replace(order=order)
         case _:
             raise Objection("a dtype's state that no pickler writes", rules.BUILD)
 

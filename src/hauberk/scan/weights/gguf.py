@@ -263,4 +263,4 @@ class _File:
             self._examination.find(GAP, f"{self._content.size - start - end} bytes at the end", at=start + end)
 
 
-GGUF = Format("gguf", recognise, examine, RULES)
+GGUF = Format("gguf", recognise, examine, RULES, b"G")

@@ -7,8 +7,8 @@
 With atheris (`pip install atheris`) inputs grow along the coverage of `hauberk.scan`; the driver `mutations` needs no
 package and knows no coverage. Inputs that were complained about are kept under `TARGET/found`, one for each kind of
 complaint; the corpus that grew is kept under `TARGET/corpus` and is where the next run goes on. Exit code 1 where
-something was found. The process of a target has 4 GiB; its resident memory is noted as it goes. All seconds are processor
-time of the target and of what it starts, so that other work on the machine changes nothing but how long one waits.
+something was found. The process of a target has 4 GiB; its resident memory is noted as it goes. Seconds are processor
+time of the target and of what it starts: other work on the machine changes nothing but how long one waits.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="see --list; all where none is named")
     parser.add_argument("--seconds", type=float, default=600.0, help="of processor time for each target (default: 600)")
-    parser.add_argument(
-        "--wait", type=float, default=7200.0, help="seconds on the wall after which it ends (default: 7200)"
-    )
+    parser.add_argument("--wait", type=float, default=7200.0, help="seconds on the wall, likewise (default: 7200)")
     parser.add_argument("--driver", choices=("atheris", "mutations"), default="atheris")
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--seed", type=int, default=0, help="of the draws; another one goes other ways")

@@ -132,9 +132,14 @@ def test_bad_input_is_one_line(words, says, capsys, monkeypatch):
     assert shown.count("\n") == 1
 
 
-def test_an_empty_folder_is_no_model(tmp_path, capsys):
-    assert main(["scan", str(tmp_path)]) == 2
-    assert "no file in it" in capsys.readouterr().err
+def test_an_empty_folder_is_no_model(safe, tmp_path, capsys):
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    assert main(["scan", str(tmp_path / "empty")]) == 2
+    assert f"unknown {tmp_path / 'empty'}" in capsys.readouterr().out
+    assert main(["scan", str(safe), str(tmp_path / "empty")]) == 2
+    shown = capsys.readouterr().out
+    assert "1 safe, 1 unknown" in shown
+    assert shown.count("a folder without a file in it") == 1
 
 
 def test_rules_are_listed(capsys):

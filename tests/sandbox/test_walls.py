@@ -60,7 +60,7 @@ KERNEL_MAY_LACK = {
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user is refused some of it without any wall")
-@pytest.mark.parametrize("attempts", ["on_files(folder)", "on_network()", "on_system_calls(folder)"])
+@pytest.mark.parametrize("attempts", ["on_files(folder)", "on_network()", "on_system_calls(folder, alone=True)"])
 def test_every_single_attempt_succeeds_where_there_is_no_wall(attempts: str) -> None:
     """So a refusal is the wall's, and not that of a kernel which was asked for nonsense."""
     code = (
@@ -169,6 +169,23 @@ def test_behind_the_walls_python_still_computes_imports_and_starts_threads() -> 
         "print(int((numpy.eye(300) @ numpy.eye(300)).sum()))"
     )
     assert in_child(code) == "300"
+
+
+@needs_walls
+def test_whoever_is_to_be_alone_starts_no_thread() -> None:
+    code = (
+        "import _thread\n"
+        "apply(Limits(system_calls='alone'))\n"
+        "try: print(_thread.start_new_thread(int, ()))\n"
+        "except RuntimeError as error: print(error)"
+    )
+    assert in_child(code) == "can't start new thread"
+
+
+@needs_walls
+def test_whoever_is_to_be_alone_is_tried_with_threads() -> None:
+    (check,) = (each for each in self_test(Limits(system_calls="alone")) if each.name == "system_calls")
+    assert check.holds, check.detail
 
 
 @needs_walls

@@ -1,26 +1,40 @@
-"""The scanning process: what goes wrong in it ends with it, and it can do nothing but read what is scanned."""
+"""The scanning process: what goes wrong in it ends with it, and it can do nothing but read what it was handed."""
 
 from __future__ import annotations
 
+import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+import numpy as np
+import onnx
 import pytest
+from corpus import HONEST, HOSTILE, cases
+from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.errors import InputError
+from hauberk.scan import supervised
 from hauberk.scan.examination import ScanLimits
-from hauberk.scan.report import Verdict
+from hauberk.scan.report import FileReport, Verdict
 from hauberk.scan.supervised import Supervisor, files_to_scan
+from hauberk.scan.walk import scan_file, scan_paths
 
 
 class Trying(Supervisor):
-    target = "scan_handlers:start"
+    target = "scan_handlers:scan_handed"
 
 
-@pytest.fixture(autouse=True)
-def _handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+@pytest.fixture(scope="module")
+def trying() -> Iterator[Supervisor]:
+    """One server for all tests: every group of files has a child of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        with Trying() as supervisor:
+            assert supervisor.missing == ()  # this system has all that is asked for
+            yield supervisor
 
 
 def written(folder: Path, **texts: str) -> list[Path]:
@@ -32,65 +46,203 @@ def written(folder: Path, **texts: str) -> list[Path]:
     return files
 
 
+def rules(report: FileReport) -> list[str]:
+    return [finding.rule for finding in report.findings]
+
+
 @pytest.mark.parametrize(
     ("word", "says"),
     [
         ("CRASH", "SIGABRT"),
+        ("EXIT", "exit code 0"),
         ("MEMORY", "out of memory"),
         ("NONSENSE", "no readable answer"),
-        ("NOTHING", "other files"),
+        ("NOTHING", "exit code 0"),
+        ("HUGE", "at most 16777216 are taken"),
+        ("OTHER", "another file"),
     ],
 )
-def test_a_scan_that_dies_leaves_an_unknown_file_and_goes_on(tmp_path, word, says):
-    files = written(tmp_path / "models", a="plain", b=word, c="plain")
-    with Trying([tmp_path / "models"]) as supervisor:
-        first, lost, last = supervisor.scan(files)
+def test_a_scan_that_dies_leaves_an_unknown_file_and_goes_on(trying, tmp_path, word, says):
+    files = written(tmp_path / "models", a="REMEMBER a", b=word, c="REMEMBER c")
+    first, lost, last = trying.scan(files)
     assert [Path(each.path) for each in (first, lost, last)] == files
-    assert lost.verdict is Verdict.UNKNOWN
-    assert lost.findings[0].rule == "scan-process-lost"
+    assert (lost.verdict, rules(lost), lost.size) == (Verdict.UNKNOWN, ["scan-process-lost"], len(word))
     assert says in lost.findings[0].what
-    assert first.findings == last.findings or first.format == last.format  # scanned as if nothing had happened
-    assert "scan-process-lost" not in {finding.rule for each in (first, last) for finding in each.findings}
+    assert (first.format, last.format) == ("a", "c")  # and the third has a process of its own
 
 
-def test_a_scan_that_hangs_is_ended_by_the_clock(tmp_path, monkeypatch):
-    monkeypatch.setattr("hauberk.scan.supervised._GRACE", 0.3)
-    (file,) = written(tmp_path / "models", a="SLOW")
+@pytest.mark.parametrize("word", ["SLOW", "HALT"])
+def test_a_scan_that_hangs_is_ended_by_the_clock(trying, tmp_path, monkeypatch, word):
+    monkeypatch.setattr(trying, "_time_limit", 0.5)
+    files = written(tmp_path / "models", a="REMEMBER a", b=word, c="REMEMBER c")
     started = time.monotonic()
-    with Trying([file], ScanLimits(seconds=0.2)) as supervisor:
-        (report,) = supervisor.scan([file])
+    first, lost, last = trying.scan(files)
     assert time.monotonic() - started < 20
-    assert report.verdict is Verdict.UNKNOWN
-    assert "no answer within the time limit" in report.findings[0].what
+    assert (first.format, last.format) == ("a", "c")
+    assert lost.verdict is Verdict.UNKNOWN
+    assert "no answer within the time limit of 0.5 s" in lost.findings[0].what
 
 
-def outcome(tmp_path: Path, text: str) -> str:
-    (file,) = written(tmp_path / "models", a=text)
-    with Trying([file]) as supervisor:
-        assert supervisor.missing == ()  # this kernel has all that is asked for
-        (report,) = supervisor.scan([file])
-    return report.format
+def test_a_scan_that_computes_too_long_is_ended_by_the_kernel(trying, tmp_path, monkeypatch):
+    monkeypatch.setattr(trying, "_limits", msgspec.structs.replace(trying._limits, cpu_seconds=1))
+    (lost,) = trying.scan(written(tmp_path / "models", a="SPIN"))
+    assert "used up its processor time" in lost.findings[0].what
 
 
-def test_it_writes_nothing(tmp_path):
+def test_whoever_comes_after_one_that_used_up_the_time_is_not_lost(trying, tmp_path, monkeypatch):
+    monkeypatch.setattr(trying, "_limits", msgspec.structs.replace(trying._limits, cpu_seconds=1))
+    reports = list(trying.scan(written(tmp_path / "models", a="SPEND", b="SPEND")))
+    assert [(Path(report.path).name, rules(report)) for report in reports] == [("a", []), ("b", [])]
+
+
+def test_the_limits_of_time_follow_from_the_deadline():
+    with Supervisor(ScanLimits(seconds=7.5)) as supervisor:
+        assert supervisor._time_limit == 12.5
+        assert supervisor._limits.cpu_seconds == 13
+
+
+@pytest.fixture
+def outcome(trying, tmp_path):
+    def tried(text: str) -> str:
+        (report,) = trying.scan(written(tmp_path / "models", a=text))
+        return report.format
+
+    return tried
+
+
+def test_it_writes_nothing(outcome, tmp_path):
     beside = tmp_path / "models" / "beside"
-    assert outcome(tmp_path, f"WRITE {beside}").startswith("refused: ")
+    assert outcome(f"WRITE {beside}").startswith("refused: ")
     assert not beside.exists()
+    assert outcome("CHANGE").startswith("refused: ")
+    assert (tmp_path / "models" / "a").read_text() == "CHANGE"
 
 
-def test_it_reads_nothing_else(tmp_path):
-    (secret,) = written(tmp_path / "secrets", key="secret")
-    assert outcome(tmp_path, f"READ {secret}").startswith("refused: ")
-    assert outcome(tmp_path, f"READ {written(tmp_path / 'models', weights='data')[0]}") == "possible"
+def test_it_opens_nothing_not_even_what_it_was_handed(outcome, tmp_path):
+    (other,) = written(tmp_path / "models", other="beside")
+    for text in (f"READ {other}", f"READ {os.__file__}", "READ /proc/self/environ", f"LIST {other.parent}", "REOPEN"):
+        assert outcome(text).startswith("refused: "), text
 
 
-def test_it_has_no_network(tmp_path):
+def test_it_has_no_network(outcome):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert outcome(tmp_path, f"CONNECT {server.getsockname()[1]}").startswith("refused: ")
+        assert outcome(f"CONNECT {server.getsockname()[1]}").startswith("refused: ")
 
 
-def test_it_starts_nothing(tmp_path):
-    assert outcome(tmp_path, "START x").startswith("refused: ")
+def test_it_starts_nothing_and_no_threads(outcome):
+    assert outcome("START").startswith("refused: ")
+    assert outcome("THREAD").startswith("refused: ")
+
+
+def test_it_reaches_no_other_process(outcome, trying):
+    for process in (os.getpid(), trying._server.pid, -1, 0):
+        assert outcome(f"SIGNAL {process}").startswith("refused: ")
+
+
+def test_it_takes_no_memory_that_is_shared(outcome):
+    assert outcome("SHARE").startswith("refused: ")
+
+
+def test_it_has_the_file_and_a_connection_and_nothing_else(outcome):
+    assert sorted(outcome("DESCRIPTORS").split()) == ["device", "device", "device", "file", "socket"]
+
+
+def test_what_one_child_remembers_the_next_does_not_know(trying, tmp_path, monkeypatch):
+    files = written(tmp_path / "models", a="REMEMBER a", b="REMEMBER b", c="REMEMBER c")
+    assert [report.format for report in trying.scan(files)] == ["a", "a b", "a b c"]  # one child for small ones
+    monkeypatch.setattr(supervised, "_FILES_TOGETHER", 2)
+    assert [report.format for report in trying.scan(files)] == ["a", "a b", "c"]
+    monkeypatch.setattr(supervised, "_BYTES_TOGETHER", 9)
+    assert [report.format for report in trying.scan(files)] == ["a", "b", "c"]
+
+
+def test_files_that_a_model_names_can_be_read_and_no_others(trying, tmp_path):
+    folder = tmp_path / "models"
+    (secret, linked) = written(tmp_path / "elsewhere", secret="a", linked="b")
+    written(folder, **{"w.bin": "1", "x.bin": "2", "two.bin": "3", "other.bin": "4"})
+    (folder / "link.bin").symlink_to(linked)
+    (folder / "three.bin").hardlink_to(folder / "two.bin")
+    os.mkfifo(folder / "pipe.bin")
+    names = f"w.bin | x.bin | two.bin | link.bin | pipe.bin | ../elsewhere/secret | {secret}"
+    (report,) = trying.scan(written(folder, model=f"BESIDE {names}"))
+    assert report.format == "w.bin x.bin"
+
+
+def test_a_scan_that_is_given_up_leaves_nothing_running(trying, tmp_path):
+    files = written(tmp_path / "models", a="REMEMBER a", b="SLOW")
+    reports = trying.scan(files)
+    assert next(reports).format == "a"
+    reports.close()
+    children = Path(f"/proc/{trying._server.pid}/task/{trying._server.pid}/children")
+    assert children.read_text() == ""
+    (report,) = trying.scan(files[:1])
+    assert report.format == "a"
+
+
+def test_a_server_that_dies_is_replaced(trying, tmp_path):
+    files = written(tmp_path / "models", a="REMEMBER a")
+    list(trying.scan(files))
+    os.kill(trying._server.pid, 9)
+    trying._server._process.wait()
+    (report,) = trying.scan(files)
+    assert report.format == "a"
+
+
+def small_onnx(folder: Path) -> Path:
+    """A model of which the shape of one tensor, and so the cost, stands in a file beside it."""
+    folder.mkdir()
+    shape = numpy_helper.from_array(np.array([1 << 10, 1 << 10, 1 << 13], dtype=np.int64), "shape")
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["large"]), helper.make_node("ReduceMax", ["large"], ["y"])]
+    leaving = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "g", [], [leaving], [shape])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10),
+        folder / "model.onnx",
+        save_as_external_data=True,
+        location="shape.bin",
+        size_threshold=0,
+    )
+    return folder / "model.onnx"
+
+
+def test_what_lies_beside_a_model_counts(tmp_path):
+    path = small_onnx(tmp_path / "models")
+    with Supervisor() as supervisor:
+        (found,) = supervisor.scan([path])
+    assert found.verdict is Verdict.UNSAFE
+    assert "onnx-memory-bomb" in rules(found)
+    assert rules(found) == rules(scan_file(path))
+
+
+def test_it_finds_what_a_scan_in_this_process_finds(tmp_path):
+    """The process that scans can open nothing: what it needs of Python and of its own lists it must have before."""
+    for number, (_, case) in enumerate(list(cases((*HOSTILE, *HONEST)))[::20]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        case.make(folder)
+    expected = {report.path: (report.verdict, rules(report), report.format) for report in scan_paths([tmp_path])}
+    with Supervisor() as supervisor:
+        found = {
+            report.path: (report.verdict, rules(report), report.format)
+            for report in supervisor.scan(files_to_scan([tmp_path]))
+        }
+    assert len(found) > 50
+    assert found == expected
+
+
+def test_what_cannot_be_opened_is_reported_beside_the_rest(trying, tmp_path):
+    good = written(tmp_path / "models", a="REMEMBER a")
+    (tmp_path / "models" / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "models" / "pipe")
+    (tmp_path / "models" / "device").symlink_to("/dev/zero")
+    (tmp_path / "models" / "gone").write_text("REMEMBER b")
+    files = files_to_scan([tmp_path / "models"])
+    (tmp_path / "models" / "gone").unlink()
+    reports = {Path(report.path).name: report for report in trying.scan(files)}
+    assert reports.pop("a").format == "a"
+    assert set(reports) == {"dangling", "device", "gone", "pipe"}
+    assert all(rules(report) == ["scan-unreadable"] for report in reports.values())
+    assert good[0].exists()
 
 
 def test_each_file_is_scanned_once_however_often_it_is_named(tmp_path):
@@ -101,5 +253,3 @@ def test_each_file_is_scanned_once_however_often_it_is_named(tmp_path):
 def test_what_does_not_exist_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         files_to_scan([tmp_path / "nowhere"])
-    with pytest.raises(InputError, match="nowhere: no such file or folder"):
-        Supervisor([tmp_path / "nowhere"])

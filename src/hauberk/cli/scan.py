@@ -74,13 +74,10 @@ def run(options: argparse.Namespace, output: Output) -> int:
     from hauberk.scan.supervised import Supervisor, files_to_scan
 
     files = files_to_scan(options.paths)
-    for path in options.paths:
-        if path.is_dir() and not any(file.is_relative_to(path) for file in files):
-            raise InputError(f"{path}: no file in it")
     reports: list[FileReport] = []
     explained: set[str] = set()
     every = options.all or len(files) <= _SHOWN_WHOLE
-    with Supervisor(options.paths, limits) as supervisor, output.progress() as progress:
+    with Supervisor(limits) as supervisor, output.progress() as progress:
         for phrase in supervisor.missing:
             output.note(f"hauberk: this system does not keep the scanning process from {phrase}")
         with progress.task("scanning", total=len(files)) as task:

@@ -15,7 +15,8 @@ from typing import Literal
 
 from hauberk.sandbox.seccomp import ALLOW, Null, Only, Rule, With, Without, assemble, machine, refuse
 
-CallSet = Literal["compute"]
+CallSet = Literal["compute", "alone"]
+"""`compute`: what `compute_filter` allows; `alone`: the same without threads."""
 
 # x86-64, AArch64; `None` where the architecture has no such call. Those made most often come first.
 _FREE: dict[str, tuple[int | None, int | None]] = {
@@ -59,19 +60,23 @@ _NETWORK: dict[str, tuple[int, int]] = {
 # From linux/{sched,prctl,fcntl}.h and asm-generic/ioctls.h; the same on both architectures.
 _CLONE_THREAD = 0x00010000
 _PRCTL_OPTIONS = (3, 15, 16, 39, 0x53564D41)  # ask: dumpable, new privileges; name a thread, a mapping
-_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030, 1033, 1034)  # copies, flags, seals; nothing that makes the kernel send signals
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030, 1034)  # copies, flags, ask for seals; nothing that makes it send signals
 _IOCTL_COMMANDS = (0x5401, 0x5450, 0x5451, 0x541B, 0x5413)  # ask a terminal; close on exec or not; bytes that wait
 _O_TMPFILE = 0o20000000
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | _O_TMPFILE
 
 
-def compute_filter() -> bytes:
+def compute_filter(*, threads: bool = True) -> bytes:
     """The filter of a process that computes on what it has been given.
 
     It may read and write what is open, open files for reading, take memory, start threads of its own and wait. It can
     neither open a file for writing nor remove or rename one, start or trace a process, send a signal to another,
     make a socket, or reach io_uring, bpf, userfaultfd, keys, namespaces, mounts, devices, other processes' memory and
     whatever else is not listed.
+
+    Args:
+        threads: Whether it may start threads. Each is a process to the kernel, which counts them for a whole user and
+            does not hold root to any number: without end, they use up the machine's.
 
     Raises:
         KeyError: The architecture is not known (`seccomp.available` says so before).
@@ -83,7 +88,7 @@ def compute_filter() -> bytes:
         (16, 29): Only(1, _IOCTL_COMMANDS),
         (72, 25): Only(1, _FCNTL_COMMANDS),
         (157, 167): Only(0, _PRCTL_OPTIONS),
-        (56, 220): With(0, _CLONE_THREAD),  # clone: threads, and no processes
+        (56, 220): With(0, _CLONE_THREAD) if threads else refuse(errno.EPERM),  # clone: threads, and no processes
         _CLONE3: refuse(errno.ENOSYS),  # its flags lie behind a pointer; libraries fall back to clone
         (302, 261): Null(2),  # prlimit64: ask, and set nothing
         (234, 131): itself,  # tgkill, as abort() uses it

@@ -6,6 +6,7 @@ make the kernel do nothing. One that the kernel answers with anything but a refu
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import errno
@@ -91,9 +92,11 @@ def on_network() -> dict[str, Attempt]:
     }
 
 
-def on_system_calls(folder: Path) -> dict[str, Attempt]:
-    """Attempts at what computing does not need."""
+def on_system_calls(folder: Path, *, alone: bool = False) -> dict[str, Attempt]:
+    """Attempts at what computing does not need; `alone`: at threads, too."""
+    threads: dict[str, Attempt] = {"starting a thread": _start_thread} if alone else {}
     return {
+        **threads,
         "starting a process": _fork,
         "becoming another program": _execute,
         "tracing": lambda: _checked(ctypes.CDLL(None, use_errno=True).ptrace(0, 0, None, None)),
@@ -112,6 +115,13 @@ def _fork() -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
+
+
+def _start_thread() -> None:
+    try:
+        _thread.start_new_thread(int, ())
+    except RuntimeError as error:  # all that Python says of it
+        raise PermissionError(errno.EPERM, str(error)) from error
 
 
 def _execute() -> None:

@@ -6,6 +6,7 @@ trusts. A `Worker` starts a fresh interpreter instead, and answers many question
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -13,12 +14,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
 
 from hauberk.errors import HauberkError, InputError, LimitError
-from hauberk.sandbox.forkserver import Ended, Order
+from hauberk.sandbox.forkserver import STOP, Ended, Order
 from hauberk.sandbox.frames import HEADER, Kind
 from hauberk.sandbox.limits import Check, Limits
 from hauberk.sandbox.worker import TimeLimitError, WorkerLostError, environment, explain
@@ -99,19 +100,59 @@ class ForkServer:
             LimitError: Another limit was reached.
             WorkerLostError: The child died or failed, or the server is gone.
         """
-        with self._lock:
-            ours, theirs = socket.socketpair()
-            order = Order(target, question, limits, time_limit, tuple(imports))
-            with ours:
-                try:
-                    with theirs:
-                        message = [msgspec.msgpack.encode(order)]
-                        socket.send_fds(self._control, message, [theirs.fileno(), *descriptors])
-                    answer, ended = self._wait(ours, time_limit + _START_LIMIT, longest_answer)
-                except (OSError, msgspec.MsgspecError) as error:
-                    self.close()
-                    raise WorkerLostError(f"the process that parses files is gone: {error}") from error
-        return _outcome(answer, ended, time_limit, longest_answer)
+        order = Order(target, question, limits, time_limit, tuple(imports), by_path=True)
+        with self._lock, self._at_work(order, descriptors, longest_answer) as talk:
+            answer = talk.frame(time_limit + _START_LIMIT)
+            if answer is not None and answer[0] != Kind.DATA:
+                return _payload(answer, talk.ended, time_limit)  # which raises what it says
+            # An answer counts only where its child ends in order.
+            if answer is not None and talk.frame(time_limit + _START_LIMIT) is not None:
+                raise WorkerLostError("the worker spoke without being asked")
+            if talk.ended is None:
+                raise OSError("it does not answer")
+            return _payload(answer if talk.ended.code == 0 else None, talk.ended, time_limit)
+
+    def answers(
+        self,
+        target: str,
+        question: bytes,
+        descriptors: Sequence[int] = (),
+        *,
+        count: int,
+        limits: Limits,
+        time_limit: float,
+        longest_answer: int,
+        imports: Sequence[str] = (),
+        by_path: bool = False,
+    ) -> Generator[bytes]:
+        """Have a fresh child answer several times, and hear each answer as soon as it is given.
+
+        Until the last one has been heard, or the iterator is closed, which kills the child, nothing else can be asked.
+
+        Args:
+            target: As in `ask`; it must return an iterator.
+            question: As in `ask`.
+            descriptors: As in `ask`.
+            count: Answers that must come, no more and no fewer.
+            limits: As in `ask`; they are for all answers together.
+            time_limit: Seconds until the first answer, and from each to the next.
+            longest_answer: As in `ask`, for each.
+            imports: As in `ask`.
+            by_path: Whether the child may open by their paths what it is handed.
+
+        Raises:
+            HauberkError: As `ask`, after the answers that were given before.
+        """
+        order = Order(target, question, limits, None, tuple(imports), by_path=by_path)
+        with self._lock, self._at_work(order, descriptors, longest_answer) as talk:
+            begun = talk.frame(time_limit + _START_LIMIT)
+            if begun is None and talk.ended is None:
+                raise OSError("it does not answer")
+            if begun != (Kind.BEGUN, b""):
+                _payload(begun, talk.ended, time_limit)
+                raise WorkerLostError("the worker answered before it had begun")
+            for _ in range(count):
+                yield _payload(talk.frame(time_limit), talk.ended, time_limit)
 
     def close(self) -> None:
         """End it and its child; closing twice is allowed."""
@@ -120,26 +161,98 @@ class ForkServer:
             self._process.kill()
             self._process.wait()
 
-    def _wait(self, answers: socket.socket, patience: float, longest: int) -> tuple[bytes, Ended]:
-        """What the child said, and how it ended; no more than `longest` bytes and a header are kept."""
-        received = bytearray()
-        deadline = time.monotonic() + patience
-        poll = select.poll()
-        poll.register(answers, select.POLLIN)
-        poll.register(self._control, select.POLLIN)
-        while ready := poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
-            found = {descriptor for descriptor, _ in ready}
-            if answers.fileno() in found:
-                piece = answers.recv(_PIECE)
-                received += piece if len(received) <= longest + HEADER.size else b""
+    @contextlib.contextmanager
+    def _at_work(self, order: Order, descriptors: Sequence[int], longest: int) -> Iterator[_Talk]:
+        """Give an order, and see to it that no child is left when the block ends, however it ends."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            talk = _Talk(ours, self._control, longest)
+            given = False
+            try:
+                with theirs:
+                    message = [msgspec.msgpack.encode(order)]
+                    socket.send_fds(self._control, message, [theirs.fileno(), *descriptors])
+                given = True
+                yield talk
+            except (OSError, msgspec.MsgspecError) as error:
+                self.close()
+                raise WorkerLostError(f"the process that parses files is gone: {error}") from error
+            finally:
+                if given and talk.ended is None and self._control.fileno() >= 0:
+                    self._stop()
+                elif not given:
+                    self.close()
+
+    def _stop(self) -> None:
+        """Have the child killed, and hear that it is gone."""
+        try:
+            self._control.send(STOP)
+            self._control.recv(_LONGEST_MESSAGE)
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, OSError):
+                raise
+
+
+class _Talk:
+    """What a child says, and how it ended.
+
+    Args:
+        answers: Where it answers.
+        control: Where its server tells of its end.
+        longest: Bytes of an answer.
+
+    Attributes:
+        ended: How it ended; `None` as long as that was not heard.
+    """
+
+    def __init__(self, answers: socket.socket, control: socket.socket, longest: int) -> None:
+        self.ended: Ended | None = None
+        self._answers = answers
+        self._control = control
+        self._longest = longest
+        self._received = bytearray()
+        self._poll = select.poll()
+        self._poll.register(answers, select.POLLIN)
+        self._poll.register(control, select.POLLIN)
+
+    def frame(self, seconds: float) -> tuple[int, bytes] | None:
+        """Kind and payload of the next frame; `None` where the child has ended, or time is up.
+
+        Raises:
+            WorkerLostError: It is longer than what is taken.
+            OSError: The server is gone.
+            msgspec.MsgspecError: The server talks nonsense.
+        """
+        deadline = time.monotonic() + seconds
+        while (frame := self._first()) is None and self.ended is None:
+            ready = self._poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))
+            if not ready:
+                return None
+            if any(descriptor == self._answers.fileno() for descriptor, _ in ready):
+                piece = self._answers.recv(_PIECE)
+                self._received += piece
                 if not piece:
-                    poll.unregister(answers)
-            elif self._control.fileno() in found:  # after all of the answer has been read
+                    self._poll.unregister(self._answers)
+            else:  # after all of the answers has been read
                 message = self._control.recv(_LONGEST_MESSAGE)
                 if not message:
                     raise OSError("it closed the connection")
-                return bytes(received), msgspec.msgpack.decode(message, type=Ended)
-        raise OSError("it does not answer")
+                self.ended = msgspec.msgpack.decode(message, type=Ended)
+        return frame
+
+    def _first(self) -> tuple[int, bytes] | None:
+        if len(self._received) < HEADER.size:
+            return None
+        length, kind = HEADER.unpack_from(self._received)
+        if length > self._longest:
+            raise WorkerLostError(f"the worker failed: an answer of {length} bytes, at most {self._longest} are taken")
+        end = HEADER.size + length
+        if len(self._received) < end:
+            return None
+        payload = bytes(memoryview(self._received)[HEADER.size : end])
+        del self._received[:end]
+        return kind, payload
 
 
 def _started(descriptor: int) -> subprocess.Popen[bytes]:
@@ -153,23 +266,17 @@ def _started(descriptor: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _outcome(answer: bytes, ended: Ended, time_limit: float, longest: int) -> bytes:
-    if ended.late:
-        raise TimeLimitError(f"no answer within the time limit of {time_limit:g} s")
-    if ended.code is None:
-        raise WorkerLostError(f"the worker process was not started: {ended.fault}")
-    length, kind = HEADER.unpack_from(answer) if len(answer) >= HEADER.size else (0, None)
-    payload = memoryview(answer)[HEADER.size :]
-    if length > longest:
-        raise WorkerLostError(f"the worker failed: an answer of {length} bytes, at most {longest} are taken")
-    if kind is None or len(payload) != length or (kind == Kind.DATA and ended.code != 0):
+def _payload(frame: tuple[int, bytes] | None, ended: Ended | None, time_limit: float) -> bytes:
+    """The answer in a frame, or the error that stands there instead."""
+    if frame is None:
+        if ended is None or ended.late:
+            raise TimeLimitError(f"no answer within the time limit of {time_limit:g} s")
+        if ended.code is None:
+            raise WorkerLostError(f"the worker process was not started: {ended.fault}")
         raise explain(ended.code)
-    text = bytes(payload).decode(errors="replace") if kind != Kind.DATA else ""
-    errors: dict[int, HauberkError] = {
-        Kind.REFUSED: InputError(text),
-        Kind.LIMIT: LimitError(text),
-        Kind.FAULT: WorkerLostError(f"the worker failed ({text})"),
-    }
-    if kind in errors:
-        raise errors[kind]
-    return bytes(payload)
+    kind, payload = frame
+    if kind == Kind.DATA:
+        return payload
+    text = payload.decode(errors="replace")
+    errors: dict[int, HauberkError] = {Kind.REFUSED: InputError(text), Kind.LIMIT: LimitError(text)}
+    raise errors.get(kind) or WorkerLostError(f"the worker failed ({text})")

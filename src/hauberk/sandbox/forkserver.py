@@ -14,10 +14,10 @@ import select
 import signal
 import socket
 import sys
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -28,10 +28,17 @@ from hauberk.sandbox.limits import Check, Limits, apply
 from hauberk.sandbox.probes import check_all
 
 LONGEST_ORDER = 1 << 16
-MOST_DESCRIPTORS = 16
+MOST_DESCRIPTORS = 250
+"""The kernel hands over 253 at once."""
+STOP = b"stop"
+"""Said to a server: kill the child that is at work. A message like an order, and never one."""
 
-Target = Callable[[bytes, Sequence[int]], bytes]
-"""What a child runs: the question and its descriptors, to an answer. Raises as `child.Handler.answer`."""
+_ROOM = 256 << 20
+"""Bytes of address space for what allocators reserve without using it."""
+
+Target = Callable[[bytes, Sequence[int]], bytes | Iterator[bytes]]
+"""What a child runs: the question and its descriptors, to an answer, or to one after the other. Raises as
+`child.Handler.answer`."""
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,17 +47,20 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         target: `module:function`, a `Target`.
         question: Handed to it.
-        limits: What the child puts itself under before it calls the target.
-        time_limit: Seconds until it is killed, importing not counted.
+        limits: What the child puts itself under before it calls the target. `mapped` counts beyond what the server
+            itself has mapped.
+        time_limit: Seconds until it is killed, importing not counted; `None` where the asker keeps the time.
         imports: Modules to import before forking, or functions without arguments to call (`module:function`); what is
             in memory from former orders stays.
+        by_path: Whether it may also open by their paths what it is handed, as libraries want it.
     """
 
     target: str
     question: bytes
     limits: Limits
-    time_limit: float
+    time_limit: float | None
     imports: tuple[str, ...]
+    by_path: bool
 
 
 class Ended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +89,8 @@ def main(descriptor: int) -> None:
             message, descriptors, _, _ = socket.recv_fds(control, LONGEST_ORDER, MOST_DESCRIPTORS)
             if not message:
                 return
+            if message == STOP:  # its child has ended meanwhile
+                continue
             order = msgspec.msgpack.decode(message, type=Order)
             ended = _serve(control, order, descriptors)
             control.send(msgspec.msgpack.encode(ended))
@@ -113,15 +125,14 @@ def _target(name: str) -> Target:
     return target
 
 
-def _wait(pid: int, control: socket.socket, time_limit: float) -> Ended:
-    """Wait for the child; kill it when its time is up or nobody waits for it any more."""
-    deadline = time.monotonic() + time_limit
+def _wait(pid: int, control: socket.socket, time_limit: float | None) -> Ended:
+    """Wait for the child; kill it when its time is up, it is to stop, or nobody waits for it any more."""
     process = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(process, select.POLLIN)
-        poll.register(control, select.POLLIN)  # nobody speaks before the answer: the other end is gone
-        ready = poll.poll(max(0.0, 1000 * (deadline - time.monotonic())))
+        poll.register(control, select.POLLIN)  # who speaks before the answer wants it stopped, or is gone
+        ready = poll.poll(None if time_limit is None else 1000 * time_limit)
         late = not any(found == process for found, _ in ready)
         if late:
             os.kill(pid, signal.SIGKILL)
@@ -141,9 +152,9 @@ def _live(order: Order, target: Target, descriptors: Sequence[int], parent: int)
         os.close(silence)
         channel = Channel(descriptors[0])
         try:
-            apply(_with_own_files(order.limits, descriptors[1:]))
+            apply(_own_limits(order, descriptors[1:]))
             if os.getppid() == parent:  # it had not died before the kernel was asked to tell
-                channel.send(Kind.DATA, target(order.question, descriptors[1:]))
+                _answer(channel, target(order.question, descriptors[1:]))
                 code = 0
         except Exception as error:  # noqa: BLE001 - the asker must hear of it
             code = 0 if report(channel, error) else 1
@@ -153,12 +164,33 @@ def _live(order: Order, target: Target, descriptors: Sequence[int], parent: int)
         os._exit(code)
 
 
-def _with_own_files(limits: Limits, descriptors: Sequence[int]) -> Limits:
-    """What a child was handed it may also open by path, as libraries want it."""
-    if limits.read_only is None:
+def _answer(channel: Channel, answer: bytes | Iterator[bytes]) -> None:
+    if isinstance(answer, bytes):
+        channel.send(Kind.DATA, answer)
+        return
+    channel.send(Kind.BEGUN, b"")
+    for each in answer:
+        channel.send(Kind.DATA, each)
+
+
+def _own_limits(order: Order, descriptors: Sequence[int]) -> Limits:
+    """The limits of an order, with what only its child knows: what it has mapped, and where its files are."""
+    limits = order.limits
+    if limits.mapped is not None:
+        limits = msgspec.structs.replace(limits, mapped=limits.mapped + _mapped() + _ROOM)
+    if limits.read_only is None or not order.by_path:
         return limits
     handed = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
     return msgspec.structs.replace(limits, read_only=(*limits.read_only, *handed))
+
+
+def _mapped() -> int:
+    """Bytes of address space that this process has; 4 GiB where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 4 << 30
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ class Kind(IntEnum):
     """A limit was reached; the payload says which. The worker ends."""
     FAULT = 3
     """Anything else went wrong; the payload names the exception's type. The worker ends."""
+    BEGUN = 4
+    """From a child that answers several times: it is under its limits and begins; nothing is in the payload."""
 
 
 class Launch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

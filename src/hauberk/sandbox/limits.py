@@ -57,6 +57,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             for TCP); those that are open already stay so.
         system_calls: `compute` leaves only the calls of a process that computes on what it was given, see
             `calls.compute_filter`: no processes, sockets, writing to files, other processes' memory, io_uring, bpf, ….
+            `alone` leaves no threads either.
     """
 
     memory: int | None = None
@@ -181,7 +182,8 @@ def _close_off(limits: Limits) -> None:
     if limits.network and limits.system_calls is None:
         return
     if seccomp.available():
-        seccomp.install(compute_filter() if limits.system_calls else network_filter())
+        threads = limits.system_calls != "alone"
+        seccomp.install(compute_filter(threads=threads) if limits.system_calls else network_filter())
     elif limits.system_calls or version < landlock.TCP:
         raise LimitError("this system has no filters of system calls, or not for this architecture")
 

@@ -42,18 +42,18 @@ def main() -> None:
 
 def check_all(limits: Limits) -> tuple[Check, ...]:
     """Every limit that is set, and every protection that is always on; call it in a process of one thread."""
-    return tuple(check(name, limits) for name in (*_attempts(), *_walls(Path())) if _asked(name, limits))
+    return tuple(check(name, limits) for name in (*_attempts(), *_walls(Path(), limits)) if _asked(name, limits))
 
 
 def check(name: str, limits: Limits) -> Check:
     """Fork a process that tries to break one limit, and tell by its end whether it could."""
     try:
-        with _scene(name) as folder:
+        with _scene(name, limits) as folder:
             pid = os.fork()
             if pid == 0:
                 _attempt_and_exit(name, limits, folder)
             status = _wait(pid)
-            walls = list(_walls(folder).get(name, ()))
+            walls = list(_walls(folder, limits).get(name, ()))
     except OSError as error:
         return Check(name, holds=False, detail=f"it cannot be tried: {(error.strerror or str(error)).lower()}")
     if status is None:
@@ -71,9 +71,9 @@ def check(name: str, limits: Limits) -> Check:
 
 
 @contextlib.contextmanager
-def _scene(name: str) -> Iterator[Path]:
+def _scene(name: str, limits: Limits) -> Iterator[Path]:
     """A folder for attempts that need files."""
-    if name not in _walls(Path()):
+    if name not in _walls(Path(), limits):
         yield Path()
         return
     with tempfile.TemporaryDirectory(prefix="hauberk-probe-") as place:
@@ -96,12 +96,12 @@ def _attempts() -> dict[str, Callable[[int], bool]]:
     }
 
 
-def _walls(folder: Path) -> dict[str, dict[str, escapes.Attempt]]:
+def _walls(folder: Path, limits: Limits) -> dict[str, dict[str, escapes.Attempt]]:
     """Attempts to get out, all of which must be refused."""
     return {
         "read_only": escapes.on_files(folder),
         "network": escapes.on_network(),
-        "system_calls": escapes.on_system_calls(folder),
+        "system_calls": escapes.on_system_calls(folder, alone=limits.system_calls == "alone"),
     }
 
 
@@ -113,7 +113,7 @@ def _asked(name: str, limits: Limits) -> bool:
 def _attempt_and_exit(name: str, limits: Limits, folder: Path) -> NoReturn:
     code = _FAILED
     try:
-        walls = _walls(folder)  # before the limits: it may import
+        walls = _walls(folder, limits)  # before the limits: it may import
         # Only the limit in question, so that none is credited with what another one did.
         if name == "read_only":
             apply(Limits(read_only=(str(folder / "inside"),)))

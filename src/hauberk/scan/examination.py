@@ -167,7 +167,7 @@ class Examination:
             shared.omitted += 1
             return
         shared.seen.add(key)
-        shared.findings.append(Finding(rule.id, rule.severity, rule.outcome, what, where, rule.why, rule.reference))
+        shared.findings.append(rule.finding(what, where))
 
     def check_time(self) -> None:
         """Call it every few thousand steps of any loop that the file's content can prolong.

@@ -67,6 +67,10 @@ class Rule:
     why: str
     reference: str = ""
 
+    def finding(self, what: str, where: str = "") -> Finding:
+        """A finding of this rule; see `Finding`."""
+        return Finding(self.id, self.severity, self.outcome, what, where, self.why, self.reference)
+
 
 class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A rule that a file broke, and where.

@@ -1,28 +1,32 @@
-"""Scanning in a process of its own: hard limits on memory and time, no network, no writing, nothing but reading.
+"""Scanning in processes of their own: hard limits on memory and time, no network, no writing, no file but the handed.
 
-The scanners keep limits of their own and run nothing of a file; this is for the day on which one of them is wrong. The
-process can read the folders of the named files and what Python needs, no more. Where it dies or takes too long, the
-file is reported as unknown, another process is started, and the scan goes on.
+The scanners keep limits of their own and run nothing of a file; this is for the day on which one of them is wrong. This
+process opens the files and looks at none of them. It hands the descriptors to a child of a fork server, which can open
+nothing by itself, a group of files each time: the next group gets a fresh child, which knows nothing of the first.
+Where one dies or takes too long, the file that it was at is reported as unknown, and the scan goes on with another.
 """
 
 from __future__ import annotations
 
-import asyncio
+import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from hauberk.errors import HauberkError, InputError
-from hauberk.sandbox import landlock
+from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
-from hauberk.sandbox.worker import Worker, WorkerLostError
+from hauberk.sandbox.worker import TimeLimitError, WorkerLostError
+from hauberk.scan.beside import named_files, open_beside
+from hauberk.scan.content import open_regular
 from hauberk.scan.examination import ScanLimits
-from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict, path_text
-from hauberk.scan.walk import files_of, scan_file, settled
+from hauberk.scan.handed import Handed
+from hauberk.scan.report import FileReport, Outcome, Rule, Severity, Verdict, path_text, shown
+from hauberk.scan.walk import files_of, settled, unread
 
 LOST = Rule(
     "scan-process-lost",
@@ -34,146 +38,158 @@ LOST = Rule(
 )
 RULES = (LOST,)
 
-MEMORY = 2 * GIBIBYTE
-"""Private memory of the scanning process, in bytes; scans take a small part of it."""
+MEMORY = GIBIBYTE
+"""Private memory of a scanning process, in bytes; scans take a small part of it."""
 
 _GRACE = 5.0  # seconds beyond the deadline that scanners keep themselves
-_START = 60.0  # seconds; on a busy machine an interpreter takes its time
-_SMALL = MEBIBYTE  # bytes of files that are asked for together: a question costs as much as scanning a small file
-_TOGETHER = 32
-_LONGEST_ANSWER = 64 * MEBIBYTE
+_DESCRIPTORS = 256
+_PREPARE = ("hauberk.scan.handed:prepare",)
+# A child costs as much as some tens of small files.
+_FILES_TOGETHER = 200
+_BYTES_TOGETHER = 16 * MEBIBYTE
+_PATHS_TOGETHER = 1 << 15  # bytes of all paths: an order to the server is one message
+_LONGEST_ANSWER = 16 * MEBIBYTE
 
 
-class _Setup(msgspec.Struct):
-    limits: ScanLimits
+class Opened(msgspec.Struct, frozen=True):
+    """A file that is open for a scan.
 
+    Attributes:
+        path: As it was named or found.
+        descriptor: For reading.
+        size: Bytes.
+    """
 
-class Inside:
-    """The inside of the process: a question is a list of paths, the answer their reports."""
-
-    greeting = b""
-
-    def __init__(self, limits: ScanLimits) -> None:
-        self._limits = limits
-
-    def answer(self, question: bytes) -> bytes:
-        """Scan some files, one after the other."""
-        paths = msgspec.msgpack.decode(question, type=list[bytes])  # a name need not be text
-        return msgspec.json.encode([scan_file(Path(os.fsdecode(path)), self._limits) for path in paths])
-
-
-def start(setup: bytes) -> Inside:
-    """What a worker process is set up with (see `hauberk.sandbox.child`)."""
-    from hauberk.scan.formats import formats  # noqa: PLC0415 - in the process, before the first file
-
-    formats()
-    return Inside(msgspec.json.decode(setup, type=_Setup).limits)
+    path: Path
+    descriptor: int
+    size: int
 
 
 class Supervisor:
-    """Scans files in a process of its own. Use it as a context manager, from one thread.
+    """Scans files in processes of their own. Use it as a context manager, from one thread.
 
     Args:
-        paths: Files and folders that may be read, with what lies beside them.
         limits: How far a scan goes; by default `ScanLimits()`.
 
     Attributes:
-        missing: What this kernel cannot keep the process from, one phrase each; empty where everything holds.
+        missing: What this system cannot keep the process from, one phrase each; empty where everything holds.
 
     Raises:
-        InputError: A path does not exist.
-        LimitError: The process could not be started under its limits.
+        WorkerLostError: No process can be started.
     """
 
-    target = f"{__name__}:start"
-    """What the process runs; see `hauberk.sandbox.child`."""
+    target = "hauberk.scan.handed:scan_handed"
+    """What a child runs; see `hauberk.sandbox.forkserver`."""
 
-    def __init__(self, paths: Sequence[Path], limits: ScanLimits | None = None) -> None:
+    def __init__(self, limits: ScanLimits | None = None) -> None:
         self._scan_limits = limits or ScanLimits()
-        readable = dict.fromkeys(landlock.runtime_paths())
-        for path in paths:
-            if not path.exists():
-                raise InputError(f"{path}: no such file or folder")
-            for place in (path.absolute(), path.resolve()):
-                readable[str(place if place.is_dir() else place.parent)] = None
+        self._time_limit = self._scan_limits.seconds + _GRACE
         wanted = Limits(
             memory=MEMORY,
-            files=256,
+            mapped=0,
+            cpu_seconds=math.ceil(self._time_limit),
+            files=_DESCRIPTORS,
             file_size=0,
-            processes=0,
-            read_only=tuple(readable),
+            processes=0 if os.geteuid() else None,  # the kernel does not hold root to it; the filter does
+            read_only=(),
             network=False,
-            system_calls="compute",
+            system_calls="alone",
         )
-        self._limits, self.missing = offered(wanted)
-        self._loop = asyncio.new_event_loop()
-        self._worker: Worker | None = None
+        self._limits, missing = offered(wanted)
+        self._server = ForkServer(self._limits)
+        broken = (f"{check.name} ({check.detail})" for check in self._server.checks if not check.holds)
+        self.missing = (*missing, *broken)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._worker is not None:
-            self._loop.run_until_complete(self._worker.close())
-        self._loop.close()
+        self._server.close()
 
     def scan(self, files: Sequence[Path]) -> Iterator[FileReport]:
         """Reports of files, each as soon as it is known, in the order of `hauberk.scan.walk.settled`.
 
+        ONNX models with weights in other files come after what was looked at together with them.
+
         Raises:
-            LimitError: No process can be started under its limits.
-            HauberkError: It ended before it was ready.
+            WorkerLostError: No process can be started.
         """
         yield from settled(self._scanned(files))
 
-    def _scanned(self, files: Sequence[Path]) -> Iterator[FileReport]:
-        for group in _groups(files):
-            worker = self._living_worker()
+    def _scanned(self, files: Iterable[Path]) -> Iterator[FileReport]:
+        for paths in _groups(files):
+            group: list[Opened] = []
+            unreadable: list[FileReport] = []
             try:
-                yield from self._ask(worker, group)
-            except HauberkError as error:
-                if len(group) == 1:
-                    yield _lost(group[0], str(error))
-                else:  # one of them was too much: which one?
-                    yield from self._one_by_one(group)
+                for path in paths:
+                    try:
+                        group.append(Opened(path, *open_regular(path)))
+                    except InputError as error:
+                        unreadable.append(unread(path, error))
+                yield from self._scan_group(group)
+            finally:
+                for each in group:
+                    os.close(each.descriptor)
+            yield from unreadable
 
-    def _one_by_one(self, files: Sequence[Path]) -> Iterator[FileReport]:
-        for file in files:
-            worker = self._living_worker()
+    def _scan_group(self, group: list[Opened]) -> Iterator[FileReport]:
+        """One child for all, or, where one of them was too much for it, several."""
+        with_others: list[tuple[Opened, list[str]]] = []
+        left = group
+        while left:
+            answered = 0
             try:
-                yield from self._ask(worker, [file])
+                for report in self._ask(left):
+                    if others := named_files(report.facts):
+                        with_others.append((left[answered], others))
+                    else:
+                        yield report
+                    answered += 1
             except HauberkError as error:
-                yield _lost(file, str(error))
+                # What went before may have used up memory or processor time, so the file is tried again as the first.
+                # Time on the wall is its own.
+                if answered < len(left) and (not answered or isinstance(error, TimeLimitError)):
+                    yield _lost(left[answered], error)
+                    answered += 1
+            left = left[answered:]
+        for file, others in with_others:
+            yield self._scan_with_others(file, others)
 
-    def _ask(self, worker: Worker, files: Sequence[Path]) -> list[FileReport]:
-        question = msgspec.msgpack.encode([os.fsencode(file) for file in files])
-        time_limit = len(files) * self._scan_limits.seconds + _GRACE
-        answer = self._loop.run_until_complete(worker.ask(question, time_limit=time_limit))
+    def _scan_with_others(self, file: Opened, locations: list[str]) -> FileReport:
+        """Scan once more, now with the files at hand in which a model says that its weights lie."""
+        beside = open_beside(file.path, locations)
         try:
-            reports = msgspec.json.decode(answer, type=list[FileReport])
-        except msgspec.MsgspecError as error:
-            worker.kill()
-            raise WorkerLostError(f"no readable answer: {error}") from error
-        if [report.path for report in reports] != [path_text(file) for file in files]:
-            worker.kill()
-            raise WorkerLostError("it answered for other files than it was asked about")
-        return reports
+            (report,) = self._ask([file], beside)
+        except HauberkError as error:
+            return _lost(file, error)
+        else:
+            return report
+        finally:
+            for descriptor in beside:
+                os.close(descriptor)
 
-    def _living_worker(self) -> Worker:
-        if self._worker is not None and self._worker.alive:
-            return self._worker
-        if self._worker is not None:
-            self._loop.run_until_complete(self._worker.close())
-        self._worker = self._loop.run_until_complete(
-            Worker.start(
-                self.target,
-                msgspec.json.encode(_Setup(self._scan_limits)),
-                limits=self._limits,
-                time_limit=_START,
-                longest_answer=_LONGEST_ANSWER,
-            )
+    def _ask(self, files: Sequence[Opened], beside: Sequence[int] = ()) -> Iterator[FileReport]:
+        paths = tuple(os.fsencode(file.path.absolute()) for file in files)
+        answers = self._living_server().answers(
+            self.target,
+            msgspec.msgpack.encode(Handed(paths, tuple(file.size for file in files), self._scan_limits)),
+            [*(file.descriptor for file in files), *beside],
+            count=len(files),
+            limits=self._limits,
+            time_limit=self._time_limit,
+            longest_answer=_LONGEST_ANSWER,
+            imports=_PREPARE,
+            by_path=bool(beside),
         )
-        return self._worker
+        with closing(answers):  # which ends the child, if it still lives
+            for file, path, answer in zip(files, paths, answers, strict=True):
+                yield _checked(answer, file, path)
+
+    def _living_server(self) -> ForkServer:
+        if not self._server.alive:
+            self._server.close()
+            self._server = ForkServer(self._limits)
+        return self._server
 
 
 def files_to_scan(paths: Sequence[Path]) -> list[Path]:
@@ -190,26 +206,35 @@ def files_to_scan(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def _groups(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """Small files that follow one another together, all others alone."""
+def _groups(files: Iterable[Path]) -> Iterator[list[Path]]:
+    """Files that one child looks at."""
     group: list[Path] = []
-    taken = 0
-    for file in files:
-        size = _SMALL
-        with suppress(OSError):  # what cannot be read is reported by the scan
-            size = file.stat().st_size
-        if group and (len(group) == _TOGETHER or taken + size > _SMALL):
+    size = length = 0
+    for path in files:
+        own_size = 0
+        with suppress(OSError, ValueError):  # what cannot be read is reported later
+            own_size = os.stat(path).st_size  # noqa: PTH116 - half the time of Path's, for each small file
+        own_length = len(os.fsencode(path.absolute()))
+        full = len(group) == _FILES_TOGETHER or length + own_length > _PATHS_TOGETHER
+        if group and (full or size + own_size > _BYTES_TOGETHER):
             yield group
-            group, taken = [], 0
-        group.append(file)
-        taken += size
+            group, size, length = [], 0, 0
+        group.append(path)
+        size, length = size + own_size, length + own_length
     if group:
         yield group
 
 
-def _lost(file: Path, why: str) -> FileReport:
-    finding = Finding(LOST.id, LOST.severity, LOST.outcome, why, "", LOST.why, LOST.reference)
-    size = 0
-    with suppress(OSError):
-        size = file.stat().st_size
-    return FileReport(path_text(file), Verdict.UNKNOWN, "", size, (finding,))
+def _checked(answer: bytes, file: Opened, asked: bytes) -> FileReport:
+    """What a child answered about a file, under the name by which the file was given."""
+    try:
+        report = msgspec.msgpack.decode(answer, type=FileReport)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WorkerLostError(f"no readable answer: {error}") from error
+    if (report.path, report.size) != (path_text(Path(os.fsdecode(asked))), file.size):
+        raise WorkerLostError("it answered for another file than it was asked about")
+    return msgspec.structs.replace(report, path=path_text(file.path))
+
+
+def _lost(file: Opened, error: HauberkError) -> FileReport:
+    return FileReport(path_text(file.path), Verdict.UNKNOWN, "", file.size, (LOST.finding(shown(str(error))),))

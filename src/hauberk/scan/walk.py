@@ -14,7 +14,7 @@ from hauberk.errors import InputError
 from hauberk.scan.content import Content, OpenFile
 from hauberk.scan.examination import UNRECOGNISED, Examination, ScanLimits, StopScan
 from hauberk.scan.formats import examine
-from hauberk.scan.report import FileReport, Finding, Outcome, Rule, Severity, Verdict, path_text, shown
+from hauberk.scan.report import FileReport, Outcome, Rule, Severity, Verdict, path_text, shown
 
 UNREADABLE = Rule(
     "scan-unreadable",
@@ -28,7 +28,7 @@ EMPTY = Rule(
     "nothing to look at",
     Severity.LOW,
     Outcome.UNKNOWN,
-    "A file of no bytes is no model.",
+    "A file of no bytes is no model, and a folder without a file holds none.",
 )
 RULES = (UNREADABLE, EMPTY)
 
@@ -79,9 +79,10 @@ def settled(reports: Iterable[FileReport]) -> Iterator[FileReport]:
         if [finding.rule for finding in report.findings] == [UNRECOGNISED.id] and not report.omitted:
             waiting.append(report)
             continue
-        if report.verdict is Verdict.SAFE:
+        locations = report.facts.get("external_files")
+        if locations and report.verdict is Verdict.SAFE:
             folder = os.path.realpath(Path(report.path).parent)
-            for location in str(report.facts.get("external_files", "")).split(" | "):
+            for location in str(locations).split(" | "):
                 owners[os.path.join(folder, location)] = report.path  # noqa: PTH118 - compared as text
         yield report
     for report in waiting:
@@ -95,17 +96,21 @@ def settled(reports: Iterable[FileReport]) -> Iterator[FileReport]:
 
 
 def files_of(path: Path) -> Iterator[Path]:
-    """A file itself, or all that lies in a folder; folders that are not entered (links, unreadable ones) as such."""
+    """A file itself, or all that lies in a folder; folders that are not entered (links, unreadable ones) as such.
+
+    A folder in which there is nothing at any depth is named itself.
+    """
     if not path.is_dir():
         yield path
         return
     unlisted: list[Path] = []
+    found = False
     for folder, folders, names in os.walk(path, onerror=lambda error: unlisted.append(Path(error.filename))):
         folders.sort()
-        yield from (Path(folder) / name for name in folders if Path(folder, name).is_symlink())
-        for name in sorted(names):
+        for name in (*(each for each in folders if Path(folder, each).is_symlink()), *sorted(names)):
+            found = True
             yield Path(folder) / name
-    yield from unlisted
+    yield from unlisted or ([] if found else [path])
 
 
 def scan_file(path: Path, limits: ScanLimits | None = None) -> FileReport:
@@ -115,11 +120,21 @@ def scan_file(path: Path, limits: ScanLimits | None = None) -> FileReport:
         with OpenFile(path) as file:
             return scan_content(file.content, path=path, limits=limits)
     except (InputError, OSError) as error:
-        what = shown(str(error).removeprefix(f"{path}: "))
-        finding = Finding(
-            UNREADABLE.id, UNREADABLE.severity, UNREADABLE.outcome, what, "", UNREADABLE.why, UNREADABLE.reference
-        )
-        return FileReport(path_text(path), Verdict.UNKNOWN, "", 0, (finding,), seconds=time.perf_counter() - started)
+        return msgspec.structs.replace(unread(path, error), seconds=time.perf_counter() - started)
+
+
+def unread(path: Path, error: Exception) -> FileReport:
+    """The report on what could not be opened or read."""
+    finding = UNREADABLE.finding(shown(str(error).removeprefix(f"{path}: ")))
+    if path.is_symlink() and path.is_dir():
+        finding = UNREADABLE.finding("a link to a folder, which is not followed; name the folder itself")
+    elif path.is_dir():
+        try:
+            next(path.iterdir(), None)
+            finding = EMPTY.finding("a folder without a file in it")
+        except OSError as reason:
+            finding = UNREADABLE.finding(f"a folder that cannot be listed: {(reason.strerror or str(reason)).lower()}")
+    return FileReport(path_text(path), Verdict.UNKNOWN, "", 0, (finding,))
 
 
 def scan_content(content: Content, *, path: Path, limits: ScanLimits | None = None) -> FileReport:

@@ -1,0 +1,64 @@
+"""Files in which an ONNX model says that its weights lie, opened for a scan that may open nothing by itself.
+
+Who names them is a process that looked at the model and may have been taken over by it. So a name is followed here as
+the scan itself would allow it: below the model's own folder, no link on the way, a regular file with one name.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from hauberk.scan.graphs.external import plain_location
+
+_MOST = 64
+"""Files that are handed over at once. What lies in further ones the scan does not know, and says so."""
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def named_files(facts: dict[str, str | int | float]) -> list[str]:
+    """The locations of a report's facts."""
+    named = str(facts.get("external_files", ""))
+    return named.split(" | ") if named else []  # no location has that letter
+
+
+def open_beside(model: Path, locations: list[str]) -> list[int]:
+    """Open files beside a model for reading; the caller closes them.
+
+    Args:
+        model: Where it lies.
+        locations: Relative to its folder. What may not be opened is left out: the scan will say why.
+    """
+    opened: list[int] = []
+    for location in locations[:_MOST]:
+        if plain_location(location) is not None:
+            descriptor = _opened(model.absolute().parent, location)
+            if descriptor is not None:
+                opened.append(descriptor)
+    return opened
+
+
+def _opened(folder: Path, location: str) -> int | None:
+    *folders, name = location.split("/")
+    way: list[int] = []
+    try:
+        way.append(os.open(folder, _FOLDER & ~os.O_NOFOLLOW))
+        for part in folders:
+            way.append(os.open(part, _FOLDER, dir_fd=way[-1]))
+        if not _is_plain(os.stat(name, dir_fd=way[-1], follow_symlinks=False)):
+            return None
+        found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=way[-1])
+    except (OSError, ValueError):
+        return None
+    finally:
+        for descriptor in way:
+            os.close(descriptor)
+    if _is_plain(os.fstat(found)):
+        return found
+    os.close(found)
+    return None
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tracemalloc
 from collections.abc import Iterator
 
 import msgspec
@@ -177,3 +178,16 @@ def test_no_bytes_make_the_reading_of_a_table_fail_otherwise(memory: Memory, tmp
         told = decoded(answer, Told, copy)
         if isinstance(told.contents, Contents):
             tensors(told.contents, [memory], "m")
+
+
+def test_a_table_of_more_than_can_be_is_refused_before_it_takes_memory(tmp_path) -> None:
+    """Four bytes of an answer become a hundred in memory."""
+    (tmp_path / "model").write_bytes(b"x")
+    answer = b"\x91\x92\xdd" + (1 << 22).to_bytes(4, "big") + b"\x93\0\0\0" * (1 << 22) + b"\x90"
+    with PrivateCopy(tmp_path / "model") as copy:
+        tracemalloc.start()
+        with pytest.raises(RefusedModelError, match="nonsense"):
+            decoded(answer, Told, copy)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1 << 20

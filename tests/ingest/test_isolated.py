@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 import threading
 import time
@@ -16,7 +17,7 @@ import torch
 
 from hauberk.errors import RefusedModelError
 from hauberk.ingest import isolated, load_model
-from hauberk.ingest.private import PrivateCopy
+from hauberk.ingest.private import PrivateCopy, anonymous
 from hauberk.ingest.weights import read_checkpoint, read_safetensors
 from hauberk.models import TabularMLP
 from hauberk.sandbox import landlock, seccomp
@@ -90,6 +91,41 @@ class TestHostile:
 
     def test_it_cannot_change_what_was_scanned(self, hostile: None, copy: PrivateCopy) -> None:
         assert ask("spoil_the_copy", copy) == b"[]"
+
+    def test_it_has_its_connection_and_what_it_was_handed(self, hostile: None, copy: PrivateCopy) -> None:
+        assert ask("descriptors_of", copy) == b"s"
+
+    def test_it_cannot_take_memory_that_is_shared(self, hostile: None, copy: PrivateCopy) -> None:
+        with pytest.raises(RefusedModelError, match="the worker failed"):
+            ask("take_shared_memory", copy)
+
+    @needs_walls
+    def test_it_cannot_seal_its_output(self, hostile: None, copy: PrivateCopy) -> None:
+        output = anonymous(in_memory=True)
+        try:
+            answer = isolated.ask(
+                "seal_the_output", b"", copy, memory=GIBIBYTE, imports=(), output=output, most_output=100
+            )
+        finally:
+            os.close(output)
+        assert answer == b"[]"
+
+    def test_an_output_that_cannot_be_sealed_is_refused(
+        self, copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def seal(*_: object, output: int, **__: object) -> bytes:
+            fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
+            return b""
+
+        monkeypatch.setattr("hauberk.ingest.weights.ask", seal)
+        with pytest.raises(RefusedModelError, match="did not leave its output to us"):
+            read_checkpoint(copy)
+
+    def test_an_answer_that_is_longer_than_any_table_of_the_file_is_not_taken(
+        self, hostile: None, copy: PrivateCopy
+    ) -> None:
+        with pytest.raises(RefusedModelError, match="an answer of 5000000 bytes"):
+            ask("talk_long", copy)
 
     def test_it_cannot_fill_the_memory_through_the_output(
         self, hostile: None, copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hauberk.errors import InputError, RefusedModelError
+from hauberk.ingest import private
 from hauberk.ingest.admission import admit
 from hauberk.ingest.private import PrivateCopy
 from hauberk.ingest.weights import read_checkpoint
@@ -146,3 +147,45 @@ def test_what_is_no_file_is_refused_and_nothing_hangs(tmp_path):
     with pytest.raises(InputError, match="not a regular file"):
         PrivateCopy(tmp_path)
     assert open_descriptors() == before
+
+
+def test_a_file_without_an_end_is_not_copied_until_the_memory_is_full() -> None:
+    """`/proc` has regular files that say they are empty and never end."""
+    with pytest.raises(InputError, match="empty"):
+        PrivateCopy(Path("/proc/self/pagemap"))
+
+
+@pytest.mark.parametrize(("size", "then"), [(100, 300), (300, 100)])
+def test_a_file_that_changes_its_size_meanwhile_is_refused(tmp_path, monkeypatch, size, then):
+    path = tmp_path / "model"
+    path.write_bytes(bytes(size))
+    free = private._free_memory
+
+    def change() -> int:
+        os.truncate(path, then)
+        return free()
+
+    monkeypatch.setattr(private, "_free_memory", change)  # which is asked between size and copying
+    before = open_descriptors()
+    with pytest.raises(InputError, match="changed its size"):
+        PrivateCopy(path)
+    assert open_descriptors() == before
+
+
+def test_a_file_for_which_the_disk_has_no_room_is_refused_before_it_is_copied(tmp_path):
+    path = tmp_path / "model"
+    path.touch()
+    os.truncate(path, 255 << 30)
+    before = open_descriptors()
+    with pytest.raises(InputError, match=r"has room for \d+; name another one with TMPDIR"):
+        PrivateCopy(path, in_memory=0)
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("content", [b"x", bytes(range(256)) * 40_000])
+def test_what_is_in_memory_already_becomes_a_copy_like_any_other(content):
+    with PrivateCopy.of(content, Path("made")) as copy:
+        assert copy.read(0, copy.size) == content
+        assert (copy.size, copy.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        with pytest.raises(PermissionError):
+            os.pwrite(copy.descriptor, b"x", 0)

@@ -21,8 +21,7 @@ from hauberk.errors import InputError, RefusedModelError
 from hauberk.files import read_bounded, write_atomically
 from hauberk.ingest.isolated import scan
 from hauberk.ingest.private import MAX_MODEL_BYTES, PrivateCopy
-from hauberk.scan import FileReport, Verdict, scan_content
-from hauberk.scan.content import BytesContent
+from hauberk.scan import FileReport, Verdict
 from hauberk.scan.report import Outcome
 
 Kind = Literal[
@@ -118,9 +117,14 @@ def admit_graph(model: bytes, where: str) -> None:
     Raises:
         RefusedModelError: The scan does not call it safe.
     """
-    report = scan_content(BytesContent(model), path=Path(where))
+    if not model:
+        raise RefusedModelError(f"{where}: it was converted to nothing (0 bytes)")
+    with PrivateCopy.of(model, Path(where)) as copy:
+        report = scan(copy)
     if report.verdict is not Verdict.SAFE:
         raise RefusedModelError(f"{where}: what it was converted to is refused: {_why(report)}")
+    if report.facts.get("external_files"):
+        raise RefusedModelError(f"{where}: what it was converted to is refused: it has weights in other files")
 
 
 def kind_of(copy: PrivateCopy) -> Kind | None:

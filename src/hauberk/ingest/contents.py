@@ -11,9 +11,11 @@ import math
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from hauberk.errors import RefusedModelError
@@ -22,6 +24,7 @@ MOST_TENSORS = 1 << 20
 _MOST_DIMENSIONS = 64  # as torch
 _LARGEST = (1 << 63) - 1
 _LONGEST_NAME = 1 << 12
+_LONGEST_TYPE = 32
 
 DATA_TYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -58,10 +61,10 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
         offset: Of its first element in the place, in elements.
     """
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    name: Annotated[str, Meta(max_length=_LONGEST_NAME)]
+    dtype: Annotated[str, Meta(max_length=_LONGEST_TYPE)]
+    shape: Annotated[tuple[int, ...], Meta(max_length=_MOST_DIMENSIONS)]
+    strides: Annotated[tuple[int, ...], Meta(max_length=_MOST_DIMENSIONS)]
     place: int
     offset: int
 
@@ -74,8 +77,8 @@ class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_li
         entries: In the order of the file.
     """
 
-    places: tuple[Place, ...]
-    entries: tuple[Entry, ...]
+    places: Annotated[tuple[Place, ...], Meta(max_length=MOST_TENSORS)]
+    entries: Annotated[tuple[Entry, ...], Meta(max_length=MOST_TENSORS)]
 
 
 class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):

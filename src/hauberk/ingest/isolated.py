@@ -23,13 +23,15 @@ from hauberk.ingest.private import PrivateCopy
 from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.landlock import runtime_paths
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
+from hauberk.sandbox.worker import NotStartedError
 from hauberk.scan import FileReport, Verdict
+from hauberk.scan.beside import named_files, open_beside
 from hauberk.scan.report import shown
 
 T = TypeVar("T")
 
 _READER = "hauberk.ingest.reader"
-SCANNER = (f"{_READER}:prepare",)
+SCANNER = ("hauberk.scan.handed:prepare", _READER)
 """What the scan and readers of plain headers import."""
 TORCH = (f"{_READER}:prepare_torch",)
 ONNX = (f"{_READER}:prepare_onnx",)
@@ -40,30 +42,38 @@ _CPU_SECONDS = 150
 _SECONDS = 120.0
 _SLOWEST = 20 * MEBIBYTE
 """Bytes a second; a file gets so much more time."""
-_LONGEST_ANSWER = 256 * MEBIBYTE
+_SHORT_ANSWER = 4 * MEBIBYTE
+_ANSWER_FOR_A_BYTE = 16
+"""A table of contents is about as long as the names and shapes in the file, which may be compressed there."""
 _LONGEST_MESSAGE = 600
 
 _logger = logging.getLogger(__name__)
 
 
 def scan(copy: PrivateCopy) -> FileReport:
-    """What the scan says of a copy, from a process of its own.
+    """What the scan says of a copy, from a process of its own, which can open no file.
 
-    Where a graph has weights in files beside it, it is scanned once more by a process that may read the model's folder:
-    some of these weights are shapes, which decide what a run takes.
+    Where a graph has weights in files beside it, it is scanned once more by a process that is handed these files: some
+    of these weights are shapes, which decide what a run takes.
 
     Raises:
         RefusedModelError: The scan itself was stopped by a limit, or died.
     """
     report = _scan(copy, ())
-    if report.facts.get("external_files") and report.verdict is not Verdict.UNSAFE:
-        return _scan(copy, (str(copy.source.absolute().parent),))
-    return report
+    locations = named_files(report.facts)
+    if not locations or report.verdict is Verdict.UNSAFE:
+        return report
+    beside = open_beside(copy.source, locations)
+    try:
+        return _scan(copy, beside)
+    finally:
+        for descriptor in beside:
+            os.close(descriptor)
 
 
-def _scan(copy: PrivateCopy, readable: Sequence[str]) -> FileReport:
+def _scan(copy: PrivateCopy, beside: Sequence[int]) -> FileReport:
     question = os.fsencode(copy.source.absolute())
-    answer = ask("scan", question, copy, memory=_OVERHEAD, imports=SCANNER, readable=readable)
+    answer = ask("scan", question, copy, memory=_OVERHEAD, imports=SCANNER, beside=beside, readable=())
     return decoded(answer, FileReport, copy)
 
 
@@ -89,7 +99,8 @@ def ask(
     imports: Sequence[str],
     output: int | None = None,
     most_output: int = 0,
-    readable: Sequence[str] = (),
+    beside: Sequence[int] = (),
+    readable: Sequence[str] | None = None,
 ) -> bytes:
     """Have a function of `hauberk.ingest.reader` answer about a copy, in a process of its own.
 
@@ -101,7 +112,9 @@ def ask(
         imports: Modules that it needs, see `ForkServer.ask`; each set has a server of its own.
         output: A file that it may write to.
         most_output: Bytes that it may write there.
-        readable: Folders that it may read besides.
+        beside: Further files, open for reading, which it may also open by their paths.
+        readable: What it may open besides; by default what Python and its packages read while they run, and where the
+            process has mapped files.
 
     Raises:
         RefusedModelError: It refused the copy, reached a limit or died; the message says which, in one line.
@@ -109,16 +122,16 @@ def ask(
     """
     wanted = Limits(
         memory=memory,
-        mapped=4 * GIBIBYTE + copy.size,
+        mapped=copy.size,
         cpu_seconds=_CPU_SECONDS + copy.size // _SLOWEST,
         files=_FILES,
         file_size=most_output,
-        read_only=(*runtime_paths(), "/proc/self/maps", *readable),
+        read_only=(*runtime_paths(), "/proc/self/maps") if readable is None else tuple(readable),
         network=False,
-        system_calls="compute",
+        system_calls="alone",
     )
     limits, _ = offered(wanted)
-    descriptors = [copy.descriptor, *([] if output is None else [output])]
+    descriptors = [copy.descriptor, *([] if output is None else [output]), *beside]
     server = server_for(imports)
     try:
         return server.ask(
@@ -127,9 +140,11 @@ def ask(
             descriptors,
             limits=limits,
             time_limit=_SECONDS + copy.size / _SLOWEST,
-            longest_answer=_LONGEST_ANSWER,
+            longest_answer=_SHORT_ANSWER + _ANSWER_FOR_A_BYTE * copy.size,
             imports=imports,
         )
+    except NotStartedError:
+        raise  # nothing is wrong with the file
     except LimitError as error:
         raise RefusedModelError(
             f"{copy.source}: refused: reading it was stopped by a limit: {printable(error)}"
@@ -187,7 +202,7 @@ def server_for(imports: Sequence[str]) -> ForkServer:
 
 def _start() -> ForkServer:
     """Start a server; the first one warns of limits that this system does not keep."""
-    wanted = Limits(memory=_OVERHEAD, files=_FILES, file_size=0, read_only=(), network=False, system_calls="compute")
+    wanted = Limits(memory=_OVERHEAD, files=_FILES, file_size=0, read_only=(), network=False, system_calls="alone")
     limits, missing = offered(wanted)
     server = ForkServer(limits)
     broken = [f"{check.name} ({check.detail})" for check in server.checks if not check.holds]

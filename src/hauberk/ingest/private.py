@@ -44,21 +44,44 @@ class PrivateCopy:
         in_memory: Bytes up to which the copy lies in memory; by default half of what is free.
 
     Raises:
-        InputError: The file is missing, unreadable, empty, not a regular file or larger than `limit`.
+        InputError: The file is missing, unreadable, empty, not a regular file, larger than `limit` or than the disk has
+            room for, or it changes its size meanwhile.
     """
 
     def __init__(self, source: Path, limit: int = MAX_COPIED_BYTES, *, in_memory: int | None = None) -> None:
         self.source = source
         with _opened(source) as original:
+            self.size = os.fstat(original).st_size
+            if not self.size:
+                raise InputError(f"{source}: the model file is empty (0 bytes)")
+            if self.size > limit:
+                raise InputError(f"{source}: larger than {limit} bytes, the most that is read of such a model")
             most = _free_memory() // 2 if in_memory is None else in_memory
-            self.sealed = os.fstat(original).st_size <= most
-            self.descriptor = anonymous(in_memory=self.sealed)
-            try:
-                self.size, self.sha256 = _copy(original, self.descriptor, source, limit)
-                self.descriptor = closed_to_writing(self.descriptor, sealed=self.sealed)
-            except BaseException:
-                os.close(self.descriptor)
-                raise
+            self.sealed = self.size <= most
+            if not self.sealed and self.size > (room := _free_disk()):
+                raise InputError(
+                    f"{source}: its copy takes {self.size} bytes, and the folder for temporary files has room for"
+                    f" {room}; name another one with TMPDIR"
+                )
+            with _unfinished(sealed=self.sealed) as descriptor:
+                self.sha256 = _copy(original, descriptor, source, self.size)
+                self.descriptor = closed_to_writing(descriptor, sealed=self.sealed)
+
+    @classmethod
+    def of(cls, content: bytes, source: Path) -> Self:
+        """A copy of what is in memory already.
+
+        Args:
+            content: Bytes, at least one.
+            source: What to call it.
+        """
+        made = cls.__new__(cls)
+        made.source, made.sealed = source, True
+        made.size, made.sha256 = len(content), hashlib.sha256(content).hexdigest()
+        with _unfinished(sealed=True) as descriptor:
+            _write_all(descriptor, content)
+            made.descriptor = closed_to_writing(descriptor, sealed=True)
+        return made
 
     @property
     def path(self) -> str:
@@ -109,6 +132,24 @@ def _opened(source: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _unfinished(*, sealed: bool) -> Iterator[int]:
+    """A file without a name, closed again where filling it fails."""
+    descriptor = anonymous(in_memory=sealed)
+    try:
+        yield descriptor
+    except BaseException:
+        with contextlib.suppress(OSError):  # closed already, where it was opened anew for reading
+            os.close(descriptor)
+        raise
+
+
+def _free_disk() -> int:
+    """Bytes that the folder for temporary files has room for."""
+    found = os.statvfs(tempfile.gettempdir())
+    return found.f_bavail * found.f_frsize
+
+
 def _free_memory() -> int:
     """Bytes that can be taken without anything being swapped out, as the kernel estimates."""
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
@@ -126,7 +167,11 @@ def anonymous(*, in_memory: bool) -> int:
 
 
 def closed_to_writing(descriptor: int, *, sealed: bool) -> int:
-    """The same file, and no way to change it any more."""
+    """The same file, and no way to change it any more.
+
+    Raises:
+        OSError: It cannot be closed off: whoever had it before did something to it.
+    """
     if sealed:
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         return descriptor
@@ -135,21 +180,22 @@ def closed_to_writing(descriptor: int, *, sealed: bool) -> int:
     return reading
 
 
-def _copy(original: int, target: int, source: Path, limit: int) -> tuple[int, str]:
-    """Copy and hash; returns size and SHA-256 (hex)."""
-    digest, size = hashlib.sha256(), 0
+def _copy(original: int, target: int, source: Path, size: int) -> str:
+    """Copy and hash; returns the SHA-256 (hex).
+
+    No more is read than the file said that it has: there are files without an end that say it has none (`/proc`).
+    """
+    digest, left = hashlib.sha256(), size
     try:
-        while block := os.read(original, _BLOCK):
-            size += len(block)
-            if size > limit:
-                raise InputError(f"{source}: larger than {limit} bytes, the most that is read of such a model")
+        while left and (block := os.read(original, min(left, _BLOCK))):
+            left -= len(block)
             digest.update(block)
             _write_all(target, block)
+        if left or os.fstat(original).st_size != size:
+            raise InputError(f"{source}: it changed its size while it was read")
     except OSError as error:
         raise InputError(f"{source}: cannot copy the model: {(error.strerror or str(error)).lower()}") from error
-    if not size:
-        raise InputError(f"{source}: the model file is empty (0 bytes)")
-    return size, digest.hexdigest()
+    return digest.hexdigest()
 
 
 def _write_all(target: int, block: bytes) -> None:

@@ -12,7 +12,6 @@ import os
 import pickle
 import zipfile
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -21,8 +20,6 @@ import msgspec
 from hauberk.errors import LimitError, RefusedModelError
 from hauberk.scan import scan_content
 from hauberk.scan.content import FileContent
-from hauberk.scan.formats import formats
-from hauberk.scan.graphs.operators import known_operators
 
 if TYPE_CHECKING:
     import onnx
@@ -45,13 +42,6 @@ SAFETENSORS_TYPES = {
 # offset. The caller's own types for these (`contents.py`) need torch.
 _Place = tuple[int, int, int]
 _Entry = tuple[str, str, tuple[int, ...], tuple[int, ...], int, int]
-
-
-def prepare() -> None:
-    """Load, once for all children, what the scan of a file would load."""
-    formats()
-    import_module("hauberk.scan.graphs.control")
-    known_operators()
 
 
 def prepare_onnx() -> None:

@@ -23,7 +23,8 @@ def read_safetensors(copy: PrivateCopy) -> dict[str, Tensor]:
     Raises:
         RefusedModelError: It has a data type that torch has not, or its reader was stopped.
     """
-    return _tensors(ask("read_safetensors", b"", copy, memory=GIBIBYTE, imports=SCANNER), copy, None)
+    answer = ask("read_safetensors", b"", copy, memory=GIBIBYTE, imports=SCANNER, readable=())
+    return _tensors(answer, copy, None)
 
 
 def read_checkpoint(copy: PrivateCopy) -> dict[str, Tensor]:
@@ -48,7 +49,10 @@ def read_checkpoint(copy: PrivateCopy) -> dict[str, Tensor]:
             most_output=GIBIBYTE + copy.size,
             imports=TORCH,
         )
-        output = closed_to_writing(output, sealed=copy.sealed)
+        try:
+            output = closed_to_writing(output, sealed=copy.sealed)
+        except OSError as error:
+            raise RefusedModelError(f"{copy.source}: refused: its reader did not leave its output to us") from error
         return _tensors(answer, copy, output)
     finally:
         os.close(output)

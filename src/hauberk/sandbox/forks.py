@@ -22,7 +22,7 @@ from hauberk.errors import HauberkError, InputError, LimitError
 from hauberk.sandbox.forkserver import STOP, Ended, Order
 from hauberk.sandbox.frames import HEADER, Kind
 from hauberk.sandbox.limits import Check, Limits
-from hauberk.sandbox.worker import TimeLimitError, WorkerLostError, environment, explain
+from hauberk.sandbox.worker import NotStartedError, TimeLimitError, WorkerLostError, environment, explain
 
 _START_LIMIT = 60.0
 """Seconds in which a server must have started and tried the limits, or imported what an order names."""
@@ -40,7 +40,7 @@ class ForkServer:
         checks: What came of that.
 
     Raises:
-        WorkerLostError: It does not start.
+        NotStartedError: It does not start.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -52,14 +52,14 @@ class ForkServer:
                 self._process = _started(theirs.fileno())
         except OSError as error:
             self._control.close()
-            raise WorkerLostError(f"the process that parses files does not start: {error}") from error
+            raise NotStartedError(f"the process that parses files does not start: {error}") from error
         try:
             self._control.settimeout(_START_LIMIT)
             self._control.send(msgspec.msgpack.encode(msgspec.structs.replace(limits, cpu_seconds=None)))
             self.checks = msgspec.msgpack.decode(self._control.recv(_LONGEST_MESSAGE), type=tuple[Check, ...])
         except (OSError, msgspec.MsgspecError) as error:
             self.close()
-            raise WorkerLostError(f"the process that parses files does not start: {error}") from error
+            raise NotStartedError(f"the process that parses files does not start: {error}") from error
 
     @property
     def alive(self) -> bool:
@@ -98,6 +98,7 @@ class ForkServer:
             InputError: The target refused the question, in the target's words.
             TimeLimitError: The time was over.
             LimitError: Another limit was reached.
+            NotStartedError: What it needs cannot be imported here.
             WorkerLostError: The child died or failed, or the server is gone.
         """
         order = Order(target, question, limits, time_limit, tuple(imports), by_path=True)
@@ -272,7 +273,7 @@ def _payload(frame: tuple[int, bytes] | None, ended: Ended | None, time_limit: f
         if ended is None or ended.late:
             raise TimeLimitError(f"no answer within the time limit of {time_limit:g} s")
         if ended.code is None:
-            raise WorkerLostError(f"the worker process was not started: {ended.fault}")
+            raise NotStartedError(f"the worker process was not started: {ended.fault}")
         raise explain(ended.code)
     kind, payload = frame
     if kind == Kind.DATA:

@@ -32,6 +32,10 @@ class WorkerLostError(HauberkError):
     """A worker process ended without having been asked to."""
 
 
+class NotStartedError(WorkerLostError):
+    """A worker process could not be started, whatever it is asked."""
+
+
 class TimeLimitError(LimitError):
     """A worker did not answer in time and was killed."""
 

@@ -20,7 +20,7 @@ import msgspec
 from hauberk.errors import HauberkError, InputError
 from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
-from hauberk.sandbox.worker import TimeLimitError, WorkerLostError
+from hauberk.sandbox.worker import NotStartedError, TimeLimitError, WorkerLostError
 from hauberk.scan.beside import named_files, open_beside
 from hauberk.scan.content import open_regular
 from hauberk.scan.examination import ScanLimits
@@ -75,7 +75,7 @@ class Supervisor:
         missing: What this system cannot keep the process from, one phrase each; empty where everything holds.
 
     Raises:
-        WorkerLostError: No process can be started.
+        NotStartedError: No process can be started.
     """
 
     target = "hauberk.scan.handed:scan_handed"
@@ -112,7 +112,7 @@ class Supervisor:
         ONNX models with weights in other files come after what was looked at together with them.
 
         Raises:
-            WorkerLostError: No process can be started.
+            NotStartedError: No process can be started.
         """
         yield from settled(self._scanned(files))
 
@@ -145,6 +145,8 @@ class Supervisor:
                     else:
                         yield report
                     answered += 1
+            except NotStartedError:
+                raise
             except HauberkError as error:
                 # What went before may have used up memory or processor time, so the file is tried again as the first.
                 # Time on the wall is its own.

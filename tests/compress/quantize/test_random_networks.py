@@ -14,7 +14,8 @@ from hauberk.compress import EqualiseLayers, QuantizeStatic
 from hauberk.errors import InputError
 from hauberk.graph.model import run, session
 
-ONE = ("Relu", "Sigmoid", "LeakyRelu", "Tanh", "Softplus")
+ONE = ("Relu", "Sigmoid", "LeakyRelu", "Tanh", "Softplus", "Abs")
+ENDS = ((0, 1), (0, 6), (-1, 1), (0.25, 2))
 POOLS = ("MaxPool", "AveragePool")
 SIZE = 8
 HEALTH = (HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much)
@@ -43,7 +44,7 @@ def one_more(draw, b, pool: list[tuple[str, int, int]]) -> tuple[str, int, int]:
     if kind == "depthwise":
         return b.conv(name, channels, channels, group=channels), channels, size
     if kind == "Clip":
-        ends = (b.constant(np.array(end, np.float32)) for end in (0, draw(st.sampled_from((1, 6)))))
+        ends = (b.constant(np.array(end, np.float32)) for end in draw(st.sampled_from(ENDS)))
         return b.node("Clip", name, *ends), channels, size
     if kind in ("Add", "Mul", "Concat"):
         other = draw(st.sampled_from([entry for entry in pool if entry[1:] == (channels, size)]))[0]
@@ -64,13 +65,13 @@ def test_random_networks_are_fused_into_what_the_graph_says(data, builder, calib
     grow(data.draw, b)
     core = b.artifact((2, SIZE, SIZE), 3)
     context = calibrated(core)
-    result = QuantizeStatic().apply(core, context)
-    operators = Counter(fused(result))
+    result, named = (QuantizeStatic(form=form).apply(core, context) for form in ("qdq", "qoperator"))
     # Counted in the result: what reaches no output is gone from it.
-    layers = sum(node.op_type in ("Conv", "Gemm") for node in onnx.load_model_from_string(result.model).graph.node)
-    assert operators["QLinearConv"] + operators["QGemm"] == layers
+    layers = sum(kind in ("Conv", "Gemm") for kind in kinds(result))
+    for operators in (Counter(fused(result)), Counter(kinds(named))):
+        assert operators["QLinearConv"] + operators["QGemm"] == layers
     meant = unfused(result.model, context.calibration)
-    for after in (result, QuantizeStatic(form="qoperator").apply(core, context)):
+    for after in (result, named):
         difference = answers(after, context.calibration) - meant
         assert np.sqrt(np.mean(difference**2) / np.mean(meant**2)) < 0.02
 
@@ -89,6 +90,10 @@ def test_random_networks_answer_alike_when_equalised(data, builder, calibrated):
     np.testing.assert_allclose(
         answers(result, context.calibration), answers(core, context.calibration), rtol=1e-4, atol=1e-5
     )
+
+
+def kinds(artifact) -> list[str]:
+    return [node.op_type for node in onnx.load_model_from_string(artifact.model).graph.node]
 
 
 def answers(artifact, features: np.ndarray) -> np.ndarray:

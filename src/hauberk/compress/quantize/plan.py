@@ -4,9 +4,9 @@ ONNX Runtime replaces a node by its integer kernel where a DequantizeLinear stan
 QuantizeLinear at its output. These rules, measured on its optimised graphs, leave nothing half converted:
 
 1. A layer with weights (Gemm, MatMul, Conv) takes codes. Gemm and MatMul may return floats; a Conv may not, so its
-   result is coded (after the Relu or Clip behind it, which the quantizer then does), and a Conv at the logits stays in
-   float. The result of a Gemm is coded too where an activation function takes it: ONNX Runtime would merge the two in
-   float first.
+   result is coded (after the Relu or Clip behind it, which the quantizer then does; before it as well, in the same
+   codes, where they do not end where it cuts), and a Conv at the logits stays in float. The result of a Gemm is coded
+   too where an activation function takes it: ONNX Runtime would merge the two in float first.
 2. A node that has an integer kernel but no weights (Add, Mul, Concat, average pooling, Sigmoid, LeakyRelu) joins where
    codes already flow into it and something takes codes behind it: residual connections of convolutions do, those of a
    Transformer between layer norms do not.
@@ -23,11 +23,9 @@ from dataclasses import dataclass
 import onnx
 
 from hauberk.compress.notes import stay_in_float
+from hauberk.compress.quantize.cuts import ACTIVATIONS
 from hauberk.compress.quantize.layers import Constants, Layer, find_layers, why_no_layer
 from hauberk.graph.model import attributes
-
-ACTIVATIONS = frozenset({"Relu", "Clip"})
-"""Operators that the quantizer behind them does on the way: its range ends where they cut."""
 
 _JOINTS = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"})
 _MERGED = frozenset(
@@ -138,8 +136,8 @@ class _Flow:
 
     def moves(self, node: onnx.NodeProto) -> bool:
         """Whether a node only moves or selects values of its first input."""
-        if node.op_type not in _MOVES:
-            return _nearest(node)
+        if not moves_values(node):
+            return False
         return self.data(node)[:1] == [node.input[0]] and (node.op_type != "MaxPool" or len(node.output) == 1)
 
     def result(self, name: str) -> str:
@@ -189,7 +187,7 @@ class _Flow:
             joints = kept
 
     def _may_join(self, node: onnx.NodeProto) -> bool:
-        return node.op_type in _JOINTS and not any(name in self.constants for name in node.input if name)
+        return can_join(node) and not any(name in self.constants for name in node.input if name)
 
     def born(self, layers: Mapping[str, Layer], joints: Collection[str]) -> set[str]:
         """Tensors that integer kernels return as codes: of convolutions and joints, and what moves make of them."""
@@ -212,9 +210,15 @@ class _Flow:
         return wanted
 
 
-def _nearest(node: onnx.NodeProto) -> bool:
-    """A Resize that repeats values; every other mode computes new ones."""
-    return node.op_type == "Resize" and bool(attributes(node).get("mode", b"nearest") == b"nearest")
+def can_join(node: onnx.NodeProto) -> bool:
+    """Whether a node has an integer kernel but no weights; that of AveragePool takes no dilations."""
+    return node.op_type in _JOINTS and set(attributes(node).get("dilations", [1])) == {1}
+
+
+def moves_values(node: onnx.NodeProto) -> bool:
+    """Whether a node only moves or selects values: a Resize that repeats some does, one in another mode computes."""
+    nearest = node.op_type == "Resize" and bool(attributes(node).get("mode", b"nearest") == b"nearest")
+    return nearest or node.op_type in _MOVES
 
 
 def _coded(flow: _Flow, layers: Mapping[str, Layer], joints: Collection[str]) -> set[str]:

@@ -14,6 +14,11 @@ The form, each point of it needed for a complete fusion into QGemm, QLinearConv,
     bias         int32, scale = activation scale * weight scale, zero point 0
     logits       not coded: the last layer returns float32
 
+A Relu or Clip behind a layer is what the codes behind it do by themselves, where they end where it cuts: it is left
+out, by ONNX Runtime or already here. Where they do not (a Concat joins them with those of other tensors, or zero, which
+every range holds, lies beyond the cut), codes are made before it as well, and they are the same ones. Nothing is lost
+by that, because coding keeps order, `code(min(x, c)) = min(code(x), code(c))`; and the layer computes in integers.
+
 A fused layer computes `q = clip(rint(f32(acc) * f32(sx * sw / sy)) + zy)` with `acc` the exact int32 sum.
 """
 
@@ -35,8 +40,9 @@ from hauberk.compress.quantize.codes import (
     encode_weight,
     weight_scales,
 )
+from hauberk.compress.quantize.cuts import ACTIVATIONS, cut_of
 from hauberk.compress.quantize.layers import Constants, Layer
-from hauberk.compress.quantize.plan import ACTIVATIONS, Plan
+from hauberk.compress.quantize.plan import Plan, can_join
 
 OLDEST_OPSET = 13
 """The first opset whose DequantizeLinear takes one scale a channel."""
@@ -99,8 +105,9 @@ def write(
         plan: What is coded in it.
         codes: How the activations are coded, by the first tensor of each group (`Plan.groups`).
         weights: How the weights are coded, by `Layer.name`.
-        leave_out_activations: Leave out every Relu and Clip that cuts nothing off but what the codes behind it cannot
-            hold. Before int8 codes they are left out anyway, because ONNX Runtime does it before uint8 codes only.
+        leave_out_activations: Leave out every Relu that cuts nothing off but what the codes behind it cannot hold.
+            Before int8 codes it is left out anyway, because ONNX Runtime does it before uint8 codes only; and so is a
+            Clip of that kind, because versions of ONNX Runtime differ in which of them they leave out.
 
     Returns:
         The same graph with codes; float constants that nothing takes any more are still in it.
@@ -134,6 +141,7 @@ class _Writer:
         self._takers = Counter(name for node in graph.node for name in node.input)
         self._outputs = {value.name for value in graph.output}
         self._behind = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ACTIVATIONS}
+        self._coded_before = {node.input[0]: node.output[0] for node in graph.node if self._needs_codes_before(node)}
         self._nodes: list[onnx.NodeProto] = []
 
     def write(self) -> None:
@@ -177,13 +185,14 @@ class _Writer:
         self._nodes.append(rewritten)
 
     def _would_be_quantized(self, node: onnx.NodeProto, operands: list[str]) -> bool:
-        """Whether ONNX Runtime would quantize a layer that is to stay in float, with one scale and without a word.
+        """Whether ONNX Runtime would quantize what is to stay in float, without a word.
 
         It does so (1.31, "WeightBiasQuantization") wherever a Gemm or a convolution with constant weights reads decoded
-        codes and is coded behind, directly or after a Relu or Clip. The maximum of one tensor, which is that tensor,
-        hides the decoding from it.
+        codes and is coded behind, directly or after a Relu or Clip; and makes of an AveragePool with dilations an
+        integer one, which cannot have them. The maximum of one tensor, which is that tensor, hides the decoding.
         """
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or node.input[1] not in self._constants:
+        layer = node.op_type in ("Conv", "ConvTranspose", "Gemm") and node.input[1] in self._constants
+        if not layer and (node.op_type != "AveragePool" or can_join(node)):
             return False
         result = node.output[0]
         coded = result in self._coded or self._behind.get(result, "") in self._coded
@@ -191,27 +200,32 @@ class _Writer:
 
     def _implied(self, node: onnx.NodeProto) -> bool:
         """Whether to leave out an activation function, because codes end where it cuts."""
+        if not self._alone_cuts(node) or node.output[0] in self._outputs:
+            return False
+        unsigned = self._codes[self._plan.groups[node.output[0]]].zero_point.dtype == np.uint8
+        left_to_runtime = node.op_type == "Relu" and unsigned and not self._leave_out
+        return not left_to_runtime and self._cuts_nothing(node)
+
+    def _needs_codes_before(self, node: onnx.NodeProto) -> bool:
+        """Whether codes are made before an activation function, so that what is before it computes on codes."""
+        if not self._alone_cuts(node) or not (node.input[0] in self._layers or node.input[0] in self._plan.joints):
+            return False
+        return node.output[0] in self._outputs or not self._cuts_nothing(node)
+
+    def _alone_cuts(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is an activation function that alone takes a float tensor, with codes behind it."""
         if node.op_type not in ACTIVATIONS or node.output[0] not in self._coded or node.input[0] in self._coded:
             return False
-        if self._takers[node.input[0]] > 1 or node.output[0] in self._outputs:
-            return False
-        code = self._codes[self._plan.groups[node.output[0]]]
-        if code.zero_point.dtype == np.uint8 and not self._leave_out:
-            return False
-        low, high = code.ends
-        if node.op_type == "Relu":
-            return low >= 0
-        bounds = [self._constants.floats(name) if name else None for name in (*node.input[1:], "", "")[:2]]
-        if any(name and bound is None for name, bound in zip(node.input[1:], bounds, strict=False)):
-            return False
-        floor, ceiling = (
-            default if b is None else float(b) for b, default in zip(bounds, (-np.inf, np.inf), strict=True)
-        )
-        slack = float(np.finfo(np.float32).eps) * (high - low)  # the last code stands for 255 rounded scales
-        return low >= floor and high <= ceiling + slack
+        return self._takers[node.input[0]] == 1 and node.input[0] not in self._outputs
+
+    def _cuts_nothing(self, node: onnx.NodeProto) -> bool:
+        """Whether an activation function leaves every code behind it as it is."""
+        return cut_of(node, self._codes[self._plan.groups[node.output[0]]], self._constants) == (None, None)
 
     def _operand(self, name: str, operator: str, *, on_codes: bool) -> str:
         """What a node reads for a tensor: floats stay floats for a float node wherever floats are made anyway."""
+        if name in self._coded_before:
+            return f"{name}/decoded"
         if name not in self._coded:
             return name
         if operator == "Shape":  # codes have the shape of what they stand for
@@ -219,9 +233,9 @@ class _Writer:
         return f"{name}/decoded" if on_codes or name in self._made_of_codes else name
 
     def _append_codes(self, name: str) -> None:
-        if name not in self._coded:
+        if name not in self._coded and name not in self._coded_before:
             return
-        first = self._plan.groups[name]
+        first = self._plan.groups[self._coded_before.get(name, name)]
         source = self._source_of.get(name, name)
         scale, zero_point = f"{first}/scale", f"{first}/zero_point"
         if name == first:

@@ -2,17 +2,26 @@
 
 Where QDQ says "decode, compute, code" and leaves it to the runtime to see an integer kernel in that, here the kernel is
 named: QLinearConv and QLinearMatMul of the ONNX standard; QGemm, MatMulIntegerToFloat, QLinearAdd, QLinearMul,
-QLinearConcat, QLinearSigmoid, QLinearLeakyRelu and the QLinear pools of ONNX Runtime's domain `com.microsoft`. The file
-holds fewer nodes and loads faster, needs no optimisation at load, and runs on ONNX Runtime only. Results are those of
-the fused QDQ graph.
+QLinearConcat, QLinearSigmoid, QLinearLeakyRelu and the QLinear pools of ONNX Runtime's domain `com.microsoft`. What
+moves values moves codes, and a Relu or Clip between the same codes is a Clip of codes. Any other operator stays between
+decoding and coding, though it might take integers: the magnitude of a code is not the code of a magnitude.
+
+The file holds fewer nodes and loads faster, needs no optimisation at load, and runs on ONNX Runtime only. Results are
+those of the fused QDQ graph.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
+
+from hauberk.compress.quantize.codes import Affine
+from hauberk.compress.quantize.cuts import ACTIVATIONS, cut_of
+from hauberk.compress.quantize.layers import Constants
+from hauberk.compress.quantize.plan import moves_values
 
 _DOMAIN = "com.microsoft"
 
@@ -54,6 +63,7 @@ class _Translation:
         self._uses = Counter(name for node in graph.node for name in node.input)
         self._uses.update(value.name for value in graph.output)
         self._adders = {name: node for node in graph.node if node.op_type == "Add" for name in node.input}
+        self._constants = Constants(graph)
         self._sizes = {t.name: tuple(t.dims) for t in graph.initializer}
         self._floats = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
 
@@ -93,12 +103,33 @@ class _Translation:
             return _node(_BINARY[node.op_type], [*parts[0], *parts[1], *coded], codes, node)
         if node.op_type in _SAME_ARITY:
             return _node(_SAME_ARITY[node.op_type], [*parts[0], *coded], codes, node)
-        if parts[0][1:] != coded or len(node.output) > 1:
+        return self._among_codes(node, parts[0], codes) if parts[0][1:] == coded and len(node.output) == 1 else None
+
+    def _among_codes(self, node: onnx.NodeProto, part: list[str], codes: str) -> onnx.NodeProto | None:
+        """The same for a node whose input and result have the same codes: it moves values, or cuts them."""
+        if node.op_type in ACTIVATIONS:
+            return self._cut(node, part, codes)
+        if not moves_values(node):
             return None
-        moved = onnx.NodeProto()  # it only moves values: let it move their codes
+        moved = onnx.NodeProto()
         moved.CopyFrom(node)
-        moved.input[0], moved.output[0] = parts[0][0], codes
+        moved.input[0], moved.output[0] = part[0], codes
         return moved
+
+    def _cut(self, node: onnx.NodeProto, part: list[str], codes: str) -> onnx.NodeProto | None:
+        """The Clip of codes that stands for a Relu or Clip between the same codes."""
+        scale, zero_point = (self._constants.array(name) for name in part[1:])
+        integer = np.int8 if zero_point.dtype == np.int8 else np.uint8
+        cut = cut_of(node, Affine(np.float32(scale.item()), integer(zero_point.item())), self._constants)
+        if cut is None:
+            return None
+        operands = [part[0]]
+        for name, end in zip((f"{codes}/floor", f"{codes}/ceiling"), cut, strict=True):
+            operands.append("" if end is None else name)
+            if end is not None:
+                self._graph.initializer.append(numpy_helper.from_array(np.array(end, integer), name))
+        made: onnx.NodeProto = helper.make_node("Clip", operands, [codes])
+        return made
 
     def _target(self, node: onnx.NodeProto) -> tuple[str, str, str] | None:
         """Codes, scale and zero point that a node's only output becomes at once and nothing else."""

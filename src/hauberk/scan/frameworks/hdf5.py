@@ -8,25 +8,18 @@ group, and PyTables keeps pickles in attributes. The elements of datasets are no
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hauberk.scan.content import BytesContent, Content, CutError
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.formats import Format
-from hauberk.scan.frameworks import json_text, keras_config
-from hauberk.scan.frameworks.hdf5_heaps import FractalHeap, records, texts
-from hauberk.scan.frameworks.hdf5_objects import (
-    SIGNATURE,
-    Attribute,
-    Dataspace,
-    Link,
-    Message,
-    NotFollowedError,
-    Object,
-    Reader,
-    number,
-)
+from hauberk.scan.frameworks import hdf5_storage, json_text, keras_config
+from hauberk.scan.frameworks.hdf5_groups import Link, dense_attributes, dense_links, link, links_of_table
+from hauberk.scan.frameworks.hdf5_heaps import texts
+from hauberk.scan.frameworks.hdf5_objects import SHARED, SIGNATURE, Attribute, Message, Object, Reader
+from hauberk.scan.frameworks.hdf5_values import NotFollowedError, number
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 EXTERNAL_LINK = Rule(
@@ -78,10 +71,11 @@ BOMB = Rule(
 )
 FILTER = Rule(
     "hdf5-filter",
-    "data behind a filter that HDF5 does not bring",
+    "data behind a filter that is not followed",
     Severity.MEDIUM,
     Outcome.UNKNOWN,
-    "Reading it loads a filter from a plug-in folder of the machine. Save the data without it.",
+    "Reading it loads the filter from a plug-in folder of the machine, or runs one that trusts figures of the file."
+    " Save the data without it.",
     "https://support.hdfgroup.org/documentation/hdf5-docs/registered_filter_plugins.html",
 )
 PICKLED = Rule(
@@ -101,9 +95,8 @@ NOT_FOLLOWED = Rule(
     "https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html",
 )
 _BOMB_BYTES, _BOMB_RATIO = 4 << 30, 1000
-_FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 _CONFIGURATIONS = {b"model_config", b"training_config"}
-_SHARED = 2
+_DATASET, _GROUPS = {0x01, 0x03, 0x08}, (0x02, 0x11)
 
 
 def recognise(head: bytes, content: Content) -> bool:
@@ -159,8 +152,6 @@ class _Scan:
 
     def run(self, start: int) -> None:
         reader = Reader(self.content, self.examination, start)
-        if self.content.size < reader.end != reader.undefined:
-            raise CutError(f"it says that it has {reader.end} bytes, and has {self.content.size}")
         if reader.extension != reader.undefined:
             self._check_extension(reader)
         self._waiting, seen = [(reader.root, "")], set()
@@ -183,73 +174,74 @@ class _Scan:
                 self.examination.find(NOT_FOLLOWED, kept)
 
     def _object(self, reader: Reader, found: Object, path: str) -> None:
-        kinds = {message.kind for message in found.messages}
-        if kinds & {0x02, 0x06, 0x11}:
-            self.groups += 1
-        elif 0x08 in kinds:
-            self.datasets += 1
-            self._dataset(reader, found, path)
+        self._kind(reader, found, path)
+        names: set[bytes] = set()
         for message in found.messages:
             if message.kind == 0x11:
-                self._links(reader.links_of_table(message), path)
+                self._links(links_of_table(reader, message), path)
             elif message.kind == 0x06:
-                self._links([reader.link(message.data)], path)
+                self._links([link(reader, message.data)], path)
             elif message.kind == 0x02:
-                self._dense_links(reader, message, path)
+                self._links(dense_links(reader, message), path)
             elif message.kind == 0x0C:
-                self._attribute(reader, message, path)
+                self._attribute(reader, message, path, names)
             elif message.kind == 0x15:
-                self._dense_attributes(reader, message, path)
+                for each in dense_attributes(reader, message):
+                    self._attribute(reader, each, path, names)
             elif message.kind == 0x07:
                 self.examination.find(EXTERNAL_DATA, self._external_names(reader, message), at=path)
 
-    def _links(self, links: Iterable[Link], path: str) -> None:
-        for link in links:
-            self._link(link, path)
+    def _kind(self, reader: Reader, found: Object, path: str) -> None:
+        """An object is a group, a dataset or a type, and nothing of two of them."""
+        kinds = {message.kind for message in found.messages}
+        kept = reader.cached.get(found.address)
+        if kept and any(message.kind == 0x11 and _noted(reader, message) != kept for message in found.messages):
+            raise NotFollowedError("a group that is noted with another tree beside a link to it")
+        if len(kinds.intersection(_GROUPS)) == 1 and not kinds & {0x01, 0x03, 0x08}:
+            if kinds >= {0x06, 0x11}:
+                raise NotFollowedError("a group that keeps its links in two ways")
+            self.groups += 1
+        elif kinds >= _DATASET and not kinds & {0x02, 0x06, 0x0A, 0x11}:
+            self.datasets += 1
+            self._dataset(reader, found, path)
+        elif 0x03 in kinds and not kinds & {0x01, 0x02, 0x06, 0x08, 0x0A, 0x11}:
+            self._messages_of_type(reader, found)
+        else:
+            raise NotFollowedError(f"an object with messages {sorted(kinds)}")
 
-    def _link(self, link: Link, path: str) -> None:
-        where = f"{path}/{shown(link.name)}"
-        if link.kind == "hard":
-            self._waiting.append((link.address, where))
+    def _messages_of_type(self, reader: Reader, found: Object) -> None:
+        for message in found.messages:
+            if message.kind == 0x03:
+                reader.datatype(message.data, shared=bool(message.flags & SHARED))
+
+    def _links(self, links: Iterable[Link], path: str) -> None:
+        for each in links:
+            self._link(each, path)
+
+    def _link(self, found: Link, path: str) -> None:
+        where = f"{path}/{shown(found.name)}"
+        if found.kind == "hard":
+            self._waiting.append((found.address, where))
             if len(self._waiting) > 2 * self.examination.limits.members:
                 raise NotFollowedError("more links than are followed")
-        elif link.kind == "soft":
-            self.examination.find(SOFT_LINK, f"to {shown(link.target)}", at=where)
-        elif link.kind == "external":
-            self.examination.find(EXTERNAL_LINK, f"to {shown(link.target)}", at=where)
+        elif found.kind == "soft":
+            self.examination.find(SOFT_LINK, f"to {shown(found.target)}", at=where)
+        elif found.kind == "external":
+            self.examination.find(EXTERNAL_LINK, f"to {shown(found.target)}", at=where)
         else:
-            self.examination.find(OTHER_LINK, f"with {len(link.target)} bytes of its own", at=where)
+            self.examination.find(OTHER_LINK, f"with {len(found.target)} bytes of its own", at=where)
 
-    def _dense_links(self, reader: Reader, message: Message, path: str) -> None:
-        at = 10 if message.data[1] & 1 else 2
-        heap, tree = reader.offset(message.data, at), reader.offset(message.data, at + reader.offset_size)
-        if heap == reader.undefined:
-            return
-        objects = FractalHeap(reader, heap)
-        for record in records(reader, tree):
-            self._link(reader.link(objects.get(record[4:])), path)
-
-    def _dense_attributes(self, reader: Reader, message: Message, path: str) -> None:
-        at = 4 if message.data[1] & 1 else 2
-        heap, tree = reader.offset(message.data, at), reader.offset(message.data, at + reader.offset_size)
-        if heap == reader.undefined:
-            return
-        objects = FractalHeap(reader, heap)
-        for record in records(reader, tree):
-            if record[8] & _SHARED:
-                raise NotFollowedError("an attribute that several objects share")
-            self._attribute(reader, Message(0x0C, 0, objects.get(record[:8]), heap), path)
-
-    def _attribute(self, reader: Reader, message: Message, path: str) -> None:
-        if message.flags & _SHARED:
-            raise NotFollowedError("an attribute that several objects share")
+    def _attribute(self, reader: Reader, message: Message, path: str, names: set[bytes]) -> None:
         attribute = reader.attribute(message)
         name = attribute.name
+        if name in names:
+            raise NotFollowedError(f"two attributes called {shown(name)}")
+        names.add(name)
         if name == b"PYTABLES_FORMAT_VERSION":
             self.is_pytables = True
         if name in _CONFIGURATIONS:
             self._configuration(reader, attribute, path)
-        elif attribute.type is None or attribute.type.kind in {3, 9}:
+        else:
             self._text(reader, attribute, path)
 
     def _configuration(self, reader: Reader, attribute: Attribute, path: str) -> None:
@@ -274,50 +266,28 @@ class _Scan:
                 self.examination.examine(BytesContent(value), where)
 
     def _dataset(self, reader: Reader, found: Object, path: str) -> None:
-        space, size, layout = Dataspace(None), 0, None
-        for message in found.messages:
-            if message.kind in {0x01, 0x08} and message.flags & _SHARED:
-                raise NotFollowedError("a dataset whose extent is kept elsewhere")
-            if message.kind == 0x01:
-                space = reader.dataspace(message.data)
-            elif message.kind == 0x03:
-                # A type that several datasets share; 16 bytes stand for what an element may take.
-                size = 16 if message.flags & _SHARED else reader.datatype(message.data).size
-            elif message.kind == 0x08:
-                layout = message
-            elif message.kind == 0x0B:
-                self._filters(message.data, path)
-        declared = space.count * size
+        by_kind = {message.kind: message for message in found.messages}
+        extent, kind, stored = by_kind[0x01], by_kind[0x03], by_kind[0x08]
+        if (extent.flags | stored.flags) & SHARED:
+            raise NotFollowedError("a dataset whose extent is kept elsewhere")
+        space, element = reader.dataspace(extent.data), reader.datatype(kind.data, shared=bool(kind.flags & SHARED))
+        steps = list(hdf5_storage.filters(by_kind[0x0B].data)) if 0x0B in by_kind else []
+        for step in steps:
+            if len(step.values) < hdf5_storage.KNOWN_FILTERS.get(step.identifier, len(step.values) + 1):
+                self.examination.find(FILTER, f"filter {step.identifier}", at=path)
+        kept = hdf5_storage.layout(reader, stored.data)
+        if kept.kind == hdf5_storage.VIRTUAL:
+            self.examination.find(VIRTUAL, "a virtual dataset", at=path)
+        declared = max(space.count * element.size, math.prod(kept.chunk))
         if declared > _BOMB_BYTES and declared > _BOMB_RATIO * self.content.size:
             what = f"{declared} bytes declared in a file of {self.content.size}"
             self.examination.find(BOMB, what, at=path)
-        if layout is not None:
-            self._layout(reader, layout, path)
-
-    def _layout(self, reader: Reader, message: Message, path: str) -> None:
-        data = message.data
-        version, kind = data[0], data[1] if data[0] > 2 else data[2]
-        if version > 5 or kind > 3:
-            raise NotFollowedError(f"version {version} of a layout, kind {kind}")
-        if kind == 3:
-            self.examination.find(VIRTUAL, "a virtual dataset", at=path)
-        if version > 2 and kind == 1:
-            address, size = reader.offset(data, 2), reader.length(data, 2 + reader.offset_size)
-            if address != reader.undefined and reader.base + address + size > self.content.size:
-                raise CutError(f"{size} bytes at byte {address}, beyond the end of the file")
-
-    def _filters(self, data: bytes, path: str) -> None:
-        version, count = data[0], data[1]
-        at = 8 if version == 1 else 2
-        for _ in range(count):
-            identifier, at = number(data, at, 2), at + 2
-            named = version == 1 or identifier >= 256
-            length, at = (number(data, at, 2), at + 2) if named else (0, at)
-            values = number(data, at + 2, 2)
-            at += 4 + ((length + 7) & ~7 if version == 1 else length) + 4 * values
-            at += 4 if version == 1 and values % 2 else 0
-            if identifier not in _FILTERS:
-                self.examination.find(FILTER, f"filter {identifier}", at=path)
+        for each in (0x04, 0x05):
+            if each in by_kind:
+                problem = hdf5_storage.fill_value_problem(by_kind[each].data, element.size, old=each == 0x04)
+                if problem:
+                    raise NotFollowedError(problem)
+        hdf5_storage.check(reader, kept, space, element, steps)
 
     def _external_names(self, reader: Reader, message: Message) -> str:
         """The files that a dataset is kept in, as far as their names can be read."""
@@ -329,6 +299,11 @@ class _Scan:
             name = reader.length(data, 8 + reader.offset_size)
             return f"in {shown(reader.read(start + name, 64).split(bytes(1))[0])} ({used} files)"
         return f"in {used} files"
+
+
+def _noted(reader: Reader, message: Message) -> tuple[int, int]:
+    """Where a group says that its tree and its heap of names lie."""
+    return reader.offset(message.data, 0), reader.offset(message.data, reader.offset_size)
 
 
 def _like_pickle(value: bytes) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hauberk.scan.content import CutError
-from hauberk.scan.frameworks.hdf5_objects import Attribute, NotFollowedError, Reader, number
+from hauberk.scan.frameworks.hdf5_objects import Attribute, Reader
+from hauberk.scan.frameworks.hdf5_values import NotFollowedError, check_sum, number
 
 TEXT_MOST = 64 << 20
-_COLLECTION_MOST = 1 << 30
+_COLLECTION_LEAST, _COLLECTION_MOST = 4096, 1 << 30
+_TEXT, _VARIABLE = 3, 9
+_MANAGED, _TINY = 0, 2
+_CHECKED = 2  # flag: direct blocks have checksums
+_BLOCK_MOST = 64 << 20
 
 
 def texts(reader: Reader, attribute: Attribute) -> list[bytes] | None:
-    """The texts that an attribute holds.
+    """The texts that an attribute holds; lists of variable length are looked up, too, as the library does.
 
     Returns:
         One for each element; `None` where it holds no text.
@@ -22,35 +27,35 @@ def texts(reader: Reader, attribute: Attribute) -> list[bytes] | None:
         CutError: They end before they should.
     """
     kind, count = attribute.type, attribute.space.count
-    if kind is None:
-        raise NotFollowedError("an attribute whose type is kept elsewhere")
-    if kind.kind not in {3, 9} or (kind.kind == 9 and not kind.variable_text):
+    if kind.kind not in {_TEXT, _VARIABLE}:
         return None
-    if count * kind.size > len(attribute.data):
-        raise CutError(f"an attribute says {count} elements of {kind.size} bytes and has {len(attribute.data)} bytes")
     pieces = [attribute.data[index * kind.size : (index + 1) * kind.size] for index in range(count)]
-    if kind.kind == 3:
+    if kind.kind == _TEXT:
         return [piece.rstrip(b"\0 ") for piece in pieces]
     found, total = [], 0
     for piece in pieces:
         size, address, index = (
-            number(piece, 0, 4),
+            number(piece, 0, 4) * kind.part,
             reader.offset(piece, 4),
             number(piece, 4 + reader.offset_size, 4),
         )
         total += size
         if total > TEXT_MOST:
             raise NotFollowedError(f"texts of more than {TEXT_MOST} bytes")
-        found.append(_global_object(reader, address, index)[:size] if size else b"")
-    return found
+        value = _global_object(reader, address, index) if size else b""
+        if len(value) < size:
+            raise CutError(f"{size} bytes of which the heap at byte {address} holds {len(value)}")
+        found.append(value[:size])
+    return found if kind.variable_text else None
 
 
 def _global_object(reader: Reader, collection: int, wanted: int) -> bytes:
     """One object of a global heap."""
     head = reader.read(collection, 8 + reader.length_size)
     size = reader.length(head, 8)
-    if head[:4] != b"GCOL" or size > _COLLECTION_MOST:
+    if head[:8] != b"GCOL\1\0\0\0" or not _COLLECTION_LEAST <= size <= _COLLECTION_MOST:
         raise NotFollowedError(f"no heap of texts at byte {collection}")
+    reader.check_inside(collection, size)
     at, end = 8 + reader.length_size, size
     at = (at + 7) & ~7
     step = 8 + reader.length_size
@@ -59,10 +64,10 @@ def _global_object(reader: Reader, collection: int, wanted: int) -> bytes:
         index, length = number(entry, 0, 2), reader.length(entry, 8)
         if index == 0:
             break
+        if length > end - at - step:
+            raise CutError(f"a text that does not fit the heap at byte {collection}")
         if index == wanted:
-            if length > TEXT_MOST:
-                raise NotFollowedError(f"a text of {length} bytes")
-            return reader.read(collection + at + step, length)
+            return reader.read(collection + at + step, min(length, TEXT_MOST))
         at += step + ((length + 7) & ~7)
     raise CutError(f"a text is missing from the heap at byte {collection}")
 
@@ -80,15 +85,20 @@ class FractalHeap:
     """
 
     def __init__(self, reader: Reader, address: int) -> None:
-        self._reader = reader
+        self._reader, self._address = reader, address
         sizes, offsets = reader.length_size, reader.offset_size
-        head = reader.read(address, 22 + 12 * sizes + 3 * offsets)
-        if head[:4] != b"FRHP" or head[4] != 0:
-            raise NotFollowedError(f"no heap of objects at byte {address}")
-        if number(head, 7, 2):
-            raise NotFollowedError("a compressed heap of objects")
-        self._flags = head[9]
+        head = reader.read(address, 26 + 12 * sizes + 3 * offsets)
+        if head[:5] != b"FRHP\0" or number(head, 7, 2):
+            raise NotFollowedError(f"no heap of objects at byte {address}, or a compressed one")
+        check_sum(head, f"the heap at byte {address}")
+        self._identifier, self._flags = number(head, 5, 2), head[9]
         largest = number(head, 10, 4)
+        space = reader.offset(head, 14 + 2 * sizes + offsets)
+        if space != reader.undefined:
+            head_of_space = reader.read(space, 18 + 7 * sizes + offsets)
+            check_sum(head_of_space, f"the free space at byte {space}")
+            if head_of_space[:5] != b"FSHD\0":
+                raise NotFollowedError(f"no list of free space at byte {space}")
         at = 14 + sizes + offsets + sizes + offsets + 8 * sizes
         self._width, at = number(head, at, 2), at + 2
         self._start, at = reader.length(head, at), at + sizes
@@ -96,11 +106,15 @@ class FractalHeap:
         bits, at = number(head, at, 2), at + 4
         self._root, at = reader.offset(head, at), at + offsets
         self._rows = number(head, at, 2)
-        if not 1 <= bits <= 64 or not self._width or not self._start or self._start & (self._start - 1):
+        powers = all(each and not each & (each - 1) for each in (self._width, self._start, self._largest_block))
+        if not 1 <= bits <= 64 or not powers or not self._start <= self._largest_block <= _BLOCK_MOST:
             raise NotFollowedError(f"a damaged heap of objects at byte {address}")
         self._offset_bytes = (bits + 7) // 8
         limit = min(self._largest_block, largest)
         self._length_bytes = max(1, (limit.bit_length() + 7) // 8)
+        self._lead = 5 + offsets + self._offset_bytes
+        self._direct: dict[int, bytes] = {}
+        self._indirect: dict[int, bytes] = {}
 
     def get(self, identifier: bytes) -> bytes:
         """The object that an identifier names.
@@ -109,26 +123,24 @@ class FractalHeap:
             NotFollowedError: It lies outside the blocks of the heap.
             CutError: It ends before it should.
         """
-        kind = identifier[0] >> 4 & 3
-        if kind == 2:
+        kind = identifier[0] >> 4
+        if kind == _TINY:
             return identifier[1 : 1 + (identifier[0] & 15) + 1]
-        if kind != 0:
+        if kind != _MANAGED or len(identifier) > self._identifier:
             raise NotFollowedError("a large object in a heap")
         offset = number(identifier, 1, self._offset_bytes)
         length = number(identifier, 1 + self._offset_bytes, self._length_bytes)
-        block, inside, size = self._block(offset)
-        if inside + length > size:
+        data, inside = self._block(offset)
+        if not length or inside < self._lead or inside + length > len(data):
             raise CutError("an object does not fit its block of a heap")
-        return self._reader.read(block + inside, length)
+        return data[inside : inside + length]
 
-    def _block(self, offset: int) -> tuple[int, int, int]:
-        """Address of the direct block that holds an offset of the heap, the place in it, and its size."""
+    def _block(self, offset: int) -> tuple[bytes, int]:
+        """The direct block that holds an offset of the heap, and the place in it."""
         if self._rows == 0:
-            return self._root, offset, self._start
-        at = self._root
-        first = 0  # offset of the heap at which the indirect block begins
+            return self._direct_block(self._root, 0, self._start), offset
+        at, rows, first = self._root, self._rows, 0  # first: offset of the heap at which the indirect block begins
         direct_rows = (self._largest_block // self._start).bit_length() + 1
-        lead = 5 + self._reader.offset_size + self._offset_bytes
         for _ in range(64):
             row_start, row = first, 0
             while True:
@@ -136,56 +148,113 @@ class FractalHeap:
                 if offset < row_start + size * self._width:
                     break
                 row_start, row = row_start + size * self._width, row + 1
-                if row > 64:
+                if row >= rows:
                     raise NotFollowedError("an object outside its heap")
             column = (offset - row_start) // size
-            entry = lead + (row * self._width + column) * self._reader.offset_size
-            if self._reader.read(at, 4) != b"FHIB":
-                raise NotFollowedError(f"no block of a heap at byte {at}")
-            child = self._reader.offset(self._reader.read(at + entry, self._reader.offset_size), 0)
-            inside = offset - row_start - column * size
+            entry = self._lead + (row * self._width + column) * self._reader.offset_size
+            child = self._reader.offset(self._indirect_block(at, rows, first), entry)
+            begin = row_start + column * size
             if row < direct_rows:
-                return child, inside, size
-            at, first = child, row_start + column * size
+                return self._direct_block(child, begin, size), offset - begin
+            # As many rows as it takes to fill a place of this size with blocks.
+            at, first, rows = child, begin, (size // (self._start * self._width)).bit_length()
         raise NotFollowedError("a heap too deep")
 
+    def _direct_block(self, address: int, begin: int, size: int) -> bytes:
+        if address not in self._direct:
+            data = self._reader.read(address, size)
+            self._check_block(data, b"FHDB\0", begin, address)
+            if self._flags & _CHECKED:
+                end = self._lead + 4
+                check_sum(data[: self._lead] + bytes(4) + data[end:] + data[self._lead : end], "a block of a heap")
+            self._direct[address] = data
+        return self._direct[address]
 
-def records(reader: Reader, address: int) -> Iterator[bytes]:
-    """The records of a B-tree of version 2, in no particular order.
+    def _indirect_block(self, address: int, rows: int, begin: int) -> bytes:
+        if address not in self._indirect:
+            data = self._reader.read(address, self._lead + rows * self._width * self._reader.offset_size + 4)
+            self._check_block(data, b"FHIB\0", begin, address)
+            check_sum(data, "a table of a heap")
+            self._indirect[address] = data
+        return self._indirect[address]
+
+    def _check_block(self, data: bytes, mark: bytes, begin: int, address: int) -> None:
+        """A block says of which heap it is, and where in it."""
+        place = 5 + self._reader.offset_size
+        owner, stated = self._reader.offset(data, 5), number(data, place, self._offset_bytes)
+        if data[:5] != mark or owner != self._address or stated != begin:
+            raise NotFollowedError(f"no block of a heap at byte {address}")
+
+
+def records(reader: Reader, address: int, kind: int) -> Iterator[bytes]:
+    """The records of a B-tree of version 2, in their order.
+
+    Args:
+        reader: The file.
+        address: Of the tree.
+        kind: Number of the kind that its records must be of.
 
     Raises:
         NotFollowedError: It is damaged.
         CutError: It ends before it should.
     """
     sizes, offsets = reader.length_size, reader.offset_size
-    head = reader.read(address, 16 + offsets + 2 + sizes)
-    if head[:4] != b"BTHD" or head[4] != 0:
+    head = reader.read(address, 22 + offsets + sizes)
+    if head[:5] != b"BTHD\0" or head[5] != kind:
         raise NotFollowedError(f"no tree of records at byte {address}")
+    check_sum(head, f"the tree at byte {address}")
     node, record, depth = number(head, 6, 4), number(head, 10, 2), number(head, 12, 2)
     root, count = reader.offset(head, 16), number(head, 16 + offsets, 2)
-    if not record or node < 32 or node > 1 << 24 or depth > 16:
+    stated = reader.length(head, 18 + offsets)
+    if record != _RECORDS.get(kind) or node < 32 or node > 1 << 24 or depth > 16 or head[14] > 100 or head[15] > 100:
         raise NotFollowedError(f"a damaged tree of records at byte {address}")
-    most = [(node - 10) // record]  # records of a node, by its level above the leaves
-    totals = [most[0]]
-    width = (most[0].bit_length() + 7) // 8
-    for level in range(1, depth + 1):
-        pointer = offsets + width + ((totals[level - 1].bit_length() + 7) // 8 if level > 1 else 0)
-        most.append((node - 10 - pointer) // (record + pointer))
-        totals.append((most[level] + 1) * totals[level - 1] + most[level])
-    waiting, seen = ([(root, count, depth)] if count else []), set()
-    while waiting:
-        at, count, level = waiting.pop()
-        if at in seen or count > most[level]:
+    tree = _Tree(reader, node, record, depth, kind)
+    found = 0
+    for each in tree.below(root, count, depth) if count else ():
+        found += 1
+        yield each
+    if found != stated:
+        raise NotFollowedError(f"{found} records in a tree of {stated} at byte {address}")
+
+
+_RECORDS = {5: 11, 6: 15, 8: 17, 9: 13}
+"""Bytes of a record: links by name and by order, attributes by name and by order."""
+
+
+class _Tree:
+    """Nodes of a B-tree of version 2: `node` bytes each, records of `record` bytes, `depth` levels above the leaves."""
+
+    def __init__(self, reader: Reader, node: int, record: int, depth: int, kind: int) -> None:
+        self._reader, self._node, self._record, self._kind = reader, node, record, kind
+        self._most = [(node - 10) // record]  # records of a node, by its level above the leaves
+        self._totals = [self._most[0]]
+        self._width = (self._most[0].bit_length() + 7) // 8
+        for level in range(1, depth + 1):
+            pointer = self._pointer(level)
+            self._most.append((node - 10 - pointer) // (record + pointer))
+            self._totals.append((self._most[level] + 1) * self._totals[level - 1] + self._most[level])
+        self._seen: set[int] = set()
+
+    def _pointer(self, level: int) -> int:
+        """Bytes of a child: its address, its records, and those below it where it is no leaf."""
+        below = (self._totals[level - 1].bit_length() + 7) // 8 if level > 1 else 0
+        return self._reader.offset_size + self._width + below
+
+    def below(self, at: int, count: int, level: int) -> Iterator[bytes]:
+        """Records of a node and what lies below it, in their order."""
+        if at in self._seen or count > self._most[level]:
             raise NotFollowedError(f"a damaged tree of records at byte {at}")
-        seen.add(at)
-        data = reader.read(at, node)
-        if data[:4] != (b"BTIN" if level else b"BTLF"):
+        self._seen.add(at)
+        pointer = self._pointer(level) if level else 0
+        end = 6 + count * self._record
+        data = self._reader.read(at, end + (count + 1) * pointer + 4)
+        if data[:6] != (b"BTIN\0" if level else b"BTLF\0") + bytes([self._kind]):
             raise NotFollowedError(f"no node of a tree of records at byte {at}")
-        for index in range(count):
-            yield data[6 + index * record : 6 + (index + 1) * record]
-        if level:
-            total_width = (totals[level - 1].bit_length() + 7) // 8 if level > 1 else 0
-            step, place = offsets + width + total_width, 6 + count * record
-            for index in range(count + 1):
-                at = place + index * step
-                waiting.append((reader.offset(data, at), number(data, at + offsets, width), level - 1))
+        check_sum(data, f"the node at byte {at}")
+        for index in range(count + 1):
+            if level:
+                place = end + index * pointer
+                child, inner = self._reader.offset(data, place), place + self._reader.offset_size
+                yield from self.below(child, number(data, inner, self._width), level - 1)
+            if index < count:
+                yield data[6 + index * self._record : 6 + (index + 1) * self._record]

@@ -1,43 +1,35 @@
-"""The structure of an HDF5 file: objects, their links and attributes, found without the HDF5 library.
+"""The structure of an HDF5 file: its superblock, the headers of its objects, and their attributes.
 
-Only headers are read, never the elements of a dataset. Every address, count and size of the file is checked before it
-is used, and an object is visited once, whatever refers to it. What is not followed here raises `NotFollowedError`.
+Only headers are read, never the elements of a dataset. Every address, count, size and checksum of the file is checked
+before it is used. What is not followed here raises `NotFollowedError`.
 
 Format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html (HDF5 File Format Specification 3.0).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
+from hauberk.scan.frameworks.hdf5_values import (
+    Dataspace,
+    Datatype,
+    NotFollowedError,
+    check_sum,
+    dataspace,
+    datatype,
+    number,
+)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SHARED = 2
 _HEADER_BYTES_MOST = 64 << 20
 _BLOCKS_MOST = 4096
-
-
-class NotFollowedError(Exception):
-    """A structure that the specification allows and that is not followed here, or a damaged one."""
-
-
-@dataclass
-class Link:
-    """A name in a group.
-
-    Attributes:
-        name: As it stands there.
-        kind: `hard`, `soft`, `external`, or `user-defined`.
-        address: Of the object's header, of a hard link.
-        target: What any other link names.
-    """
-
-    name: bytes
-    kind: str
-    address: int = 0
-    target: bytes = b""
+_KINDS = frozenset(range(0x18)) - {0x09}
+_REPEATED = frozenset({0x06, 0x0C})
+_COMMITTED = 2
+_CHUNK_RANK = 32  # children of half a node of a tree of chunks, where the superblock does not say
 
 
 @dataclass
@@ -51,43 +43,11 @@ class Message:
 
 
 @dataclass
-class Dataspace:
-    """Extent of a dataset or an attribute; no dimensions for a scalar, `None` for nothing at all."""
-
-    dims: tuple[int, ...] | None
-
-    @property
-    def count(self) -> int:
-        """Elements."""
-        if self.dims is None:
-            return 0
-        count = 1
-        for dim in self.dims:
-            count *= dim
-        return count
-
-
-@dataclass
-class Datatype:
-    """Type of an element.
-
-    Attributes:
-        kind: Class number: 3 text of fixed length, 7 reference, 9 variable length, others as the specification has it.
-        size: Bytes of an element.
-        variable_text: Whether a variable length is that of a text.
-    """
-
-    kind: int
-    size: int
-    variable_text: bool = False
-
-
-@dataclass
 class Attribute:
-    """A named value beside an object; `None` where the type is one that is not followed."""
+    """A named value beside an object."""
 
     name: bytes
-    type: Datatype | None
+    type: Datatype
     space: Dataspace
     data: bytes
 
@@ -99,12 +59,10 @@ class Object:
     Attributes:
         address: Of the header.
         messages: All of them but continuations, in their order.
-        problems: What could not be followed, in words.
     """
 
     address: int
     messages: list[Message] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 class Reader:
@@ -115,37 +73,68 @@ class Reader:
         examination: Its time limit holds.
         start: Where the superblock lies.
 
+    Attributes:
+        root: Address of the root group's header.
+        leaf_rank: Half of the links that a node of a symbol table has at the most.
+        tree_rank: Half of the children that a node of a tree of links has at the most.
+        chunk_rank: The same of a tree of chunks.
+        cached: By the address of a group's header, the tree and the heap of names that are noted beside a link to it.
+
     Raises:
-        NotFollowedError: A superblock that is not followed.
+        NotFollowedError: A superblock that is damaged or not followed.
         CutError: It ends before it should.
     """
 
     def __init__(self, content: Content, examination: Examination, start: int = 0) -> None:
         self.content = content
         self.examination = examination
+        self.cached: dict[int, tuple[int, int]] = {}
         self._steps = 0
+        self.leaf_rank, self.tree_rank, self.chunk_rank = 4, 16, _CHUNK_RANK
         version = content.read(start + 8, 1)[0]
         head = content.read(start, min(128, content.size - start))
         if version in {0, 1}:
-            self.offset_size, self.length_size = head[13], head[14]
-            self._check_sizes()
-            at = 24 if version == 0 else 28
-            self.base, _, self.end, driver = (self.offset(head, at + index * self.offset_size) for index in range(4))
-            self.root = self.offset(head, at + 5 * self.offset_size)
-            self.extension = self.undefined
-            if driver != self.undefined:
-                raise NotFollowedError("a driver information block: the file may be spread over several")
+            self._superblock_0(head, version)
         elif version in {2, 3}:
-            self.offset_size, self.length_size = head[9], head[10]
-            self._check_sizes()
-            self.base, self.extension, self.end, self.root = (
-                self.offset(head, 12 + index * self.offset_size) for index in range(4)
-            )
+            self._superblock_2(head)
         else:
             raise NotFollowedError(f"version {version} of the superblock")
         if self.base not in {0, start}:
             raise NotFollowedError(f"addresses count from byte {self.base}")
+        self.limit = self.end - self.base
         self.base = start
+        if self.end == self.undefined or content.size < start + self.limit:
+            raise CutError(f"it says that it has {start + self.limit} bytes, and has {content.size}")
+
+    def _superblock_0(self, head: bytes, version: int) -> None:
+        self.offset_size, self.length_size = number(head, 13, 1), number(head, 14, 1)
+        self._check_sizes()
+        self.leaf_rank, self.tree_rank = number(head, 16, 2), number(head, 18, 2)
+        if any(head[9:13]) or head[15] or not self.leaf_rank or not self.tree_rank:
+            raise NotFollowedError("a superblock of unknown versions, or without ranks")
+        if version == 1:
+            self.chunk_rank = number(head, 24, 2)
+        at = 24 if version == 0 else 28
+        self.base, free, self.end, driver = (self.offset(head, at + index * self.offset_size) for index in range(4))
+        at += 5 * self.offset_size
+        self.root = self.offset(head, at)
+        self.extension = self.undefined
+        cache = number(head, at + self.offset_size, 4)
+        if cache == 1:
+            scratch = at + self.offset_size + 8
+            self.cached[self.root] = (self.offset(head, scratch), self.offset(head, scratch + self.offset_size))
+        if {driver, free} != {self.undefined} or cache > 1 or not self.chunk_rank or any(head[20:24]):
+            raise NotFollowedError("a driver information block, a list of free space, or a root of an unknown kind")
+
+    def _superblock_2(self, head: bytes) -> None:
+        self.offset_size, self.length_size = number(head, 9, 1), number(head, 10, 1)
+        self._check_sizes()
+        self.base, self.extension, self.end, self.root = (
+            self.offset(head, 12 + index * self.offset_size) for index in range(4)
+        )
+        if number(head, 11, 1):
+            raise NotFollowedError("a file that somebody is still writing")
+        check_sum(head[: 16 + 4 * self.offset_size], "the superblock")
 
     @property
     def undefined(self) -> int:
@@ -165,9 +154,19 @@ class Reader:
         self._steps += 1
         if self._steps % 512 == 0:
             self.examination.check_time()
+        self.check_inside(address, length)
+        return self.content.read(self.base + address, length)
+
+    def check_inside(self, address: int, length: int) -> None:
+        """Whether something lies inside what the file says that it has.
+
+        Raises:
+            CutError: It does not.
+        """
         if address == self.undefined:
             raise CutError("an address that stands for none is used")
-        return self.content.read(self.base + address, length)
+        if address + length > self.limit:
+            raise CutError(f"{length} bytes at byte {address}, beyond the end of the file")
 
     def offset(self, data: bytes, at: int) -> int:
         """An address inside bytes that were read."""
@@ -189,54 +188,57 @@ class Reader:
             self._header_2(found)
         else:
             self._header_1(found)
+        kinds = [message.kind for message in found.messages if message.kind not in _REPEATED]
+        if len(set(kinds)) != len(kinds):
+            raise NotFollowedError(f"a header with one message twice at byte {address}")
         return found
 
     def _header_1(self, found: Object) -> None:
         head = self.read(found.address, 16)
         version, count, size = head[0], number(head, 2, 2), number(head, 8, 4)
-        if version != 1:
-            raise NotFollowedError(f"version {version} of an object's header at byte {found.address}")
+        if version != 1 or head[1] or not number(head, 4, 4):
+            raise NotFollowedError(f"version {version} of an object's header at byte {found.address}, or one of no use")
         blocks, total, seen = [(found.address + 16, size)], 0, 0
         for place, length in blocks:  # grows while it is gone through
             total += length
             self._check_blocks(blocks, total, found.address)
             data = self.read(place, length)
             at = 0
-            while at + 8 <= length and seen < count:
-                kind, size, flags = number(data, at, 2), number(data, at + 2, 2), data[at + 4]
+            while at < length:
+                kind, size, flags = number(data, at, 2), number(data, at + 2, 2), number(data, at + 4, 1)
                 body = data[at + 8 : at + 8 + size]
-                if len(body) != size:
+                if len(body) != size or size % 8:
                     raise CutError(f"a message of {size} bytes does not fit the header at byte {place}")
                 seen += 1
                 self._message(found, blocks, Message(kind, flags, body, place + at))
                 at += 8 + size
+        if seen != count:
+            raise NotFollowedError(f"{seen} messages in a header of {count} at byte {found.address}")
 
     def _header_2(self, found: Object) -> None:
-        head = self.read(found.address, min(48, self.content.size - self.base - found.address))
-        if head[4] != 2:
+        head = self.read(found.address, min(48, self.limit - found.address))
+        flags = number(head, 5, 1)
+        if head[4] != 2 or flags & ~0x3F:
             raise NotFollowedError(f"version {head[4]} of an object's header at byte {found.address}")
-        flags = head[5]
         at = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         width = 1 << (flags & 3)
-        size = number(head, at, width)
-        blocks, total = [(found.address + at + width, size)], 0
+        begin = at + width
+        blocks, total = [(found.address, begin + number(head, at, width) + 4)], 0
         lead = 6 if flags & 4 else 4
         for index, (start, length) in enumerate(blocks):  # grows while it is gone through
             total += length
             self._check_blocks(blocks, total, found.address)
             data = self.read(start, length)
-            place = start
-            if index:
-                if data[:4] != b"OCHK":
-                    raise NotFollowedError(f"no continuation of a header at byte {start}")
-                data, place = data[4:-4], start + 4
-            at = 0
-            while at + lead <= len(data):
+            if index and data[:4] != b"OCHK":
+                raise NotFollowedError(f"no continuation of a header at byte {start}")
+            check_sum(data, f"the header at byte {start}")
+            at, end = (4 if index else begin), length - 4
+            while at + lead <= end:
                 kind, size, bits = data[at], number(data, at + 1, 2), data[at + 3]
-                body = data[at + lead : at + lead + size]
-                if len(body) != size:
+                if at + lead + size > end:
                     raise CutError(f"a message of {size} bytes does not fit the header at byte {start}")
-                self._message(found, blocks, Message(kind, bits, body, place + at))
+                body = data[at + lead : at + lead + size]
+                self._message(found, blocks, Message(kind, bits, body, start + at))
                 at += lead + size
 
     def _check_blocks(self, blocks: list[tuple[int, int]], total: int, address: int) -> None:
@@ -244,34 +246,38 @@ class Reader:
             raise NotFollowedError(f"a header without end at byte {address}")
 
     def _message(self, found: Object, blocks: list[tuple[int, int]], message: Message) -> None:
+        if message.kind not in _KINDS or message.flags > 5:  # constant, shared or never shared
+            raise NotFollowedError(f"a message of kind {message.kind} with flags {message.flags}")
         if message.kind == 0x10:
             blocks.append((self.offset(message.data, 0), self.length(message.data, self.offset_size)))
         elif message.kind:
             found.messages.append(message)
 
     def dataspace(self, data: bytes) -> Dataspace:
-        """Decode a dataspace message.
+        """Decode a dataspace message; see `hdf5_values.dataspace`."""
+        return dataspace(data, self.length_size)
+
+    def datatype(self, data: bytes, *, shared: bool) -> Datatype:
+        """Decode a datatype message, or find the one that it refers to.
+
+        Args:
+            data: Its bytes.
+            shared: Whether the type is kept as an object of its own.
 
         Raises:
-            NotFollowedError: A version that is not followed.
+            NotFollowedError: It is damaged or not followed.
+            CutError: It ends before it should.
         """
-        version, rank, flags = data[0], data[1], data[2]
-        if version == 1:
-            at = 8
-        elif version == 2:
-            at = 4
-            if data[3] == 2:
-                return Dataspace(None)
-        else:
-            raise NotFollowedError(f"version {version} of a dataspace")
-        if flags > 3 or rank > 32:
-            raise NotFollowedError(f"a dataspace of rank {rank}")
-        return Dataspace(tuple(self.length(data, at + index * self.length_size) for index in range(rank)))
-
-    def datatype(self, data: bytes) -> Datatype:
-        """Decode the head of a datatype message."""
-        kind = data[0] & 15
-        return Datatype(kind, number(data, 4, 4), kind == 9 and data[1] & 15 == 1)
+        if not shared:
+            return datatype(data)
+        version, kind = number(data, 0, 1), number(data, 1, 1)
+        if version not in {1, 2, 3} or (kind != _COMMITTED if version == 3 else kind not in {0, _COMMITTED}):
+            raise NotFollowedError("a type in a table that many objects share")
+        found = self.object(self.offset(data, 8 if version == 1 else 2))
+        kept = [message for message in found.messages if message.kind == 0x03 and not message.flags & SHARED]
+        if not kept:
+            raise NotFollowedError(f"no type at byte {found.address}")
+        return datatype(kept[0].data)
 
     def attribute(self, message: Message) -> Attribute:
         """Decode an attribute message.
@@ -281,9 +287,9 @@ class Reader:
             CutError: A part is shorter than it says.
         """
         data = message.data
-        version = data[0]
-        if version not in {1, 2, 3}:
-            raise NotFollowedError(f"version {version} of an attribute")
+        version, flags = number(data, 0, 1), number(data, 1, 1)
+        if version not in {1, 2, 3} or flags > (1 if version > 1 else 0) or message.flags & SHARED:
+            raise NotFollowedError(f"version {version} of an attribute, or one that several objects share")
         sizes = (number(data, 2, 2), number(data, 4, 2), number(data, 6, 2))
         at = 9 if version == 3 else 8
         parts = []
@@ -292,94 +298,10 @@ class Reader:
             if len(parts[-1]) != size:
                 raise CutError(f"an attribute at byte {message.at} does not fit its message")
             at += size if version > 1 else (size + 7) & ~7
-        shared = version > 1 and data[1] & 1
-        if version > 1 and data[1] & 2:
-            raise NotFollowedError("an attribute whose extent is kept elsewhere")
-        kind = None if shared else self.datatype(parts[1])
-        return Attribute(parts[0].split(b"\0")[0], kind, self.dataspace(parts[2]), data[at:])
-
-    def links_of_table(self, message: Message) -> Iterator[Link]:
-        """The links of a group that keeps them in a symbol table.
-
-        Raises:
-            NotFollowedError: It is damaged.
-            CutError: It ends before it should.
-        """
-        tree, heap = self.offset(message.data, 0), self.offset(message.data, self.offset_size)
-        head = self.read(heap, 8 + 2 * self.length_size + self.offset_size)
-        if head[:4] != b"HEAP":
-            raise NotFollowedError(f"no heap of names at byte {heap}")
-        names = (self.offset(head, 8 + 2 * self.length_size), self.length(head, 8))
-        for node in self._leaves(tree):
-            yield from self._entries(node, names)
-
-    def _leaves(self, root: int) -> Iterator[int]:
-        """Addresses of the symbol nodes below a B-tree of version 1."""
-        waiting, seen = [root], set[int]()
-        while waiting:
-            at = waiting.pop()
-            if at in seen or len(seen) > 1 << 20:
-                raise NotFollowedError(f"a tree that holds itself at byte {at}")
-            seen.add(at)
-            head = self.read(at, 8 + 2 * self.offset_size)
-            if head[:4] != b"TREE" or head[4] != 0:
-                raise NotFollowedError(f"no tree of a group at byte {at}")
-            level, count = head[5], number(head, 6, 2)
-            step = self.length_size + self.offset_size
-            keys = self.read(at + len(head), count * step + self.length_size)
-            children = [self.offset(keys, index * step + self.length_size) for index in range(count)]
-            if level:
-                waiting += children
-            else:
-                yield from children
-
-    def _entries(self, node: int, names: tuple[int, int]) -> Iterator[Link]:
-        head = self.read(node, 8)
-        if head[:4] != b"SNOD":
-            raise NotFollowedError(f"no symbols at byte {node}")
-        step = 2 * self.offset_size + 24
-        data = self.read(node + 8, number(head, 6, 2) * step)
-        for at in range(0, len(data), step):
-            name = self._heap_text(names, self.offset(data, at))
-            if number(data, at + 2 * self.offset_size, 4) == 2:
-                yield Link(name, "soft", 0, self._heap_text(names, number(data, at + 2 * self.offset_size + 8, 4)))
-            else:
-                yield Link(name, "hard", self.offset(data, at + self.offset_size))
-
-    def _heap_text(self, names: tuple[int, int], at: int) -> bytes:
-        start, size = names
-        if at >= size:
-            raise CutError("a name lies outside the heap of names")
-        return self.read(start + at, min(size - at, 4096)).split(b"\0")[0]
-
-    def link(self, data: bytes) -> Link:
-        """Decode a link message.
-
-        Raises:
-            NotFollowedError: A version that is not followed.
-        """
-        if data[0] != 1:
-            raise NotFollowedError(f"version {data[0]} of a link")
-        flags, at, kind = data[1], 2, 0
-        if flags & 8:
-            kind, at = data[at], at + 1
-        at += (8 if flags & 4 else 0) + (1 if flags & 16 else 0)
-        width = 1 << (flags & 3)
-        size, at = number(data, at, width), at + width
-        name, at = data[at : at + size], at + size
-        if kind == 0:
-            return Link(name, "hard", self.offset(data, at))
-        value = data[at + 2 : at + 2 + number(data, at, 2)]
-        return Link(name, {1: "soft", 64: "external"}.get(kind, "user-defined"), 0, value.replace(b"\0", b" ").strip())
-
-
-def number(data: bytes, at: int, width: int) -> int:
-    """An unsigned number, least significant byte first.
-
-    Raises:
-        CutError: The bytes end before it does.
-    """
-    piece = data[at : at + width]
-    if len(piece) != width:
-        raise CutError("a number does not fit")
-    return int.from_bytes(piece, "little")
+        name, end, _ = parts[0].partition(b"\0")
+        if not name or not end or (version == 3 and number(data, 8, 1) > 1):
+            raise NotFollowedError(f"an attribute without a name at byte {message.at}")
+        kind, space = self.datatype(parts[1], shared=bool(flags)), self.dataspace(parts[2])
+        if space.count * kind.size > len(data) - at:
+            raise CutError(f"an attribute of {space.count} elements of {kind.size} bytes in {len(data) - at}")
+        return Attribute(name, kind, space, data[at:])

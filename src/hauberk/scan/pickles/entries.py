@@ -17,6 +17,9 @@ from hauberk.scan.pickles.values import Made, Mapping, Name
 from hauberk.scan.report import Rule, shown
 
 _MOST_DIMENSIONS = 64  # of numpy's arrays and torch's tensors
+DEEP = "deep"
+"""`Entry.data` of containers that are let go of by recursion."""
+_ATTRIBUTE = 32  # bytes that one takes
 
 
 class Objection(Exception):  # noqa: N818 - no error: what a check has against a use
@@ -59,6 +62,12 @@ class Context(Protocol):
 
     def check_keys(self, keys: list[object], at: int) -> None:
         """Object to keys that take without end to look at."""
+
+    def copies(self, size: int) -> None:
+        """Count bytes that are copied from something that stays; object when they are out of proportion."""
+
+    def nests(self, container: Made, values: list[object]) -> None:
+        """Object to containers too deep in one another, where CPython lets go of them by recursion."""
 
 
 class Inline(NamedTuple):
@@ -117,13 +126,13 @@ def make_empty(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     return Made(entry)
 
 
-def plain_state(made: Made, state: object, _: Context) -> None:
+def plain_state(made: Made, state: object, context: Context) -> None:
     """Attributes by name, as the state of plain objects is; see `check_attributes`."""
     del made
     parts = state if type(state) is tuple and len(state) == 2 else (state,)
     for part in parts:
         if part is not None:
-            check_attributes(part)
+            context.copies(len(check_attributes(part)) * _ATTRIBUTE)
 
 
 def check_attributes(state: object) -> dict[str, object]:

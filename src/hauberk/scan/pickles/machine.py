@@ -19,18 +19,17 @@ from collections.abc import Callable
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.entries import Call, Entry, Inline, Objection, Reporter
+from hauberk.scan.pickles.arrays import Array
+from hauberk.scan.pickles.costs import Costs, TooComplexError
+from hauberk.scan.pickles.entries import DEEP, Call, Entry, Inline, Objection, Reporter
 from hauberk.scan.pickles.node_tables import survey
 from hauberk.scan.pickles.notorious import runs_code
-from hauberk.scan.pickles.numpy_names import Array
 from hauberk.scan.pickles.policy import resolve
 from hauberk.scan.pickles.strides import take_tensor
 from hauberk.scan.pickles.values import (
     EXTERNAL,
-    NUMBER,
     REFUSED,
     Blob,
-    Frozen,
     Made,
     Mapping,
     Name,
@@ -38,7 +37,7 @@ from hauberk.scan.pickles.values import (
     Storage,
     described,
 )
-from hauberk.scan.pickles.window import KEPT, Window
+from hauberk.scan.pickles.window import KEPT
 from hauberk.scan.report import Outcome, shown
 
 _MOST_VALUES = 4_000_000
@@ -46,11 +45,6 @@ _SHARE = 6  # instructions themselves count as values, one for 64 bytes, as they
 _MOST_MARKS = 100_000
 _HIGHEST_MEMO = 1 << 24  # CPython before 3.14 makes a table as long as twice the highest index
 _KEY_TYPES = frozenset({str, int, bytes, float, bool, type(None)})
-_MOST_KEY_PARTS = 1000
-_PLAIN = frozenset({int, float, bytes, bool, type(None)})
-_MODULUS = (1 << 61) - 1  # of hashes of numbers
-_MOST_EQUAL = 1000
-_COMPUTED = frozenset({"builtins.complex", "builtins.range", "builtins.slice", "decimal.Decimal"})
 
 _int4 = struct.Struct("<i").unpack_from
 _uint4 = struct.Struct("<I").unpack_from
@@ -62,11 +56,7 @@ Admitted = Callable[[str, str], bool]
 """Whether a name (module, name) that is not on the allow-list is harmless to this content's own reader."""
 
 
-class TooComplexError(ValueError):
-    """More is kept than the scan follows."""
-
-
-class Machine(Window):
+class Machine(Costs):
     """One pickle.
 
     Args:
@@ -120,9 +110,8 @@ class Machine(Window):
         self.broken_at = start
         self.cut = False
         self.made = 0
-        self.hashes: dict[int, object] = {}
-        self.equal_hashes = 0
         self.shapes: dict[bytes, tuple[int, ...]] = {}
+        self.alike: dict[tuple[object, ...], tuple[Entry, object]] = {}
         self.asked: dict[bytes, Name] = {}
 
     def run(self) -> None:
@@ -329,7 +318,7 @@ class Machine(Window):
         Returns:
             What stands for the result; `None` where it is not known to be bad, and the check's own object does.
         """
-        if isinstance(objection, CutError):
+        if isinstance(objection, CutError | TooComplexError):
             raise objection
         if not isinstance(objection, Objection):
             objection = Objection("with arguments of a kind that no pickler writes")
@@ -370,13 +359,18 @@ class Machine(Window):
             self.ambiguous = True  # others run it, too, with what the memo holds so far, and end where it ends
             inner = Machine(self.content, self.reporter, start=offset, admitted=self.admitted)
             inner.follow_on(self)
+            inner.copied = self.copied
             inner.run()
             self.follow_on(inner)
             self.names |= inner.names
             self.refused |= inner.refused
             self.calls += inner.calls
+            self.copied = inner.copied
             if inner.end is None:
                 raise CutError("the pickle of an array of objects is broken")
+            self.stack[-1] = inner.result
+            if not (type(inner.result) is Made and isinstance(inner.result.detail, Array)):
+                self.find(rules.BUILD, f"{shown(described(inner.result))} where an array of objects belongs", offset)
             self.refill(inner.end)
             return 0
         if inline.padded:
@@ -407,6 +401,8 @@ class Machine(Window):
             self.made += len(keys)
         elif type(target) is Made and target.entry.items == "mapping":
             target.ready = True
+            if target.entry.data == DEEP:
+                self._hold(target, items[1::2], at)
         elif target is not REFUSED:
             self.find(rules.BUILD, f"sets items of {shown(described(target))}", at)
 
@@ -415,49 +411,16 @@ class Machine(Window):
         if type(target) is list:
             target += items
             self.made += len(items)
-        elif not (type(target) is Made and target.entry.items == "list") and target is not REFUSED:
+        elif type(target) is Made and target.entry.items == "list":
+            self._hold(target, items, at)
+        elif target is not REFUSED:
             self.find(rules.BUILD, f"appends to {shown(described(target))}", at)
 
-    def check_keys(self, keys: list[object], at: int) -> None:
-        """Looking at a key takes as long as it has parts, and parts may be shared, so that it never ends.
-
-        And a dictionary whose keys all have the same hash compares each with all others. Hashes of texts and bytes
-        cannot be foreseen; those of numbers, and of tuples of them, can.
-        """
-        for key in keys:
-            kind = type(key)
-            if kind is str or (kind is int and -_MODULUS < key < _MODULUS):  # type: ignore[operator]
-                continue
-            if kind in _PLAIN:
-                self._meet(key, at)
-                continue
-            parts = [key]
-            for _ in range(_MOST_KEY_PARTS):
-                if not parts:
-                    break
-                part = parts.pop()
-                if type(part) is tuple:
-                    parts += part[:_MOST_KEY_PARTS]
-                elif type(part) is Frozen:
-                    parts += part.items[:_MOST_KEY_PARTS]
-            else:
-                self.find(rules.EXHAUSTS, f"a key of more than {_MOST_KEY_PARTS} parts", at)
-                return
-            self._meet(key, at)
-
-    def _meet(self, key: object, at: int) -> None:
-        """Keep a key's hash, and count other keys with the same one."""
+    def _hold(self, target: Made, items: list[object], at: int) -> None:
         try:
-            number = hash(key)
-        except TypeError:  # the unpickler stumbles as well
-            return
-        first = self.hashes.setdefault(number, key)
-        unknown = isinstance(key, Frozen | Blob) or key is NUMBER or _is_computed(key)
-        if unknown or (first is not key and first != key):
-            self.equal_hashes += 1
-            if self.equal_hashes == _MOST_EQUAL:
-                rule = rules.UNCHECKED if unknown else rules.EXHAUSTS
-                self.find(rule, f"more than {_MOST_EQUAL} keys that have, or may have, the same hash", at)
+            self.nests(target, items)
+        except Objection as objection:
+            self.object_to(objection, target.entry.name, at)
 
     def load_persistent(self, identifier: object, at: int) -> object:
         """PERSID and BINPERSID."""
@@ -473,11 +436,6 @@ class Machine(Window):
         items = self.stack
         self.stack = self.marked.pop()
         return items
-
-
-def _is_computed(key: object) -> bool:
-    """Whether its hash is easy to choose, and not known here."""
-    return type(key) is Made and key.entry.name in _COMPUTED
 
 
 def _broken(error: Exception) -> str:

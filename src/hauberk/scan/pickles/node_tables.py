@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.arrays import Array, Survey
 from hauberk.scan.pickles.entries import Context, Objection
-from hauberk.scan.pickles.numpy_names import Array, Survey
 from hauberk.scan.pickles.plain_names import Encoded
 from hauberk.scan.pickles.values import NOWHERE, Blob
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.entries import (
+    DEEP,
     Build,
     Call,
     Context,
@@ -17,26 +18,42 @@ from hauberk.scan.pickles.entries import (
     is_name,
     make_empty,
 )
-from hauberk.scan.pickles.values import BYTES, NOWHERE, TEXT, Bag, Blob, Frozen, Made, Mapping, Name, is_bytes, is_text
+from hauberk.scan.pickles.values import BYTES, NOWHERE, TEXT, Bag, Blob, Frozen, Made, Mapping, Name, is_bytes
 from hauberk.scan.report import shown
 
 _ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1"})
+_ITEM, _ENTRY = 8, 64  # bytes of an item of a list, and of a set or a dictionary
+_LONGEST_DECIMAL = 1000
 
 
 def _ordered(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     match arguments:
-        case () | (Mapping(),):
+        case ():
             return Made(entry)
-        case (list() as pairs,) if all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+        case (Mapping() as items,):
+            return _filled(entry, items, context)
+        case (list() as pairs,) if type(pairs) is list and all(
+            isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs
+        ):
             context.check_keys([pair[0] for pair in pairs], context.base)
-            return Made(entry)
+            return _filled(entry, pairs, context)
     raise Objection("with anything but a list of pairs")
 
 
-def _counter(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+def _filled(entry: Entry, items: list[object], context: Context) -> Made:
+    """A dictionary that is made of items; `ready` says that it holds some."""
+    context.copies(len(items) * _ENTRY)
+    made = Made(entry)
+    made.ready = bool(items)
+    return made
+
+
+def _counter(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     match arguments:
-        case () | (Mapping(),):
+        case ():
             return Made(entry)
+        case (Mapping() as items,):
+            return _filled(entry, items, context)
     raise Objection("with anything but a dictionary")
 
 
@@ -57,12 +74,15 @@ def _default(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     raise Objection("with a factory that is no plain type")
 
 
-def _deque(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+def _deque(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     match arguments:
-        case () | (list() | tuple(),):
+        case () | ((),) | ((), None | int()):
             return Made(entry)
-        case (list() | tuple(), None | int()):
-            return Made(entry)
+        case (list() | tuple() as items,) | (list() | tuple() as items, None | int()):
+            made = Made(entry)
+            context.copies(len(items) * _ITEM)
+            context.nests(made, list(items))
+            return made
     raise Objection("with anything but a list and a length")
 
 
@@ -71,6 +91,7 @@ def _set(entry: Entry, arguments: tuple[object, ...], context: Context) -> objec
         case ():
             return Bag() if entry.name == "builtins.set" else Frozen(())
         case ((list() | tuple()) as items,) if not isinstance(items, Mapping):
+            context.copies(len(items) * _ENTRY)
             context.check_keys(list(items), context.base)
             return Bag() if entry.name == "builtins.set" else Frozen(tuple(items))
     raise Objection("with anything but a list")
@@ -88,8 +109,9 @@ def _bytes(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
     return b""
 
 
-def _byte_array(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
+def _byte_array(_: Entry, arguments: tuple[object, ...], context: Context) -> object:
     # A number as the argument would reserve that many bytes.
+    _copy(arguments, context)
     match arguments:
         case ():
             return Blob(bytearray, NOWHERE, 0)
@@ -104,11 +126,20 @@ def _byte_array(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
 
 def _is_encoding(value: object, encoding: list[object]) -> bool:
     """Whether text comes with Latin-1, and bytes without anything."""
-    return encoding == [] if is_bytes(value) else len(encoding) == 1 and encoding[0] in _ENCODINGS
+    if is_bytes(value):
+        return not encoding
+    return len(encoding) == 1 and isinstance(encoding[0], str) and encoding[0] in _ENCODINGS
 
 
-def _encode(_: Entry, arguments: tuple[object, ...], __: Context) -> object:
+def _copy(arguments: tuple[object, ...], context: Context) -> None:
+    """Count the text or the bytes that become others."""
+    if arguments and isinstance(arguments[0], Blob):
+        context.copies(arguments[0].length)
+
+
+def _encode(_: Entry, arguments: tuple[object, ...], context: Context) -> object:
     """Bytes as protocol 2 and below write them; every other codec is refused: some decompress, some import."""
+    _copy(arguments, context)
     match arguments:
         case (str(text), str(encoding)) if encoding in _ENCODINGS:
             try:
@@ -142,9 +173,10 @@ def _reconstruct(_: Entry, arguments: tuple[object, ...], context: Context) -> o
 
 
 def _texts(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
-    if all(is_text(each) for each in arguments):
+    """A decimal; one of a million digits takes as long as it is a key."""
+    if all(type(each) is str and len(each) <= _LONGEST_DECIMAL for each in arguments):
         return Made(entry)
-    raise Objection("with anything but texts")
+    raise Objection("with anything but short texts")
 
 
 def _moment(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -159,31 +191,32 @@ def _moment(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     return Made(entry)
 
 
-def _dictionary_state(made: Made, state: object, _: Context) -> None:
+def _dictionary_state(made: Made, state: object, context: Context) -> None:
     del made
-    check_attributes(state)
+    context.copies(len(check_attributes(state)) * _ENTRY)
 
 
 def _identifier_state(made: Made, state: object, _: Context) -> None:
     """A number, which is what is looked at when it is a key."""
-    del made
     for attribute, value in check_attributes(state).items():
         if attribute not in {"int", "is_safe"} or not (value is None or type(value) is int):
             raise Objection("an identifier that is no number", rules.BUILD)
+        if attribute == "int":
+            made.detail = value
 
 
 def _entry(
     name: str, call: Call | None = None, *, new: Call | None = None, build: Build | None = None, items: str = "",
-    group: str = "Python",
+    group: str = "Python", data: object = None,
 ) -> Entry:  # fmt: skip
-    return Entry(name, group, call, new, build, items)  # type: ignore[arg-type]
+    return Entry(name, group, call, new, build, items, data)  # type: ignore[arg-type]
 
 
 ENTRIES: tuple[Entry, ...] = (
     _entry("collections.OrderedDict", _ordered, new=make_empty, build=_dictionary_state, items="mapping"),
     _entry("collections.Counter", _counter, new=make_empty, build=_dictionary_state, items="mapping"),
-    _entry("collections.defaultdict", _default, items="mapping"),
-    _entry("collections.deque", _deque, items="list"),
+    _entry("collections.defaultdict", _default, items="mapping", data=DEEP),
+    _entry("collections.deque", _deque, items="list", data=DEEP),
     _entry("builtins.set", _set),
     _entry("builtins.frozenset", _set),
     _entry("builtins.complex", _numbers),

@@ -16,6 +16,7 @@ Sources: scikit-learn 1.9 `base.py`, `tree/_tree.pyx`, `neighbors/_binary_tree.p
 from __future__ import annotations
 
 from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.arrays import Array
 from hauberk.scan.pickles.entries import (
     Call,
     Context,
@@ -28,7 +29,6 @@ from hauberk.scan.pickles.entries import (
     plain_state,
 )
 from hauberk.scan.pickles.node_tables import check_neighbours, check_nodes
-from hauberk.scan.pickles.numpy_names import Array
 from hauberk.scan.pickles.values import Made, Mapping, Name
 from hauberk.scan.report import shown
 

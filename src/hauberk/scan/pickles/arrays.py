@@ -1,0 +1,202 @@
+"""numpy's arrays and scalars in pickles: their data are as long as their shapes and dtypes say.
+
+Nothing has its state set twice: somebody may look at the memory that the first state had.
+
+Sources: numpy 2.4 `_core/src/multiarray/methods.c` (`array_setstate`), `multiarraymodule.c` (`array_scalar`),
+`_core/numeric.py`, `ma/core.py`; what they write was observed for protocols 0 to 5.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import NamedTuple
+
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.dtypes import DType, used_dtype
+from hauberk.scan.pickles.entries import Context, Entry, Objection, is_made, is_name, sizes
+from hauberk.scan.pickles.plain_names import Encoded
+from hauberk.scan.pickles.values import BYTES, NUMBER, Blob, Made, Name, is_bytes, is_text, length_of
+
+ARRAYS = ("numpy.ndarray", "numpy.matrix")
+MAKES_ARRAYS = (
+    "numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct",
+    "numpy._core.numeric._frombuffer", "numpy.core.numeric._frombuffer", "joblib array",
+)  # fmt: skip
+MAKES_SCALARS = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
+_MOST_ELEMENTS = 1 << 48
+_MOST_OF_NOTHING = 1 << 20  # items without bytes: a copy of them is longer than they are
+_COPIED = 1000  # bytes up to which numpy copies what it is given; it looks at longer ones where they are
+
+
+class Survey(NamedTuple):
+    """What following the nodes of a table gave.
+
+    Attributes:
+        problem: What is wrong with it; empty where nothing is.
+        feature: The highest that a node asks for; -1 where none does.
+        category: The highest row of the table of categories that a node asks for; -1 where none does.
+    """
+
+    problem: str
+    feature: int = -1
+    category: int = -1
+
+
+class Array(NamedTuple):
+    """What matters of an array.
+
+    Attributes:
+        dtype: Of its items.
+        shape: Its sizes.
+        source: Its bytes, or text that becomes bytes, or where either lies in the content; `None` where none of that.
+        survey: What a table of nodes holds, where it was looked at in passing.
+    """
+
+    dtype: DType
+    shape: tuple[int, ...]
+    source: object = None
+    survey: Survey | None = None
+
+
+def elements(dtype: DType, shape: tuple[int, ...]) -> int:
+    """How many items an array has.
+
+    Raises:
+        Objection: More than any machine has room for.
+    """
+    count = math.prod(shape)
+    if count > (_MOST_ELEMENTS if dtype.itemsize else _MOST_OF_NOTHING):
+        raise Objection(f"an array of shape {list(shape)[:8]}", rules.BOUNDS)
+    return count
+
+
+def described_array(dtype: DType, shape: tuple[int, ...], data: object, context: Context) -> Array:
+    """An array, if its data are as many as its shape says.
+
+    Raises:
+        Objection: They are not.
+    """
+    count = elements(dtype, shape)
+    if dtype.objects:
+        if type(data) is not list:
+            raise Objection("an array of objects whose data are no list", rules.MEMORY)
+        if len(data) != count:
+            raise Objection(f"{len(data)} objects in an array of shape {list(shape)[:8]}", rules.BOUNDS)
+        context.copies(count * dtype.itemsize)
+        return Array(dtype, shape)
+    if is_text(data) or data is BYTES or isinstance(data, Encoded):
+        # Text becomes bytes, one a letter; numpy compares their number before it makes room.
+        context.copies(count * dtype.itemsize)
+        return Array(dtype, shape, data)
+    if not is_bytes(data) and not (type(data) is Blob and data.kind is bytearray):
+        raise Objection("an array whose data are no bytes", rules.BUILD)
+    length = length_of(data)
+    if length != count * dtype.itemsize:
+        raise Objection(f"{length} bytes in an array of {count} items of {dtype.itemsize}", rules.BOUNDS)
+    if (length > _COPIED and dtype.order == ">") or dtype.fields:
+        context.copies(length)
+    return Array(dtype, shape, data)
+
+
+def reconstruct(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    """An empty array, whose state comes after."""
+    match arguments:
+        case (Name() as kind, (0,), b"b" | "b") if is_name(kind, *ARRAYS):
+            return Made(entry)
+    raise Objection("makes anything but an empty array, whose state comes after")
+
+
+def set_array(made: Made, state: object, context: Context) -> None:
+    """Shape, dtype and data of an array, once."""
+    if made.ready:
+        raise Objection("sets the state of an array twice", rules.MEMORY)
+    match state:
+        case (int(), shape, dtype, _, data) | (shape, dtype, _, data):
+            made.detail = found = described_array(used_dtype(dtype), sizes(shape), data, context)
+            if found.dtype.objects and type(data) is list:
+                context.nests(made, data)
+        case _:
+            raise Objection("an array's state that no pickler writes", rules.BUILD)
+
+
+def reconstruct_masked(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    """An empty masked array, whose state comes after."""
+    match arguments:
+        case (kind, base, (0,), b"b" | "b") if is_name(kind, "numpy.ma.MaskedArray") and is_name(base, *ARRAYS):
+            return Made(entry)
+    raise Objection("makes anything but an empty array, whose state comes after")
+
+
+def set_masked(made: Made, state: object, context: Context) -> None:
+    """Shape, dtype, data, mask and fill value, once."""
+    if made.ready:
+        raise Objection("sets the state of an array twice", rules.MEMORY)
+    match state:
+        case (int(), shape, dtype, _, data, mask, fill):
+            kind = used_dtype(dtype)
+            if kind.fields:
+                raise Objection("a masked array of structures", rules.BUILD)
+            if not _is_one_item(fill):  # numpy makes an array of it, however long that gets
+                raise Objection("a fill value that is no single item", rules.EXHAUSTS)
+            described_array(kind, sizes(shape), data, context)
+            described_array(DType("b", 1, objects=False), sizes(shape), mask, context)
+        case _:
+            raise Objection("an array's state that no pickler writes", rules.BUILD)
+
+
+def _is_one_item(value: object) -> bool:
+    if type(value) is Made:
+        return value.entry.name in MAKES_SCALARS or (isinstance(value.detail, Array) and value.detail.shape == ())
+    return value is None or type(value) in {bool, int, float, str, bytes}
+
+
+def from_buffer(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
+    """An array that looks at bytes where they are."""
+    match arguments:
+        case (data, dtype, shape, "C" | "F") | (data, dtype, shape, "C" | "F", _):
+            kind = used_dtype(dtype)
+            if kind.objects:
+                raise Objection("objects from bytes", rules.MEMORY)
+            return Made(entry, described_array(kind, sizes(shape), data, context))
+    raise Objection("with arguments that no pickler writes")
+
+
+def scalar(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
+    """A single item; its detail is its value as a key, where that is known, or `NUMBER`."""
+    match arguments:
+        case (dtype, data):
+            kind = used_dtype(dtype)
+            if kind.objects:
+                raise Objection("objects from bytes", rules.MEMORY)
+            if not (is_bytes(data) or is_text(data)):
+                raise Objection("a scalar whose data are no bytes")
+            if isinstance(data, bytes) and len(data) != kind.itemsize:
+                raise Objection(f"{len(data)} bytes for a scalar of {kind.itemsize}", rules.BOUNDS)
+            if kind.itemsize > _COPIED:
+                context.copies(kind.itemsize)
+            return Made(entry, _value(kind, data))
+    raise Objection("with arguments that no pickler writes")
+
+
+_FLOATS = {2: "e", 4: "f", 8: "d"}
+
+
+def _value(kind: DType, data: object) -> object:
+    """What has the same hash as a scalar, and is equal to those that are equal to it."""
+    if isinstance(data, str):
+        data = data.encode("latin-1", "replace")
+    if isinstance(data, bytes):
+        big = kind.order == ">"
+        if kind.kind in "iub":
+            return int.from_bytes(data, "big" if big else "little", signed=kind.kind == "i")
+        if kind.kind == "f" and len(data) in _FLOATS:
+            return float(struct.unpack((">" if big else "<") + _FLOATS[len(data)], data)[0])
+        if kind.kind in "SUmM":  # hashed with a key that nobody knows, or like the number that it is
+            return data
+    return NUMBER
+
+
+def is_scalar(value: object) -> bool:
+    """Whether it is one of numpy's scalars."""
+    return is_made(value, *MAKES_SCALARS)

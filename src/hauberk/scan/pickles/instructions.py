@@ -127,7 +127,8 @@ def _next_buffer(machine: Machine, position: int) -> int:
 
 
 def _readonly_buffer(machine: Machine, position: int) -> int:
-    machine.stack[-1] = machine.stack[-1]  # nothing changes, but there must be something
+    if machine.stack[-1] is not BUFFER:  # picklers write it behind NEXT_BUFFER alone; the unpickler may go on
+        machine.find(rules.DAMAGED, "READONLY_BUFFER of what is no buffer", machine.base + position - 1)
     return position
 
 

@@ -20,7 +20,7 @@ import msgspec
 from hauberk.files import write_atomically
 from hauberk.measurement import this_machine
 from measured_page import fill
-from scan_comparison.catches import ask_all
+from scan_comparison.catches import Answers, ask_all
 from scan_comparison.files import workloads
 from scan_comparison.measure import scan_sparse, time_commands, time_workload
 from scan_comparison.page import Results, conclude, show
@@ -52,9 +52,10 @@ def main() -> int:
     if "memory" in options.parts:
         results = msgspec.structs.replace(results, sparse=scan_sparse(options.folder))
     if "catches" in options.parts:
-        results = msgspec.structs.replace(
-            results, caught=ask_all(environments, [] if options.fresh else results.caught)
-        )
+        answers = options.folder / "answers.jsonl"
+        if options.fresh:
+            answers.unlink(missing_ok=True)
+        results = msgspec.structs.replace(results, caught=ask_all(environments, Answers(answers)))
     results = msgspec.structs.replace(
         results,
         machine=_machine(),

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from environments import python_in
 
 HERE = Path(__file__).parent
 _OUT_OF_TIME = "it took more than"
@@ -83,23 +84,8 @@ def _requirements(environment: str) -> Path:
 
 
 def python_of(environment: str, folder: Path) -> Path:
-    """The interpreter of an environment, which is built first where it is missing or its requirements have changed.
-
-    Raises:
-        subprocess.CalledProcessError: It cannot be built, for example without a network.
-    """
-    requirements = _requirements(environment)
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    home = folder / environment
-    stamp = home / "requirements.sha256"
-    python = home / "bin" / "python"
-    if not stamp.is_file() or stamp.read_text() != digest:
-        print(f"building the environment of {environment} …", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*install, "--requirement", str(requirements)], check=True, capture_output=True)
-        stamp.write_text(digest)
-    return python
+    """The interpreter of an environment; see `python_in`."""
+    return python_in(_requirements(environment), folder)
 
 
 def ask(peer: Peer, model: Path, calibration: Path, result: Path, *, folder: Path, seconds: float) -> Outcome:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from scan_comparison.measure import TESTS
-from scan_comparison.scanners import CATCHERS, OURS, Asked
+from scan_comparison.scanners import CATCHERS, OURS, Asked, Scanner, digest_of, python_of
 
 _SECONDS = 60.0
-"""For one case."""
+"""Of processor time, for one case."""
 
 
 _CLASSES = (
@@ -53,7 +56,6 @@ class Caught(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: Of the case.
         hostile: Or honest.
         reference: Where the trick was published; empty where nowhere.
-        digest: Of its files and their names; answers of other scanners are kept while it and their versions stay.
         words: By scanner: `flagged`, `clean`, `undecided` or `died`.
     """
 
@@ -62,33 +64,84 @@ class Caught(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     hostile: bool
     reference: str
-    digest: str
     words: dict[str, str]
 
 
-def ask_all(environments: Path, known: Sequence[Caught] = ()) -> list[Caught]:
-    """Make every case in a folder of its own, and ask every scanner about it.
+class Answered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a scanner said, as it is kept.
+
+    Attributes:
+        scanner: Name.
+        scanner_digest: See `digest_of`.
+        case_digest: Of the case's files and their names.
+        word: Likewise as in `Caught`.
+    """
+
+    scanner: str
+    scanner_digest: str
+    case_digest: str
+    word: str
+
+
+class Answers:
+    """Answers of other scanners, kept in a file of JSON lines as they come: who is interrupted goes on where it was.
+
+    Args:
+        file: Is made where it is missing.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        lines = file.read_bytes().splitlines() if file.is_file() else []
+        kept = [msgspec.json.decode(line, type=Answered) for line in lines]
+        self._words = {(each.scanner, each.scanner_digest, each.case_digest): each.word for each in kept}
+
+    def of(self, scanner: Scanner, case_digest: str) -> str | None:
+        """What it said of these bytes in these versions; `None` where it was not asked."""
+        return self._words.get((scanner.name, digest_of(scanner), case_digest))
+
+    def keep(self, scanner: Scanner, case_digest: str, word: str) -> None:
+        """Keep an answer."""
+        answered = Answered(scanner.name, digest_of(scanner), case_digest, word)
+        with self._lock, self._file.open("ab") as file:
+            file.write(msgspec.json.encode(answered) + b"\n")
+
+
+def ask_all(environments: Path, answers: Answers) -> list[Caught]:
+    """Make every case in a folder of its own, and ask every scanner about it, as many at a time as there are cores.
 
     Args:
         environments: Where environments lie.
-        known: What was answered before; others are not asked again about the same bytes, ours always is.
+        answers: Others are not asked again about the same bytes; ours always is.
     """
-    kinds, before = _kinds(), {(case.area, case.name, case.digest): case.words for case in known}
-    with tempfile.TemporaryDirectory() as folder:
+    kinds = _kinds()
+    for scanner in CATCHERS:
+        python_of(scanner, environments)  # built one by one, before anything runs side by side
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as workers:
         made = []
         for area, case, hostile, path in _make(Path(folder)):
-            kind, digest = kinds.get((area, case.name), ""), _digest(path)
-            words = dict(before.get((area, case.name, digest), {}))
-            words.pop(OURS, None)
-            made.append((Caught(area, kind, case.name, hostile, case.reference, digest, words), path))
-        for scanner in CATCHERS:
-            unknown = [(caught, path) for caught, path in made if scanner.name not in caught.words]
-            if unknown:
-                with Asked(scanner, environments) as asked:
-                    for caught, path in unknown:
-                        caught.words[scanner.name] = asked.scan([path], _SECONDS).words[0]
-            print(f"{scanner.name}: asked about {len(unknown)} cases", file=sys.stderr)
-    return [caught for caught, _ in made]
+            kind = kinds.get((area, case.name), "")
+            made.append((Caught(area, kind, case.name, hostile, case.reference, {}), path, _digest(path)))
+        list(workers.map(lambda scanner: _ask(scanner, environments, answers, made), reversed(CATCHERS)))
+    return [caught for caught, _, _ in made]
+
+
+def _ask(scanner: Scanner, environments: Path, answers: Answers, made: Sequence[tuple[Caught, Path, str]]) -> None:
+    unknown = []
+    for caught, path, digest in made:
+        word = None if scanner.name == OURS else answers.of(scanner, digest)
+        if word is None:
+            unknown.append((caught, path, digest))
+        else:
+            caught.words[scanner.name] = word
+    if unknown:
+        with Asked(scanner, environments) as asked:
+            for caught, path, digest in unknown:
+                word = caught.words[scanner.name] = asked.scan([path], _SECONDS).words[0]
+                if scanner.name != OURS:
+                    answers.keep(scanner, digest, word)
+    print(f"{scanner.name}: asked about {len(unknown)} cases", file=sys.stderr)
 
 
 def _digest(path: Path) -> str:

@@ -22,9 +22,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
+from environments import python_in
+
 HERE = Path(__file__).parent
 OURS = "hauberk"
 _MEMORY = 16 << 30
+_PATIENCE = 10
+"""Times as long on the wall as on a processor: the machine may have other work."""
 
 QUIET = {
     "PROMPTFOO_DISABLE_TELEMETRY": "1",
@@ -75,25 +81,13 @@ CATCHERS = (
 """Those that are asked who is hostile: with all that they can be installed with, and in their stricter form too."""
 
 
-def python_of(environment: str, folder: Path) -> Path:
-    """The interpreter of an environment, which is built first where it is missing or its versions have changed.
+def python_of(scanner: Scanner, environments: Path) -> Path:
+    """The interpreter that a scanner runs in; see `python_in`."""
+    return python_in(_requirements(scanner), environments) if scanner.environment else Path(sys.executable)
 
-    Raises:
-        subprocess.CalledProcessError: It cannot be built, for example without a network.
-    """
-    if not environment:
-        return Path(sys.executable)
-    requirements = HERE / "requirements" / f"{environment}.txt"
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    home = folder / environment
-    stamp, python = home / "requirements.sha256", home / "bin" / "python"
-    if not stamp.is_file() or stamp.read_text() != digest:
-        print(f"building the environment of {environment} …", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*install, "--requirement", str(requirements)], check=True, capture_output=True)
-        stamp.write_text(digest)
-    return python
+
+def _requirements(scanner: Scanner) -> Path:
+    return HERE / "requirements" / f"{scanner.environment}.txt"
 
 
 def version_of(scanner: Scanner) -> str:
@@ -103,8 +97,14 @@ def version_of(scanner: Scanner) -> str:
 
         return hauberk.__version__
     package = scanner.environment.removesuffix("-extras")
-    lines = (HERE / "requirements" / f"{scanner.environment}.txt").read_text().splitlines()
+    lines = _requirements(scanner).read_text().splitlines()
     return next(line.partition("==")[2] for line in lines if line.startswith(f"{package}=="))
+
+
+def digest_of(scanner: Scanner) -> str:
+    """SHA-256 (hex) of all that decides what another scanner says of a file: its versions, and how it is asked."""
+    parts = (repr(scanner).encode(), _requirements(scanner).read_bytes(), (HERE / "ask.py").read_bytes())
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Asked:
 
     def __init__(self, scanner: Scanner, environments: Path) -> None:
         self.scanner = scanner
-        self._python = python_of(scanner.environment, environments)
+        self._python = python_of(scanner, environments)
         self._start()
 
     def _start(self) -> None:
@@ -144,8 +144,9 @@ class Asked:
             stdout=pipe,
             stderr=subprocess.DEVNULL,
             env=os.environ | QUIET,
-            preexec_fn=_limit,  # noqa: PLW1509 - nothing here runs threads
         )
+        resource.prlimit(self._process.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        resource.prlimit(self._process.pid, resource.RLIMIT_CORE, (0, 0))
         line = self._line(120.0)
         if not line:
             raise RuntimeError(f"{self.scanner.name} does not start in its environment")
@@ -156,7 +157,7 @@ class Asked:
 
         Args:
             paths: Files, or folders of files that belong together.
-            seconds: Time for all of them.
+            seconds: Processor time for all of them; ten times as much on the wall.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([str(path) for path in paths]).encode() + b"\n")
@@ -171,9 +172,21 @@ class Asked:
         return Answer(answer["seconds"], answer["processor"], tuple(answer["words"]))
 
     def _line(self, seconds: float) -> bytes:
+        """What it writes next; empty where it ends instead, or takes longer."""
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
-        return self._process.stdout.readline() if ready else b""
+        spent, end = self._processor(), time.monotonic() + _PATIENCE * seconds
+        while not select.select([self._process.stdout], [], [], 1.0)[0]:
+            if self._processor() - spent > seconds or time.monotonic() > end:
+                return b""
+        return self._process.stdout.readline()
+
+    def _processor(self) -> float:
+        """Seconds that the process and those it started have spent on processors."""
+        try:
+            process = psutil.Process(self._process.pid)
+            return sum(sum(each.cpu_times()[:4]) for each in (process, *process.children(recursive=True)))
+        except psutil.NoSuchProcess:  # it, or one that it started, has just ended
+            return 0.0
 
     def _end(self) -> None:
         self._process.kill()
@@ -189,11 +202,6 @@ class Asked:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._end()
-
-
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 @dataclass(frozen=True)
@@ -233,7 +241,7 @@ def run_command(
     Returns:
         What it took; `None` where it was not done in time.
     """
-    python = python_of(scanner.environment, environments)
+    python = python_of(scanner, environments)
     program, *options = scanner.command
     command = [str(python.parent / program), *options, str(path)]
     started = time.perf_counter()

@@ -7,6 +7,7 @@ which run whatever instructions the first bytes happen to be.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
@@ -34,9 +35,13 @@ RULES = (POLYGLOT, PICKLE)
 
 ZIP_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
 """What zip archives begin with, split and single ones."""
-_END = struct.Struct("<4s8xLLH")
+_END = struct.Struct("<4s4H2LH")
 _SIGNATURE, _ENTRY, _LARGE = b"PK\x05\x06", b"PK\x01\x02", b"PK\x06\x07"
-_LONGEST_COMMENT = 0xFFFF
+_ENTRY_SIZE = 46
+_SEARCHED = 1 << 17
+"""Bytes at the end in which an end record is looked for. A comment ends after 64 KiB, but miniz looks further."""
+_FLATBUFFERS = {b"PTMF": "a program of TorchScript", b"ET12": "a program of ExecuTorch", b"TFL3": "a TFLite model"}
+"""What four bytes behind the first four make of a file for its reader, whatever stands in front of them."""
 _CONTAINERS = frozenset({"tar", "torch-legacy-tar"})  # their members lie in them as they are, and are examined
 _HDF5 = frozenset({"hdf5", "keras-h5"})
 _BEFORE_GRAPHS = frozenset({"tar", "torch-legacy-tar", "safetensors", "gguf"})  # nobody asked whether they are ONNX
@@ -44,21 +49,25 @@ _UNPICKLED = frozenset({"pickle", "joblib", "pytorch-stream", "pickle-embedded"}
 
 
 def examine_overlays(content: Content, examination: Examination) -> None:
-    """Find a zip archive at the end, or a hostile pickle at the beginning, of what is something else.
+    """Find what other readers would find in what was recognised: archives, programs, hostile pickles.
 
     Args:
-        content: What was recognised; zip archives in all their forms are examined by their own reader.
+        content: What was recognised. Zip archives are examined by their own reader, and tar archives look for zip
+            archives at their end themselves.
         examination: Reported to.
 
     Raises:
         StopScan: Time is up.
     """
-    if content.head(8).startswith(ZIP_BEGINNINGS):
+    head = content.head(8)
+    if examination.format not in _CONTAINERS | _HDF5 and (start := _hdf5_start(content)):
+        examination.find(POLYGLOT, "an HDF5 file begins there, as the library finds it", at=start)
+    if head.startswith(ZIP_BEGINNINGS):
         return
-    if examination.format not in _CONTAINERS and (place := _archive_end(content)) is not None:
+    if examination.format != "tflite" and (kind := _FLATBUFFERS.get(head[4:])):
+        examination.find(POLYGLOT, f"begins as {kind}")
+    if examination.format not in _CONTAINERS and (place := archive_end(content)) is not None:
         examination.find(POLYGLOT, "ends as a zip archive", at=place)
-    if examination.format not in _CONTAINERS | _HDF5 and (place := _hdf5_start(content)):
-        examination.find(POLYGLOT, "an HDF5 file begins there, as the library finds it", at=place)
     if examination.format in _BEFORE_GRAPHS and _reads_as_onnx(content):
         examination.find(POLYGLOT, "reads as an ONNX model, too: protobuf skips what it does not know")
     if examination.verdict is not Verdict.UNSAFE and examination.format not in _UNPICKLED:
@@ -78,21 +87,30 @@ def _hdf5_start(content: Content) -> int:
     return user_block(content)
 
 
-def _archive_end(content: Content) -> int | None:
+def archive_end(content: Content) -> int | None:
     """Where the end record of a zip archive lies that any reader would take; what stands behind it does not matter."""
-    tail = content.tail(_END.size + _LONGEST_COMMENT)
+    tail = content.tail(_SEARCHED)
     start = content.size - len(tail)
     place = tail.rfind(_SIGNATURE)
     while place >= 0:
-        if place + _END.size <= len(tail):
-            _, size, _, comment = _END.unpack_from(tail, place)
-            exact = place + _END.size + comment == len(tail)
-            if exact or (0 < size <= start + place and content.read(start + place - size, 4) == _ENTRY):
-                return start + place
-            if place >= 20 and tail[place - 20 : place - 16] == _LARGE:  # size and place stand in another record
-                return start + place
+        if place + _END.size <= len(tail) and _ends_archive(content, tail, place, start + place):
+            return start + place
         place = tail.rfind(_SIGNATURE, 0, place)
     return None
+
+
+def _ends_archive(content: Content, tail: bytes, place: int, at: int) -> bool:
+    """Whether any reader would believe an end record."""
+    fields: tuple[Any, ...] = _END.unpack_from(tail, place)
+    _, disk, first, here, count, size, _, comment = fields
+    if place + _END.size + comment == len(tail):
+        return True
+    if 0 < size <= at and content.read(at - size, 4) == _ENTRY:
+        return True
+    if place >= 20 and tail[place - 20 : place - 16] == _LARGE:  # size and place stand in another record
+        return True
+    # Some readers go where the record points to and ask no more of it than this.
+    return bool(disk == first <= 1 and here == count > 0 and count * _ENTRY_SIZE <= size < content.size)
 
 
 class _Listener:

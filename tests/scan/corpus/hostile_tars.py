@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import pickle
 import struct
@@ -26,20 +27,21 @@ _END = bytes(1024)
 
 
 def header(
-    name: str, size: int | bytes = 0, *, kind: bytes = b"0", link: str = "", checksum: int | None = None
+    name: str | bytes, size: int | bytes = 0, *, kind: bytes = b"0", link: str = "", checksum: int | None = None
 ) -> bytes:
     """A ustar header; a size in bytes is written as it is."""
     field = size if isinstance(size, bytes) else b"%011o\0" % size
     block = struct.pack(
         "<100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x",
-        name.encode(), b"0000644\0", b"0000000\0", b"0000000\0", field, b"00000000000\0", b" " * 8, kind, link.encode(),
+        name if isinstance(name, bytes) else name.encode(),
+        b"0000644\0", b"0000000\0", b"0000000\0", field, b"00000000000\0", b" " * 8, kind, link.encode(),
         b"ustar\0", b"00", b"", b"", b"", b"", b"",
     )  # fmt: skip
     total = sum(block) if checksum is None else checksum
     return block[:148] + b"%06o\0 " % total + block[156:]
 
 
-def member(name: str, data: bytes, **fields: object) -> bytes:
+def member(name: str | bytes, data: bytes, **fields: object) -> bytes:
     """A header, the data, and zeros up to a full block."""
     return header(name, len(data), **fields) + data + bytes(-len(data) % 512)
 
@@ -52,6 +54,35 @@ def pax(**records: str) -> bytes:
         length = len(body) + len(str(len(body) + 2))
         data += str(length).encode() + body
     return member("pax", data, kind=b"x")
+
+
+_COMMENT = b"16 comment=hell\n"
+
+
+def _weights(numbers: bytes) -> bytes:
+    """Safetensors of one tensor."""
+    described = json.dumps({"a": {"dtype": "U8", "shape": [len(numbers)], "data_offsets": [0, len(numbers)]}}).encode()
+    return struct.pack("<Q", len(described)) + described + numbers
+
+
+def _zip_over_two_members() -> bytes:
+    """The directory of a zip archive in one member, its end in another; what lies between is a comment in it."""
+    packed = archive([Entry("config.json", b"{}")])
+    at = packed.index(b"PK\x01\x02")
+    entry, end = bytearray(packed[at:-22]), bytearray(packed[-22:])
+    second = member("two", _weights(bytes(100) + b"E" * 22 + bytes(30)))
+    start = member("one", _weights(packed[:at] + bytes(entry))).index(b"PK\x01\x02")
+    place = 512 * -(-(start + len(entry)) // 512) + second.index(b"E" * 22)
+    entry[32:34] = struct.pack("<H", place - start - len(entry))
+    end[12:20] = struct.pack("<LL", place - start, at)
+    return member("one", _weights(packed[:at] + bytes(entry))) + second.replace(b"E" * 22, bytes(end)) + _END
+
+
+def _hdf5_in_a_member() -> bytes:
+    """At a byte where the library for HDF5 looks for its files."""
+    plain = _weights(b"E" * 2048)
+    start = 1024 - 512 - plain.index(b"E")
+    return member("a", _weights((bytes(start) + b"\x89HDF\r\n\x1a\n").ljust(2048, b"\0"))) + _END
 
 
 def _hidden_by_size() -> bytes:
@@ -123,6 +154,17 @@ _TARS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
     ("tar-size-for-all", lambda: member("pax", b"11 size=512\n"[:12], kind=b"g") + member("a", GOOD) + _END,
      UNSAFE, _DESYNC),
     ("tar-link-with-size", lambda: header("a", 512, kind=b"2", link="b") + member("evil", EVIL) + _END, UNSAFE, _TOTAL),
+    ("tar-header-is-a-zlib-stream", lambda: member(zlib.compress(EVIL[:70]), _COMMENT, kind=b"x") + member("a", GOOD)
+     + _END, UNSAFE, _TOTAL),
+    ("tar-name-is-a-zlib-stream", lambda: member(b"x^ordinary", GOOD) + _END, UNSAFE, _TOTAL),
+    ("tar-extended-header-with-a-strange-name", lambda: member(b"a\x01", _COMMENT, kind=b"x") + member("a", GOOD)
+     + _END, NEVER_SAFE, _TOTAL),
+    ("tar-behind-a-name", lambda: member(b"a\0something", GOOD) + _END, NEVER_SAFE, _TOTAL),
+    ("tar-program-behind-a-name", lambda: member(b"h!\0\0PTMF", GOOD) + _END, UNSAFE, _TOTAL),
+    ("tar-zip-over-two-members", _zip_over_two_members, UNSAFE, _TOTAL),
+    ("tar-hdf5-in-a-member", _hdf5_in_a_member, UNSAFE, _TOTAL),
+    ("tar-file-or-folder", lambda: pax(path="y") + member("x/", member("evil", EVIL), kind=b"\0") + _END, UNSAFE,
+     "CVE-2025-13462"),
     ("tar-cut", lambda: member("a", bytes(5000))[:2048], NEVER_SAFE, _FORMAT),
     ("tar-no-end", lambda: member("a", GOOD), NEVER_SAFE, _FORMAT),
     ("tar-one-zero-block", lambda: member("a", GOOD) + bytes(512), NEVER_SAFE, _TOTAL),

@@ -97,6 +97,54 @@ def program(
     return archive([Entry(f"m/{name}", data) for name, data in whole.items()])
 
 
+def _arrays() -> bytes:
+    """What numpy writes for an array of objects, whose pickle is not what it should be."""
+    described = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(described)) + described + EVIL
+    return data + bytes(-len(data) % 4)
+
+
+def _with_array() -> bytes:
+    data = _arrays()
+    return checkpoint({"data.pkl": _state(4, count=len(data) // 4), "data/0": data})
+
+
+def _with_hdf5() -> bytes:
+    """A storage in which the library for HDF5 finds a file: it looks at byte 512, 1024, 2048 and so on."""
+    members = {"data.pkl": _state(4, count=1024), "data/0": bytes(4096)}
+    plain = checkpoint(members)
+    start = 2048 - plain.index(bytes(4096))
+    data = bytes(start) + b"\x89HDF\r\n\x1a\n"
+    return checkpoint({**members, "data/0": data.ljust(4096, b"\0")})
+
+
+def _compiled(root: str) -> bytes:
+    """A program for AOTInductor as source: its reader compiles and loads it, and asks for no other member."""
+    folder = f"{root}data/aotinductor/model/"
+    settings = b'{"AOTI_DEVICE_KEY": "cpu"}'
+    return archive(
+        [Entry(f"{folder}c.wrapper_metadata.json", settings), Entry(f"{folder}c.wrapper.cpp", b"int answer = 42;\n")]
+    )
+
+
+def _package() -> bytes:
+    """An object of a class that is allowed, and a module of that name which torch.package takes before Python's."""
+    members = {
+        ".data/extern_modules": b"", ".data/version": b"6\n", ".data/python_version": b"3.11.7",
+        "model/model.pkl": b"\x80\x02ccollections\nOrderedDict\n)R.",
+        "collections/__init__.py": b"OrderedDict = dict\n",
+    }  # fmt: skip
+    return archive([Entry(f"m/{name}", data) for name, data in members.items()])
+
+
+_CALLS_OS = json.dumps({"graph_module": {"graph": {"nodes": [_node("torch.serialization.os.system")]}}}).encode()
+_LISTED = b'{"config": {"w": {"path_name": "model.pt", "is_param": true, "use_pickle": false, "tensor_meta": {}}}}'
+_SUMS = "*".join(f"(s{index}+s{index + 1}+1)" for index in range(12))
+_OTHER_SUMS = "*".join(f"(s{index}+s{index + 2}+2)" for index in range(12))
+_NO_NUMBERS = {"sizes": [{"as_int": 10**12}], "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}}
+_OLD_SCRIPT = json.dumps({"mainModule": {"name": "M", "torchscriptArena": {"key": "code/m.txt"}}, "protoVersion": "6"})
+_BREAKS = {"default_factory_module": "builtins", "default_factory_name": "breakpoint", "dict_context": []}
+
 _FACTORY = {"default_factory_module": "antigravity", "default_factory_name": "x", "dict_context": []}
 _QUOTE = """L["x' + __import__('os').system('true') + '"].size()[0] == 3"""
 _TWO_KEYS = b'{"graph_module": {}, "graph_module": {"graph": {"nodes": []}}}'
@@ -173,6 +221,29 @@ _FILES: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
     ("program-native-code", lambda: program(members={"data/aotinductor/model/x.so": b"\x7fELF"}), UNSAFE, _NATIVE),
     ("program-two-graphs-in-one", lambda: program(graph=_TWO_KEYS), NEVER_SAFE, _TOTAL),
     ("program-no-graph", lambda: program(graph=b"[" * 100_000), NEVER_SAFE, _TOTAL),
+    ("torch-storage-is-an-array-of-objects", _with_array, UNSAFE, _TOTAL),
+    ("torch-storage-named", lambda: checkpoint({"data.pkl": _state(4, b"x.py"), "data/0": None,
+     "data/x.py": bytes(16)}), NEVER_SAFE, _TOTAL),
+    ("torch-hdf5-inside", _with_hdf5, UNSAFE, _TOTAL),
+    ("torch-package-with-own-module", _package, UNSAFE, "https://docs.pytorch.org/docs/stable/package.html"),
+    ("torch-package-and-checkpoint", lambda: checkpoint({".data/extern_modules": b""}), UNSAFE, _TOTAL),
+    ("script-of-small-interpreter-alone", lambda: script("x", {"constants.pkl": None, "code/__torch__.py": None,
+     "bytecode.pkl": b"\x80\x02K\x08\x85."}), NEVER_SAFE, _WEIGHTS_ONLY),
+    ("script-of-torch-1", lambda: archive([Entry("m/model.json", _OLD_SCRIPT.encode()), Entry("m/version", b"1\n"),
+     Entry("m/code/m.txt", b"op_version_set = 1\n")]), NEVER_SAFE, _WEIGHTS_ONLY),
+    ("program-graph-under-another-name", lambda: program(members={"models/other.yaml": _CALLS_OS}), UNSAFE, _LOOKUP),
+    ("program-legacy-weights-called-numbers", lambda: program(members={"data/weights/model.pt":
+     checkpoint({"data.pkl": EVIL}), "data/weights/z_config.json": _LISTED}), UNSAFE, _WEIGHTS_ONLY),
+    ("program-numbers-are-an-array-of-objects", lambda: program(members={"data/weights/weight_0": _arrays()}),
+     UNSAFE, _TOTAL),
+    ("program-weight-of-no-bytes", lambda: program(weight={"tensor_meta": _NO_NUMBERS},
+     members={"data/weights/weight_0": b""}), UNSAFE, "https://cwe.mitre.org/data/definitions/789.html"),
+    ("program-expression-without-end", lambda: program(expression=f"PythonMod({_SUMS}, 3*({_OTHER_SUMS}))"),
+     NEVER_SAFE, "https://cwe.mitre.org/data/definitions/1333.html"),
+    ("program-structure-calls-builtin", lambda: program(structure=_structure(_BREAKS, "collections.defaultdict")),
+     UNSAFE, _LOOKUP),
+    ("compiled-without-a-format", lambda: _compiled("m/"), UNSAFE, _NATIVE),
+    ("compiled-without-a-folder", lambda: _compiled(""), UNSAFE, _NATIVE),
     ("program-old-form", lambda: archive([Entry("serialized_exported_program.json",
      json.dumps({"nodes": [_node("torch.os.system")]}).encode()), Entry("version", b"8.8")]), UNSAFE, _LOOKUP),
 )  # fmt: skip

@@ -7,6 +7,7 @@ everything that torch does not write itself is out: attributes, texts, calls of 
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Callable
 
@@ -29,6 +30,12 @@ _MOST_EXPONENT = 16
 _MOST_EXPONENTS = 64
 """Of powers in one another, multiplied."""
 _MOST_PRECISION = 1000
+_MOST_LEAVES = 128
+_MOST_TERMS = 256
+_MOST_COMMON = 64
+_DIVISIONS = frozenset(
+    {"FloorDiv", "ModularIndexing", "Mod", "PythonMod", "CleanDiv", "CeilDiv", "IntTrueDiv", "FloatTrueDiv"}
+)
 _CONSTANTS = frozenset({"true", "false", "oo", "nan", "inf", "int_oo", "True", "False"})
 _ASSUMPTIONS = frozenset(
     {
@@ -51,6 +58,53 @@ _GUARDED = frozenset({"size", "stride"})
 def is_arithmetic(text: str) -> bool:
     """Whether an expression of sizes holds nothing but sizes, numbers and functions of numbers."""
     return _follows(text, _is_size)
+
+
+def is_quick(text: str) -> bool:
+    """Whether an expression that `is_arithmetic` is small enough to be computed: not many parts, few terms.
+
+    Terms are those of sums, products and powers when everything is multiplied out. A function of sizes is one term;
+    divisions look for what their operands have in common, in as many steps as these have terms, multiplied.
+    """
+    node = ast.parse(text.strip(), mode="eval").body
+    waiting: list[tuple[ast.expr, list[ast.expr] | None]] = [(node, None)]
+    terms: list[int] = []
+    leaves = 0
+    while waiting:
+        node, parts = waiting.pop()
+        if parts is None:
+            parts = [] if _is_size(node) else _PARTS[type(node)](node) or []
+            leaves += not parts
+            if leaves > _MOST_LEAVES:
+                return False
+            waiting.append((node, parts))
+            waiting.extend((part, None) for part in parts)
+            continue
+        held = terms[len(terms) - len(parts) :]
+        del terms[len(terms) - len(parts) :]
+        count = _terms(node, held)
+        if count > _MOST_TERMS:
+            return False
+        terms.append(count)
+    return True
+
+
+def _terms(node: ast.expr, held: list[int]) -> int:
+    """Terms of a node whose parts have so many, the last part first; a division that takes too many has too many."""
+    if not held:
+        return 1
+    name = ""
+    if isinstance(node, ast.BinOp):
+        name = type(node.op).__name__
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+        name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+    if name in _POWERS | {"pow"}:
+        return int(held[-1] ** min(_exponent(node), _MOST_TERMS))
+    if name in {"Mult", "Mul", "Div"}:
+        return math.prod(held)
+    if name in _DIVISIONS:
+        return 1 if math.prod(held) <= _MOST_COMMON else _MOST_TERMS + 1
+    return sum(held)
 
 
 def is_guard(text: str) -> bool:

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from hauberk.scan.archives import torch_rules as rules
-from hauberk.scan.archives.exported_grammar import is_arithmetic
+from hauberk.scan.archives.exported_grammar import is_arithmetic, is_quick
 from hauberk.scan.archives.exported_text import check_guards, check_structure, check_target
-from hauberk.scan.archives.torch_members import examine_torch_pickle
+from hauberk.scan.archives.torch_members import check_arrays, examine_torch_pickle
 from hauberk.scan.archives.zip import Zip
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.report import shown
 
 _LONGEST_JSON = 64 << 20
-_NATIVE = ("data/aotinductor/", "data/executorch/", "data/mtia")
+_NATIVE = ("/data/aotinductor/", "/data/executorch/", "/data/mtia")
 _WEIGHTS, _CONSTANTS = "data/weights/", "data/constants/"
+_NUMBERS = re.compile(r"(?:weight|tensor)_[0-9]+")
 _TARGETS = frozenset({"target", "as_operator"})
 _OLD_GRAPH = "serialized_exported_program.json"  # torch up to 2.7, all at the top
 
@@ -44,10 +46,12 @@ def examine_program(archive: Zip, members: dict[str, str], examination: Examinat
         The members that were accounted for; the rest is the caller's.
     """
     used: set[str] = set()
+    for name in archive.members:
+        if any(folder in f"/{name.casefold()}" for folder in _NATIVE):
+            examination.find(rules.NATIVE, shown(name))
     for short, name in members.items():
-        if short.startswith(_NATIVE):
-            examination.find(rules.NATIVE, shown(short))
-        if (short.startswith("models/") and short.endswith(".json")) or short == _OLD_GRAPH:
+        # Torch takes whatever lies in that folder for a graph, and its name less five characters for the model's.
+        if short.startswith("models/") or short == _OLD_GRAPH:
             with examination.inside(shown(name)) as child:
                 _examine_graph(_parsed(archive, name, child), child)
             used.add(name)
@@ -65,8 +69,11 @@ def _examine_weights(archive: Zip, members: dict[str, str], folder: str, examina
         if not (short.startswith(folder) and short.endswith("_config.json")):
             continue
         with examination.inside(shown(name)) as child:
-            for path, is_pickled in _places(_parsed(archive, name, child), child):
-                (pickled if is_pickled else raw).add(path)
+            header = _parsed(archive, name, child)
+            _examine_graph(header, child)
+            for path, entry in _places(header, child):
+                (raw if entry.get("use_pickle") is False else pickled).add(path)
+                _check_shape(archive, members.get(folder + path), entry, child)
         used.add(name)
     for path in sorted(raw | pickled):
         name = members.get(folder + path, "")
@@ -79,13 +86,27 @@ def _examine_weights(archive: Zip, members: dict[str, str], folder: str, examina
             examination.find(rules.OBJECT, shown(path))
             examine_torch_pickle(archive, name, examination)
             used.add(name)
+        elif not _NUMBERS.fullmatch(path):
+            # Under a name of its own it may be what torch looks for first: `model.pt`, a pickle that may run anything.
+            examination.find(rules.PLACE, f"numbers in '{shown(path)}'")
         elif path not in pickled:
             used.add(name)
+            check_arrays(archive, {name}, examination)
     return used
 
 
-def _places(header: object, examination: Examination) -> Iterator[tuple[str, bool]]:
-    """Names of weights, and whether each is a pickle."""
+def _check_shape(archive: Zip, name: str | None, entry: dict[str, Any], examination: Examination) -> None:
+    """Of a weight without bytes torch makes as many zeros as its description asks for."""
+    if name is None or archive.members[name].size:
+        return
+    match entry.get("tensor_meta"):
+        case {"sizes": list(sizes)} if {"as_int": 0} in sizes:
+            return
+    examination.find(rules.STORAGE, f"'{shown(name)}' has no bytes, and a shape")
+
+
+def _places(header: object, examination: Examination) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names of weights, and what is said of each."""
     entries = header.get("config") if isinstance(header, dict) else None
     if not isinstance(entries, dict):
         examination.find(rules.JSON, "no list of weights")
@@ -95,7 +116,7 @@ def _places(header: object, examination: Examination) -> Iterator[tuple[str, boo
         if not isinstance(path, str):
             examination.find(rules.JSON, "a weight without a name")
             continue
-        yield path, entry.get("use_pickle") is not False
+        yield path, entry
 
 
 class _TwiceError(ValueError):
@@ -159,6 +180,8 @@ def _check_text(key: str, text: str, structures: list[str], examination: Examina
     elif key == "expr_str":
         if not is_arithmetic(text):
             examination.find(rules.EXPRESSION, shown(text))
+        elif not is_quick(text):
+            examination.find(rules.LONG_EXPRESSION, shown(text))
     elif key in {"in_spec", "out_spec"}:
         structures.append(text)
         check_structure(text, examination)

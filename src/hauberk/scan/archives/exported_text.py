@@ -28,6 +28,9 @@ _CONTAINERS = frozenset(
     {"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", "collections.deque"}
 )
 _FACTORIES = frozenset({"builtins", "collections"})
+_FACTORY_NAMES = frozenset(
+    {"list", "dict", "set", "tuple", "int", "float", "bool", "str", "OrderedDict", "deque", "Counter", "defaultdict"}
+)
 
 
 def check_target(target: str, examination: Examination, *, looked_up: bool = False) -> None:
@@ -119,8 +122,9 @@ def check_structure(text: str, examination: Examination) -> None:
         elif isinstance(value, dict):
             kind = value.get("type")
             module = value.get("default_factory_module", "builtins")
-            if module not in _FACTORIES:
-                examination.find(rules.STRUCTURE, f"imports {shown(str(module))}")
+            name = value.get("default_factory_name", "list")
+            if module not in _FACTORIES or not (name is None or (isinstance(name, str) and name in _FACTORY_NAMES)):
+                examination.find(rules.STRUCTURE, f"imports {shown(str(module))} for {shown(str(name))}")
             elif kind is not None and kind not in _CONTAINERS and kind != "collections.defaultdict":
                 examination.find(rules.STRUCTURE_TYPE, shown(str(kind)))
             waiting.extend(value.values())

@@ -23,6 +23,7 @@ _KEPT = 32 << 20
 _BOMB_RATIO = 200
 _BOMB_SIZE = 1 << 30
 _LZMA_MEMORY = 256 << 20
+_BZIP2 = (b"1AY&SY", b"\x17rE8P\x90")  # of a block, and of the end
 
 DAMAGED = Rule(
     "stream-damaged",
@@ -114,12 +115,17 @@ def _measured(
     return size, fed - len(decompressor.unused_data), None if kept is None else bytes(kept)
 
 
+def compressed_beginnings(head: bytes) -> list[str]:
+    """The streams that a reader would take a content for by its first bytes alone, as joblib's does."""
+    return [name for name, signs in _BEGINNINGS.items() if head.startswith(signs)]
+
+
 def _is_gzip(head: bytes, _: Content) -> bool:
     return head.startswith(b"\x1f\x8b\x08")
 
 
 def _is_bzip2(head: bytes, _: Content) -> bool:
-    return head[:3] == b"BZh" and head[3:4] in b"123456789" and head[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}
+    return head[:3] == b"BZh" and head[3:4] in b"123456789" and head[4:10] in _BZIP2
 
 
 def _is_xz(head: bytes, _: Content) -> bool:
@@ -141,10 +147,21 @@ def _is_lzma(head: bytes, content: Content) -> bool:
 def _begins(decompressor: Decompressor, content: Content) -> bool:
     """Whether the first bytes unpack: these two formats begin with too little of a sign."""
     try:
-        return bool(decompressor.decompress(content.head(1 << 16), 16)) or decompressor.eof
+        decompressor.decompress(content.head(1 << 16), 16)
     except ERRORS:
         return False
+    return True  # also where nothing comes out yet: empty blocks may stand in front of as much as one likes
 
+
+_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
+    "zlib": (b"x\x01", b"x^", b"x\x9c", b"x\xda"),
+    "gzip": (b"\x1f\x8b",),
+    "bzip2": tuple(b"BZh%d%b" % (level, sign) for level in range(1, 10) for sign in _BZIP2),
+    "xz": (b"\xfd7zXZ",),
+    "lzma": (b"\x5d\x00",),
+    "lz4": (b"\x04\x22\x4d\x18",),
+    "zstandard": (b"\x28\xb5\x2f\xfd",),
+}
 
 FORMATS = (
     Format("gzip", _is_gzip, partial(_examine, partial(Deflate, zlib.MAX_WBITS | 16)), _RULES, b"\x1f"),

@@ -67,23 +67,32 @@ def check_storages(
     archive: Zip, members: dict[str, str], folder: str, storages: tuple[Storage, ...], examination: Examination
 ) -> set[str]:
     """See that every storage is there and as long as the pickle claims; returns the members that hold them."""
-    claimed: dict[str, tuple[int, int]] = {}
-    for storage in storages:
-        low, high = claimed.get(storage.key, (storage.size, storage.size))
-        claimed[storage.key] = (min(low, storage.size), max(high, storage.size))
     used = set()
-    for key, (low, high) in claimed.items():
-        name = members.get(f"{folder}{key}")
+    for key, size in dict.fromkeys((storage.key, storage.size) for storage in storages):
+        name = members.get(folder + key)
         member = archive.members[name] if name is not None else None
         if name is None or member is None or member.offset < 0:
             # A tensor without elements has a storage of no bytes, which torch looks up all the same.
             examination.find(rules.STORAGE, f"storage '{shown(key, 40)}' is not there")
             continue
         used.add(name)
-        if member.size < high:
-            examination.find(rules.STORAGE, f"storage '{shown(key, 40)}' has {member.size} bytes of {high}")
-        elif member.size > low:
-            examination.find(rules.STORAGE_LONGER, f"storage '{shown(key, 40)}' has {member.size} bytes, {low} claimed")
+        if member.size < size:
+            examination.find(rules.STORAGE, f"storage '{shown(key, 40)}' has {member.size} bytes of {size}")
+        elif member.size > size:
+            what = f"storage '{shown(key, 40)}' has {member.size} bytes, {size} claimed"
+            examination.find(rules.STORAGE_LONGER, what)
         if member.method != STORED and member.compressed_size:
             examination.find(rules.COMPRESSED, f"storage '{shown(key, 40)}'")
+    keys = "".join(storage.key for storage in storages)
+    if keys and not (keys.isascii() and keys.isdecimal()):
+        key = next(storage.key for storage in storages if not (storage.key.isascii() and storage.key.isdecimal()))
+        examination.find(rules.STORAGE_NAME, f"storage '{shown(key, 40)}'")
+    check_arrays(archive, used, examination)
     return used
+
+
+def check_arrays(archive: Zip, numbers: set[str], examination: Examination) -> None:
+    """Examine members that nobody looks into, because they hold bare numbers, where numpy would find an array."""
+    for name in sorted(numbers & archive.arrays):
+        if archive.members[name].readable:
+            examination.examine(archive.content(name), shown(name))

@@ -59,6 +59,14 @@ COMPRESSED = Rule(
     "Torch stores tensors as they are. Mapped loading takes the compressed bytes for numbers, plain loading does not.",
     _SERIALIZATION,
 )
+STORAGE_NAME = Rule(
+    "torch-storage-name",
+    "a tensor storage with a name of its own",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "Torch numbers storages. Under a name, other readers take one for a file of theirs, a module or a pickle.",
+    _SERIALIZATION,
+)
 TRAILING = Rule(
     "torch-trailing",
     "something behind the pickle of a checkpoint",
@@ -67,7 +75,18 @@ TRAILING = Rule(
     "Torch stops reading before it, so it is there for another reader.",
     _SERIALIZATION,
 )
-TORCH_RULES = (ROOT, NO_PICKLE, RECORD, STORAGE, STORAGE_LONGER, COMPRESSED, TRAILING)
+PACKAGE = Rule(
+    "torch-package",
+    "a package of torch, which holds Python code",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "torch.package takes modules from the archive before those that are installed, and runs them when an object is"
+    " loaded, whatever its pickle asks for. Save the state dict instead.",
+    "https://docs.pytorch.org/docs/stable/package.html",
+)
+TORCH_RULES = (
+    ROOT, NO_PICKLE, RECORD, STORAGE, STORAGE_LONGER, COMPRESSED, STORAGE_NAME, TRAILING, PACKAGE,
+)  # fmt: skip
 
 SCRIPT = Rule(
     "torchscript-code",
@@ -143,6 +162,15 @@ EXPRESSION = Rule(
     "Torch hands expressions of sizes to sympy, which evaluates them as Python code while the file is loaded.",
     "https://docs.sympy.org/latest/modules/core.html#sympy.core.sympify.sympify",
 )
+LONG_EXPRESSION = Rule(
+    "pt2-long-expression",
+    "a size that may take for ever to compute",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "Torch hands expressions of sizes to sympy, which multiplies out and compares all parts of some: a line of text can"
+    " keep it busy for years.",
+    "https://cwe.mitre.org/data/definitions/1333.html",
+)
 GUARD = Rule(
     "pt2-guard",
     "a guard that is more than a comparison",
@@ -193,5 +221,6 @@ PLACE = Rule(
     _EXPORT,
 )
 PT2_RULES = (
-    JSON, TARGET, FILE_OPERATOR, CUSTOM_TARGET, EXPRESSION, GUARD, STRUCTURE, STRUCTURE_TYPE, NATIVE, OBJECT, PLACE,
+    JSON, TARGET, FILE_OPERATOR, CUSTOM_TARGET, EXPRESSION, LONG_EXPRESSION, GUARD, STRUCTURE, STRUCTURE_TYPE,
+    NATIVE, OBJECT, PLACE,
 )  # fmt: skip

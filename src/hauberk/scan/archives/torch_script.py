@@ -84,9 +84,12 @@ def examine_script(archive: Zip, members: dict[str, str], examination: Examinati
     for short, name in members.items():
         if short.endswith(".debug_pkl") or (short.endswith(".pkl") and "/" not in short):
             result = examine_torch_pickle(archive, name, examination, admitted=_admitted)
+            used.add(name)
+            if short == "traced_inputs.pkl":  # examples of a trace: written without their bytes, and not read
+                used |= {each for inner, each in members.items() if inner.startswith("traced_inputs/")}
+                continue
             folder = "constants/" if short == "constants.pkl" else "data/"
             used |= check_storages(archive, members, folder, result.storages, examination)
-            used.add(name)
     return used
 
 

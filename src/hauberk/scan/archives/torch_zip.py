@@ -20,7 +20,6 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.pickles import RULES as PICKLE_RULES
 from hauberk.scan.report import shown
 
-_SIGNS = frozenset({"data.pkl", "constants.pkl", "archive_format"})
 _OLD_PROGRAM = "serialized_exported_program.json"  # torch up to 2.7, all at the top
 
 
@@ -36,32 +35,32 @@ def below(archive: Zip, root: str) -> dict[str, str]:
     return {name.removeprefix(root): name for name in archive.members if name.startswith(root)}
 
 
-def _signs(archive: Zip) -> frozenset[str]:
-    """What members are called below whatever folder they lie in, as far as it tells what the archive is.
-
-    In lower case: torch's reader finds members without regard to case.
-    """
-    found = set()
-    for name in archive.members:
-        below_top = name.partition("/")[2].casefold()
-        if below_top in _SIGNS:
-            found.add(below_top)
-        elif below_top.startswith("code/"):
-            found.add("code/")
-    return frozenset(found)
+def _is_package(archive: Zip) -> bool:
+    return "/.data/extern_modules" in archive.lower_names
 
 
 def _is_checkpoint(archive: Zip) -> bool:
-    return "data.pkl" in _signs(archive)
+    return "data.pkl" in archive.below_top
 
 
 def _is_script(archive: Zip) -> bool:
-    signs = _signs(archive)
-    return "constants.pkl" in signs or {"code/", "data.pkl"} <= signs
+    """A program with its constants, one for the small interpreter (`.ptl`), or one of torch 1.0 (`model.json`)."""
+    signs = archive.below_top
+    if "constants.pkl" in signs or "bytecode.pkl" in signs or {"code/", "data.pkl"} <= signs:
+        return True
+    return "model.json" in signs and not signs.isdisjoint({"version", ".data/"})
 
 
 def _is_program(archive: Zip) -> bool:
-    return "archive_format" in _signs(archive) or _OLD_PROGRAM in archive.members
+    if "archive_format" in archive.below_top or _OLD_PROGRAM in archive.members:
+        return True
+    # The reader of compiled programs asks for nothing else, nor for a folder around it.
+    return "/data/aotinductor/" in archive.lower_names or "\ndata/aotinductor/" in archive.lower_names
+
+
+def _examine_package(archive: Zip, examination: Examination) -> None:
+    examination.find(rules.PACKAGE, f"{len(archive.members)} members")
+    examine_members(archive, examination, list(archive.members))
 
 
 def _examine_checkpoint(archive: Zip, examination: Examination) -> None:
@@ -106,6 +105,7 @@ def _rooted(archive: Zip, examination: Examination) -> tuple[str, dict[str, str]
 
 _NAMES = (*rules.TORCH_RULES, *PICKLE_RULES)
 ZIP_KINDS = (
+    ZipKind("torch-package", _is_package, _examine_package, _NAMES),
     ZipKind("torchscript", _is_script, _examine_script, (*_NAMES, *rules.SCRIPT_RULES)),
     ZipKind("torch-exported-program", _is_program, _examine_program, (*_NAMES, *rules.PT2_RULES)),
     ZipKind("pytorch-zip", _is_checkpoint, _examine_checkpoint, _NAMES),

@@ -12,8 +12,10 @@ loader interprets; the numbers of tensors that are stored as they are are not re
 
 from __future__ import annotations
 
+import re
 import stat
 import zlib
+from functools import cached_property
 from typing import NamedTuple
 
 from hauberk.scan.archives import zip_rules as rules
@@ -37,6 +39,7 @@ _STRONGEST = 1040  # bytes that one deflated byte can become
 _BOMB_RATIO = 200
 _BLOCK = 1 << 22
 _SMALL = 1 << 16
+_BELOW_TOP = re.compile(r"^[^/\n]*/([^/\n]+/?)", re.MULTILINE)
 _NOTHING = 14  # bytes that nothing takes, compressed by any method
 _FOLDER = 1 << 4  # among the attributes of DOS
 _SPECIAL = frozenset({stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK})
@@ -79,6 +82,7 @@ class Zip:
     Attributes:
         members: Files by name, in the order of the directory; folders are left out. Of two of one name, which is a
             finding, the last.
+        arrays: Names of files that begin as arrays of numpy: its reader takes them out of any zip archive.
 
     Raises:
         StopScan: It has no directory that can be read; the finding is noted.
@@ -89,7 +93,9 @@ class Zip:
         self._examination = examination
         self._last: tuple[str, Content] | None = None
         directory = read_directory(content, examination)
-        offsets = Layout(content, examination, directory).offsets
+        layout = Layout(content, examination, directory)
+        offsets = layout.offsets
+        self.arrays = frozenset(directory.entries[index].name for index in layout.arrays)
         self.members: dict[str, ZipMember] = {}
         for index, entry in enumerate(directory.entries):
             if entry.raw.endswith(b"/") and not entry.size:
@@ -105,6 +111,19 @@ class Zip:
             )
         _Names(examination).check(directory.entries)
         self._check_sizes()
+
+    @cached_property
+    def lower_names(self) -> str:
+        """All names, each behind the end of a line, in lower case: torch's reader finds members in any case."""
+        return "\n" + "\n".join(self.members).casefold()
+
+    @cached_property
+    def below_top(self) -> frozenset[str]:
+        """What members are called below their topmost folder, in lower case; of those in folders there, the folder.
+
+        That tells formats of torch from others.
+        """
+        return frozenset(_BELOW_TOP.findall(self.lower_names))
 
     def content(self, name: str) -> Content:
         """The bytes of a member, unpacked as far as they are read.

@@ -39,6 +39,9 @@ DESCRIPTOR = 1 << 3
 STORED, DEFLATED, BZIP2 = 0, 8, 12
 AES = 99
 
+LARGE_FIGURES, _UNICODE_NAME, _ENCRYPTION = 0x0001, 0x7075, 0x9901
+"""Extra fields, by number."""
+
 
 class Entry(NamedTuple):
     """A member, as the directory has it."""
@@ -202,7 +205,7 @@ def _large(
     wanted = [index for index, value in enumerate(small) if value == _FULL32]
     values = list(small)
     for kind, data in extra_fields(extra, at, examination):
-        if kind == 0x0001:
+        if kind == LARGE_FIGURES:
             if len(data) != 8 * len(wanted):
                 examination.find(
                     rules.CONTRADICTION, f"'{shown(raw)}': {len(data)} bytes for {len(wanted)} large figures", at=at
@@ -210,13 +213,19 @@ def _large(
             for index, place in zip(wanted, range(0, len(data) - 7, 8), strict=False):
                 values[index] = int.from_bytes(data[place : place + 8], "little")
             wanted = []
-        elif kind == 0x7075 and data[5:] != raw:
-            examination.find(rules.NAME, f"'{shown(raw)}' is '{shown(data[5:])}' as well", at=at)
-        elif kind == 0x9901:
-            examination.find(rules.ENCRYPTED, f"'{shown(raw)}'", at=at)
+        else:
+            check_field(kind, data, raw, at, examination)
     if wanted:
         examination.find(rules.CONTRADICTION, f"'{shown(raw)}' is said to be large, and no figure is there", at=at)
     return values[0], values[1], values[2]
+
+
+def check_field(kind: int, data: bytes, raw: bytes, at: int, examination: Examination) -> None:
+    """Find an extra field that makes something else of a member for readers that know it."""
+    if kind == _UNICODE_NAME and data[5:] != raw:
+        examination.find(rules.NAME, f"'{shown(raw)}' is '{shown(data[5:])}' as well", at=at)
+    elif kind == _ENCRYPTION:
+        examination.find(rules.ENCRYPTED, f"'{shown(raw)}'", at=at)
 
 
 def extra_fields(extra: bytes, at: int, examination: Examination) -> list[tuple[int, bytes]]:
@@ -230,7 +239,7 @@ def extra_fields(extra: bytes, at: int, examination: Examination) -> list[tuple[
             # Python's reader refuses such a field, others ignore it.
             examination.find(rules.CONTRADICTION, f"extra field {kind:#06x} is longer than all of them", at=at)
             break
-        if kind in seen and kind in {0x0001, 0x7075}:
+        if kind in seen and kind in {LARGE_FIGURES, _UNICODE_NAME}:
             examination.find(rules.CONTRADICTION, f"extra field {kind:#06x} occurs twice", at=at)
         seen.add(kind)
         found.append((kind, extra[place + 4 : place + 4 + length]))

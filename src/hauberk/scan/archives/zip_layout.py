@@ -6,7 +6,15 @@ import struct
 from typing import Any
 
 from hauberk.scan.archives import zip_rules as rules
-from hauberk.scan.archives.zip_directory import DESCRIPTOR, LOCAL, Directory, Entry, extra_fields
+from hauberk.scan.archives.zip_directory import (
+    DESCRIPTOR,
+    LARGE_FIGURES,
+    LOCAL,
+    Directory,
+    Entry,
+    check_field,
+    extra_fields,
+)
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
 from hauberk.scan.report import shown
@@ -20,6 +28,9 @@ _DESCRIPTORS = {12: "<LLL", 16: "<4xLLL", 20: "<LQQ", 24: "<4xLQQ"}
 _NONE = (0, 0, 0)
 _BLOCK = 1 << 22
 _SEARCHED = 1 << 24  # bytes of a gap that are searched for members
+_AHEAD = 80  # bytes read behind a header: torch fills up to 64, and the first bytes of the member follow
+_FILLING = b"FB"  # the extra field that torch fills up with
+_ARRAY = b"\x93NUMPY"
 
 
 class Layout:
@@ -27,6 +38,7 @@ class Layout:
 
     Attributes:
         offsets: Where the bytes of each entry begin; -1 where no header can be read.
+        arrays: Indexes of entries that begin as arrays of numpy, whose reader takes them out of any zip archive.
     """
 
     def __init__(self, content: Content, examination: Examination, directory: Directory) -> None:
@@ -35,9 +47,10 @@ class Layout:
         self._end = directory.start
         entries = directory.entries
         self.offsets = [-1] * len(entries)
+        self.arrays: set[int] = set()
         at = 0
         before: Entry | None = None
-        for count, index in enumerate(sorted(range(len(entries)), key=lambda index: entries[index].header)):
+        for count, index in enumerate(sorted(range(len(entries)), key=[entry.header for entry in entries].__getitem__)):
             if not count % 4096:
                 examination.check_time()
             at = self._member(at, before, entries[index], index)
@@ -51,64 +64,71 @@ class Layout:
             what = f"'{shown(entry.name)}' lies at byte {entry.header}, behind the members"
             self._examination.find(rules.CONTRADICTION, what)
             return at
-        if at <= entry.header <= at + 24:  # what may stand between is read together with the header
-            read = self._content.read(at, entry.header - at + needed)
-            gap, header = read[: entry.header - at], read[entry.header - at :]
-        else:
-            gap, header = b"", self._content.read(entry.header, needed)
-        if entry.header >= at:
-            self._between(at, entry.header, before, gap)
+        # What may stand between is read together with the header and what stands behind it.
+        first = at if at <= entry.header <= at + 24 else entry.header
+        read = self._content.read(first, min(entry.header - first + needed + _AHEAD, self._content.size - first))
+        header = read[entry.header - first :] if first < entry.header else read
+        if entry.header > at:
+            self._between(at, entry.header, before, read[: entry.header - first])
+        elif entry.header == at:
+            if before is not None and before.flags & DESCRIPTOR:
+                self._between(at, at, before, b"")
         else:
             self._examination.find(rules.OVERLAP, f"'{shown(entry.name)}' begins before byte {at}", at=entry.header)
         fields: tuple[Any, ...] = _LOCAL.unpack_from(header)
         if fields[0] != LOCAL:
             self._examination.find(rules.CONTRADICTION, f"no header of '{shown(entry.name)}'", at=entry.header)
             return max(at, entry.header)
-        start: int = entry.header + _LOCAL.size + fields[9] + fields[10]
-        self._compare(entry, fields, header[_LOCAL.size :])
-        if start + entry.compressed_size > self._end:
-            what = f"'{shown(entry.name)}' ends at byte {start + entry.compressed_size}, in the directory"
+        length: int = _LOCAL.size + fields[9] + fields[10]
+        start = entry.header + length
+        self._compare(entry, fields, header)
+        end = start + entry.compressed_size
+        if end > self._end:
+            what = f"'{shown(entry.name)}' ends at byte {end}, in the directory"
             self._examination.find(rules.OVERLAP, what, at=entry.header)
             return max(at, entry.header)
         self.offsets[index] = start
-        return max(at, start + entry.compressed_size)
+        if len(header) < length + len(_ARRAY):
+            header, length = self._content.read(start, min(len(_ARRAY), entry.compressed_size)), 0
+        if header.startswith(_ARRAY, length):
+            self.arrays.add(index)
+        return max(at, end)
 
-    def _compare(self, entry: Entry, fields: tuple[int, ...], raw: bytes) -> None:
+    def _compare(self, entry: Entry, fields: tuple[int, ...], header: bytes) -> None:
         """The header in front of a member against the directory."""
         _, _, flags, method, _, _, crc, compressed, size, name_length, extra_length = fields
-        if raw == entry.raw and (flags, method, name_length) == (entry.flags, entry.method, len(raw)):
+        extra = _LOCAL.size + name_length
+        raw = header[_LOCAL.size : extra]
+        if raw == entry.raw and flags == entry.flags and method == entry.method:
             figures = (crc, compressed, size)
-            if figures == (_NONE if flags & DESCRIPTOR else entry[4:7]):
+            if figures == (_NONE if flags & DESCRIPTOR else entry[4:7]) and _is_filling(header, extra, extra_length):
                 return
-        differs = []
-        if name_length != len(entry.raw) or raw != entry.raw:
-            differs.append(f"name '{shown(raw[:name_length])}'")
+        if extra_length:
+            where = entry.header + extra
+            held = header[extra : extra + extra_length]
+            if len(held) < extra_length and where + extra_length <= self._end:
+                held = self._content.read(where, extra_length)
+            size, compressed = self._extras(entry, size, compressed, held, where)
+        differs = [f"name '{shown(raw[: len(entry.raw)])}'"] if raw != entry.raw else []
         if (flags ^ entry.flags) & _SETTLED_FLAGS:
             differs.append(f"flags {flags:#06x} for {entry.flags:#06x}")
         if method != entry.method:
             differs.append(f"method {method} for {entry.method}")
-        if _FULL32 in (size, compressed):
-            size, compressed = self._large(entry, size, compressed, name_length, extra_length)
-        open_ended = bool(entry.flags & DESCRIPTOR)  # the figures stand behind the member, and here or not
-        for what, here, there in (
-            ("CRC-32", crc, entry.crc),
-            ("compressed size", compressed, entry.compressed_size),
-            ("size", size, entry.size),
-        ):
-            if here != there and not (open_ended and here == 0):
-                differs.append(f"{what} {here} for {there}")
+        differs += _different_figures(entry, crc, compressed, size)
         if differs:
             what = f"the header of '{shown(entry.name)}' differs from the directory: {', '.join(differs)}"
             self._examination.find(rules.CONTRADICTION, what, at=entry.header)
 
-    def _large(self, entry: Entry, size: int, compressed: int, name_length: int, extra_length: int) -> tuple[int, int]:
-        """Size and compressed size from the extra field of a header in front of a member."""
-        at = entry.header + _LOCAL.size + name_length
-        if at + extra_length > self._end:
-            return size, compressed
-        for kind, data in extra_fields(self._content.read(at, extra_length), at, self._examination):
-            if kind == 0x0001:
+    def _extras(self, entry: Entry, size: int, compressed: int, extra: bytes, at: int) -> tuple[int, int]:
+        """Size and compressed size, with what the extra fields of a header in front of a member say."""
+        known = {0, entry.size, entry.compressed_size, entry.header}  # miniz states the place of the header here, too
+        for kind, data in extra_fields(extra, at, self._examination):
+            check_field(kind, data, entry.raw, at, self._examination)
+            if kind == LARGE_FIGURES:
                 figures = [int.from_bytes(data[place : place + 8], "little") for place in range(0, len(data) - 7, 8)]
+                if len(data) % 8 or not known.issuperset(figures):
+                    what = f"'{shown(entry.name)}' has large figures in front that differ: {shown(data.hex())}"
+                    self._examination.find(rules.CONTRADICTION, what, at=at)
                 if size == _FULL32 and figures:
                     size = figures.pop(0)
                 if compressed == _FULL32 and figures:
@@ -151,3 +171,22 @@ class Layout:
             self._examination.check_time()
             at += _BLOCK - len(LOCAL) + 1
         return False
+
+
+def _is_filling(header: bytes, at: int, length: int) -> bool:
+    """Whether extra fields are none, or the one that torch fills up with."""
+    return not length or (header.startswith(_FILLING, at) and header[at + 2] + 256 * header[at + 3] + 4 == length)
+
+
+def _different_figures(entry: Entry, crc: int, compressed: int, size: int) -> list[str]:
+    """What a header in front of a member says differently from the directory."""
+    open_ended = bool(entry.flags & DESCRIPTOR)  # the figures stand behind the member, and here or not
+    return [
+        f"{what} {here} for {there}"
+        for what, here, there in (
+            ("CRC-32", crc, entry.crc),
+            ("compressed size", compressed, entry.compressed_size),
+            ("size", size, entry.size),
+        )
+        if here != there and not (open_ended and here == 0)
+    ]

@@ -132,6 +132,20 @@ def test_logits_stay_close(core, calibrated, records, relative_error):
     assert relative_error(core, result, records(core, seed=2)) < 0.1
 
 
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+@pytest.mark.parametrize("activation", ["Relu", "Clip"])
+def test_what_is_read_in_float_as_well_is_not_left_out(activation, form, builder, calibrated, records):
+    """Behind the input no kernel makes codes: the Add reads floats, the convolution codes of them."""
+    b = builder()
+    data = b.node("Relu", "features") if activation == "Relu" else bounded(b, "features", 0, 6)
+    core = finished(b, b.node("Add", b.node("Tanh", b.conv(data, 2, 2)), data), 2)
+    context, features = calibrated(core), records(core, seed=2)
+    qdq, result = (QuantizeStatic(form=name).apply(core, context) for name in ("qdq", form))
+    expected = meant(qdq.model, features)
+    difference = answers(result, features) - expected
+    assert np.sqrt(np.mean(difference**2) / np.mean(expected**2)) < 0.02
+
+
 @pytest.mark.parametrize("operator", ["Abs", "Neg", "Sign", "Tanh", "Floor", "Softplus"])
 @pytest.mark.parametrize("signed", [False, True])
 def test_an_operator_that_computes_does_so_on_values(operator, signed, builder, calibrated, records):

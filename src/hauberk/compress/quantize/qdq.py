@@ -24,7 +24,6 @@ A fused layer computes `q = clip(rint(f32(acc) * f32(sx * sw / sy)) + zy)` with 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -138,7 +137,10 @@ class _Writer:
         self._coded = frozenset(plan.activations)
         self._made_of_codes: set[str] = set()
         self._source_of: dict[str, str] = {}
-        self._takers = Counter(name for node in graph.node for name in node.input)
+        self._takers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self._takers.setdefault(name, []).append(node)
         self._outputs = {value.name for value in graph.output}
         self._behind = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ACTIVATIONS}
         self._coded_before = {node.input[0]: node.output[0] for node in graph.node if self._needs_codes_before(node)}
@@ -162,13 +164,7 @@ class _Writer:
                 self._made_of_codes.add(node.output[0])
             return
         layer = self._layers.get(node.output[0])
-        moves_codes = (
-            node.op_type not in ACTIVATIONS
-            and any(output in self._coded for output in node.output)
-            and bool(node.input)
-            and node.input[0] in self._coded
-        )
-        on_codes = layer is not None or node.output[0] in self._plan.joints or moves_codes
+        on_codes = self._on_codes(node)
         if on_codes or (node.op_type in ACTIVATIONS and node.input[0] in self._made_of_codes):
             self._made_of_codes.update(node.output)
         operands = [self._operand(name, node.op_type, on_codes=on_codes) for name in node.input]
@@ -183,6 +179,13 @@ class _Writer:
         del rewritten.input[:]
         rewritten.input.extend(operands)
         self._nodes.append(rewritten)
+
+    def _on_codes(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is a layer or joint, or stands between codes."""
+        if node.output[0] in self._layers or node.output[0] in self._plan.joints:
+            return True
+        between = bool(node.input) and node.input[0] in self._coded and any(name in self._coded for name in node.output)
+        return between and node.op_type not in ACTIVATIONS
 
     def _would_be_quantized(self, node: onnx.NodeProto, operands: list[str]) -> bool:
         """Whether ONNX Runtime would quantize what is to stay in float, without a word.
@@ -202,6 +205,9 @@ class _Writer:
         """Whether to leave out an activation function, because codes end where it cuts."""
         if not self._alone_cuts(node) or node.output[0] in self._outputs:
             return False
+        takers = (taker for taker in self._takers[node.output[0]] if taker.op_type != "Shape")
+        if node.input[0] not in self._made_of_codes and not all(self._on_codes(taker) for taker in takers):
+            return False  # what is made in float is read in float
         unsigned = self._codes[self._plan.groups[node.output[0]]].zero_point.dtype == np.uint8
         left_to_runtime = node.op_type == "Relu" and unsigned and not self._leave_out
         return not left_to_runtime and self._cuts_nothing(node)
@@ -216,7 +222,7 @@ class _Writer:
         """Whether a node is an activation function that alone takes a float tensor, with codes behind it."""
         if node.op_type not in ACTIVATIONS or node.output[0] not in self._coded or node.input[0] in self._coded:
             return False
-        return self._takers[node.input[0]] == 1 and node.input[0] not in self._outputs
+        return len(self._takers[node.input[0]]) == 1 and node.input[0] not in self._outputs
 
     def _cuts_nothing(self, node: onnx.NodeProto) -> bool:
         """Whether an activation function leaves every code behind it as it is."""

@@ -146,6 +146,14 @@ def test_what_is_read_in_float_as_well_is_not_left_out(activation, form, builder
     assert np.sqrt(np.mean(difference**2) / np.mean(expected**2)) < 0.02
 
 
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_what_nothing_reads_goes(form, builder, calibrated):
+    b = builder()
+    bounded(b, b.conv("features", 2, 2), 0, 1)
+    core = finished(b, b.conv("features", 2, 4), 4)
+    assert "Clip" not in kinds(QuantizeStatic(form=form).apply(core, calibrated(core)))
+
+
 @pytest.mark.parametrize("operator", ["Abs", "Neg", "Sign", "Tanh", "Floor", "Softplus"])
 @pytest.mark.parametrize("signed", [False, True])
 def test_an_operator_that_computes_does_so_on_values(operator, signed, builder, calibrated, records):

@@ -205,7 +205,7 @@ class _Writer:
         """Whether to leave out an activation function, because codes end where it cuts."""
         if not self._alone_cuts(node) or node.output[0] in self._outputs:
             return False
-        takers = (taker for taker in self._takers[node.output[0]] if taker.op_type != "Shape")
+        takers = (taker for taker in self._takers.get(node.output[0], ()) if taker.op_type != "Shape")
         if node.input[0] not in self._made_of_codes and not all(self._on_codes(taker) for taker in takers):
             return False  # what is made in float is read in float
         unsigned = self._codes[self._plan.groups[node.output[0]]].zero_point.dtype == np.uint8

@@ -1,6 +1,7 @@
 """Fuzzes one parser of the scan, or all of them in turn.
 
     python fuzz/run.py TARGET… [--seconds 600] [--driver atheris] [--folder build/fuzz]
+    python fuzz/run.py TARGET --again FILE…
     python fuzz/run.py --list
     python fuzz/run.py --report [--docs docs/benchmarks/scan.md]
 
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--driver", choices=("atheris", "mutations"), default="atheris")
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--seed", type=int, default=0, help="of the draws; another one goes other ways")
+    parser.add_argument("--again", type=Path, nargs="+", metavar="FILE", help="try these inputs alone")
     parser.add_argument("--list", action="store_true", help="name the targets")
     parser.add_argument("--report", action="store_true", help="print what earlier runs found, as Markdown")
     parser.add_argument("--docs", type=Path, help="with --report: fill this page with it")
@@ -66,6 +68,8 @@ def main() -> int:
     unknown = [name for name in options.targets if name not in TARGETS]
     if unknown:
         parser.error(f"no such target: {', '.join(unknown)}; see --list")
+    if options.again:
+        return _again(TARGETS[options.targets[0]], options.again)
     if options.child:
         return _child(TARGETS[options.targets[0]], options)
     found = [_watched(TARGETS[name], options) for name in options.targets or TARGETS]
@@ -91,7 +95,7 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
         while process.poll() is None:
             memory.append((_processor(process.pid), _resident(process.pid)))
             if memory[-1][0] > options.seconds:
-                process.send_signal(signal.SIGUSR1)  # libFuzzer ends and sums up
+                process.send_signal(signal.SIGUSR1)  # the target ends and sums up, as libFuzzer does by itself
             if memory[-1][0] > options.seconds + 60 or time.time() - started > options.wait + 300:
                 process.kill()
             time.sleep(1)
@@ -186,6 +190,17 @@ def report(folder: Path) -> str:
     return "\n".join(rows)
 
 
+def _again(target: Target, files: list[Path]) -> int:
+    run, found = target.prepare(), 0
+    for file in files:
+        data = file.read_bytes()
+        for _, complaint in (*run.check(data), *run.rest()):
+            found += 1
+            print(f"{file}: {complaint}")
+    print(f"{len(files)} tried, {found} complaints")
+    return int(bool(found))
+
+
 # --- the child: runs one target until its time is over
 
 
@@ -200,10 +215,15 @@ class _Keeper:
     def __call__(self, data: bytes) -> None:
         self.inputs += 1
         try:
-            for about, complaint in self._run(data):
+            for about, complaint in self._run.check(data):
                 self._keep(complaint, about)
         except Exception as error:  # noqa: BLE001 - whatever escapes is a finding
             self._keep(f"escaped: {type(error).__name__}: {error}", data)
+
+    def finish(self) -> None:
+        """Keep what is found in inputs that still wait."""
+        for about, complaint in self._run.rest():
+            self._keep(complaint, about)
 
     def _keep(self, complaint: Complaint, data: bytes) -> None:
         kind = hashlib.sha256(re.sub(r"\d+|\[.*|\(.*|\{.*", "", complaint).encode()).hexdigest()[:16]
@@ -219,7 +239,7 @@ def _child(target: Target, options: argparse.Namespace) -> int:
     folder = options.folder / target.name
     if options.driver == "atheris":
         return _with_atheris(target, folder, options.wait, options.seed)
-    return _with_mutations(target, folder, options.seconds, options.seed)
+    return _with_mutations(target, folder, options.seed)
 
 
 def _with_atheris(target: Target, folder: Path, wait: float, seed: int) -> int:
@@ -248,18 +268,21 @@ def _with_atheris(target: Target, folder: Path, wait: float, seed: int) -> int:
     return 0
 
 
-def _with_mutations(target: Target, folder: Path, seconds: float, seed: int) -> int:
+def _with_mutations(target: Target, folder: Path, seed: int) -> int:
     from mutations import mutate
 
     keeper = _Keeper(target.prepare(), folder / "found")
     inputs = [path.read_bytes() for path in sorted((folder / "corpus").iterdir())]
     generator = random.Random(f"{target.name}:{seed}")
-    while time.process_time() < seconds:
+    over: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _frame: over.append(number))
+    while not over:
         for _ in range(50):
             data = generator.choice(inputs)
             for _ in range(generator.choice((1, 1, 1, 2, 3, 5))):
                 data = mutate(data, inputs, generator)
             keeper(data[: target.longest])
+    keeper.finish()
     print(f"#{keeper.inputs} DONE", file=sys.stderr)
     return 0
 

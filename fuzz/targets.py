@@ -24,8 +24,23 @@ _TESTS = Path(__file__).parents[1] / "tests" / "scan"
 sys.path.insert(0, str(_TESTS))
 
 Complaint = str
-Run = Callable[[bytes], Iterable[tuple[bytes, Complaint]]]
-"""Takes an input; returns complaints, each with the input it is about, which may have come earlier."""
+Found = Iterable[tuple[bytes, Complaint]]
+"""Complaints, each with the input it is about."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A target at work.
+
+    Attributes:
+        check: Takes an input; returns complaints about it, or about some that came earlier.
+        rest: Complaints about whatever still waits.
+        keep: Held as long as the target is at work.
+    """
+
+    check: Callable[[bytes], Found]
+    rest: Callable[[], Found] = tuple
+    keep: object = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +85,7 @@ def scanning() -> Run:
             return f"memory: one input of {len(data)} bytes took {grown >> 20} MiB more than any before"
         return ""
 
-    def run(data: bytes) -> Iterable[tuple[bytes, Complaint]]:
-        return [(data, found)] if (found := complaint(data)) else ()
-
-    run.keep = watch  # type: ignore[attr-defined]  # leaving it would end the watch
-    return run
+    return Run(lambda data: [(data, found)] if (found := complaint(data)) else (), keep=watch)
 
 
 _MOST_GROWN = 192 << 20
@@ -97,12 +108,12 @@ class Compared:
         self._complaint = complaint
         self._waiting: list[Waiting] = []
 
-    def add(self, waiting: Waiting) -> Iterable[tuple[bytes, Complaint]]:
+    def add(self, waiting: Waiting) -> Found:
         """Complaints about what has been compared now: most often nothing."""
         self._waiting.append(waiting)
         return self.compare() if len(self._waiting) >= _GROUP else ()
 
-    def compare(self) -> Iterator[tuple[bytes, Complaint]]:
+    def compare(self) -> Found:
         """Complaints about everything that waits."""
         group, self._waiting = self._waiting, []
         answers = self._real.load_many([(each.stream, each.encoding) for each in group])
@@ -133,12 +144,12 @@ def agreeing() -> Run:
 
     compared = _with_real_unpicklers()
 
-    def run(data: bytes) -> Iterable[tuple[bytes, Complaint]]:
+    def check(data: bytes) -> Found:
         encoding = ENCODINGS[(data[0] if data else 0) % len(ENCODINGS)]
         stream = _damaged(program(data[1:]), data)
         return compared.add(Waiting(data, stream, encoding, scan(stream)))
 
-    return run
+    return Run(check, compared.compare)
 
 
 def agreeing_on_bytes() -> Run:
@@ -146,7 +157,7 @@ def agreeing_on_bytes() -> Run:
     from agreement import scan
 
     compared = _with_real_unpicklers()
-    return lambda data: compared.add(Waiting(data, data, "latin1", scan(data)))
+    return Run(lambda data: compared.add(Waiting(data, data, "latin1", scan(data))), compared.compare)
 
 
 def _with_real_unpicklers() -> Compared:
@@ -188,7 +199,7 @@ def agreeing_with_joblib() -> Run:
 
     compared = Compared(RealUnpickler(joblib=True), complaint)
 
-    def run(data: bytes) -> Iterable[tuple[bytes, Complaint]]:
+    def check(data: bytes) -> Found:
         stream = _damaged(joblib_program(data[1:]), data)
         seen = observe(stream, faults)
         faults.clear()
@@ -198,16 +209,15 @@ def agreeing_with_joblib() -> Run:
             return ()
         return compared.add(Waiting(data, stream, "ASCII", None))
 
-    run.keep = watch  # type: ignore[attr-defined]  # leaving it would end the watch
-    return run
+    return Run(check, compared.compare, watch)
 
 
 def following() -> Run:
     """The pickle machine alone, on programs made of choices: quick, for coverage."""
     from pickle_programs import program
 
-    check = scanning()
-    return lambda data: check(program(data))
+    run = scanning()
+    return Run(lambda data: run.check(program(data)), keep=run)
 
 
 def _peak() -> int:

@@ -82,6 +82,17 @@ def test_probabilities_are_compared_as_such():
     assert not compare(source(lambda x: x * 2 - 3), DOUBLED, [trial("real-0", 1, -40.0)]).holds
 
 
+def test_what_draws_random_numbers_is_not_compared():
+    noise = np.random.default_rng(0)
+    with pytest.raises(InputError, match="the source answers one input in two ways"):
+        compare(source(lambda x: x * 2 + noise.random(x.shape)), DOUBLED, [trial("zeros", 2)])
+    noisy = parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[n,2] x) => (float[n,2] y) { y = RandomNormalLike(x) }'
+    ).SerializeToString()
+    with pytest.raises(InputError, match="the result answers one input in two ways"):
+        compare(source(lambda x: x * 2), noisy, [trial("zeros", 2)])
+
+
 def test_what_the_source_refuses_is_skipped_and_counted():
     def picky(x):
         if len(x) == 2:

@@ -3,84 +3,34 @@
 from __future__ import annotations
 
 import io
+import tempfile
+import warnings
 import zipfile
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import skops.io
 import torch
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingRegressor, IsolationForest, RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.naive_bayes import GaussianNB
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, LinearSVC
-from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from hauberk.convert import convert, isolated
+from hauberk.convert import convert, inside, isolated
+from hauberk.convert.admission import CONTAINED
 from hauberk.convert.frameworks.estimator import Estimator
-from hauberk.convert.isolated import Isolated, require
+from hauberk.convert.frameworks.pt2 import Program
+from hauberk.convert.frameworks.torchscript import Script
+from hauberk.convert.isolated import require
 from hauberk.convert.messages import Array, Setup, packed, unpacked
 from hauberk.errors import InputError, LimitError, MissingExtraError, RefusedModelError
-
-PIPELINES = {
-    "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
-    "linear support vectors": lambda: make_pipeline(StandardScaler(), LinearSVC()),
-    "support vectors": lambda: make_pipeline(StandardScaler(), SVC()),
-    "perceptron": lambda: make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=20, random_state=0)),
-    "tree": lambda: DecisionTreeClassifier(max_depth=8, random_state=0),
-    "forest": lambda: RandomForestClassifier(8, random_state=0),
-    "extra trees": lambda: ExtraTreesClassifier(8, random_state=0),
-    "bayes": lambda: make_pipeline(StandardScaler(), GaussianNB()),
-    "regressor": lambda: GradientBoostingRegressor(n_estimators=5),
-    "outliers": lambda: IsolationForest(n_estimators=8, random_state=0),
-}
-
-
-def truth_of(estimator, features):
-    """What the estimator says in the terms of the graph, computed here and not by the code under test."""
-    if isinstance(estimator, IsolationForest):
-        return -estimator.decision_function(features)[:, None]
-    if not hasattr(estimator, "classes_"):
-        return estimator.predict(features)[:, None]
-    if hasattr(estimator, "decision_function"):
-        scores = estimator.decision_function(features)
-        return scores[:, None] if scores.ndim == 1 else scores
-    return estimator.predict_proba(features)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("kind", PIPELINES)
-def test_an_estimator_becomes_a_graph_with_one_output(spam, runs, kind, classes):
-    targets = spam.targets if classes == 2 else spam.targets + (spam.features[:, 10] > 0)
-    estimator = PIPELINES[kind]().fit(spam.features[:400], targets[:400])
-    model = Estimator(skops.io.dumps(estimator))
-    graph, notes = model.convert()
-    answer = runs(graph, spam.features)
-    np.testing.assert_allclose(answer, model.answer({"features": spam.features})[0], rtol=1e-3, atol=1e-3)
-    truth = truth_of(estimator, spam.features)
-    if "compared as probabilities" in notes[0]:
-        answer = np.exp(answer)
-    np.testing.assert_allclose(answer, truth, rtol=1e-4, atol=1e-4)
-    if hasattr(estimator, "classes_"):
-        labels = answer.argmax(axis=1) if answer.shape[1] > 1 else (answer[:, 0] > 0).astype(int)
-        assert np.mean(labels == estimator.predict(spam.features)) > 0.997
-
-
-def test_missing_values_go_where_scikit_learn_s_trees_send_them(spam, runs):
-    features = spam.features.copy()
-    features[np.random.default_rng(0).random(features.shape) < 0.2] = np.nan
-    for estimator in (DecisionTreeClassifier(random_state=0), RandomForestClassifier(5, random_state=0)):
-        estimator.fit(features, spam.targets)
-        graph, _ = Estimator(skops.io.dumps(estimator)).convert()
-        np.testing.assert_allclose(np.exp(runs(graph, features)), estimator.predict_proba(features), atol=1e-6)
+from hauberk.scan import Verdict, scan_content
+from hauberk.scan.content import BytesContent
 
 
 def test_a_pipeline_goes_through_its_isolated_process(spam, tmp_path):
-    forest = RandomForestClassifier(5, random_state=0).fit(spam.features, spam.targets)
+    forest = RandomForestClassifier(3, random_state=0).fit(spam.features[:, :6], spam.targets)
     skops.io.dump(forest, tmp_path / "forest.skops")
     done = convert(tmp_path / "forest.skops", tmp_path / "forest.onnx")
     assert (done.verdict, done.source.format, done.comparison.holds) == ("safe", "skops", True)
@@ -152,14 +102,56 @@ def test_an_exported_program_keeps_its_free_batch(network, tmp_path, runs):
     np.testing.assert_allclose(runs((tmp_path / "program.onnx").read_bytes(), features), truth, rtol=1e-5, atol=1e-6)
 
 
+class Several(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 3), nn.Linear(2, 3)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.left(left) + self.right(right), left
+
+
+def stored(program):
+    content = io.BytesIO()
+    torch.jit.save(program, content)
+    return content.getvalue()
+
+
+def test_a_program_of_several_tensors_is_named():
+    with pytest.raises(InputError, match=r"takes Tensor, Tensor; .* torch\.export"):
+        Script(stored(torch.jit.script(Several()))).convert()
+
+
+def test_a_trace_is_no_more_than_a_program():
+    """torch keeps example inputs beside it, without their bytes."""
+    trace = torch.jit.trace(Several(), (torch.ones(2, 4), torch.ones(2, 2)))
+    report = scan_content(BytesContent(stored(trace)), path=Path("trace.pt"))
+    assert report.verdict is Verdict.UNKNOWN
+    assert {each.rule for each in report.findings} <= CONTAINED["torchscript"]
+
+
+def test_an_exported_program_of_complex_numbers_is_named():
+    class Squared(nn.Module):
+        def forward(self, wave: torch.Tensor) -> torch.Tensor:
+            return (wave * wave.conj()).real
+
+    content = io.BytesIO()
+    torch.export.save(torch.export.export(Squared(), (torch.ones(2, 4, dtype=torch.complex64),)), content)
+    with pytest.raises(InputError, match="'wave' takes complex numbers"):
+        Program(content.getvalue())
+
+
 def test_a_missing_framework_is_named_with_its_extra():
     with pytest.raises(MissingExtraError, match=r"needs no_such_library, .* pip install 'hauberk\[trees\]'"):
         require("no_such_library", "trees", "model.txt: comparing")
 
 
-def test_what_a_library_does_not_read_is_an_error_of_ours():
-    with pytest.raises(InputError, match=r"broken\.txt: lightgbm does not read it"):
-        Isolated(Setup("lightgbm", b"tree\nno model at all\n"), "broken.txt").close()
+def test_what_a_library_does_not_read_is_an_error_of_ours(monkeypatch, tmp_path):
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "HDF5_USE_FILE_LOCKING"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with warnings.catch_warnings(), pytest.raises(InputError, match="lightgbm does not read it: LightGBMError"):
+        inside.start(msgspec.msgpack.encode(Setup("lightgbm", b"tree\nno model at all\n")))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightgbm
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from hauberk.convert.trees.lightgbm import read_lightgbm
 from hauberk.errors import InputError, RefusedModelError
 from hauberk.graph.check import check_model
 from hauberk.graph.samples import Samples
+from hauberk.scan import Verdict, scan_content
+from hauberk.scan.content import BytesContent
 
 VARIANTS = (
     {"objective": "binary"},
@@ -58,6 +62,8 @@ def test_the_graph_answers_as_the_library_does(gapped, runs, parameters):
     made = [trial.feeds["features"] for trial in edges(split_values(ensemble), 5, Samples(), 0)]
     records = np.concatenate([gapped.features, np.zeros_like(gapped.features[:1]), *made])
     found = runs(graph, records)
+    for content in (text, graph):
+        assert scan_content(BytesContent(content), path=Path("model")).verdict is Verdict.SAFE
     truth = answers(booster, ensemble, parameters, records).reshape(found.shape)
     if ensemble.meaning == "class logits":  # known up to a constant a record
         found = found - np.log(np.exp(found.astype(np.float64)).sum(axis=1, keepdims=True))
@@ -89,6 +95,36 @@ def test_rounding_to_the_nearest_would_not_do():
     assert not float(value) <= threshold
     assert value <= np.float32(threshold)  # what a plain cast decides
     assert not value <= downwards(np.array([threshold]))[0]
+
+
+@pytest.mark.parametrize("missing", [{}, {"use_missing": False}, {"zero_as_missing": True}], ids=str)
+def test_what_lies_beside_zero_goes_where_the_library_sends_zero(runs, missing):
+    values = np.random.default_rng(2).choice(np.array([-2.0, -1.0, 0.0, 1.0, 2.0]), (400, 2))
+    targets = (values[:, 0] < 0) ^ (values[:, 1] > 0)
+    settings_of = {"objective": "binary", "verbose": -1, "num_threads": 1, **missing}
+    booster = lightgbm.train(settings_of, lightgbm.Dataset(values, targets), 3)
+    text = booster.model_to_string()
+    assert missing.get("zero_as_missing") or "-1.0000000180025095e-35" in text
+    edge = np.float32(1e-35)
+    inner, outer = np.nextafter(edge, np.float32(0)), np.nextafter(edge, np.float32(1))
+    beside = np.array([0.0, 1e-45, 1e-38, inner, edge, outer, 1.0], np.float32)
+    records = np.array(np.meshgrid([*beside, *-beside], [*beside, *-beside]), np.float32).reshape(2, -1).T
+    found = runs(tree_graph(read_lightgbm(text.encode(), "model.txt")), np.ascontiguousarray(records))
+    np.testing.assert_allclose(found[:, 0], booster.predict(records, raw_score=True), rtol=1e-5, atol=2e-6)
+
+
+def test_missing_values_against_all_others_are_a_threshold_without_end(runs):
+    values = np.where(np.arange(200) % 2, np.nan, np.linspace(-1, 1, 200))[:, None]
+    targets = np.isnan(values[:, 0])
+    settings_of = {"objective": "binary", "verbose": -1, "num_threads": 1}
+    booster = lightgbm.train(settings_of, lightgbm.Dataset(values, targets), 2)
+    text = booster.model_to_string()
+    assert "threshold=inf" in text
+    assert scan_content(BytesContent(text.encode()), path=Path("model")).verdict is Verdict.SAFE
+    records = np.array([[np.nan], [0.0], [3e38], [-np.inf], [np.inf]], np.float32)
+    found = runs(tree_graph(read_lightgbm(text.encode(), "model.txt")), records)[:, 0]
+    assert found[0] > 0
+    np.testing.assert_allclose(found, booster.predict(records, raw_score=True), rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hauberk.convert import Wanted, convert
+from hauberk.convert.frameworks.checkpoint import Checkpoint
 from hauberk.convert.weights import written
 from hauberk.errors import InputError, RefusedModelError
 
@@ -116,4 +117,4 @@ def test_a_pickle_with_code_is_refused_and_does_nothing(tmp_path, options):
 def test_a_file_without_tensors_says_so(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "in.pt")
     with pytest.raises(InputError, match="holds no tensors"):
-        convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
+        Checkpoint((tmp_path / "in.pt").read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hauberk.convert.trees.edges import edges
-from hauberk.convert.trees.ensemble import evaluate, split_values
+from hauberk.convert.trees.ensemble import MOST_LEVELS, evaluate, split_values
 from hauberk.convert.trees.graph import tree_graph
 from hauberk.convert.trees.ubjson import decode
 from hauberk.convert.trees.xgboost import read_xgboost
 from hauberk.errors import InputError, RefusedModelError
 from hauberk.graph.check import check_model
 from hauberk.graph.samples import Samples
+from hauberk.scan import Verdict, scan_content
+from hauberk.scan.content import BytesContent
 
 OBJECTIVES = (
     "binary:logistic",
@@ -146,6 +149,65 @@ def test_early_stopping_is_told(gapped):
     ensemble = read_xgboost(raw(model, "json"), "model")
     assert len(ensemble.trees) > model.best_iteration + 1
     assert any("stopped early" in note for note in ensemble.notes)
+
+
+def test_a_model_that_training_never_began_is_named(gapped):
+    model = train("binary:logistic", gapped.features, gapped.targets, rounds=0)
+    for form in ("json", "ubj"):
+        with pytest.raises(InputError, match="without trees"):
+            read_xgboost(raw(model, form), "model")
+
+
+def test_labels_that_do_not_exclude_each_other_are_no_classes(gapped):
+    labels = np.stack([gapped.targets, gapped.features[:, 3] > 0], axis=1)
+    model = train("binary:logistic", gapped.features, labels, rounds=1)
+    with pytest.raises(InputError, match="2 labels that do not exclude each other"):
+        read_xgboost(raw(model, "json"), "model")
+
+
+def test_several_targets_of_a_regression_are_several_outputs(gapped, runs):
+    targets = np.stack([gapped.targets, np.nan_to_num(gapped.features[:, 3])], axis=1)
+    model = train("reg:squarederror", gapped.features, targets, rounds=2)
+    truth = model.predict(xgboost.DMatrix(gapped.features))
+    graph = tree_graph(read_xgboost(raw(model, "ubj"), "model"))
+    np.testing.assert_allclose(runs(graph, gapped.features), truth, rtol=1e-5, atol=2e-6)
+
+
+def test_json_of_older_versions_writes_nan_for_the_thresholds_of_sets(gapped):
+    types = ["float", "float", "c", "float", "float"]
+    model = train("binary:logistic", gapped.features, gapped.targets, types=types, max_cat_to_onehot=3)
+    document = json.loads(raw(model, "json"))
+    for tree in document_trees(document):
+        tree["split_conditions"] = [
+            float("nan") if kind == 1 and left != -1 else condition
+            for kind, left, condition in zip(
+                tree["split_type"], tree["left_children"], tree["split_conditions"], strict=True
+            )
+        ]
+    older = json.dumps(document, separators=(",", ":")).encode()
+    assert b",NaN" in older
+    assert tree_graph(read_xgboost(older, "model")) == tree_graph(read_xgboost(raw(model, "json"), "model"))
+
+
+def test_a_tree_that_is_too_deep_for_the_runtime_is_never_run(small):
+    for levels, fits in ((MOST_LEVELS, True), (MOST_LEVELS + 1, False)):
+        document = json.loads(raw(small[0], "json"))
+        chain = levels - 1
+        inner = [2 * node for node in range(chain)]
+        left, right, parents = (np.full(2 * chain + 1, end) for end in (-1, -1, 2147483647))
+        left[inner], right[inner] = np.array(inner) + 1, np.array(inner) + 2
+        parents[left[inner]] = parents[right[inner]] = inner
+        tree = document_trees(document)[0]
+        tree |= {"left_children": left.tolist(), "right_children": right.tolist(), "parents": parents.tolist()}
+        for name in ("split_indices", "split_conditions", "default_left", "split_type"):
+            tree[name] = [0] * len(left)
+        changed = json.dumps(document).encode()
+        if fits:
+            graph = tree_graph(read_xgboost(changed, "deep.json"))
+            assert scan_content(BytesContent(graph), path=Path("model")).verdict is Verdict.SAFE
+        else:
+            with pytest.raises(InputError, match=r"deep\.json: tree 0: more than 1000 levels"):
+                read_xgboost(changed, "deep.json")
 
 
 def document_trees(document):

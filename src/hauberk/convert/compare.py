@@ -88,12 +88,13 @@ def compare(source: Source, model: bytes, trials: Sequence[Trial], *, progress: 
 
     Raises:
         InputError: The result does not load, or fails, or answers in other shapes, where the source answers; or the
-            source answers none of the inputs.
+            source answers none of the inputs; or either answers one input in two ways.
         LimitError: The source took more than its limits allow.
     """
     run = session_runner(model, "optimised")
     families: dict[str, _Family] = {}
     failure = ""
+    steady = False
     with progress.task("comparing", total=len(trials)) as task:
         for trial in trials:
             family = families.setdefault(_name(trial.family), _Family())
@@ -108,6 +109,10 @@ def compare(source: Source, model: bytes, trials: Sequence[Trial], *, progress: 
                 continue
             after = run(trial.feeds)
             _require_alike(before, after, trial)
+            if not steady:
+                _require_repeatable(before, source.answer(trial.feeds), "the source")
+                _require_repeatable(after, run(trial.feeds), "the result")
+                steady = any(array.size for array in before)
             family.before.append(before)
             family.after.append(after)
             family.trials.append(trial)
@@ -213,6 +218,16 @@ def _require_alike(before: Outputs, after: Outputs, trial: Trial) -> None:
             f"the result answers {trial.where} in shapes {[list(shape) for shape in shapes[1]]}, the source in"
             f" {[list(shape) for shape in shapes[0]]}"
         )
+
+
+def _require_repeatable(first: Outputs, second: Outputs, who: str) -> None:
+    """See that asking twice gives one answer: with noise in them, two models cannot be told apart."""
+    for old, new in zip(first, second, strict=True):
+        if old.shape != new.shape or breaches(old, new, CONTRACT, None).any():
+            raise InputError(
+                f"{who} answers one input in two ways: it draws random numbers (dropout or noise that is on);"
+                " save the model in evaluation mode"
+            )
 
 
 def _name(family: str) -> str:

@@ -4,29 +4,39 @@ Of a classifier that is the decision function where it has one (log-odds, or log
 probabilities: a softmax over these gives the probabilities again, so that the rest of the house, which works on logits,
 sees the same model. Of an outlier detector it is the decision function with its sign turned: above 0 is an outlier. Of
 a regressor it is the prediction.
+
+skl2onnx is not right about every estimator. What it makes is asked about a few records at once, and where it answers
+otherwise than scikit-learn the next way is tried: probabilities in place of scores.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 import skl2onnx
 import sklearn
+import sklearn.base
 import skops
 import skops.io
 from numpy.typing import NDArray
+from onnx import compose
 from skl2onnx.common.data_types import FloatTensorType
 
-from hauberk.convert.frameworks.one_output import TINY, Way, keep_one_output, track_missing
+from hauberk.convert.frameworks.histograms import histogram_graph, is_histogram
+from hauberk.convert.frameworks.one_output import TINY, Way, keep_one_output, run
+from hauberk.convert.frameworks.repairs import compare_categories, keep_scores, track_missing
 from hauberk.convert.inside import Feeds
 from hauberk.errors import InputError, RefusedModelError, one_line
 from hauberk.graph.model import IR_VERSION, OPSET
-from hauberk.scan.frameworks.skops import listed_types
+from hauberk.scan.frameworks.skops import UNCHECKED_TYPES, listed_types, types_of_loaders
 
-# The scan says "unknown" of it, because its code follows indices unchecked: what an isolated process is there for.
-_CONTAINED = {"sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"}
+_PROBED = 64
+"""Records on which what skl2onnx makes is held against the estimator before it is called a graph of it."""
+_MOST_UNLIKE = 8
+_CLOSE = 1e-3
 
 
 class Estimator:
@@ -35,24 +45,43 @@ class Estimator:
     def __init__(self, model: bytes) -> None:
         self.version = f"scikit-learn {sklearn.__version__}, skops {skops.__version__}"
         unknown = set(skops.io.get_untrusted_types(data=model))
-        if foreign := sorted(unknown - listed_types() - _CONTAINED):
+        # The scan looked at every node. Of types whose compiled code follows indices unchecked it says "unknown",
+        # which is what an isolated process is there for.
+        foreign = sorted(
+            name for name in unknown - listed_types() - types_of_loaders() if not name.startswith(UNCHECKED_TYPES)
+        )
+        if foreign:
             raise RefusedModelError(f"refused: it asks for {', '.join(foreign[:3])[:200]}")
         self._estimator: Any = skops.io.loads(model, trusted=sorted(unknown))
         width = getattr(self._estimator, "n_features_in_", None)
         if not hasattr(self._estimator, "predict") or not isinstance(width, int):
             raise InputError(f"{type(self._estimator).__name__} is no fitted model that takes rows of numbers")
+        if hasattr(last := _last(self._estimator), "flatten_transform"):
+            last.flatten_transform = False  # which skl2onnx asks for, and predictions do not look at
         self._width = width
         self._way = _way_of(self._estimator)
         self.notes: tuple[str, ...] = ()
 
     def convert(self) -> tuple[bytes, tuple[str, ...]]:
         """The graph: `features` float32 [batch, D] to one output [batch, K]."""
-        proto = self._converted()
-        feeds: Feeds = {"features": np.random.default_rng(0).normal(size=(64, self._width)).astype(np.float32)}
-        keep_one_output(proto, self._way, feeds, self.answer(feeds)[0])
-        notes = track_missing(proto, _trees_of(_last(self._estimator)))
-        proto.ir_version = IR_VERSION
-        return proto.SerializeToString(), (self._told(), *notes)
+        feeds = self._probe()
+        _require_one_answer(self._estimator, feeds["features"])
+        failure: InputError | None = None
+        for way, options in self._attempts():
+            self._way = way
+            try:
+                proto = self._converted(options)
+                keep_one_output(proto, way, feeds, self.answer(feeds)[0])
+                notes = track_missing(proto, _trees_of(self._estimator))
+                self._require_like(proto, feeds)
+            except NameError:  # this is how skl2onnx says that it does not know an option
+                continue
+            except InputError as error:
+                failure = failure or error
+                continue
+            proto.ir_version = IR_VERSION
+            return proto.SerializeToString(), (self._told(), *notes)
+        raise failure or InputError("skl2onnx gives neither scores nor probabilities of it")
 
     def answer(self, feeds: Feeds) -> list[NDArray[np.generic]]:
         """What scikit-learn itself answers, in the terms of the graph, float32 [N, K]."""
@@ -68,31 +97,66 @@ class Estimator:
         with np.errstate(over="ignore"):
             return [np.asarray(values).astype(np.float32).reshape(len(features), -1)]
 
-    def _converted(self) -> onnx.ModelProto:
-        """What skl2onnx makes of it; where it has no raw scores for a classifier, its probabilities."""
-        if self._way not in ("decision", "probabilities"):
-            return self._call({})
-        ways: tuple[dict[str, bool], ...] = ({"zipmap": False, "raw_scores": True}, {"raw_scores": True})
-        if self._way == "decision":
-            for options in ways:
-                try:
-                    return self._call(options)
-                except NameError:  # this is how skl2onnx says that it does not know an option
-                    continue
-            if not hasattr(self._estimator, "predict_proba"):
-                raise InputError("skl2onnx gives no scores of it")
-            self._way = "probabilities"
-        try:
-            return self._call({"zipmap": False})
-        except NameError as error:
-            raise InputError(f"skl2onnx gives no probabilities of it: {one_line(error)}") from error
+    def _probe(self) -> Feeds:
+        """Some records that the estimator takes."""
+        drawn = np.random.default_rng(0).normal(size=(_PROBED, self._width)).astype(np.float32)
+        failure = Exception()
+        for features in (drawn, np.abs(drawn), np.zeros_like(drawn)):
+            try:
+                self._estimator.predict(features)
+            except Exception as error:  # noqa: BLE001 - estimators raise anything on numbers that they do not take
+                failure = error
+                continue
+            return {"features": features}
+        raise InputError(f"it takes no rows of numbers: {one_line(failure)}")
 
-    def _call(self, options: dict[str, bool]) -> onnx.ModelProto:
+    def _attempts(self) -> Iterator[tuple[Way, dict[str, bool]]]:
+        """What skl2onnx is asked for, the best first."""
+        if self._way not in ("decision", "probabilities"):
+            yield self._way, {}
+            return
+        if self._way == "decision":
+            yield "decision", {"zipmap": False, "raw_scores": True}
+            yield "decision", {"raw_scores": True}
+        if hasattr(self._estimator, "predict_proba"):
+            yield "probabilities", {"zipmap": False}
+
+    def _converted(self, options: dict[str, bool]) -> onnx.ModelProto:
+        """What skl2onnx makes of it, put right where it is known to be wrong."""
+        if is_histogram(_last(self._estimator)):
+            return self._with_histograms()
+        proto = self._call(self._estimator, options)
+        compare_categories(proto)
+        if self._way == "decision":
+            keep_scores(proto)
+        return proto
+
+    def _with_histograms(self) -> onnx.ModelProto:
+        """Our own trees behind what skl2onnx makes of the steps before them."""
+        trees = compose.add_prefix(histogram_graph(_last(self._estimator)), "trees_", rename_inputs=False)
+        before = [step for step in getattr(self._estimator, "steps", [])[:-1] if step[1] not in (None, "passthrough")]
+        if not before:
+            return trees
+        prepared = self._call(sklearn.pipeline.Pipeline(before), {})
+        compare_categories(prepared)
+        for entry in trees.opset_import:  # both graphs in one have one version of each domain
+            entry.version = max(
+                [entry.version, *(o.version for o in prepared.opset_import if o.domain == entry.domain)]
+            )
+        del prepared.opset_import[:]
+        prepared.opset_import.extend(trees.opset_import)
+        prepared.ir_version = trees.ir_version
+        prepared = compose.add_prefix(prepared, "steps_", rename_inputs=False)
+        return compose.merge_models(
+            prepared, _renamed_input(trees), io_map=[(prepared.graph.output[-1].name, "prepared")]
+        )
+
+    def _call(self, estimator: Any, options: dict[str, bool]) -> onnx.ModelProto:
         try:
             proto: onnx.ModelProto = skl2onnx.convert_sklearn(
-                self._estimator,
+                estimator,
                 initial_types=[("features", FloatTensorType([None, self._width]))],
-                options={id(_last(self._estimator)): options} if options else None,
+                options={id(_last(estimator)): options} if options else None,
                 target_opset={"": min(OPSET, _newest()), "ai.onnx.ml": 3},
             )
             return proto  # noqa: TRY300 - an else would stand far from what it belongs to
@@ -100,6 +164,23 @@ class Estimator:
             raise
         except Exception as error:  # its converters raise anything
             raise InputError(f"skl2onnx does not convert it: {type(error).__name__}: {one_line(error)}") from error
+
+    def _require_like(self, proto: onnx.ModelProto, feeds: Feeds) -> None:
+        """See that the graph answers most records as the estimator does; the comparison proper comes later.
+
+        Raises:
+            InputError: It does not.
+        """
+        found, wanted = run(proto, proto.graph.output[0].name, feeds), self.answer(feeds)[0].astype(np.float64)
+        if self._way == "probabilities":
+            found, wanted = np.exp(found), np.exp(wanted)
+        close = found.shape == wanted.shape and np.isclose(found, wanted, rtol=_CLOSE, atol=_CLOSE, equal_nan=True)
+        unlike = _PROBED - int(np.all(close, axis=-1).sum())
+        if unlike > _MOST_UNLIKE:
+            raise InputError(
+                f"what skl2onnx makes of {type(_last(self._estimator)).__name__} answers {unlike} of {_PROBED} records"
+                " otherwise than scikit-learn does"
+            )
 
     def _told(self) -> str:
         classes = getattr(self._estimator, "classes_", None)
@@ -113,21 +194,42 @@ class Estimator:
         return f"{type(self._estimator).__name__}; the output is {said}"
 
 
+def _renamed_input(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The trees with `prepared` as their input, so that the merged graph has one tensor called `features`."""
+    for node in proto.graph.node:
+        node.input[:] = ["prepared" if name == "features" else name for name in node.input]
+    proto.graph.input[0].name = "prepared"
+    return proto
+
+
 def _newest() -> int:
     return int(skl2onnx.__max_supported_opset__)
 
 
 def _way_of(estimator: Any) -> Way:
-    if getattr(estimator, "_estimator_type", "") == "outlier_detector" or _is(estimator, "outlier_detector"):
+    """What the output is made of.
+
+    Raises:
+        InputError: It is neither a classifier, nor a regressor, nor an outlier detector.
+    """
+    if sklearn.base.is_outlier_detector(estimator):
         return "outlier"
-    if hasattr(estimator, "classes_"):
+    if sklearn.base.is_classifier(estimator):
         return "decision" if hasattr(estimator, "decision_function") else "probabilities"
-    return "prediction"
+    if sklearn.base.is_regressor(estimator):
+        return "prediction"
+    raise InputError(f"{type(_last(estimator)).__name__} is no classifier, regressor or outlier detector")
 
 
-def _is(estimator: Any, kind: str) -> bool:
-    tags = sklearn.utils.get_tags(estimator)
-    return getattr(tags, "estimator_type", None) == kind
+def _require_one_answer(estimator: Any, features: NDArray[np.generic]) -> None:
+    """Refuse labels that do not exclude each other, which the rest of the house would take for classes.
+
+    Raises:
+        InputError: The estimator gives several labels a record.
+    """
+    predicted = np.asarray(estimator.predict(features))
+    if sklearn.base.is_classifier(estimator) and predicted.ndim > 1 and predicted.shape[1] > 1:
+        raise InputError(f"it gives a record {predicted.shape[1]} labels; train and convert one model a label")
 
 
 def _last(estimator: Any) -> Any:
@@ -136,12 +238,21 @@ def _last(estimator: Any) -> Any:
     return _last(steps[-1][1]) if steps else estimator
 
 
+_PARTS = ("estimator", "calibrated_classifiers_", "estimators_", "estimator_", "final_estimator_")
+
+
 def _trees_of(estimator: Any) -> list[Any]:
-    """The decision trees that an estimator is made of, in its order; none where it is of another kind."""
-    if hasattr(estimator, "tree_"):
-        return [estimator.tree_]
-    inner = getattr(estimator, "estimators_", None)
-    if inner is None:
-        return []
-    found = [getattr(each, "tree_", None) for each in np.asarray(inner, dtype=object).reshape(-1)]
-    return [] if any(each is None for each in found) else found
+    """The decision trees that an estimator is made of, in its order; their sizes tell whether it is the graph's."""
+    last = _last(estimator)
+    if hasattr(last, "tree_"):
+        return [last.tree_]
+    if hasattr(last, "estimators_") or not hasattr(last, "calibrated_classifiers_"):
+        names = [name for name in _PARTS if name != "estimator" or not hasattr(last, "estimators_")]
+    else:
+        names = ["calibrated_classifiers_"]
+    found: list[Any] = []
+    for name in names:
+        inner = getattr(last, name, None)
+        for each in np.asarray([] if inner is None else inner, dtype=object).reshape(-1):
+            found += _trees_of(each)
+    return found

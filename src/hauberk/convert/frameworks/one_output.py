@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -11,13 +11,16 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from hauberk.errors import InputError
+from hauberk.errors import InputError, one_line
 
 Way = Literal["decision", "probabilities", "outlier", "prediction"]
 """What the output is made of, see `estimator`."""
 
 TINY = float(np.finfo(np.float32).tiny)
 """The least probability whose logarithm is taken; 0 would have none."""
+
+_OURS = "hauberk_"
+"""How the names of what is added begin; skl2onnx has a `score`, a `shape` and a `column` of its own."""
 
 
 def keep_one_output(
@@ -41,22 +44,25 @@ def keep_one_output(
     source = floats[-1]
     nodes, raw = [], source
     if way == "probabilities":
-        graph.initializer.append(numpy_helper.from_array(np.array(TINY, dtype=np.float32), "tiny"))
-        nodes += [helper.make_node("Max", [source, "tiny"], ["kept"]), helper.make_node("Log", ["kept"], ["logarithm"])]
-        raw = "logarithm"
+        graph.initializer.append(numpy_helper.from_array(np.array(TINY, dtype=np.float32), f"{_OURS}tiny"))
+        nodes += [
+            helper.make_node("Max", [source, f"{_OURS}tiny"], [f"{_OURS}kept"]),
+            helper.make_node("Log", [f"{_OURS}kept"], [f"{_OURS}logarithm"]),
+        ]
+        raw = f"{_OURS}logarithm"
     else:
-        column, sign = _place(_run(proto, source, feeds), wanted)
+        column, sign = _place(run(proto, source, feeds), wanted)
         if column is not None:
-            graph.initializer.append(numpy_helper.from_array(np.array([column], dtype=np.int64), "column"))
-            nodes.append(helper.make_node("Gather", [raw, "column"], ["score"], axis=1))
-            raw = "score"
+            graph.initializer.append(numpy_helper.from_array(np.array([column], dtype=np.int64), f"{_OURS}column"))
+            nodes.append(helper.make_node("Gather", [raw, f"{_OURS}column"], [f"{_OURS}score"], axis=1))
+            raw = f"{_OURS}score"
         if sign < 0:
-            nodes.append(helper.make_node("Neg", [raw], ["turned"]))
-            raw = "turned"
+            nodes.append(helper.make_node("Neg", [raw], [f"{_OURS}turned"]))
+            raw = f"{_OURS}turned"
     result = "prediction" if way == "prediction" else "logits"
     columns = wanted.shape[1]
-    graph.initializer.append(numpy_helper.from_array(np.array([-1, columns], dtype=np.int64), "shape"))
-    nodes.append(helper.make_node("Reshape", [raw, "shape"], [result]))
+    graph.initializer.append(numpy_helper.from_array(np.array([-1, columns], dtype=np.int64), f"{_OURS}shape"))
+    nodes.append(helper.make_node("Reshape", [raw, f"{_OURS}shape"], [result]))
     graph.node.extend(nodes)
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(result, TensorProto.FLOAT, ["batch", columns]))
@@ -65,49 +71,20 @@ def keep_one_output(
     _drop_dead(graph)
 
 
-def track_missing(proto: onnx.ModelProto, trees: Sequence[Any]) -> tuple[str, ...]:
-    """Send missing values where scikit-learn's trees do, which skl2onnx leaves out.
+def run(proto: onnx.ModelProto, output: str, feeds: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float64]:
+    """One output of a graph as rows.
 
-    Args:
-        proto: Changed in place.
-        trees: scikit-learn's, in the order of the estimator.
-
-    Returns:
-        A note where the graph's trees are not these one to one.
+    Raises:
+        InputError: ONNX Runtime does not read it, or it fails.
     """
-    holders = [node for node in proto.graph.node if node.op_type.startswith("TreeEnsemble")]
-    if not holders or not trees:
-        return ()
-    attributes = [{each.name: each for each in node.attribute} for node in holders]
-    sizes = [np.unique(list(found["nodes_treeids"].ints), return_counts=True)[1] for found in attributes]
-    if np.concatenate(sizes).tolist() != [tree.node_count for tree in trees]:
-        return (
-            "its trees are laid out otherwise than scikit-learn's: missing values may go another way, see 'extreme'",
-        )
-    left = iter(trees)
-    for node, found, counts in zip(holders, attributes, sizes, strict=True):
-        tracks = np.concatenate([np.asarray(next(left).missing_go_to_left) for _ in counts])
-        order = [int(sum(counts[:tree])) + place for tree, place in _nodes(found)]
-        kept = [each for each in node.attribute if each.name != "nodes_missing_value_tracks_true"]
-        del node.attribute[:]
-        node.attribute.extend(kept)
-        node.attribute.append(helper.make_attribute("nodes_missing_value_tracks_true", tracks[order].tolist()))
-    return ()
-
-
-def _nodes(found: Mapping[str, onnx.AttributeProto]) -> list[tuple[int, int]]:
-    """Every node of a tree operator: which of its trees, counted from 0, and which node of that."""
-    trees = list(found["nodes_treeids"].ints)
-    numbers = {tree: number for number, tree in enumerate(sorted(set(trees)))}
-    return [(numbers[tree], place) for tree, place in zip(trees, found["nodes_nodeids"].ints, strict=True)]
-
-
-def _run(proto: onnx.ModelProto, output: str, feeds: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float64]:
-    """One output of the graph as rows."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found = np.asarray(session.run([output], dict(feeds))[0], dtype=np.float64)
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        found = np.asarray(session.run([output], dict(feeds))[0], dtype=np.float64)
+    except Exception as error:  # its errors have no common base
+        raise InputError(f"ONNX Runtime does not run what skl2onnx makes of it: {one_line(error)}") from error
     return found.reshape(len(found), -1)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch.utils._pytree import tree_leaves
 
 from hauberk.convert.inside import Feeds
 from hauberk.convert.messages import Setup
@@ -25,6 +26,11 @@ class Program:
         torch.set_num_threads(1)
         self._program = torch.export.load(io.BytesIO(model))
         self._module = self._program.module()
+        taken = set(self._program.graph_signature.user_inputs)
+        for node in self._program.graph.nodes:
+            value = node.meta.get("val") if node.op == "placeholder" and node.name in taken else None
+            if isinstance(value, torch.Tensor) and value.is_complex():
+                raise InputError(f"input {node.name!r} takes complex numbers, which ONNX Runtime has no tensors of")
 
     def convert(self) -> tuple[bytes, tuple[str, ...]]:
         """What torch's exporter makes of it; its own names of inputs are kept."""
@@ -44,7 +50,7 @@ class Program:
         """What the program answers; its guards refuse sizes that it was not exported for."""
         with torch.inference_mode():
             answer = self._module(*(torch.from_numpy(array) for array in feeds.values()))
-        tensors = [answer] if isinstance(answer, torch.Tensor) else list(answer)
+        tensors = tree_leaves(answer)
         if not all(isinstance(each, torch.Tensor) for each in tensors):
             raise InputError("it returns something besides tensors")
         return [each.detach().numpy() for each in tensors]

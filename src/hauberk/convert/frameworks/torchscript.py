@@ -33,7 +33,14 @@ class Script:
         proto = traced(self._module, torch.zeros(2, *shape), "torch cannot export the program")
         spec_of(proto.graph.input[0])
         del proto.graph.value_info[:]
-        return proto.SerializeToString(), ("exported by torch's older exporter, which is the one for TorchScript",)
+        guessed = (
+            f"a record is taken to be {list(shape)}, the first shape that it runs on of those that its weights suggest;"
+            " where it is another, export the model with torch.export"
+        )
+        return proto.SerializeToString(), (
+            "exported by torch's older exporter, which is the one for TorchScript",
+            guessed,
+        )
 
     def answer(self, feeds: Feeds) -> list[NDArray[np.generic]]:
         """What the program answers."""
@@ -48,8 +55,13 @@ class Script:
         """The shape of a record: TorchScript declares none, so the first weights tell what is tried.
 
         Raises:
-            InputError: None of what was tried runs.
+            InputError: It takes or gives something else than one tensor, or none of what was tried runs.
         """
+        schema = self._module.forward.schema
+        for values, what in ((schema.arguments[1:], "takes"), (schema.returns, "gives")):
+            if [str(each.type) for each in values] != ["Tensor"]:
+                kinds = ", ".join(str(each.type)[:40] for each in values[:5]) or "nothing"
+                raise InputError(f"the program {what} {kinds}; one tensor is converted: export it with torch.export")
         weights = [each for _, each in zip(range(_MOST_PARAMETERS), self._module.parameters(), strict=False)]
         tried: list[tuple[int, ...]] = [(each.shape[1],) for each in weights if each.ndim == 2]
         tried += [(each.shape[1], size, size) for each in weights if each.ndim == 4 for size in (8, 28, 32, 64, 224)]

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.errors import RefusedModelError
+from hauberk.errors import InputError, RefusedModelError
 
 Meaning = Literal["log-odds", "class logits", "value", "logarithm"]
 """What the sum of the trees is: log-odds of the second class [N, 1]; one logit a class [N, K]; the prediction itself;
@@ -23,6 +23,8 @@ the logarithm of the prediction."""
 MOST_NODES = 4_000_000
 """Of all trees together; ONNX keeps some 60 bytes a node, and a file ends at 2 GiB."""
 MOST_COLUMNS = 100_000
+MOST_LEVELS = 1_000
+"""Of one tree; ONNX Runtime reads them by recursion, and dies of some thousands."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +129,21 @@ def checked(tree: Tree, columns: int, where: str) -> Tree:
     Raises:
         RefusedModelError: A node leads nowhere, or two ways lead to one, a column does not exist, or a leaf or
             threshold is no number.
+        InputError: It is deeper than ONNX Runtime can read.
     """
     count = len(tree.feature)
     if not count:
         raise RefusedModelError(f"{where}: a tree without nodes")
     seen = np.zeros(count, dtype=np.bool_)
-    level, order = np.zeros(1, dtype=np.int64), []
+    level = np.zeros(1, dtype=np.int64)
+    order: list[NDArray[np.int64]] = []
     while level.size:
         if (level < 0).any() or (level >= count).any():
             raise RefusedModelError(f"{where}: a node leads to one that is not there")
         if seen[level].any() or len(np.unique(level)) < len(level):
             raise RefusedModelError(f"{where}: its nodes are no tree: two ways lead to one of them")
+        if len(order) == MOST_LEVELS:
+            raise InputError(f"{where}: more than {MOST_LEVELS} levels; train with a smaller max_depth")
         seen[level] = True
         order.append(level)
         inner = level[tree.feature[level] >= 0]
@@ -170,6 +176,16 @@ def downwards(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
         below = np.nextafter(nearest, np.float32(-np.inf))
     result: NDArray[np.float32] = np.where(nearest.astype(np.float64) > thresholds, below, nearest)
     return result
+
+
+def require_trees(trees: int, where: str) -> None:
+    """Refuse a model that training never began.
+
+    Raises:
+        InputError: It has no trees.
+    """
+    if not trees:
+        raise InputError(f"{where}: a model without trees; train it for at least one round")
 
 
 def require_size(nodes: int, columns: int, where: str) -> None:

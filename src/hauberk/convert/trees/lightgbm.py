@@ -3,7 +3,8 @@
 Semantics (https://lightgbm.readthedocs.io and the sources of version 4.7, include/LightGBM/tree.h): numbers are
 float64; a node sends `x <= threshold` left; what is missing is by its decision type nothing (NaN is read as 0), zero,
 or NaN, and goes to the default side; a category goes left where the node's bit set has it. Features here are float32,
-so thresholds are rounded downwards, which decides every float32 number as before (`ensemble.downwards`).
+so thresholds are rounded downwards, which decides every float32 number as before (`ensemble.downwards`). Numbers within
+1e-35 of zero are read as 0 before they are compared (`_beside_zero`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hauberk.convert.trees.ensemble import (
+    SMALLEST_NUMBER,
     Derived,
     Ensemble,
     Meaning,
@@ -212,7 +214,7 @@ def _questions(
     where: str,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """What every inner node asks: its column, its threshold, whether yes means left, and whether missing means yes."""
-    column, question = split.copy(), downwards(threshold)
+    column, question = split.copy(), _beside_zero(downwards(threshold))
     yes_left = np.ones(len(split), dtype=np.bool_)
     missing = (kind >> 2) & 3
     default_left = (kind & _DEFAULT_LEFT) != 0
@@ -233,6 +235,17 @@ def _questions(
     if (missing > _MISSING_NAN).any():
         raise RefusedModelError(f"{where}: a node has an unknown decision type")
     return column, question, yes_left, missing_yes
+
+
+def _beside_zero(thresholds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Thresholds that decide a number as LightGBM decides it after reading what lies within 1e-35 of zero as 0.
+
+    All such numbers go where 0 goes: left of a threshold from 0 on, and right of one below. A split at zero stands as
+    -1e-35 or 1e-35 in the file, so the edge of this matters.
+    """
+    below = np.nextafter(-SMALLEST_NUMBER, np.float32(-np.inf))
+    near = np.where(thresholds >= 0, SMALLEST_NUMBER, below).astype(np.float32)
+    return np.where(np.abs(thresholds) <= SMALLEST_NUMBER, near, thresholds)
 
 
 def _sets(section: Section, where: str) -> Iterator[tuple[int, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hauberk.convert.admission import admit_graph
 from hauberk.convert.compare import Rule, Source
 from hauberk.convert.converted import Converted
 from hauberk.convert.isolated import Isolated, require
@@ -37,12 +38,13 @@ def from_trees(content: bytes, kind: str, where: str, opset: int) -> Iterator[Co
 
     Raises:
         MissingExtraError: The library that the graph is compared with is not installed.
-        RefusedModelError: The file is damaged.
+        RefusedModelError: The file is damaged, or the graph is not admitted.
         InputError: It is a model of a kind that is not converted.
     """
     require(kind, "trees", f"{where}: comparing the trees with their own library")
     ensemble = _READERS[kind](content, where)
     model = tree_graph(ensemble, opset)
+    admit_graph(model, where)
     margins = ensemble.meaning in ("log-odds", "class logits")
     setup = Setup(kind, content, options={"margins": "yes" if margins else "no"})
     with Isolated(setup, where) as library:

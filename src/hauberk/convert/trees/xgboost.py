@@ -8,6 +8,8 @@ that of sums.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +17,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hauberk.convert.trees.ensemble import Derived, Ensemble, Meaning, Membership, Tree, checked, require_size
+from hauberk.convert.trees.ensemble import (
+    Derived,
+    Ensemble,
+    Meaning,
+    Membership,
+    Tree,
+    checked,
+    require_size,
+    require_trees,
+)
 from hauberk.convert.trees.ubjson import decode
-from hauberk.errors import InputError, RefusedModelError
+from hauberk.errors import InputError, RefusedModelError, one_line
 
 Float = np.float32
 
@@ -121,7 +132,8 @@ def read_xgboost(data: bytes, where: str) -> Ensemble:
     if model is None:
         raise RefusedModelError(f"{where}: not an XGBoost model: it has no trees")
     features, targets = _sizes(learner, where)
-    meaning, base_of = _objective(learner, where)
+    meaning, base_of = _objective(learner, targets, where)
+    require_trees(len(model.trees), where)
     info = _integers(model.tree_info, where, "tree_info")
     if len(info) != len(model.trees) or ((info < 0) | (info >= targets)).any():
         raise RefusedModelError(f"{where}: {len(model.trees)} trees, and not as many outputs that they add to")
@@ -153,10 +165,13 @@ def _parse(data: bytes, where: str) -> _Learner:
     try:
         # UBJSON begins with a brace, too, and has a type or a length after it.
         if data[:1] == b"{" and data[1:].lstrip()[:1] == b'"':
+            # XGBoost before 2.0 writes NaN for the thresholds of categorical nodes, which JSON proper lacks.
+            if re.search(rb"[,\[:]-?(NaN|Infinity)[,\]}]", data):
+                return msgspec.convert(json.loads(data), type=_File).learner
             return msgspec.json.decode(data, type=_File).learner
         return msgspec.convert(decode(data, where), type=_File).learner
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedModelError(f"{where}: not an XGBoost model, or a damaged one: {error}") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RefusedModelError(f"{where}: not an XGBoost model, or a damaged one: {one_line(error)}") from error
 
 
 def _trees_file(learner: _Learner, where: str) -> tuple[_TreesFile, NDArray[np.float64] | None]:
@@ -189,10 +204,17 @@ def _sizes(learner: _Learner, where: str) -> tuple[int, int]:
     return features, targets
 
 
-def _objective(learner: _Learner, where: str) -> tuple[Meaning, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
+def _objective(
+    learner: _Learner, targets: int, where: str
+) -> tuple[Meaning, Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
     name = learner.objective.get("name")
     if name not in _OBJECTIVES:
         raise InputError(f"{where}: objective {str(name)[:60]!r} is not converted; those are {', '.join(_OBJECTIVES)}")
+    if _OBJECTIVES[name][0] == "log-odds" and targets > 1:
+        raise InputError(
+            f"{where}: {targets} labels that do not exclude each other ({name}); train one model a label, or"
+            " multi:softprob where they do"
+        )
     return _OBJECTIVES[name]
 
 

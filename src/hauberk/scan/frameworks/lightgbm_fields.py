@@ -35,6 +35,8 @@ _TREE = _words(
     " leaf_const num_features leaf_features leaf_coeff shrinkage"
 )
 _WHOLE = ("leaf_count", "internal_count", "leaf_features", "num_features", "cat_boundaries")
+_ENDLESS = ("threshold", "split_gain")
+"""Where LightGBM itself writes infinities: a split between what is missing and everything else, and large targets."""
 _WORDS_MOST = 1 << 32
 _PARAMETER = re.compile(rb"\[([a-z0-9_]+): ?[^\x00-\x1f\x7f]*\]")
 _IMPORTANCE = re.compile(rb"[^\x00-\x1f\x7f]+=\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -88,7 +90,8 @@ def _tree_problems(fields: dict[str, str], leaves: int) -> Iterator[str]:
         yield f"unknown fields {sorted(fields.keys() - _TREE)[:3]}"
     for key, value in fields.items():
         words = value.split(" ")
-        if not all(each == "" or _is_number(each, whole=key in _WHOLE) for each in words):
+        endless = {"inf", "-inf"} if key in _ENDLESS else set()
+        if not all(each == "" or each in endless or _is_number(each, whole=key in _WHOLE) for each in words):
             yield f"{key} with what is no number"
     for key in (*_OF_LEAVES, *_OF_NODES, "internal_count"):
         expected = leaves if key in _OF_LEAVES else leaves - 1

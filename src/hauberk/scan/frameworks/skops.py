@@ -8,6 +8,7 @@ was called. Here every node is judged by what its loader would do with it, again
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from functools import cache
 from importlib import resources
 from tokenize import TokenError
@@ -126,7 +127,7 @@ _BY_LOADER: dict[str, frozenset[str]] = {
 _LISTED = {"ObjectNode", "FunctionNode", "LossNode", "TreeNode"}
 _PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 _HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting"
-_UNCHECKED_TYPES = (
+UNCHECKED_TYPES = (
     _PREDICTOR,
     "sklearn.neighbors._kd_tree.",
     "sklearn.neighbors._ball_tree.",
@@ -141,6 +142,11 @@ def listed_types() -> frozenset[str]:
     text = resources.files("hauberk.scan.frameworks").joinpath("skops_types.txt").read_text("utf-8")
     lines = (line.split(": ") for line in text.splitlines() if not line.startswith("#"))
     return frozenset(f"{module}.{name}" for module, names in lines for name in names.split())
+
+
+def types_of_loaders() -> frozenset[str]:
+    """Full names that nodes of a kind of their own may have: containers, arrays, dtypes, partial calls."""
+    return frozenset[str]().union(*_BY_LOADER.values())
 
 
 def recognise(archive: Zip) -> bool:
@@ -182,6 +188,8 @@ class _Schema:
         self.count = 0
         self._first: dict[int, dict[str, Any]] = {}
         self._ambiguous: set[Any] = set()
+        self._made: dict[Any, Any] = {}
+        self._digests: dict[str, bytes] = {}
         self._trees: list[tuple[dict[str, Any], str]] = []
         self._features: dict[int, Any] = {}
 
@@ -218,9 +226,38 @@ class _Schema:
         first = self._first.setdefault(number, each) if isinstance(number, int) else {}
         if first is each or first == each:
             return
+        self._examination.check_time()
+        if number not in self._made:
+            self._made[number] = self._plainly(first)
+        if self._made[number] == self._plainly(each):
+            return
         self._ambiguous.add(number)  # states of random generators are made anew each time they are saved
         if _surface(first) != _surface(each):
             self._find(IDENTITY, f"{number!r} for two nodes", at)
+
+    def _plainly(self, value: Any) -> Any:
+        """A node by what it makes: states are new dictionaries and arrays, with new numbers, each time they are saved.
+
+        That a number within it stands for another node is found when that node is judged.
+        """
+        if isinstance(value, list):
+            return [self._plainly(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if value.get("__loader__") == "CachedNode":  # its number is all that it is
+            return value
+        plain = {key: self._plainly(each) for key, each in value.items() if key != "__id__"}
+        if isinstance(file := plain.get("file"), str) and file in self._archive.members:
+            plain["file"] = self._digest(file)
+        return plain
+
+    def _digest(self, name: str) -> bytes:
+        if name not in self._digests:
+            self._examination.check_time()
+            content = self._archive.content(name)
+            self._examination.unpack(content.size)
+            self._digests[name] = hashlib.sha256(content.read(0, content.size)).digest()
+        return self._digests[name]
 
     def _plain(self, each: dict[str, Any], loader: str, full: str, at: str) -> None:
         if full not in _BY_LOADER[loader]:
@@ -239,7 +276,7 @@ class _Schema:
             full = f"{content.get('module_path')}.{content.get('function')}"  # protocol 0 called what stands here
         if full == _PREDICTOR and id(each) in self._features:
             return  # kept by its estimator
-        if full.startswith(_UNCHECKED_TYPES):
+        if full.startswith(UNCHECKED_TYPES):
             self._find(UNCHECKED, full, at)
         elif full not in listed_types():
             self._find(TYPE, f"{full} in a {loader}", at)

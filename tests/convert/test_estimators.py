@@ -1,0 +1,211 @@
+"""scikit-learn's estimators: each graph is held to the estimator, on records that training saw and on others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from hauberk.convert.admission import CONTAINED
+from hauberk.convert.frameworks.estimator import Estimator
+from hauberk.errors import InputError
+from hauberk.graph.check import check_model
+from hauberk.scan import Verdict, scan_content
+from hauberk.scan.content import BytesContent
+
+PARTS = [("a", LogisticRegression(max_iter=300)), ("b", DecisionTreeClassifier(max_depth=3, random_state=0))]
+
+PIPELINES = {
+    "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
+    "stochastic gradient": lambda: make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", random_state=0)),
+    "products": lambda: make_pipeline(StandardScaler(), PolynomialFeatures(2), LogisticRegression()),
+    "linear support vectors": lambda: make_pipeline(StandardScaler(), LinearSVC()),
+    "support vectors": lambda: make_pipeline(StandardScaler(), SVC()),
+    "perceptron": lambda: make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=20, random_state=0)),
+    "tree": lambda: DecisionTreeClassifier(max_depth=8, random_state=0),
+    "forest": lambda: RandomForestClassifier(8, random_state=0),
+    "extra trees": lambda: ExtraTreesClassifier(8, random_state=0),
+    "boosting": lambda: GradientBoostingClassifier(n_estimators=4),
+    "histogram boosting": lambda: HistGradientBoostingClassifier(max_iter=4),
+    "scaled histogram boosting": lambda: make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=3)),
+    "adaptive boosting": lambda: AdaBoostClassifier(n_estimators=4, random_state=0),
+    "bayes": lambda: make_pipeline(StandardScaler(), GaussianNB()),
+    "neighbours": lambda: make_pipeline(StandardScaler(), KNeighborsClassifier()),
+    "votes": lambda: VotingClassifier(PARTS, voting="soft"),
+    "stacked": lambda: StackingClassifier(PARTS, cv=2),
+    "regressor": lambda: GradientBoostingRegressor(n_estimators=5),
+    "counts": lambda: HistGradientBoostingRegressor(max_iter=3, loss="poisson"),
+    "outliers": lambda: IsolationForest(n_estimators=4, random_state=0),
+}
+ALIKE = {"regressor", "counts", "outliers"}
+"""Those that do not look at classes."""
+
+
+@pytest.fixture(scope="module")
+def few(spam):
+    """Ten columns of 300 records, a third column of whole numbers, and targets of two and three classes."""
+    features = np.ascontiguousarray(spam.features[:300, 45:55])
+    features[:, 2] = np.random.default_rng(5).integers(0, 6, 300)
+    targets = spam.targets[:300]
+    return features, {2: targets, 3: targets + (features[:, 2] > 3)}
+
+
+def truth_of(estimator, features):
+    """What the estimator says in the terms of the graph, computed here and not by the code under test."""
+    if getattr(estimator, "decision_function", None) and not hasattr(estimator, "classes_"):
+        return -estimator.decision_function(features)[:, None]
+    if not hasattr(estimator, "classes_"):
+        return estimator.predict(features)[:, None]
+    if hasattr(estimator, "decision_function"):
+        scores = estimator.decision_function(features)
+        return scores[:, None] if scores.ndim == 1 else scores
+    return estimator.predict_proba(features)
+
+
+def converted(estimator):
+    """The graph, admitted and checked, of what the scan calls safe or leaves to the isolated process."""
+    content = skops.io.dumps(estimator)
+    report = scan_content(BytesContent(content), path=Path("model.skops"))
+    rules = {each.rule for each in report.findings}
+    assert report.verdict is Verdict.SAFE or rules <= CONTAINED["skops"]
+    graph, notes = Estimator(content).convert()
+    check_model(graph)
+    assert scan_content(BytesContent(graph), path=Path("model.onnx")).verdict is Verdict.SAFE
+    return graph, notes
+
+
+CASES = [(kind, classes) for kind in PIPELINES for classes in (2, 3) if classes == 2 or kind not in ALIKE]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("kind", "classes"), CASES)
+def test_an_estimator_becomes_a_graph_with_one_output(few, runs, kind, classes):
+    features, targets = few
+    estimator = PIPELINES[kind]().fit(features, targets[classes])
+    graph, notes = converted(estimator)
+    answer = runs(graph, features)
+    if "compared as probabilities" in notes[0]:
+        answer = np.exp(answer)
+    truth = truth_of(estimator, features)
+    if answer.shape != truth.shape:  # probabilities, of an estimator that has scores, too
+        truth = estimator.predict_proba(features)
+    np.testing.assert_allclose(answer, truth, rtol=1e-4, atol=1e-4)
+    if hasattr(estimator, "classes_"):
+        labels = answer.argmax(axis=1) if answer.shape[1] > 1 else (answer[:, 0] > 0).astype(int)
+        assert np.mean(labels == estimator.predict(features)) > 0.99
+
+
+def test_scores_are_scores_where_the_estimator_has_probabilities_too(few, runs):
+    features, targets = few
+    estimator = SVC(probability=True, random_state=0).fit(features, targets[2])
+    graph, _ = converted(estimator)
+    np.testing.assert_allclose(runs(graph, features)[:, 0], estimator.decision_function(features), atol=1e-4)
+
+
+def test_where_scores_come_out_wrong_probabilities_are_taken(few, runs):
+    features, targets = few  # skl2onnx 1.20 halves these scores
+    estimator = GradientBoostingClassifier(loss="exponential", n_estimators=4).fit(features, targets[2])
+    graph, notes = converted(estimator)
+    assert notes[0].endswith("compared as probabilities")
+    np.testing.assert_allclose(np.exp(runs(graph, features)), estimator.predict_proba(features), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DecisionTreeClassifier(random_state=0),
+        lambda: RandomForestClassifier(5, random_state=0),
+        lambda: CalibratedClassifierCV(RandomForestClassifier(2, random_state=0), cv=2, method="isotonic"),
+        lambda: HistGradientBoostingClassifier(max_iter=4),
+        lambda: make_pipeline(SimpleImputer(), LogisticRegression()),
+    ],
+)
+def test_missing_values_go_where_scikit_learn_sends_them(few, runs, make):
+    features, targets = few[0].copy(), few[1][2]
+    features[np.random.default_rng(0).random(features.shape) < 0.2] = np.nan
+    estimator = make().fit(features, targets)
+    graph, notes = converted(estimator)
+    answer = runs(graph, features)
+    if "compared as probabilities" in notes[0]:
+        np.testing.assert_allclose(np.exp(answer), estimator.predict_proba(features), atol=1e-6)
+    else:
+        np.testing.assert_allclose(answer[:, 0], estimator.decision_function(features), rtol=1e-4, atol=1e-4)
+
+
+def test_thresholds_of_histograms_decide_every_float32_as_before(few, runs):
+    features, targets = few
+    estimator = HistGradientBoostingClassifier(max_iter=4).fit(features, targets[2])
+    graph, _ = converted(estimator)
+    nodes = np.concatenate([each.nodes for iteration in estimator._predictors for each in iteration])
+    nodes = nodes[nodes["is_leaf"] == 0]
+    at = nodes["num_threshold"].astype(np.float32)
+    records = features[np.arange(3 * len(at)) % len(features)]
+    tried = np.concatenate([at, *(np.nextafter(at, np.float32(end)) for end in (-np.inf, np.inf))])
+    records[np.arange(len(records)), np.tile(nodes["feature_idx"], 3)] = tried
+    np.testing.assert_allclose(runs(graph, records)[:, 0], estimator.decision_function(records), atol=1e-5)
+
+
+def test_a_category_is_the_number_itself_and_not_what_is_left_of_it(few, runs):
+    features, targets = few
+    code = ColumnTransformer([("code", OneHotEncoder(handle_unknown="ignore"), [2])], remainder="passthrough")
+    estimator = make_pipeline(code, LogisticRegression(max_iter=300)).fit(features, targets[2])
+    graph, _ = converted(estimator)
+    records = np.repeat(features[:1], 9, axis=0)
+    records[:, 2] = [0, -0.0, 0.6, 1, 0.99999994, 5.4, 7, -1, 3e9]
+    np.testing.assert_allclose(runs(graph, records)[:, 0], estimator.decision_function(records), rtol=1e-4, atol=1e-4)
+
+
+def several_labels(features, targets):
+    return RandomForestClassifier(2).fit(features, np.stack([targets, 1 - targets], axis=1))
+
+
+def by_category(features, targets):
+    return HistGradientBoostingClassifier(max_iter=2, categorical_features=[2]).fit(features, targets)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (several_labels, "2 labels; train and convert one model a label"),
+        (by_category, "code them with OneHotEncoder"),
+        (lambda x, y: KMeans(2, n_init=1).fit(x), "KMeans is no classifier, regressor or outlier detector"),
+        (lambda x, y: StandardScaler().fit(x), "no fitted model that takes rows of numbers"),
+        (lambda x, y: TransformedTargetRegressor(LinearRegression()).fit(x, y), "skl2onnx does not convert it"),
+        (
+            lambda x, y: make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["a buy", "or not"], [0, 1]),
+            "no fitted model that takes rows of numbers",
+        ),
+    ],
+)
+def test_what_is_not_converted_is_named(few, make, says):
+    content = skops.io.dumps(make(few[0], few[1][2]))
+    with pytest.raises(InputError, match=says):
+        Estimator(content).convert()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnx import TensorProto
 
 from corpus import NEVER_SAFE, UNKNOWN, UNSAFE, Case
+from corpus.graphs_bounds import BOUNDS
 from corpus.graphs_costs import COSTS
 from corpus.graphs_external import EXTERNAL
 from corpus.graphs_kernels import KERNELS
@@ -138,4 +139,4 @@ TENSORS = (
     case("sparse-bomb", sparse([3], [1 << 20, 1 << 20]), reference=MEMORY),
 )
 
-CASES: tuple[Case, ...] = (*MESSAGES, *TENSORS, *EXTERNAL, *OPERATORS, *STRUCTURE, *COSTS, *KERNELS, *TREES)
+CASES: tuple[Case, ...] = (*MESSAGES, *TENSORS, *EXTERNAL, *OPERATORS, *STRUCTURE, *COSTS, *BOUNDS, *KERNELS, *TREES)

@@ -70,7 +70,55 @@ def _spectrum(operator: str, points: int) -> ModelProto:
     return model([node(operator, inputs, onesided=1)], inputs=[value("x", [1, size, 1])], weights=weights)
 
 
+def _blank() -> ModelProto:
+    return model([node("Max", ["x", ""])])
+
+
+def _without_heads() -> ModelProto:
+    kept = node("Attention", ["x", "x", "x"], q_num_heads=0, kv_num_heads=1)
+    return model([kept], inputs=[value("x", [1, 4, 8])], opset=23)
+
+
+def _nothing_to_normalise() -> ModelProto:
+    nothing = numpy_helper.from_array(np.zeros((1, 2, 0, 3), np.float32), "x")
+    ones = [numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("s", "b")]
+    return model([node("InstanceNormalization", ["x", "s", "b"])], inputs=[], weights=[nothing, *ones])
+
+
+def _of_microsoft(operator: str, inputs: list[str], values: list[object], **more: object) -> ModelProto:
+    return model([node(operator, inputs, domain="com.microsoft", **more)], inputs=values, domains=["com.microsoft"])
+
+
+def _without_bias() -> ModelProto:
+    values = [value("x", [2, 4, 8]), value("w", [8, 24])]
+    return _of_microsoft("Attention", ["x", "w", "", ""], values, num_heads=2)
+
+
+def _scale_of_a_caller() -> ModelProto:
+    """Scales and zero points that are handed in, where the kernel looks for them in the file."""
+    names = ["c", "a", "as", "az", "b", "bs", "bz", "ys", "yz"]
+    scales = [value(name, [], TensorProto.FLOAT if name.endswith("s") else TensorProto.UINT8) for name in names[2:]]
+    scales = [each for each in scales if each.name != "b"]
+    tensors = [
+        value("c", [2], TensorProto.BOOL),
+        value("a", [2], TensorProto.UINT8),
+        value("b", [2], TensorProto.UINT8),
+    ]
+    return _of_microsoft("QLinearWhere", names, [*tensors, *scales])
+
+
+def _columns_below_zero() -> ModelProto:
+    joined = node("FeatureVectorizer", ["x", "x"], domain="ai.onnx.ml", inputdimensions=[4, -1])
+    return model([joined], domains=["ai.onnx.ml"])
+
+
 KERNELS = (
+    case("blank-in-list", _blank, UNSAFE, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-without-heads", _without_heads, UNKNOWN, "https://cwe.mitre.org/data/definitions/369.html"),
+    case("kernel-without-bias", _without_bias, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-of-nothing", _nothing_to_normalise, UNKNOWN, "https://cwe.mitre.org/data/definitions/125.html"),
+    case("kernel-scale-of-caller", _scale_of_a_caller, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-columns-below-zero", _columns_below_zero, UNKNOWN, "https://cwe.mitre.org/data/definitions/787.html"),
     case("least-divided-int64", _divided("Div", INT64, LEAST), UNSAFE, OVERFLOW),
     case("least-divided-int32", _divided("Div", TensorProto.INT32, -(1 << 31)), UNSAFE, OVERFLOW),
     case("least-divided-remainder", _divided("Mod", INT64, LEAST), UNSAFE, OVERFLOW),

@@ -84,6 +84,22 @@ def listed_chain(levels: int) -> ModelProto:
     )
 
 
+def tabled_roots(count: int, kind: int = 0, *, raw: bool = True) -> ModelProto:
+    """So many trees of one branch, the last one of this kind."""
+    kinds = [*[0] * (count - 1), kind]
+    content: Any = bytes(kinds) if raw else kinds
+    return tabled(
+        tree_roots=list(range(count)),
+        nodes_featureids=[0] * count,
+        nodes_modes=helper.make_tensor("", TensorProto.UINT8, [count], content, raw=raw),
+        nodes_splits=helper.make_tensor("", TensorProto.FLOAT, [count], bytes(4 * count), raw=True),
+        nodes_truenodeids=[0] * count,
+        nodes_trueleafs=[1] * count,
+        nodes_falsenodeids=[1] * count,
+        nodes_falseleafs=[1] * count,
+    )
+
+
 def tabled_chain(levels: int) -> ModelProto:
     """A branch with a leaf, the branch below with a leaf, and so on."""
     return tabled(
@@ -127,5 +143,7 @@ TREES = (
     case("tree-table-feature-outside", tabled(nodes_featureids=[0, 4]), UNSAFE, OUTSIDE),
     case("tree-table-target-outside", tabled(leaf_targetids=[0, 1]), UNSAFE, OUTSIDE),
     case("tree-table-list-short", tabled(nodes_trueleafs=[0]), UNSAFE, OUTSIDE),
+    case("tree-table-kind-unknown", lambda: tabled_roots(5000, 7), NEVER_SAFE, OUTSIDE),
+    case("tree-table-kind-unknown-typed", lambda: tabled_roots(5000, 7, raw=False), NEVER_SAFE, OUTSIDE),
     case("tree-table-deep", lambda: tabled_chain(20_000), UNSAFE, RECURSION),
 )

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from corpus import SAFE, Case
-from corpus.graphs_trees import listed, listed_chain, tabled, tabled_chain
+from corpus.graphs_trees import listed, listed_chain, tabled, tabled_chain, tabled_roots
 from corpus.onnx_models import BOOL, INT64, STRING, graph, model, node, numbers, value, written
 
 
@@ -363,4 +363,6 @@ CASES: tuple[Case, ...] = (
     Case("onnx-tree-tables", written(tabled()), SAFE),
     Case("onnx-tree-lists-of-many-levels", written(lambda: listed_chain(900)), SAFE),
     Case("onnx-tree-tables-of-many-levels", written(lambda: tabled_chain(900)), SAFE),
+    Case("onnx-tree-tables-of-many-nodes", written(lambda: tabled_roots(5000)), SAFE),
+    Case("onnx-tree-tables-of-many-nodes-typed", written(lambda: tabled_roots(5000, raw=False)), SAFE),
 )

@@ -18,8 +18,8 @@ import numpy as np
 from hauberk.scan.graphs import rules
 from hauberk.scan.graphs.account import Held, Scope, TrialFailedError
 from hauberk.scan.graphs.call import Call, axis_of
-from hauberk.scan.graphs.cost import Estimator, Setting
 from hauberk.scan.graphs.elements import BOOL, INT64
+from hauberk.scan.graphs.estimator import Estimator, Setting
 from hauberk.scan.graphs.model import Graph, Node
 from hauberk.scan.graphs.values import (
     LARGE,
@@ -214,6 +214,8 @@ def _round_by_round(
     with account.repeated(rounds.most - done, sure=sure):
         _, state, more = rounds.follow(_number(done, rounds.most - 1), grown)
     parts = [joined(*pair) for pair in zip(parts, more, strict=False)]
+    # What was even so far may double from now on: enough to find a bomb, not enough to call it safe.
+    account.report(rules.UNBOUNDED_LOOP, f"it grew by the same amount for {done} rounds, and then goes on", node)
     return _Outcome(state, parts, rounds.most, sure)
 
 
@@ -242,7 +244,11 @@ def _number(low: float, high: float) -> Tensor:
 
 
 def _widened(value: Value) -> Value:
-    return replace(value, values=None, constant=False) if isinstance(value, Tensor) else value
+    """A value of which only the sizes are known."""
+    if isinstance(value, Tensor):
+        return replace(value, values=None, constant=False)
+    item = replace(value.item, values=None, constant=False) if value.item else None
+    return replace(value, item=item, constant=False)
 
 
 def _within(new: Value, old: Value) -> bool:

@@ -13,6 +13,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.graphs import rules
 from hauberk.scan.graphs.external import plain_location
 from hauberk.scan.graphs.model import Model, Node
+from hauberk.scan.graphs.structure import body, flat
 from hauberk.scan.report import shown
 
 _EXTENSION_DOMAINS = frozenset({"ai.onnx.contrib", "com.microsoft.extensions"})
@@ -28,6 +29,10 @@ _FOREIGN_PROGRAMS = frozenset({"Snpe", "EPContext"})
 _OWN = frozenset({"", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"})
 
 
+_VERSIONED = frozenset({"", "ai.onnx.ml"})
+"""Domains whose operators mean other things in other versions."""
+
+
 @cache
 def known_operators() -> dict[str, dict[str, int]]:
     """Operators by domain, each with the version of its domain that brought it; ONNX's own domain is ""."""
@@ -41,20 +46,29 @@ def newest_versions() -> dict[str, int]:
 
 
 @cache
-def _table() -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+def lists() -> dict[tuple[str, str], int]:
+    """Operators, by domain and name, that take a list of inputs of any length: how many inputs stand before it."""
+    return _table()[2]
+
+
+@cache
+def _table() -> tuple[dict[str, dict[str, int]], dict[str, int], dict[tuple[str, str], int]]:
     operators: dict[str, dict[str, int]] = {}
     versions: dict[str, int] = {}
+    before: dict[tuple[str, str], int] = {}
     domain = ""
     for line in resources.files("hauberk.scan.graphs").joinpath("operators.txt").read_text("utf-8").splitlines():
         if not line or line.startswith("#"):
             continue
-        name, version = line.strip("[]").split()
+        name, version, *others = line.strip("[]").split()
         if line.startswith("["):
             domain = "" if name == "ai.onnx" else name
             versions[domain], operators[domain] = int(version), {}
         else:
             operators[domain][name] = int(version)
-    return operators, versions
+            if others:
+                before[domain, name] = int(others[0])
+    return operators, versions, before
 
 
 def check_operators(model: Model, examination: Examination) -> None:
@@ -75,6 +89,26 @@ def check_operators(model: Model, examination: Examination) -> None:
         if newest is not None and not 1 <= version <= newest and domain in {"", "ai.onnx.ml"}:
             name = domain or "ai.onnx"
             examination.find(rules.OPSET, f"version {version} of {name}; known are 1 to {newest}")
+    _check_imports(model, examination)
+
+
+def _check_imports(model: Model, examination: Examination) -> None:
+    """That a model says the version of ONNX's operators that it uses, and its functions say the same.
+
+    ONNX Runtime takes the newest version that it knows where none is given, and that of the model for the nodes of
+    functions; other readers do not.
+    """
+    main = flat(model.graph.nodes) if model.graph else []
+    for domain in sorted({node.domain for node in main} & _VERSIONED - model.opsets.keys()):
+        examination.find(rules.OPSET, f"no version of {domain or 'ai.onnx'}, whose operators are used")
+    for function in model.functions:
+        for domain in sorted({node.domain for node in body(function)} & _VERSIONED):
+            own, outer = function.opsets.get(domain), model.opsets.get(domain)
+            if own is None or own != outer:
+                what = (
+                    f"function '{shown(function.name)}' uses version {own} of {domain or 'ai.onnx'}, the model {outer}"
+                )
+                examination.find(rules.OPSET, what, at=function.at)
 
 
 def _check_operator(node: Node, examination: Examination) -> None:
@@ -87,6 +121,8 @@ def _check_operator(node: Node, examination: Examination) -> None:
         examination.find(rules.CUSTOM_DOMAIN, what, at=node.at)
     elif node.operator not in known_operators().get(node.domain, {}):
         examination.find(rules.OPERATOR, what, at=node.at)
+    elif not all(node.inputs[lists().get((node.domain, node.operator), len(node.inputs)) :]):
+        examination.find(rules.BLANK_INPUT, what, at=node.at)
 
 
 def _check_program(node: Node, what: str, examination: Examination) -> None:

@@ -28,6 +28,8 @@ from hauberk.scan.report import shown
 MOST_NODES = 100_000
 DEEPEST = 16
 _LONGEST_TEXT = 1 << 16
+_MOST_KINDS = 1 << 22
+"""Nodes of a tree whose kinds, a byte each in a tensor of an attribute, are kept."""
 
 
 def read_model(content: Content, examination: Examination) -> Model:
@@ -148,7 +150,7 @@ class _Models:
         attribute, kind = Attribute(at=at), 0
         found: dict[str, Any] = {}
         single: dict[str, Callable[[Source, int], Any]] = {
-            "t": lambda value, place: read_tensor(self._reader, value, place),
+            "t": lambda value, place: read_tensor(self._reader, value, place, most_bytes=_MOST_KINDS),
             "g": lambda value, place: self.graph(value, place, depth + 1),
             "sparse_tensor": lambda value, place: read_sparse(self._reader, value, place),
             "tp": lambda value, place: self._type(value, place, 0),

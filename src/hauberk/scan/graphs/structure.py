@@ -117,7 +117,7 @@ def _measure(start: Key, functions: dict[Key, Function], sizes: dict[Key, int], 
     return True
 
 
-def _flat(nodes: list[Node]) -> list[Node]:
+def flat(nodes: list[Node]) -> list[Node]:
     """Nodes and those of their subgraphs at any depth."""
     found, pending = list(nodes), graphs_of(nodes)
     while pending:
@@ -127,21 +127,22 @@ def _flat(nodes: list[Node]) -> list[Node]:
     return found
 
 
-def _body(function: Function) -> list[Node]:
+def body(function: Function) -> list[Node]:
+    """Nodes of a function and of the graphs in it, those of its attributes' defaults included."""
     defaults = [graph for attribute in function.defaults.values() for graph in graphs_in(attribute)]
-    return _flat([*function.nodes, *(node for graph in defaults for node in graph.nodes)])
+    return flat([*function.nodes, *(node for graph in defaults for node in graph.nodes)])
 
 
 def _used(function: Function, functions: dict[Key, Function]) -> list[Key]:
-    keys = {(node.domain, node.operator, node.overload) for node in _body(function)}
+    keys = {(node.domain, node.operator, node.overload) for node in body(function)}
     return [key for key in keys if key in functions]
 
 
 def _expanded(nodes: list[Node], functions: dict[Key, Function], sizes: dict[Key, int]) -> int:
     return (
-        sum(sizes.get((node.domain, node.operator, node.overload), 1) for node in _flat(nodes))
+        sum(sizes.get((node.domain, node.operator, node.overload), 1) for node in flat(nodes))
         if functions
-        else (len(_flat(nodes)))
+        else (len(flat(nodes)))
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hauberk.protobuf import Source
 from hauberk.scan.examination import Examination
 from hauberk.scan.graphs import definition, rules
-from hauberk.scan.graphs.elements import DATA_FIELDS, ELEMENTS, STRING, Element, data_bytes
+from hauberk.scan.graphs.elements import DATA_FIELDS, ELEMENTS, STRING, UINT8, Element, data_bytes
 from hauberk.scan.graphs.model import MOST_VALUES, SparseWeights, Weights
 from hauberk.scan.graphs.wire import Packed, Reader, integer, pieces, varints
 from hauberk.scan.report import Rule, shown
@@ -36,15 +36,17 @@ _LONGEST_ENTRY = 4096
 class _Data:
     """What the fields of one tensor hold."""
 
-    raw: Source | None = None
+    raw_data: Source | None = None
     counts: dict[str, int] = field(default_factory=dict)
     numbers: list[float] = field(default_factory=list)
-    location: int = 0
+    data_location: int = 0
     entries: list[tuple[str, str]] = field(default_factory=list)
-    segment: bool = False
+    segment: Source | None = None
+    digits: Source | None = None
+    """Numbers that were packed, if each of them is one byte."""
 
 
-def read_tensor(reader: Reader, message: Source, at: int, *, sparse: bool = False) -> Weights:
+def read_tensor(reader: Reader, message: Source, at: int, *, sparse: bool = False, most_bytes: int = 0) -> Weights:
     """Read a `TensorProto`, and report what is wrong with it.
 
     Args:
@@ -52,6 +54,7 @@ def read_tensor(reader: Reader, message: Source, at: int, *, sparse: bool = Fals
         message: The tensor.
         at: Where it begins in the file.
         sparse: It is a part of a sparse tensor.
+        most_bytes: Up to so many elements, values of one byte are kept (of other types, `MOST_VALUES`).
     """
     weights, data, dims = Weights(at=at), _Data(), list[int]()
     for name, value, place in reader.fields(message, definition.TENSOR, at):
@@ -60,14 +63,10 @@ def read_tensor(reader: Reader, message: Source, at: int, *, sparse: bool = Fals
                 dims += _numbers(value, place)
             case "data_type" | "name":
                 setattr(weights, "element" if name == "data_type" else name, value)
-            case "raw_data":
-                data.raw = value
-            case "data_location":
-                data.location = value
             case "external_data":
                 data.entries.append(_entry(reader, value, place))
-            case "segment":
-                data.segment = True
+            case "raw_data" | "data_location" | "segment":
+                setattr(data, name, value)
             case _ if name in DATA_FIELDS:
                 _read_numbers(reader, data, name, value, place, weights)
     if len(dims) > _MOST_DIMENSIONS:
@@ -75,7 +74,18 @@ def read_tensor(reader: Reader, message: Source, at: int, *, sparse: bool = Fals
     weights.dims = tuple(dims[:_MOST_DIMENSIONS])
     reader.keep(8 * len(dims))
     _check(reader.examination, weights, data, sparse=sparse)
+    if weights.element == UINT8 and weights.values is None:
+        weights.values = _bytes(reader, data, math.prod(weights.dims), most_bytes)
     return weights
+
+
+def _bytes(reader: Reader, data: _Data, count: int, most: int) -> NDArray[Any] | None:
+    """Values of one byte each, if there are no more than that."""
+    source = data.raw_data if data.raw_data is not None else data.digits
+    if source is None or len(source) != count or count > most:
+        return None
+    reader.keep(count)
+    return np.frombuffer(b"".join(pieces(source)), np.uint8)
 
 
 def read_sparse(reader: Reader, message: Source, at: int) -> SparseWeights:
@@ -144,6 +154,7 @@ def _read_numbers(reader: Reader, data: _Data, name: str, value: Any, at: int, w
         for piece in pieces(source):
             reader.examination.check_time()
             count += int(np.count_nonzero(np.frombuffer(piece, np.uint8) < 0x80))
+        data.digits = source if count == len(source) else None
         if len(source) <= 10 * MOST_VALUES:
             data.numbers += [integer(each, _VALUE_FIELDS[name], at) for each in varints(source)]
     data.counts[name] = data.counts.get(name, 0) + count
@@ -156,9 +167,9 @@ def _bad_dims(dims: tuple[int, ...]) -> bool:
 def _check(examination: Examination, weights: Weights, data: _Data, *, sparse: bool) -> None:
     """Report data that do not fit the shape; keep the values of small tensors."""
     name = f"tensor '{shown(weights.name)}'"
-    if data.location == _EXTERNAL or data.entries:
+    if data.data_location == _EXTERNAL or data.entries:
         weights.outside = tuple(data.entries)
-    if data.location not in {0, _EXTERNAL} or data.segment:
+    if data.data_location not in {0, _EXTERNAL} or data.segment is not None:
         examination.find(rules.INVALID, f"{name} lies in a place of a kind that ONNX does not define", at=weights.at)
     if _bad_dims(weights.dims):
         examination.find(rules.NEGATIVE, f"{name} is {list(weights.dims)}", at=weights.at)
@@ -181,14 +192,14 @@ def _wrong_data(weights: Weights, data: _Data, element: Element) -> tuple[Rule, 
     """What is wrong with where the data lie, or how many there are; `None` where nothing is."""
     held = [key for key, number in data.counts.items() if number]
     if weights.outside is not None:
-        twice = data.raw is not None or held or data.location != _EXTERNAL
+        twice = data.raw_data is not None or held or data.data_location != _EXTERNAL
         return (rules.AMBIGUOUS, "lies in this file and in another") if twice else None
-    places = held + ["raw_data"] * (data.raw is not None)
-    if len(places) > 1 or set(held) - {element.field} or (data.raw is not None and weights.element == STRING):
+    places = held + ["raw_data"] * (data.raw_data is not None)
+    if len(places) > 1 or set(held) - {element.field} or (data.raw_data is not None and weights.element == STRING):
         return rules.AMBIGUOUS, f"of type {element.name} has data in {' and '.join(places)}"
     count = math.prod(weights.dims)
-    if data.raw is not None:
-        found, needed, unit = len(data.raw), data_bytes(weights.element, count), "bytes"
+    if data.raw_data is not None:
+        found, needed, unit = len(data.raw_data), data_bytes(weights.element, count), "bytes"
     else:
         found, needed, unit = data.counts.get(element.field, 0), math.ceil(count * element.entries), "entries"
     if found != needed:
@@ -198,8 +209,8 @@ def _wrong_data(weights: Weights, data: _Data, element: Element) -> tuple[Rule, 
 
 def _values(weights: Weights, data: _Data, dtype: np.dtype[Any], field_name: str) -> NDArray[Any]:
     """The values of a small tensor."""
-    if data.raw is not None:
-        flat: NDArray[Any] = np.frombuffer(bytes(data.raw[0 : len(data.raw)]), dtype)
+    if data.raw_data is not None:
+        flat: NDArray[Any] = np.frombuffer(bytes(data.raw_data[0 : len(data.raw_data)]), dtype)
     elif dtype == np.float16:  # its bits stand in int32_data
         flat = np.array([int(bits) & 0xFFFF for bits in data.numbers], np.uint16).view(np.float16)
     elif field_name in _VALUE_FIELDS:

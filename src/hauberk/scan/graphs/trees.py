@@ -210,9 +210,6 @@ def _check_tables(node: Node, width: int, examination: Examination) -> None:
             raise _wrong(f"other than {entries} entries in '{name}'")
     if _length(node, "nodes_missing_value_tracks_true") not in {0, count}:
         raise _wrong(f"other than {count} entries in 'nodes_missing_value_tracks_true'")
-    modes = node.attributes["nodes_modes"].value if "nodes_modes" in node.attributes else None
-    if isinstance(modes, Weights) and modes.values is not None and modes.values.size and modes.values.max() > _MEMBER:
-        raise _TreeError(rules.UNMODELLED, "a kind of node that ONNX does not define")
     children: list[tuple[int, ...]] = [()] * count
     for side in ("true", "false"):
         places, leaves = _whole(node, f"nodes_{side}nodeids", count), _whole(node, f"nodes_{side}leafs", count)
@@ -225,3 +222,8 @@ def _check_tables(node: Node, width: int, examination: Examination) -> None:
     _check_features(features, width)
     _check_range(targets, _number(node, "n_targets"), "target")
     _check_levels(children, examination)
+    modes = node.attributes["nodes_modes"].value if "nodes_modes" in node.attributes else None
+    if not isinstance(modes, Weights) or modes.values is None:
+        raise _TreeError(rules.UNMODELLED, f"the kinds of {count} nodes were not read")
+    if modes.values.size and modes.values.max() > _MEMBER:
+        raise _TreeError(rules.UNMODELLED, "a kind of node that ONNX does not define")

@@ -21,6 +21,9 @@ from hauberk.scan.graphs.model import MOST_VALUES
 
 Array = NDArray[Any]
 
+ENTRY_BYTES = 400
+"""Bytes of a tensor in a sequence beside its data: ONNX Runtime takes about 380."""
+
 LARGE = float(1 << 53)
 """Whole numbers beyond this are not told apart, and count as unknown in intervals."""
 
@@ -48,10 +51,13 @@ class Values:
     Attributes:
         low: One for each element, or a single one (0-d) for all of them.
         high: The same object as `low` where the values themselves are known, in the tensor's own type.
+        numbers: Bounds of floating-point numbers hold for all of them, because none can be NaN. Without this, a cast
+            to whole numbers, which makes the least number of NaN, is not bounded by them.
     """
 
     low: Array
     high: Array
+    numbers: bool = False
 
     @property
     def known(self) -> bool:
@@ -63,17 +69,22 @@ class Values:
         """Whether one pair of bounds stands for all elements."""
         return self.low.ndim == 0
 
+    @property
+    def certain(self) -> bool:
+        """Whether all of them are numbers, none NaN or infinite."""
+        return self.numbers or (self.known and bool(np.all(np.isfinite(self.low))))
+
     def map(self, change: Callable[[Array], Array]) -> Values:
         """The same change, of places or growing with the values, on both bounds."""
         if self.known:
             return exactly(change(self.low))
-        return Values(change(self.low), change(self.high))
+        return Values(change(self.low), change(self.high), self.numbers)
 
     def collapsed(self) -> Values | None:
         """One pair of bounds for all elements; `None` of no elements."""
         if not self.low.size:
             return None
-        return between(float(self.low.min()), float(self.high.max()))
+        return between(float(self.low.min()), float(self.high.max()), numbers=self.certain)
 
 
 def exactly(values: Array) -> Values:
@@ -81,9 +92,20 @@ def exactly(values: Array) -> Values:
     return Values(values, values)
 
 
-def between(low: float, high: float) -> Values:
+def between(low: float, high: float, *, numbers: bool = False) -> Values:
     """Bounds for all elements."""
-    return Values(np.asarray(low, np.float64), np.asarray(high, np.float64))
+    return Values(np.asarray(low, np.float64), np.asarray(high, np.float64), numbers)
+
+
+def rounded(values: Values, dtype: np.dtype[Any]) -> Values:
+    """Bounds of floating-point numbers, by as much wider as rounding may move a number of this type."""
+    largest = float(np.max(np.abs([values.low, values.high]), initial=0.0))
+    step = float(np.finfo(dtype).eps)
+    return Values(
+        np.asarray(values.low - np.abs(values.low) * step),
+        np.asarray(values.high + np.abs(values.high) * step),
+        values.numbers and largest < float(np.finfo(dtype).max),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +224,7 @@ class TensorSequence:
     @property
     def bytes(self) -> int:
         """In memory."""
-        return (self.item.bytes if self.item else 0) * self.length
+        return ((self.item.bytes if self.item else 0) + ENTRY_BYTES) * self.length
 
 
 Value = Tensor | TensorSequence
@@ -241,7 +263,7 @@ def tensor(
             values = None
         elif values.uniform and values.known and sizes:
             small = exact and product <= MOST_VALUES
-            values = exactly(np.full(sizes, values.low)) if small else between(float(values.low), float(values.high))
+            values = exactly(np.full(sizes, values.low)) if small else values.collapsed()
     if element not in ELEMENTS:
         raise UnmodelledError(f"element type {element}")
     return Tensor(element, sizes, product if count is None else min(count, product), exact, values, text, constant)
@@ -306,4 +328,4 @@ def _either(first: Tensor, second: Tensor) -> Values | None:
             return None
     if one.known and other.known and np.array_equal(one.low, other.low):
         return one
-    return Values(np.minimum(one.low, other.low), np.maximum(one.high, other.high))
+    return Values(np.minimum(one.low, other.low), np.maximum(one.high, other.high), one.certain and other.certain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +12,14 @@ from hauberk.scan.graphs.call import Call, broadcast, rule
 from hauberk.scan.graphs.elements import BOOL, ELEMENTS, integral
 from hauberk.scan.graphs.model import MOST_VALUES
 from hauberk.scan.graphs.operations.elementwise import TRANSCENDENTAL, like
-from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, between, exactly, unsized
+from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, between, exactly, rounded, unsized
 
 _NUMPY_BROADCASTING = 7
 """Version of ONNX's operators that brought it."""
 
-_ONCE_BROADCAST_BY_AXIS = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"})
+_ONCE_BROADCAST_BY_AXIS = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"}
+)
 
 _COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
     "Equal": np.equal,
@@ -44,7 +46,7 @@ def compared(call: Call) -> Sequence[Tensor]:
 
 
 @rule("Add", "Sub", "Mul", "Div", "Min", "Max", "Sum", "Mean", "Mod", "Pow", "BitShift")
-@rule("BitwiseAnd", "BitwiseOr", "BitwiseXor", "SwiGLU")
+@rule("BitwiseAnd", "BitwiseOr", "BitwiseXor", "SwiGLU", "PRelu")
 @rule("QLinearAdd", "QLinearMul", "MulInteger", "GatedAdd", domain="com.microsoft")
 def arithmetic(call: Call) -> Sequence[Tensor]:
     """An element for each group of elements."""
@@ -118,6 +120,16 @@ def replace_values(result: Tensor, values: Values | None) -> Tensor:
     return replace(result, values=values.collapsed() if values.low.size else None)
 
 
+def constants_only(call: Call, indices: Iterable[int], others: Sequence[int] = ()) -> None:
+    """That scales and zero points stand in the file: ONNX Runtime reads those of some operators before there is a run.
+
+    Raises:
+        UnmodelledError: One does not, or is missing.
+    """
+    if not all(call.has(index) and call.input(index).constant for index in indices if index not in others):
+        raise UnmodelledError("a scale or zero point that does not stand in the file")
+
+
 def _computed(call: Call, inputs: Sequence[Tensor]) -> Values | None:
     """Values or bounds of the result; `None` where the arithmetic may leave the range of its type."""
     bounds = [each.bounds() for each in inputs]
@@ -136,7 +148,11 @@ def _computed(call: Call, inputs: Sequence[Tensor]) -> Values | None:
         found = _interval(call, pairs, whole=whole)
     if found is None or not (np.all(np.isfinite(found.low)) and np.all(np.isfinite(found.high))):
         return None
-    limit = 2.0 ** (ELEMENTS[inputs[0].element].bits - 1) if whole else math.inf
+    info = ELEMENTS[inputs[0].element]
+    if not whole:
+        certain = all(each is not None and each.certain for each in bounds)
+        return rounded(replace(found, numbers=certain), info.dtype) if info.dtype is not None else None
+    limit = 2.0 ** (info.bits - 1)
     inside = np.all(np.abs(found.low) < limit) and np.all(np.abs(found.high) < limit)
     return found if inside else None
 
@@ -191,7 +207,8 @@ def _extreme(call: Call, bounds: Sequence[Values | None]) -> Values | None:
     if unknown:
         low = np.full_like(low, -math.inf) if call.operator == "Min" else low
         high = np.full_like(high, math.inf) if call.operator == "Max" else high
-    return Values(np.asarray(low), np.asarray(high))
+    certain = not unknown and all(each.certain for each in known)
+    return Values(np.asarray(low), np.asarray(high), certain)
 
 
 def _interval(call: Call, pairs: list[tuple[Array, Array]], *, whole: bool) -> Values | None:
@@ -231,7 +248,8 @@ def clip(call: Call) -> Sequence[Tensor]:
         return [like(call, source, values=exactly(np.asarray(clipped)))]
     floor = np.minimum(np.maximum(bounds.low, low[0]), high[0])
     ceiling = np.minimum(np.maximum(bounds.high, low[1]), high[1])
-    return [like(call, source, values=Values(np.asarray(floor, np.float64), np.asarray(ceiling, np.float64)))]
+    certain = bounds.certain and all(map(math.isfinite, (*low, *high)))
+    return [like(call, source, values=Values(np.asarray(floor, np.float64), np.asarray(ceiling, np.float64), certain))]
 
 
 def _limit(call: Call, index: int, name: str, default: float) -> tuple[float, float]:
@@ -252,6 +270,7 @@ def where(call: Call) -> Sequence[Tensor]:
     """One of two values an element."""
     if call.operator == "QLinearWhere":
         condition, first, second = call.input(0), call.input(1), call.input(4)
+        constants_only(call, range(2, 9), (4,))
     else:
         condition, first, second = call.input(0), call.input(1), call.input(2)
     result = together(call, [condition, first, second], first.element)

@@ -39,6 +39,8 @@ def _sizes(given: Tensor) -> tuple[list[int], bool]:
 def constant(call: Call) -> Sequence[Tensor]:
     """What stands in the node."""
     call.operations = 0
+    if len(call.attributes) > 1:
+        raise UnmodelledError("a constant with several attributes, of which readers take different ones")
     for attribute in call.attributes.values():
         value = attribute.value
         match value:
@@ -240,7 +242,10 @@ def resize(call: Call) -> Sequence[Tensor]:
         dims = list(source.shape)
         for axis, size in zip(axes, sizes, strict=False):
             dims[axis] = size
-        exact = source.exact and known and call.text("keep_aspect_ratio_policy", "stretch") == "stretch"
+        policy = call.text("keep_aspect_ratio_policy", "stretch")
+        if policy == "not_smaller":
+            dims = _at_least(call, source, dict(zip(axes, sizes, strict=False)), known=known)
+        exact = source.exact and known and policy == "stretch"
         result = call.result(source.element, dims, exact=exact)
     else:
         scales, known = _factors(call.input(scales_at))
@@ -250,6 +255,20 @@ def resize(call: Call) -> Sequence[Tensor]:
         result = _scaled(call, source, every, known=known)
     call.operations = 16.0 * result.elements
     return [result]
+
+
+def _at_least(call: Call, source: Tensor, sizes: dict[int, int], *, known: bool) -> list[int]:
+    """Upper bounds of sizes under one factor for all axes, large enough for each of them to be as large as asked for.
+
+    Raises:
+        UnboundedError: The factor depends on data.
+    """
+    if not known or not source.exact:
+        raise UnboundedError
+    if not all(source.shape[axis] for axis in sizes):
+        raise call.misfit("an image without pixels")
+    factor = max((size / source.shape[axis] for axis, size in sizes.items()), default=1.0)
+    return [int(size * factor) + 1 if axis in sizes else size for axis, size in enumerate(source.shape)]
 
 
 def _factors(given: Tensor) -> tuple[list[float], bool]:

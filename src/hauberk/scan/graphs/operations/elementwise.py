@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hauberk.scan.graphs.call import Call, rule
-from hauberk.scan.graphs.elements import BOOL, ELEMENTS, FLOAT, INT64, STRING, integral
+from hauberk.scan.graphs.elements import BOOL, ELEMENTS, FLOAT, INT64, STRING, Element, integral
 from hauberk.scan.graphs.values import (
     Array,
     Tensor,
@@ -16,6 +17,7 @@ from hauberk.scan.graphs.values import (
     Values,
     between,
     exactly,
+    rounded,
     unsized,
 )
 
@@ -44,7 +46,7 @@ def transcendental(call: Call) -> Sequence[Tensor]:
     return [like(call, source, values=values)]
 
 
-@rule("LeakyRelu", "PRelu", "Shrink", "Softsign", "ThresholdedRelu", "BitwiseNot", "HardSwish", "Affine", "ImageScaler")
+@rule("LeakyRelu", "Shrink", "Softsign", "ThresholdedRelu", "BitwiseNot", "HardSwish", "Affine", "ImageScaler")
 @rule("CumSum", "CumProd", "MeanVarianceNormalization", "Scale", "Trilu", "Round", "Reciprocal")
 @rule("Crop", "MemcpyFromHost", "MemcpyToHost")
 @rule("Trilu", "BiasAdd", domain="com.microsoft")
@@ -83,7 +85,7 @@ _MONOTONE: dict[str, Callable[[Array], Array]] = {
     "Floor": np.floor,
     "Ceil": np.ceil,
     "Relu": lambda array: np.maximum(array, 0),
-    "Sqrt": lambda array: np.sqrt(np.maximum(array, 0)),
+    "Sqrt": np.sqrt,
     "Sign": np.sign,
 }
 
@@ -97,6 +99,8 @@ def growing(call: Call) -> Sequence[Tensor]:
         with np.errstate(all="ignore"):
             kept = _MONOTONE[call.operator]
             values = source.values.map(lambda array: np.asarray(kept(array)).astype(array.dtype))
+            if not values.known and np.any(np.isnan(values.low)):  # the root of what may be below zero
+                values = None
     return [like(call, source, values=values)]
 
 
@@ -108,10 +112,10 @@ def mirrored(call: Call) -> Sequence[Tensor]:
         if bounds.known:
             values = exactly(np.negative(bounds.low) if call.operator == "Neg" else np.abs(bounds.low))
         elif call.operator == "Neg":
-            values = Values(-bounds.high, -bounds.low)
+            values = Values(-bounds.high, -bounds.low, bounds.numbers)
         else:
             high = np.maximum(np.abs(bounds.low), np.abs(bounds.high))
-            values = Values(np.zeros_like(high), high)
+            values = Values(np.zeros_like(high), high, bounds.numbers)
     return [like(call, source, values=values)]
 
 
@@ -121,8 +125,6 @@ def unchanged(call: Call) -> Sequence[Value]:
     """The input itself."""
     value = call.value(0)
     call.view, call.operations = True, 0
-    if call.operator == "OptionalGetElement" and not isinstance(value, Tensor) and value.item is not None:
-        return [value.item]
     if isinstance(value, Tensor) and call.outputs > 1:
         return [value, like(call, value, BOOL)]
     return [value]
@@ -137,18 +139,20 @@ def cast(call: Call) -> Sequence[Tensor]:
         raise UnmodelledError(f"element type {element}")
     text = max(source.text, 32) if element == STRING else 0
     values = source.bounds() if call.operator != "BitCast" and STRING not in {element, source.element} else None
+    if values is not None and source.element in ELEMENTS and integral(source.element) and not values.known:
+        values = replace(values, numbers=True)
     return [like(call, source, element, values=_converted(values, element), text=text)]
 
 
 def _converted(values: Values | None, element: int) -> Values | None:
     """Bounds after a cast; those that may leave the range of the type are dropped."""
-    if values is None:
+    if values is None or (integral(element) and element != BOOL and not values.certain):
         return None
     info = ELEMENTS[element]
     if element == BOOL:
         return exactly(np.asarray(values.low != 0)) if values.known else between(0, 1)
     if not integral(element):
-        return values if not values.known or info.dtype is None else exactly(values.low.astype(info.dtype))
+        return _as_float(values, info)
     low, high = (-(2.0 ** (info.bits - 1)), 2.0 ** (info.bits - 1)) if info.name[0] == "i" else (0.0, 2.0**info.bits)
     with np.errstate(all="ignore"):
         if not (np.all(values.low >= low) and np.all(values.high < high)):
@@ -156,6 +160,14 @@ def _converted(values: Values | None, element: int) -> Values | None:
     if values.known and info.dtype is not None:
         return exactly(values.low.astype(info.dtype))
     return Values(np.trunc(values.low), np.trunc(values.high))
+
+
+def _as_float(values: Values, info: Element) -> Values | None:
+    """Bounds of floating-point numbers after a cast to such numbers of this type, which may make them infinite."""
+    if values.known:
+        with np.errstate(all="ignore"):
+            return exactly(values.low.astype(info.dtype)) if info.dtype is not None else None
+    return rounded(values, info.dtype) if info.dtype is not None else None
 
 
 @rule("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")

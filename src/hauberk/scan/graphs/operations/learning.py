@@ -114,6 +114,8 @@ def vectorizer(call: Call) -> Sequence[Tensor]:
     if not inputs:
         raise UnmodelledError("nothing to join")
     sizes = call.integers("inputdimensions") or []
+    if min(sizes, default=1) < 1:
+        raise UnmodelledError(f"an input of {min(sizes)} columns")
     width = sum(max([*sizes[at : at + 1], each.shape[-1] if each.shape else 1]) for at, each in enumerate(inputs))
     return [call.result(FLOAT, (_records(inputs[0]), width))]
 

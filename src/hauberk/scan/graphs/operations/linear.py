@@ -275,7 +275,8 @@ def col2im(call: Call) -> Sequence[Tensor]:
     """Windows back to an image whose size is an input."""
     source, image, block = call.input(0), call.input(1), call.input(2)
     sizes, window = image.uppermost(), block.uppermost()
-    channels = source.shape[1] // max(1, math.prod(window)) if source.rank > 1 else 1
+    room = math.prod(window) if block.known is not None else 1
+    channels = source.shape[1] // max(1, room) if source.rank > 1 else 1
     exact = source.exact and image.known is not None and block.known is not None
     return [
         call.result(source.element, (source.shape[0] if source.shape else 1, max(1, channels), *sizes), exact=exact)

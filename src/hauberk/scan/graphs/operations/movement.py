@@ -9,6 +9,7 @@ import numpy as np
 
 from hauberk.scan.graphs.call import Call, axis_of, rule
 from hauberk.scan.graphs.model import MOST_VALUES
+from hauberk.scan.graphs.operations.arithmetic import constants_only
 from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.values import Array, MisfitError, Tensor, UnmodelledError, Values, tensor, unsized
 
@@ -64,9 +65,12 @@ def reshape(call: Call) -> Sequence[Tensor]:
                     else [(0, 1)] * given.elements
                 )
             ]
-    if source.dims is not None and not call.integer("allowzero"):
-        sizes = [source.dims[at] if size == 0 and at < len(source.dims) else size for at, size in enumerate(sizes)]
     fixed = math.prod(size for size in sizes if size is not None and size > 0)
+    if source.dims is not None and not call.integer("allowzero"):
+        copied = {at: source.dims[at] for at, size in enumerate(sizes) if size == 0 and at < len(source.dims)}
+        sizes = [copied.get(at, size) for at, size in enumerate(sizes)]
+        # A bound that is copied must not make what is left for -1 smaller.
+        fixed *= math.prod(copied.values()) or 1 if source.exact else 1
     rest = -(-source.elements // max(1, fixed))
     loose = sum(size is None for size in sizes)
     dims: list[int] = [rest if size is None or size == -1 else max(0, size) for size in sizes]
@@ -141,6 +145,7 @@ def concat(call: Call) -> Sequence[Tensor]:
     inputs = call.tensors()
     if call.operator == "QLinearConcat":
         inputs = [call.input(index) for index in range(2, len(call.inputs), 3)]
+        constants_only(call, range(len(call.inputs)), range(2, len(call.inputs), 3))
     if not inputs:
         raise UnmodelledError("nothing to join")
     text = max(each.text for each in inputs)
@@ -195,7 +200,8 @@ def split(call: Call) -> Sequence[Tensor]:
     if sizes is None:
         parts = max(1, call.integer("num_outputs", call.outputs))
         each = -(-total // parts)
-        sizes = [max(0, min(each, total - at * each)) for at in range(parts)]
+        # Of a shorter axis than this bound, the last parts need not be shorter.
+        sizes = [max(0, min(each, total - at * each)) if source.exact else each for at in range(parts)]
     results, start = [], 0
     for size in sizes[: call.outputs]:
         values = source.values
@@ -247,12 +253,21 @@ def slice_(call: Call) -> Sequence[Tensor]:
         places[axis] = slice(start, end_place, step)
         total = dims[axis]
         dims[axis] = len(range(*places[axis].indices(total)))
-        if not source.exact and start < 0 <= end:
-            dims[axis] = total if end < total else min(total, -start)  # where the axis is shorter, more may remain
+        if not source.exact:
+            dims[axis] = max(dims[axis], _of_shorter(total, start, end, step))
     values = source.values
     if values is not None and not values.uniform:
         values = values.map(lambda array: array[tuple(places)]) if exact else values.collapsed()
     return [tensor(source.element, dims, exact=exact, values=values, count=source.count, text=source.text)]
+
+
+def _of_shorter(total: int, start: int, end: int, step: int) -> int:
+    """What may be left of an axis that is shorter than this bound, where that can be more; else 0."""
+    if start < 0 <= end:
+        return total if end < total else min(total, -start)
+    if step < 0 and end < 0 <= start:
+        return min(total, start + 1, -end - 1)
+    return 0
 
 
 def _ones(count: int) -> Values:

@@ -13,6 +13,9 @@ from hauberk.scan.graphs.model import MOST_VALUES
 from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.values import Tensor, Values, unsized
 
+_TREE_NODE = 96.0
+"""Bytes that ONNX Runtime takes for each different element of Unique, in a sorted tree."""
+
 
 @rule("Gather")
 def gather(call: Call) -> Sequence[Tensor]:
@@ -132,6 +135,7 @@ def unique(call: Call) -> Sequence[Tensor]:
     source = call.input(0)
     count = source.elements
     call.operations = 8.0 * count * max(1, count).bit_length()
+    call.scratch = _TREE_NODE * count
     if "axis" in call.attributes:
         axis = axis_of(call.integer("axis"), source.rank)
         count, dims = source.shape[axis], list(source.shape)

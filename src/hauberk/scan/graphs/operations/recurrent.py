@@ -38,8 +38,10 @@ def attention(call: Call) -> Sequence[Tensor]:
     query, key, value = (call.input(index) for index in range(3))
     if query.rank not in {3, 4} or key.rank != query.rank or value.rank != query.rank:
         raise UnmodelledError(f"queries of {query.rank} dimensions")
-    heads = query.shape[1] if query.rank == 4 else max(1, call.integer("q_num_heads", 1))
-    kv_heads = key.shape[1] if key.rank == 4 else max(1, call.integer("kv_num_heads", heads))
+    heads = query.shape[1] if query.rank == 4 else call.integer("q_num_heads", 1)
+    kv_heads = key.shape[1] if key.rank == 4 else call.integer("kv_num_heads", heads)
+    if heads < 1 or kv_heads < 1:
+        raise UnmodelledError(f"{heads} heads of queries, {kv_heads} of keys")
     past = call.optional(4)
     before = past.shape[-2] if past is not None and past.rank == 4 else 0
     keys = key.shape[-2] + before
@@ -65,16 +67,27 @@ def rotary(call: Call) -> Sequence[Tensor]:
     return [like(call, call.input(0))]
 
 
+def _heads(call: Call, name: str) -> int:
+    """Heads of an attention.
+
+    Raises:
+        UnmodelledError: There are none, by which runtimes divide.
+    """
+    if (heads := call.integer(name)) < 1:
+        raise UnmodelledError(f"{heads} heads")
+    return heads
+
+
 @rule("Attention", "QAttention", domain="com.microsoft")
 def fused_attention(call: Call) -> Sequence[Tensor]:
     """Projection and attention in one: [records, steps, inputs] times [inputs, 3 · width]."""
     source, weight = call.input(0), call.input(1)
-    if source.rank != 3 or weight.rank != 2 or call.has(8 if call.operator == "QAttention" else 4):
-        raise UnmodelledError("attention with a past, or of other dimensions")
+    if source.rank != 3 or weight.rank != 2 or not call.has(2) or call.has(8 if call.operator == "QAttention" else 4):
+        raise UnmodelledError("attention without a bias, with a past, or of other dimensions")
     records, steps, _ = source.shape
     sizes = call.integers("qkv_hidden_sizes")
     width = sizes[2] if sizes and len(sizes) == 3 else weight.shape[1] // 3
-    heads = max(1, call.integer("num_heads", 1))
+    heads = _heads(call, "num_heads")
     call.operations = float(records * steps) * weight.elements + 2.0 * records * steps * steps * width
     call.scratch = 4.0 * records * steps * weight.shape[1] + 8.0 * records * heads * steps * steps
     present = call.result(FLOAT, (2, records, heads, steps, width // heads))
@@ -90,8 +103,8 @@ def projected_attention(call: Call) -> Sequence[Tensor]:
         raise UnmodelledError(f"queries of {query.rank} dimensions")
     records, steps, width = query.shape
     grouped = call.operator == "GroupQueryAttention"
-    heads = max(1, call.integer("num_heads", 1))
-    kv_heads = max(1, call.integer("kv_num_heads", heads)) if grouped else heads
+    heads = _heads(call, "num_heads")
+    kv_heads = _heads(call, "kv_num_heads") if grouped else heads
     if grouped and not call.has(1):
         width = width * heads // (heads + 2 * kv_heads)
     head = max(1, width // heads)

@@ -86,6 +86,8 @@ def normalise(call: Call) -> Sequence[Tensor]:
     """The shape of the first input, and some statistics of it."""
     source = call.input(0)
     call.operations = 8.0 * source.elements
+    if not source.elements:
+        raise UnmodelledError("nothing to normalise")  # ONNX Runtime dies of it in InstanceNormalization
     result = like(call, source)
     if call.operator.startswith("Skip"):
         return [result, like(call, source, FLOAT), like(call, source, FLOAT), result]
@@ -168,7 +170,8 @@ def fourier(call: Call) -> Sequence[Tensor]:
     exact = exact and source.exact and (not call.has(3) or call.input(3).known is not None)
     if step <= 0 or length <= 0:
         raise UnmodelledError("frames of no length")
-    frames = max(0, (source.shape[1] - length) // (step if exact else 1) + 1)
+    # Where its length or that of the signal is only bounded, shorter frames are more frames.
+    frames = max(0, (source.shape[1] - length) // step + 1) if exact else source.shape[1] + 1
     bins = length // 2 + 1 if call.integer("onesided", 1) else length
     result = call.result(source.element, (source.shape[0], frames, bins, 2), exact=exact)
     call.operations = 5.0 * result.elements * length.bit_length()

@@ -9,6 +9,9 @@ from hauberk.scan.graphs.call import Call, axis_of, rule
 from hauberk.scan.graphs.elements import FLOAT
 from hauberk.scan.graphs.values import Tensor, TensorSequence, UnmodelledError, Value, joined, tensor, unsized
 
+_COPIED = 10.0
+"""Operations that handing on one tensor of a sequence counts for: a sequence is copied where something is added."""
+
 
 def _sequence(call: Call) -> TensorSequence:
     found = call.value(0)
@@ -43,6 +46,7 @@ def construct(call: Call) -> Sequence[Value]:
 def insert(call: Call) -> Sequence[Value]:
     """A sequence with one more."""
     source = _sequence(call)
+    call.operations = _COPIED * source.length
     return [TensorSequence(_either(source.item, call.input(1)), source.length + 1, exact=call.exact)]
 
 

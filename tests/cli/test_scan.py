@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +125,9 @@ def test_a_name_can_neither_write_a_verdict_nor_stop_the_scan(tmp_path, capsys):
         ([], "nothing to scan: name files or folders"),
         (["nowhere.pt"], "nowhere.pt: no such file or folder"),
         (["pyproject.toml", "--deadline", "0"], "--deadline is 0.0; give a positive number"),
+        (["pyproject.toml", "--deadline", "nan"], "--deadline is nan; give a positive number"),
+        (["pyproject.toml", "--memory", "1e300"], "--memory is 1e+300; give a positive number, at most 1e+09"),
+        (["pyproject.toml", "--batch", "99999999999999999999"], "at most 1e+09"),
         (["pyproject.toml", "--sarif", "nowhere/at/all.sarif"], "nowhere/at"),
     ],
 )
@@ -140,6 +147,28 @@ def test_an_empty_folder_is_no_model(safe, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "1 safe, 1 unknown" in shown
     assert shown.count("a folder without a file in it") == 1
+
+
+def test_an_empty_name_is_not_the_working_directory(capsys):
+    """`hauberk scan "$UNSET"` must not scan something else and call it safe."""
+    with pytest.raises(SystemExit) as ended:
+        main(["scan", ""])
+    assert ended.value.code == 2
+    assert "an empty name" in capsys.readouterr().err
+
+
+def test_what_is_redirected_does_not_go_to_the_terminal_with_the_bars(safe, tmp_path):
+    terminal, its_end = pty.openpty()
+    printed = tmp_path / "printed"
+    with printed.open("wb") as file:
+        done = subprocess.Popen([sys.executable, "-m", "hauberk", "scan", str(safe)], stdout=file, stderr=its_end)
+    os.close(its_end)
+    with suppress(OSError):  # that is how a terminal ends
+        while os.read(terminal, 1 << 16):
+            pass
+    os.close(terminal)
+    assert done.wait(60) == 0
+    assert printed.read_text().startswith(f"safe    {safe}")
 
 
 def test_rules_are_listed(capsys):

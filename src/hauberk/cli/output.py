@@ -68,7 +68,9 @@ class Output:
             TimeElapsedColumn(),
             TextColumn("{task.fields[figures]}"),
         )
-        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        # Where only errors go to the terminal, what is printed must not be drawn into there.
+        drawn_in = sys.stdout.isatty()
+        with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=drawn_in) as bars:
             yield _RichProgress(bars)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ a file's content decides what it is, never its name. unknown means that the scan
 exit codes: 0 every file is safe, 1 one is unsafe, 2 none is unsafe, but the scan could not decide about one, or failed
 """
 
+_MOST = {"deadline": 1e6, "memory": 1e9, "operations": 9e18, "batch": 10**9}
+"""The largest numbers that options may have."""
 _LONGEST_PATH = 4096
 _SHOWN_WHOLE = 30
 """Files from which on only those are shown that are not safe."""
@@ -29,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
-        "paths", type=Path, nargs="*", metavar="PATH", help="files, and folders with all that is in them"
+        "paths", type=_named, nargs="*", metavar="PATH", help="files, and folders with all that is in them"
     )
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
     parser.add_argument("--all", action="store_true", help="show safe files of long lists, too")
@@ -54,6 +55,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--batch", type=int, default=1, metavar="N", help="records for which both are estimated (default: %(default)s)"
     )
     parser.add_argument("--rules", action="store_true", help="show every rule instead of scanning")
+
+
+def _named(text: str) -> Path:
+    """A path; nothing at all, as an unset variable gives, is not taken for the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; give '.' for the working directory")
+    return Path(text)
 
 
 def run(options: argparse.Namespace, output: Output) -> int:
@@ -100,10 +108,10 @@ def run(options: argparse.Namespace, output: Output) -> int:
 def _limits(options: argparse.Namespace) -> ScanLimits:
     from hauberk.scan import ScanLimits
 
-    for name in ("deadline", "memory", "operations", "batch"):
+    for name, most in _MOST.items():
         value = getattr(options, name)
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"--{name} is {value}; give a positive number")
+        if not 0 < value <= most:  # NaN is not, either
+            raise InputError(f"--{name} is {value}; give a positive number, at most {most:g}")
     return ScanLimits(
         seconds=options.deadline,
         model_memory=int(options.memory * (1 << 30)),

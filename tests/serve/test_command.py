@@ -77,6 +77,7 @@ def test_a_model_that_needs_more_than_its_limit_for_any_record(keys: Any, greedy
         ("--max-body", "-1", "is not a size"),
         ("--workers", "0", "workers is 0; give 1 to 256"),
         ("--time-limit", "nan", "time_limit is nan"),
+        ("--wait-limit", "0", "wait_limit is 0.0; give 0.01 to 3600"),
         ("--port", "70000", "port is 70000"),
         ("--host", "no.such.host.invalid", "cannot listen on no.such.host.invalid"),
     ],

@@ -35,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-limit", type=float, default=10.0, metavar="SECONDS", help="of one request (default: 10)"
     )
+    parser.add_argument(
+        "--wait-limit", type=float, default=10.0, metavar="SECONDS", help="until a worker is free (default: 10)"
+    )
     parser.add_argument("--max-batch", type=int, default=4096, metavar="N", help="records a request (default: 4096)")
     parser.add_argument("--max-body", default="16M", metavar="SIZE", help="of one request body (default: 16M)")
     parser.add_argument("--queue", type=int, default=256, metavar="N", help="requests a model that wait (default: 256)")
@@ -62,6 +65,7 @@ def run(options: argparse.Namespace, output: Output) -> int:
             threads=options.threads,
             memory_limit=_size("--memory-limit", options.memory_limit),
             time_limit=options.time_limit,
+            wait_limit=options.wait_limit,
             most_records=options.max_batch,
             most_bytes=_size("--max-body", options.max_body),
             queue=options.queue,

@@ -19,7 +19,8 @@ class ServeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         workers: Processes a model. With two, one answers while the other is being replaced.
         threads: Threads of one worker for one request.
         memory_limit: Private memory of one worker in bytes, interpreter and libraries (about 80 MB) included.
-        time_limit: Seconds that one request may take a worker, and also that it may wait for one.
+        time_limit: Seconds that one request may take a worker.
+        wait_limit: Seconds that it may wait for one, because all are busy or because some are being started anew.
         start_limit: Seconds until a worker must have opened its bundle and answered a first, made-up record.
         body_limit: Seconds in which a whole request body must have come.
         most_records: Records in one request.
@@ -37,6 +38,7 @@ class ServeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     threads: int = 1
     memory_limit: int = GIBIBYTE
     time_limit: float = 10.0
+    wait_limit: float = 10.0
     start_limit: float = 60.0
     body_limit: float = 30.0
     most_records: int = 4096
@@ -51,6 +53,7 @@ class ServeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             "threads": (1, 256),
             "memory_limit": (128 * MEBIBYTE, 1 << 50),
             "time_limit": (0.01, 3600),
+            "wait_limit": (0.01, 3600),
             "start_limit": (0.1, 3600),
             "body_limit": (0.01, 3600),
             "most_records": (1, 1 << 24),

@@ -29,7 +29,9 @@ class WorkerPool:
         launch: Starts a worker.
         size: How many.
         queue: How many requests may wait; further ones are turned away.
-        time_limit: Seconds that a request may take a worker, and also that it may wait for one.
+        time_limit: Seconds that a request may take a worker.
+        wait_limit: Seconds that a request may wait for one. That is no matter of the request: it depends on the others,
+            and on how long this machine takes to start a worker.
         on_restart: Called when a worker is gone and a replacement is about to be started.
     """
 
@@ -41,6 +43,7 @@ class WorkerPool:
         size: int,
         queue: int,
         time_limit: float,
+        wait_limit: float,
         on_restart: Callable[[], None],
     ) -> None:
         self.greeting = b""
@@ -49,6 +52,7 @@ class WorkerPool:
         self._size = size
         self._queue = queue
         self._time_limit = time_limit
+        self._wait_limit = wait_limit
         self._on_restart = on_restart
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
@@ -132,7 +136,7 @@ class WorkerPool:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Worker] = loop.create_future()
         self._waiting.append(waiter)
-        alarm = loop.call_later(self._time_limit, self._expire, waiter)
+        alarm = loop.call_later(self._wait_limit, self._expire, waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -146,7 +150,7 @@ class WorkerPool:
 
     def _expire(self, waiter: asyncio.Future[Worker]) -> None:
         if not waiter.done():
-            waiter.set_exception(OverloadedError(f"no worker was free within {self._time_limit:g} s; try again later"))
+            waiter.set_exception(OverloadedError(f"no worker was free within {self._wait_limit:g} s; try again later"))
 
     def _give_back(self, worker: Worker) -> None:
         if not worker.alive or self._stopped:

@@ -195,6 +195,7 @@ async def _open(
         size=options.workers,
         queue=options.queue,
         time_limit=options.time_limit,
+        wait_limit=options.wait_limit,
         on_restart=metrics.count_restart,
     )
     try:

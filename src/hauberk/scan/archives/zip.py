@@ -94,21 +94,15 @@ class Zip:
         self._last: tuple[str, Content] | None = None
         directory = read_directory(content, examination)
         layout = Layout(content, examination, directory)
-        offsets = layout.offsets
         self.arrays = frozenset(directory.entries[index].name for index in layout.arrays)
         self.members: dict[str, ZipMember] = {}
-        for index, entry in enumerate(directory.entries):
-            if entry.raw.endswith(b"/") and not entry.size:
+        for (raw, name, flags, method, crc, compressed, size, _, _), offset in zip(
+            directory.entries, layout.offsets, strict=True
+        ):
+            if not size and raw.endswith(b"/"):
                 continue
-            self.members[entry.name] = ZipMember(
-                entry.name,
-                entry.size,
-                entry.compressed_size,
-                entry.method,
-                offsets[index],
-                entry.crc,
-                bool(entry.flags & ENCRYPTED_FLAGS) or entry.method == AES,
-            )
+            encrypted = bool(flags & ENCRYPTED_FLAGS) or method == AES
+            self.members[name] = ZipMember(name, size, compressed, method, offset, crc, encrypted)
         _Names(examination).check(directory.entries)
         self._check_sizes()
 
@@ -211,12 +205,15 @@ class _Names:
     def check(self, entries: list[Entry]) -> None:
         """All names, each alone and against the others."""
         seen: set[str] = set()
-        plain = are_plain([entry.name for entry in entries])
+        names = [entry.name for entry in entries]
+        plain = are_plain(names)
+        if plain and len(set(names)) == len(names) and not any(entry.attributes for entry in entries):
+            return
         for count, entry in enumerate(entries):
             if not count % 4096:
                 self._examination.check_time()
             name = entry.name
-            if not plain or entry.attributes or name.endswith("/"):
+            if not plain or entry.attributes:
                 self._check_alone(entry)
                 name = name.rstrip("/")
             if name in seen:

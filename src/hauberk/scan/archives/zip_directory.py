@@ -10,7 +10,7 @@ Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (4.3.12 to 4
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from hauberk.scan.archives import zip_rules as rules
 from hauberk.scan.content import Content
@@ -150,22 +150,47 @@ def _is_text(data: bytes) -> bool:
 def _entries(data: bytes, start: int, examination: Examination) -> list[Entry]:
     entries: list[Entry] = []
     at, end = 0, len(data)
+    count, most = 0, examination.limits.members
     while at < end:
-        if not len(entries) % 4096:
+        if not count % 4096:
             examination.check_time()
-        if len(entries) >= examination.limits.members:
-            _stop(examination, rules.MANY, f"more than {len(entries)} members", start + at)
-        if end - at < _ENTRY.size or data[at : at + 4] != ENTRY:
-            _stop(examination, rules.DAMAGED, f"no entry {len(entries) + 1} in the directory", start + at)
-        fields = _ENTRY.unpack_from(data, at)
-        name_end = at + _ENTRY.size + fields[10]
-        extra_end = name_end + fields[11]
-        comment_end = extra_end + fields[12]
+        if count >= most:
+            _stop(examination, rules.MANY, f"more than {count} members", start + at)
+        count += 1
+        if end - at < _ENTRY.size or not data.startswith(ENTRY, at):
+            _stop(examination, rules.DAMAGED, f"no entry {count} in the directory", start + at)
+        fields: tuple[Any, ...] = _ENTRY.unpack_from(data, at)
+        (
+            _,
+            _,
+            needed,
+            flags,
+            method,
+            _,
+            _,
+            crc,
+            compressed,
+            size,
+            length,
+            extra,
+            comment,
+            disk,
+            _,
+            attributes,
+            header,
+        ) = fields
+        name_end = at + _ENTRY.size + length
+        extra_end = name_end + extra
+        comment_end = extra_end + comment
         if comment_end > end:
             _stop(examination, rules.DAMAGED, "an entry that leaves the directory", start + at)
         raw = data[at + _ENTRY.size : name_end]
-        entries.append(_entry(fields, raw, data[name_end:extra_end], start + at, examination))
-        if fields[12]:
+        strange = extra or disk or flags & ~_KNOWN_FLAGS or method == AES or needed > _NEWEST or not raw.isascii()
+        if strange or _FULL32 in (size, compressed, header):
+            entries.append(_entry(fields, raw, data[name_end:extra_end], start + at, examination))
+        else:
+            entries.append(Entry(raw, raw.decode("ascii"), flags, method, crc, compressed, size, header, attributes))
+        if comment:
             _check_comment(data[extra_end:comment_end], start + extra_end, examination)
         at = comment_end
     return entries

@@ -27,6 +27,7 @@ _USUAL = struct.Struct("<4sLLL")
 _DESCRIPTORS = {12: "<LLL", 16: "<4xLLL", 20: "<LQQ", 24: "<4xLQQ"}
 _NONE = (0, 0, 0)
 _BLOCK = 1 << 22
+_GROUP = 4096  # members between two looks at the time
 _SEARCHED = 1 << 24  # bytes of a gap that are searched for members
 _AHEAD = 80  # bytes read behind a header: torch fills up to 64, and the first bytes of the member follow
 _FILLING = b"FB"  # the extra field that torch fills up with
@@ -48,14 +49,66 @@ class Layout:
         entries = directory.entries
         self.offsets = [-1] * len(entries)
         self.arrays: set[int] = set()
-        at = 0
+        order = sorted(range(len(entries)), key=[entry.header for entry in entries].__getitem__)
+        at = done = 0
         before: Entry | None = None
-        for count, index in enumerate(sorted(range(len(entries)), key=[entry.header for entry in entries].__getitem__)):
-            if not count % 4096:
-                examination.check_time()
-            at = self._member(at, before, entries[index], index)
-            before = entries[index]
+        while done < len(order):
+            examination.check_time()
+            at, done = self._usual(at, entries, order, done)
+            before = entries[order[done - 1]] if done else None
+            if done < len(order):
+                index = order[done]
+                at = self._member(at, before, entries[index], index)
+                before = entries[index]
+                done += 1
         self._between(at, directory.start, before, b"")
+
+    def _usual(self, at: int, entries: list[Entry], order: list[int], done: int) -> tuple[int, int]:
+        """Check members as `_member` does, as long as they are as most writers leave them: in one go, for speed.
+
+        Args:
+            at: Where the one before ends.
+            entries: All of them.
+            order: Their indexes, by where they lie.
+            done: How many have been checked.
+
+        Returns:
+            Where the last that was checked ends, and how many have been.
+        """
+        content = self._content
+        figures: bytes | None = _figures(entries[order[done - 1]]) if done else b""
+        most = content.size - _AHEAD
+        for index in order[done : done + _GROUP]:
+            raw, _, flags, method, crc, compressed, size, place, _ = entries[index]
+            gap = place - at
+            behind = gap + _LOCAL.size + len(raw)
+            if at + behind > most or figures is None or gap != len(figures):
+                break
+            read = content.read(at, behind + _AHEAD)
+            fields: tuple[Any, ...] = _LOCAL.unpack_from(read, gap)
+            signature, _, here, by, _, _, its_crc, its_compressed, its_size, length, extra = fields
+            start: int = behind + extra
+            after = at + start + compressed
+            if signature != LOCAL or here != flags or by != method or length != len(raw) or after > self._end:
+                break
+            if not read.startswith(raw, gap + _LOCAL.size) or read[:gap] != figures or extra > _AHEAD - len(_ARRAY):
+                break
+            if extra and (
+                read[behind : behind + 2] != _FILLING or read[behind + 2] + 256 * read[behind + 3] + 4 != extra
+            ):
+                break
+            figures = b""
+            if flags & DESCRIPTOR:
+                figures = _figures(entries[index])
+                crc = compressed = size = 0
+            if its_crc != crc or its_compressed != compressed or its_size != size:
+                break
+            self.offsets[index] = at + start
+            if read.startswith(_ARRAY, start):
+                self.arrays.add(index)
+            at = after
+            done += 1
+        return at, done
 
     def _member(self, at: int, before: Entry | None, entry: Entry, index: int) -> int:
         """Check one member; `at` is where the one before it ends. Returns where this one ends."""
@@ -139,7 +192,7 @@ class Layout:
         """What stands between two members: the figures of the first one, or nothing."""
         length = end - at
         if before is not None and before.flags & DESCRIPTOR:
-            if length == len(gap) == _USUAL.size and gap == _USUAL.pack(_MARK, *before[4:7]):
+            if length == len(gap) and _figures(before) == gap:
                 return
             if length in _DESCRIPTORS:
                 figures = gap or self._content.read(at, length)
@@ -171,6 +224,15 @@ class Layout:
             self._examination.check_time()
             at += _BLOCK - len(LOCAL) + 1
         return False
+
+
+def _figures(entry: Entry) -> bytes | None:
+    """What stands behind a member by most writers; `None` where its sizes are too large for that."""
+    if not entry.flags & DESCRIPTOR:
+        return b""
+    if entry.size > _FULL32 or entry.compressed_size > _FULL32:
+        return None
+    return _USUAL.pack(_MARK, entry.crc, entry.compressed_size, entry.size)
 
 
 def _is_filling(header: bytes, at: int, length: int) -> bool:

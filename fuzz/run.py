@@ -87,7 +87,7 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
         return False
     (folder / "found").mkdir(exist_ok=True)
     command = [sys.executable, __file__, target.name, "--child", "--driver", options.driver]
-    command += ["--wait", str(options.wait)]
+    command += ["--wait", str(options.wait), "--folder", str(options.folder), "--seed", str(options.seed)]
     started = time.time()
     memory: list[tuple[float, int]] = []
     with (folder / "log").open("w") as log:

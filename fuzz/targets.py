@@ -181,14 +181,10 @@ def _damaged(stream: bytes, data: bytes) -> bytes:
 def agreeing_with_joblib() -> Run:
     """Streams with arrays between the instructions: what is called safe must be harmless to joblib's own reader."""
     from joblib_programs import joblib_program
-    from observed import observe, watching
-    from real_unpickler import RealUnpickler
 
     from hauberk.scan.pickles.policy import allowed
-    from hauberk.scan.report import Verdict
 
-    watch, names = watching(), allowed()
-    faults = watch.__enter__()  # for the life of the process
+    names = allowed()
 
     def complaint(_waiting: Waiting, did: dict[str, Unpickled]) -> Complaint:
         run = did["joblib"]
@@ -197,10 +193,39 @@ def agreeing_with_joblib() -> Run:
             return f"joblib did {refused} and ended with {run.error or 'nothing'}, and the scan says safe"
         return ""
 
-    compared = Compared(RealUnpickler(joblib=True), complaint)
+    return _harmless_to("joblib", joblib_program, complaint)
+
+
+def agreeing_with_one_memo() -> Run:
+    """Pickles behind one another: what is called safe calls nothing harmful where one unpickler reads them all."""
+    from agreement import REFUSED
+    from chained_programs import chained_program
+
+    def complaint(_waiting: Waiting, did: dict[str, Unpickled]) -> Complaint:
+        run = did["one memo"]
+        called = sorted({event[1].replace(" ", ".") for event in run.of("call")} & REFUSED) or run.of("audit")
+        return f"a reader with one memo called {called}, and the scan says safe" if called else ""
+
+    return _harmless_to("one memo", chained_program, complaint)
+
+
+def _harmless_to(
+    reader: str,
+    program: Callable[[bytes], bytes],
+    complaint: Callable[[Waiting, dict[str, Unpickled]], Complaint],
+) -> Run:
+    """Whole files, some of them damaged: those that are called safe are given to a reader."""
+    from observed import observe, watching
+    from real_unpickler import RealUnpickler
+
+    from hauberk.scan.report import Verdict
+
+    watch = watching()
+    faults = watch.__enter__()  # for the life of the process
+    compared = Compared(RealUnpickler(reader), complaint)
 
     def check(data: bytes) -> Found:
-        stream = _damaged(joblib_program(data[1:]), data)
+        stream = _damaged(program(data[1:]), data)
         seen = observe(stream, faults)
         faults.clear()
         if seen.fault:
@@ -246,6 +271,7 @@ TARGETS = {
         Target("pickle-agreement", (), 400, agreeing),
         Target("pickle-agreement-bytes", ("pickle",), 4096, agreeing_on_bytes),
         Target("joblib-agreement", (), 200, agreeing_with_joblib),
+        Target("chained-agreement", (), 200, agreeing_with_one_memo),
         Target("torch-stream", ("pytorch-stream",), 1 << 14, scanning),
         Target("npy", ("npy", "npz"), 1 << 14, scanning),
         Target("zip", ("zip", "npz"), 1 << 14, scanning),

@@ -80,12 +80,14 @@ class RealUnpickler:
     """The process that unpickles; use it as a context manager, or call `close`.
 
     Args:
-        joblib: Read as joblib does instead, with arrays between the instructions; there is then one run, `joblib`.
+        readers: Whose runs are wanted, by name: `c` and `python`; `joblib`, which reads arrays between instructions;
+            `one memo`, the unpickler in C that is called again and again until the stream is at its end.
     """
 
-    def __init__(self, *, joblib: bool = False) -> None:
-        self._names = ("joblib",) if joblib else ("c", "python")
-        command = [sys.executable, "-I", *(() if joblib else ("-S",)), str(Path(__file__)), *(("joblib",) * joblib)]
+    def __init__(self, *readers: str) -> None:
+        self._names = readers or ("c", "python")
+        bare = () if "joblib" in readers else ("-S",)
+        command = [sys.executable, "-I", *bare, str(Path(__file__)), *self._names]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -261,6 +263,12 @@ class _InC(_FindsStandIns, pickle.Unpickler):
     pass
 
 
+class _WithOneMemo(_InC):
+    def load(self) -> object:
+        while True:
+            super().load()
+
+
 class _InPython(_FindsStandIns, pickle._Unpickler):  # type: ignore[name-defined,misc]
     pass
 
@@ -373,7 +381,8 @@ def _in_joblib() -> type:
 
 
 def _serve() -> None:
-    kinds = (_in_joblib(),) if sys.argv[1:] == ["joblib"] else (_InC, _InPython)
+    known = {"c": _InC, "python": _InPython, "one memo": _WithOneMemo}
+    kinds = [_in_joblib() if name == "joblib" else known[name] for name in sys.argv[1:]]
     for code, name in EXTENSIONS.items():
         copyreg.add_extension(REGISTERED, name, code)
     for codec in ("ascii", "latin-1", "utf-8", "raw-unicode-escape", "unicode-escape"):

@@ -12,7 +12,8 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from agreement import disagreements, scan
+from agreement import REFUSED, disagreements, scan
+from chained_programs import chained_program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joblib_programs import joblib_program
@@ -68,7 +69,13 @@ _objects = st.recursive(
 
 @pytest.fixture(scope="module")
 def joblib():
-    with RealUnpickler(joblib=True) as unpickler:
+    with RealUnpickler("joblib") as unpickler:
+        yield unpickler
+
+
+@pytest.fixture(scope="module")
+def with_one_memo():
+    with RealUnpickler("one memo") as unpickler:
         yield unpickler
 
 
@@ -133,6 +140,20 @@ def test_generated_joblib_streams(joblib, choices, seed):
         assert not [name for name in run.names if name not in allowed()], data
         assert not run.of("extension", "persistent"), data
         assert run.finished, (run.error, data)
+
+
+@given(choices=st.binary(min_size=40, max_size=120))
+@GENERATED
+def test_pickles_behind_one_another(with_one_memo, choices):
+    """Each is harmless by itself; what is called safe is harmless to a reader whose memo stays, too."""
+    data = chained_program(choices)
+    with watching() as faults:
+        seen = observe(data, faults)
+    assert not seen.fault, data
+    run = with_one_memo.load(data)["one memo"]
+    assert not run.of("audit"), data
+    if seen.report.verdict is Verdict.SAFE:
+        assert not {event[1].replace(" ", ".") for event in run.of("call")} & REFUSED, data
 
 
 TEXTS = {"text", "json"}

@@ -362,6 +362,21 @@ def test_a_shape_that_lies_beside_the_model_is_read_and_nothing_else_could_be(tm
         admit(copy)
 
 
+def test_a_model_with_a_file_for_each_of_many_tensors_is_admitted(tmp_path: Path) -> None:
+    """Each of these files is handed over open; where there are too many, the small ones, which may hold shapes."""
+    shape = numpy_helper.from_array(np.array([3, 2]), "zz shape")
+    nodes = [
+        helper.make_node("Reshape", ["weight", "zz shape"], ["shaped"]),
+        helper.make_node("MatMul", ["features", "shaped"], ["logits"]),
+    ]
+    model = linear(nodes)
+    model.graph.initializer.append(shape)
+    model.graph.initializer.extend(numpy_helper.from_array(np.ones(9), f"unused {number}") for number in range(220))
+    onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=0)
+    with PrivateCopy(tmp_path / "a.onnx") as copy:
+        assert admit(copy) == Admission("onnx", 222)
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_is_refused_by_what_it_asks_for(tmp_path: Path, protocol: int) -> None:
     flag = tmp_path / "ran"

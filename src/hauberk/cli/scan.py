@@ -134,9 +134,9 @@ def _show(report: FileReport, explained: set[str], output: Output) -> None:
         if finding.rule in explained:
             continue
         explained.add(finding.rule)
-        output.text(f"             {finding.why}")
+        output.text(f"             {shown(finding.why, _LONGEST_PATH)}")
         if finding.reference:
-            output.text(f"             {finding.reference}")
+            output.text(f"             {shown(finding.reference, _LONGEST_PATH)}")
     if report.omitted:
         output.text(f"    and {report.omitted:,} more findings")
 

@@ -9,6 +9,7 @@ from hauberk.errors import RefusedModelError
 from hauberk.ingest.isolated import printable, scan
 from hauberk.ingest.private import PrivateCopy
 from hauberk.scan import FileReport, Finding, Verdict
+from hauberk.scan.beside import named_files
 from hauberk.scan.report import Outcome
 
 Format = Literal["safetensors", "pytorch", "onnx"]
@@ -69,8 +70,7 @@ def admit(copy: PrivateCopy) -> Admission:
         raise refusal(report, str(copy.source))
     if report.format not in _LOADED:
         raise RefusedModelError(f"{copy.source}: {_NO_MODEL} (it is {report.format}){_instead(report)}")
-    named = str(report.facts.get("external_files", ""))  # names, joined by a letter that none of them has
-    return Admission(_LOADED[report.format], len(named.split(" | ")) if named else 0)
+    return Admission(_LOADED[report.format], len(named_files(report.facts)))
 
 
 def refusal(report: FileReport, where: str) -> RefusedModelError:

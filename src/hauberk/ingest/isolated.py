@@ -124,7 +124,7 @@ def ask(
         memory=memory,
         mapped=copy.size,
         cpu_seconds=_CPU_SECONDS + copy.size // _SLOWEST,
-        files=_FILES,
+        files=_FILES + len(beside),
         file_size=most_output,
         read_only=(*runtime_paths(), "/proc/self/maps") if readable is None else tuple(readable),
         network=False,

@@ -6,37 +6,46 @@ the scan itself would allow it: below the model's own folder, no link on the way
 
 from __future__ import annotations
 
+import heapq
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 from hauberk.scan.graphs.external import plain_location
 
-_MOST = 64
+_MOST = 200
 """Files that are handed over at once. What lies in further ones the scan does not know, and says so."""
+_MOST_NAMES = 10_000
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def named_files(facts: dict[str, str | int | float]) -> list[str]:
-    """The locations of a report's facts."""
-    named = str(facts.get("external_files", ""))
-    return named.split(" | ") if named else []  # no location has that letter
+    """The locations of a report's facts, those that lie below the model's folder."""
+    named = str(facts.get("external_files", "")).split(" | ")  # no location has that letter
+    return [location for location in named if plain_location(location) is not None]
 
 
 def open_beside(model: Path, locations: list[str]) -> list[int]:
     """Open files beside a model for reading; the caller closes them.
 
+    Of many, the smallest: what a scan reads of them is shapes and counts.
+
     Args:
         model: Where it lies.
-        locations: Relative to its folder. What may not be opened is left out: the scan will say why.
+        locations: See `named_files`. What may not be opened is left out: the scan will say why.
     """
-    opened: list[int] = []
-    for location in locations[:_MOST]:
-        if plain_location(location) is not None:
-            descriptor = _opened(model.absolute().parent, location)
-            if descriptor is not None:
-                opened.append(descriptor)
-    return opened
+    folder = model.absolute().parent
+    smallest = heapq.nsmallest(_MOST, locations[:_MOST_NAMES], key=partial(_size, folder))
+    opened = (_opened(folder, location) for location in smallest)
+    return [descriptor for descriptor in opened if descriptor is not None]
+
+
+def _size(folder: Path, location: str) -> int:
+    try:
+        return (folder / location).lstat().st_size
+    except (OSError, ValueError):
+        return 1 << 63
 
 
 def _opened(folder: Path, location: str) -> int | None:

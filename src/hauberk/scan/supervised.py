@@ -48,7 +48,7 @@ _PREPARE = ("hauberk.scan.handed:prepare",)
 _FILES_TOGETHER = 200
 _BYTES_TOGETHER = 16 * MEBIBYTE
 _PATHS_TOGETHER = 1 << 15  # bytes of all paths: an order to the server is one message
-_LONGEST_ANSWER = 16 * MEBIBYTE
+_LONGEST_ANSWER = 4 * MEBIBYTE
 
 
 class Opened(msgspec.Struct, frozen=True):

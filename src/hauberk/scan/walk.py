@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from hauberk.errors import InputError
+from hauberk.scan.beside import named_files
 from hauberk.scan.content import Content, OpenFile
 from hauberk.scan.examination import UNRECOGNISED, Examination, ScanLimits, StopScan
 from hauberk.scan.formats import examine
@@ -82,7 +83,7 @@ def settled(reports: Iterable[FileReport]) -> Iterator[FileReport]:
         locations = report.facts.get("external_files")
         if locations and report.verdict is Verdict.SAFE:
             folder = os.path.realpath(Path(report.path).parent)
-            for location in str(locations).split(" | "):
+            for location in named_files(report.facts):
                 owners[os.path.join(folder, location)] = report.path  # noqa: PTH118 - compared as text
         yield report
     for report in waiting:

@@ -25,6 +25,7 @@ loaders = {
     "pickle": lambda file: pickle.load(open(file, "rb")),
     "pickle-python": lambda file: pickle._Unpickler(open(file, "rb")).load(),
     "pickle-repeated": lambda file: [pickle.load(stream) for stream in [open(file, "rb")] for _ in range(100)],
+    "pickle-one-unpickler": lambda file: [each.load() for each in [pickle.Unpickler(open(file, "rb"))] for _ in "12"],
     "numpy": lambda file: numpy.load(file, allow_pickle=True),
     "numpy-archive": lambda file: dict(numpy.load(file, allow_pickle=True)),
     "joblib": joblib.load,
@@ -78,9 +79,10 @@ _CARRIED = {
     "numpy-archive": ("npz-of-objects", "npz-of-objects-compressed"),
     "joblib": (
         "joblib-behind-an-array", "joblib-array-of-objects", "joblib-zlib", "joblib-gzip", "joblib-bz2", "joblib-xz",
-        "joblib-lzma", "any-extension", "text-extension",
+        "joblib-lzma", "any-extension", "text-extension", "torch-stream-that-joblib-reads",
     ),
     "pickle": ("joblib-instructions-as-a-padding",),
+    "pickle-one-unpickler": ("pickles-for-one-unpickler",),
     "pickle-repeated": ("second-pickle", "second-pickle-of-text", "hundredth-pickle"),
 }  # fmt: skip
 
@@ -108,6 +110,39 @@ def test_frames_make_the_unpicklers_of_cpython_disagree(tmp_path):
         InC(io.BytesIO(stream)).load()
     assert from_file.value.args == ("os", "system")
     assert b"os\nabsystem\n" in stream
+
+
+_ENDS = """
+import pickle, resource, sys
+import numpy
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+thing = pickle.load(sys.stdin.buffer)
+thing.copy() if hasattr(thing, "copy") else None
+del thing
+"""
+_DEEPER = ("default-dictionaries-in-one-another", "deques-in-one-another", "deques-made-of-one-another")
+
+
+def _deeper(name: str) -> bytes:
+    """The same pickle, so deep that the stack of this process ends."""
+    from corpus import pickle_costs
+
+    data, levels = pickle_costs.HOSTILE[name][0], pickle_costs._LEVELS
+    start, end = (data.index(b"q\x000") + 3, data.rindex(b"N")) if b"N" in data[-levels - 2 :] else (0, 0)
+    if not end:
+        link = b"\x85q\x010h\x00h\x01\x85R"
+        return data[: data.index(link)] + link * 200_000 + b"."
+    opening = data[start:end]
+    return data[:start] + opening * 100 + b"N" + data[end + 1 : -1] * 100 + b"."
+
+
+@pytest.mark.parametrize("name", ["field-of-objects-in-another-byte-order", "alignment-of-0-for-S8", *_DEEPER])
+def test_loading_ends_the_process(name):
+    from corpus import pickle_numpy
+
+    data = _deeper(name) if name in _DEEPER else pickle_numpy.HOSTILE[name][0]
+    done = subprocess.run([sys.executable, "-I", "-c", _ENDS], input=data, capture_output=True, timeout=60, check=False)
+    assert done.returncode < 0, "a dud: that the scan refuses it proves nothing"
 
 
 @pytest.mark.parametrize("name", ["memo-of-four-billion", "byte-array-of-a-terabyte"])

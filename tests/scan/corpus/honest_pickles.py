@@ -33,6 +33,7 @@ from sklearn import (
 from sklearn.base import BaseEstimator
 
 from corpus import SAFE, Case
+from corpus.pickle_numpy import HONEST as NEIGHBOURS
 
 _PROTOCOLS = tuple(range(6))
 
@@ -64,6 +65,82 @@ def _optimizer() -> object:
     moments = {number: {"step": number, "exp_avg": np.zeros((3, 2)), "exp_avg_sq": np.ones(2)} for number in range(40)}
     groups = [{"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "params": list(range(40))}]
     return {"state": moments, "param_groups": groups}
+
+
+def _keyed() -> object:
+    """Dictionaries whose keys are numpy's numbers, or tuples of them, and other things that scripts count by."""
+    counts = {np.int64(each): each for each in range(1500)}
+    pairs = {(np.int32(each), np.float64(each / 2)): each for each in range(1500)}
+    days = {dt.date(2026, 1, 1) + dt.timedelta(days=each): each for each in range(1500)}
+    return [
+        counts,
+        pairs,
+        days,
+        {np.str_(each): each for each in range(1500)},
+        {(each, "a"): 1 for each in range(1500)},
+    ]
+
+
+def _ragged() -> object:
+    """Arrays of objects in an array of objects, and queues of queues."""
+    rows = np.empty(1500, object)
+    rows[:] = [np.array([each, "x"], object) for each in range(1500)]
+    queues = collections.deque(collections.deque([each]) for each in range(1500))
+    grouped = collections.defaultdict(collections.OrderedDict, {each: collections.deque() for each in range(1500)})
+    return [rows, queues, grouped]
+
+
+def _described() -> object:
+    """Dtypes of all kinds: aligned, with titles, of parts, with units of time; masked arrays with fill values."""
+    inner = np.dtype([("x", "<f4"), ("y", "O")])
+    return [
+        np.zeros(2, np.dtype([("a", "i1"), ("b", "f8")], align=True)), np.zeros(2, np.dtype([(("title", "a"), "i1")])),
+        np.zeros(2, np.dtype([("a", "f8", (2, 3)), ("b", "U3", (2,))])), np.zeros(2, np.dtype([("a", inner)])),
+        np.zeros(2, "M8[3D]"), np.zeros(2, "m8"), np.zeros(2, ">U3"), np.array(["", ""]), np.zeros((0, 3)),
+        np.ma.array([1.0, 2.0], mask=[0, 1], fill_value=3), np.ma.array(["a", None], dtype=object),
+        np.float32(1.5), np.datetime64("2026-11-22"), np.array(7)[()],
+        np.zeros(2, np.dtype({"names": ["a"], "formats": ["U2"], "offsets": [3], "itemsize": 16})),
+    ]  # fmt: skip
+
+
+_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+
+
+class _Older:
+    """Pickles like a generator of numpy 1.17 to 1.26, which names the class as a text."""
+
+    def __init__(self, constructor: str, kind: str, state: object, *more: object) -> None:
+        import numpy.random._pickle as constructors
+
+        self._parts = (getattr(constructors, constructor), (kind, *more), state)
+
+    def __reduce__(self) -> object:
+        return self._parts
+
+
+def _generators() -> object:
+    import numpy.random._pickle as constructors
+
+    made: list[object] = []
+    for kind in _BIT_GENERATORS:
+        bits = getattr(np.random, kind)(7)
+        state = bits.state
+        maker = getattr(constructors, "__bit_generator_ctor")
+        made += [bits, np.random.Generator(bits), _Older("__bit_generator_ctor", kind, state)]
+        made += [_Older("__generator_ctor", kind, state), _Older("__generator_ctor", kind, state, maker)]
+    drawn = np.random.RandomState(1)
+    drawn.normal(size=3)
+    state = drawn.get_state(legacy=False)
+    return [*made, drawn, _Older("__randomstate_ctor", "MT19937", state), np.random.SeedSequence(3).spawn(2)]
+
+
+def _random_states() -> object:
+    """Models with generators instead of seeds."""
+    return [
+        ensemble.RandomForestClassifier(4, random_state=np.random.RandomState(0)).fit(*_records()),
+        cluster.KMeans(2, n_init=1, random_state=np.random.RandomState(np.random.Philox(0))).fit(_records()[0]),
+        model_selection.ShuffleSplit(random_state=np.random.RandomState(0)),
+    ]
 
 
 def _matrix() -> np.ndarray:
@@ -183,6 +260,27 @@ CASES: tuple[Case, ...] = (
     Case("npy-several", _bytes("a.npy", lambda: _npy(np.ones(3)) + _npy(np.array([None])) + _npy(np.ones(2))), SAFE),
     Case("npz", lambda folder: _npz(folder, compressed=False), SAFE),
     Case("npz-compressed", lambda folder: _npz(folder, compressed=True), SAFE),
+    *(
+        Case(f"{name}-protocol-{each}", _pickle(make, each), SAFE)
+        for name, make in (
+            ("keyed", _keyed), ("ragged", _ragged), ("described", _described), ("generators", _generators),
+        )
+        for each in _PROTOCOLS
+    ),
+    *(Case(f"sklearn-random-states-protocol-{each}", _pickle(_random_states, each), SAFE) for each in (0, 2, 5)),
+    Case("sklearn-random-states-joblib", _joblib(_random_states), SAFE),
+    *(Case(f"{name}-joblib", _joblib(make), SAFE) for name, make in (("ragged", _ragged), ("described", _described))),
+    *(Case(name, _bytes("tree.pkl", lambda data=data: data), SAFE) for name, data in NEIGHBOURS.items()),
+    Case(
+        "arrays-behind-one-another",
+        _bytes("log.pkl", lambda: b"".join(pickle.dumps(each, 4) for each in _arrays().values())),
+        SAFE,
+    ),
+    Case(
+        "models-behind-one-another",
+        _bytes("log.pkl", lambda: b"".join(map(pickle.dumps, (_fitted("forest"), _data(), _ragged(), _generators())))),
+        SAFE,
+    ),
     Case("pickles-behind-one-another", _bytes("log.pkl", lambda: b"".join(map(pickle.dumps, range(50)))), SAFE),
     *(
         Case(f"joblib-arrays-{method}", _joblib(_arrays, compress), SAFE)

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 from corpus import NEVER_SAFE, UNSAFE, Case
-from corpus.pickle_bytes import SHELL, Raw, Written, built, call, made, name, pickled, short, text, writes
+from corpus.pickle_bytes import SHELL, Raw, Written, built, call, made, name, pickled, short, text, value, writes
 from corpus.pickle_structures import dtype, storage, tensor
 
 _NUMPY = "https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html"
@@ -28,8 +28,8 @@ EVIL = pickled(call("os:system", SHELL), 2)
 _GOOD = pickle.dumps({"weights": [1.0, 2.0]}, 2)
 
 
-def npy(description: str, shape: tuple[int, ...], data: bytes, version: int = 1) -> bytes:
-    """A file of numpy; `description` stands in the header as it is."""
+def npy(description: str, shape: tuple[int, ...] | str, data: bytes, version: int = 1) -> bytes:
+    """A file of numpy; `description` stands in the header as it is, and so does a shape that is a text."""
     header = f"{{'descr': {description}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     length = struct.pack("<H" if version == 1 else "<I", len(header))
     return b"\x93NUMPY" + bytes([version, 0]) + length + header + data
@@ -85,6 +85,18 @@ _NAMED = Raw(text("os") + b"\x940" + text("system") + b"\x940" + text(SHELL) + b
 _LOOKED_UP = b"h\x00h\x01\x93h\x02\x85R"
 _OTHERS = Raw(text("collections") + b"\x940" + text("OrderedDict") + b"\x940]\x940" + _LOOKED_UP)
 _SHADOWED = Raw(_NAMED + _LOOKED_UP)
+# One unpickler for several pickles keeps its memo: MEMOIZE counts on, and an index means what it meant before.
+_KEPT = Raw(text("collections") + b"\x94" + text("OrderedDict") + b"\x94]\x94" + _LOOKED_UP)
+_IN_THE_FIRST = Raw(pickle.dumps(_MAGIC, 2)[:-1] + wrapper(dtype("i1"), (5,), None))
+
+
+def _hidden(code: bytes) -> bytes:
+    """Joblib steps over the five bytes in front, others take them for the head of a text, which is dropped."""
+    return _IN_THE_FIRST + b"X" + struct.pack("<I", len(code)) + code + b"00."
+
+
+def _viewed(place: str, offset: int, length: int) -> Raw:
+    return Raw(storage(4)[:-2] + text(place) + value(offset) + value(length) + b"\x87tQ")
 
 
 def _folder(files: dict[str, bytes]) -> Written:
@@ -188,6 +200,48 @@ FILES: dict[str, tuple[str, bytes, frozenset[str], str]] = {
     "torch-stream-cut": ("a.pt", stream(_STATE, ["0"], _FLOATS[:-1]), NEVER_SAFE, _STREAM),
     "torch-stream-storage-that-nobody-uses": ("a.pt", stream(_STATE, ["0", "1"], _FLOATS * 2), UNSAFE, _BUFFERS),
     "torch-stream-storage-twice": ("a.pt", stream(_STATE, ["0", "0"], _FLOATS * 2), UNSAFE, _BUFFERS),
+    "torch-stream-tensor-beyond-its-view": (
+        "a.pt", stream(pickled(tensor(_viewed("v", 0, 1), (4,), (1,)), 2), ["0"], _FLOATS), UNSAFE, _BUFFERS,
+    ),
+    "torch-stream-view-of-two-sizes": (
+        "a.pt",
+        stream(
+            pickled(Raw(tensor(_viewed("v", 0, 1), (1,), (1,)) + tensor(_viewed("v", 0, 4), (4,), (1,)) + b"\x86"), 2),
+            ["0"], _FLOATS,
+        ), UNSAFE, _BUFFERS,
+    ),
+    "torch-stream-view-named-like-a-storage": (
+        "a.pt", stream(pickled(tensor(_viewed("0", 0, 1), (1,), (1,)), 2), ["0"], _FLOATS), UNSAFE, _BUFFERS,
+    ),
+    "torch-stream-that-joblib-reads": (
+        "a.pt", _hidden(call("os:system", SHELL)) + stream(_STATE, ["0"], _FLOATS)[len(pickle.dumps(_MAGIC, 2)):],
+        UNSAFE, _CONFUSED,
+    ),
+    "pickles-for-one-unpickler": (
+        "a.pkl", pickled(Raw(text("os") + b"\x94" + text("system") + b"\x94" + text(SHELL) + b"\x94")) + pickled(_KEPT),
+        UNSAFE, _CONFUSED,
+    ),
+    "pickles-for-one-unpickler-and-an-unknown-package": (
+        "a.pkl",
+        pickled(Raw(text("detectors") + b"\x94" + text("train") + b"\x94" + text(SHELL) + b"\x94")) + pickled(_KEPT),
+        NEVER_SAFE, _CONFUSED,
+    ),
+    "joblib-array-of-objects-by-another-memo-of-an-unknown-package": (
+        "a.joblib",
+        pickled(Raw(text("detectors") + b"\x940" + text("train") + b"\x940" + text(SHELL) + b"\x940"
+                    + wrapper(dtype("O8"), (1,), b"") + pickled(_OTHERS))), NEVER_SAFE, _CONFUSED,
+    ),
+    "joblib-array-of-objects-that-is-none": (
+        "a.joblib", pickled(Raw(wrapper(dtype("O8"), (1,), b"") + pickled(name("builtins:set")))), UNSAFE, _JOBLIB,
+    ),
+    "npy-of-objects-that-is-none": ("a.npy", npy("'|O'", (1,), pickled(name("builtins:set"))), UNSAFE, _NUMPY),
+    "npy-of-empty-texts": ("a.npy", npy("'|S0'", (1 << 50,), b""), UNSAFE, _NUMPY),
+    "npy-with-a-size-of-python-2-in-version-3": ("a.npy", npy("'<f8'", "(1L,)", bytes(8), 3), NEVER_SAFE, _NUMPY),
+    "npy-with-a-size-that-begins-with-nought": ("a.npy", npy("'<f8'", "(01,)", bytes(8)), NEVER_SAFE, _NUMPY),
+    "npy-with-a-size-in-other-digits": ("a.npy", npy("'<f8'", "(\u0661,)", bytes(8), 3), NEVER_SAFE, _NUMPY),
+    "npy-with-fields-of-one-name": (
+        "a.npy", npy("[('a', '<f4'), ('a', '<f4')]", (1,), bytes(8)), NEVER_SAFE, _NUMPY,
+    ),
     "torch-stream-view-outside": ("a.pt", stream(_VIEWED, ["0"], _FLOATS), NEVER_SAFE, _BUFFERS),
     "picture-with-a-pickle-behind": ("a.jpg", _JPEG + EVIL, NEVER_SAFE, _CONFUSED),
 }  # fmt: skip

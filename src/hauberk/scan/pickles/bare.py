@@ -10,7 +10,8 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cache
 
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination, StopScan
@@ -18,6 +19,7 @@ from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.instructions import RARE
 from hauberk.scan.pickles.machine import Machine
 from hauberk.scan.pickles.notorious import runs_code
+from hauberk.scan.pickles.policy import allowed
 from hauberk.scan.pickles.torch_names import torch_storage
 from hauberk.scan.report import Outcome, Rule, shown
 
@@ -93,7 +95,7 @@ def _reads_as_pickle(part: Content, content: Content) -> bool:
 
 def asks_in_earnest(machine: Machine, listener: Listener) -> bool:
     """Whether what was followed, and broke, is more than text or noise that looks like a pickle."""
-    refused = [name for name in machine.refused if _IDENTIFIER.fullmatch(name)]
+    refused = _identifiers(machine)
     if not refused:
         return False
     if rules.CALL in listener.heard and machine.calls:
@@ -123,6 +125,7 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
 
     arrays = 0
     ambiguous: list[int] = []
+    first, memos = start, 0
     previous: Machine | None = None
     for count in range(1, _MOST_PICKLES + 1):
         machine = Machine(content, examination, start=start, persistent=torch_storage, joblib=True)
@@ -131,6 +134,7 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
         machine.run()
         previous = machine
         arrays += machine.arrays
+        memos += bool(machine.memo)
         if machine.ambiguous:
             ambiguous.append(start)
         if machine.end is None:
@@ -149,6 +153,8 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
         examination.find(rules.COMPLEX, f"more than {_MOST_PICKLES} pickles", at=start)
     for each in ambiguous:
         _examine_without_arrays(content, examination, each)
+    if memos > 1:
+        _examine_with_one_memo(content, examination, first)
     return "joblib" if arrays else "pickle"
 
 
@@ -159,33 +165,75 @@ def _examine_without_arrays(content: Content, examination: Examination, start: i
     another pickle. So honest files ask them for names that are put together of parts that do not belong together, such
     as something of `dtype`; but not for names of Python, or for functions that run code.
     """
+    for machine, heard in _read_again(content, examination, start, one_memo=False):
+        names = _identifiers(machine)
+        if _exists(names) or heard & _HARMFUL:
+            asked = f"asks for {', '.join(names)[:100]}" if names else "does harm"
+            examination.find(
+                rules.EMBEDDED, shown(f"for readers that know nothing of joblib's arrays: {asked}"), at=start
+            )
+            return
+        if rules.CALL in heard and any(map(_may_exist, names)):
+            what = f"readers that know nothing of joblib's arrays ask for {', '.join(names)[:100]}"
+            examination.find(rules.UNCHECKED, shown(what), at=start)
+
+
+def _examine_with_one_memo(content: Content, examination: Examination, start: int) -> None:
+    """The other reading of pickles behind one another: by one unpickler, whose memo stays from each to the next.
+
+    Honest files that were written one by one hold references that mean something else then, so what such a reader
+    stumbles over says nothing, and what it would do is unknown.
+    """
+    for machine, heard in _read_again(content, examination, start, one_memo=True):
+        names = _identifiers(machine)
+        if rules.CALL in heard and any(runs_code(*_parts(name)) for name in names):
+            what = f"for a reader that keeps its memo from pickle to pickle: asks for {', '.join(names)[:100]}"
+            examination.find(rules.EMBEDDED, shown(what), at=machine.start)
+            return
+        if heard & _HARMFUL or (rules.CALL in heard and any(map(_may_be_another, names))):
+            what = f"a reader that keeps its memo from pickle to pickle is led to {', '.join(names)[:100] or 'harm'}"
+            examination.find(rules.UNCHECKED, shown(what), at=machine.start)
+            return
+
+
+def _read_again(
+    content: Content, examination: Examination, start: int, *, one_memo: bool
+) -> Iterator[tuple[Machine, set[Rule]]]:
+    """Follow pickles as they lie, without arrays in the stream; each with what was found."""
     previous: Machine | None = None
     for _ in range(_MOST_PICKLES):
         listener = Listener(examination)
         machine = Machine(content, listener, start=start, persistent=torch_storage)
         if previous:
             machine.follow_on(previous)
+            if one_memo:
+                machine.memo = previous.memo
         machine.run()
         previous = machine
-        names = [name for name in machine.refused if _IDENTIFIER.fullmatch(name)]
-        if _exists(names) or listener.heard & _HARMFUL:
-            asked = f"asks for {', '.join(names)[:100]}" if names else "does harm"
-            examination.find(
-                rules.EMBEDDED, shown(f"for readers that know nothing of joblib's arrays: {asked}"), at=start
-            )
-            return
-        if rules.CALL in listener.heard and any(map(_may_exist, names)):
-            what = f"readers that know nothing of joblib's arrays ask for {', '.join(names)[:100]}"
-            examination.find(rules.UNCHECKED, shown(what), at=start)
+        yield machine, listener.heard
         if machine.end is None or machine.end >= content.size:
             return
         start = machine.end
 
 
+def _identifiers(machine: Machine) -> list[str]:
+    return [name for name in machine.refused if _IDENTIFIER.fullmatch(name)]
+
+
 def _may_exist(name: str) -> bool:
-    """Whether a name may be one of the packages of the allow-list; `dtype` of anything is numpy's."""
+    """Whether a refused name may be installed; `dtype` of anything is numpy's, with a wrong module."""
     package, _, rest = name.partition(".")
-    return package in _PACKAGES and rest.rpartition(".")[2] != "dtype"
+    return _may_be_another(name) or (package in _PACKAGES and rest.rpartition(".")[2] != "dtype")
+
+
+def _may_be_another(name: str) -> bool:
+    """Whether a refused name is none of the allow-list that got a wrong module."""
+    return name.rpartition(".")[2] not in _last_names()
+
+
+@cache
+def _last_names() -> frozenset[str]:
+    return frozenset(name for _, name in allowed())
 
 
 _PACKAGES = {"numpy", "torch", "sklearn", "joblib"}

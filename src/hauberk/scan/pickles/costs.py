@@ -9,6 +9,8 @@ dictionaries are let go of by recursion, lists and dictionaries are not); numpy 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hauberk.scan.content import Content
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array, is_scalar
@@ -70,7 +72,7 @@ class Costs(Window):
             self.find(rules.EXHAUSTS, f"the same data are copied again and again: {self.copied} bytes", self.base)
             raise TooComplexError("data that are copied again and again")
 
-    def nests(self, container: Made, values: list[object]) -> None:
+    def nests(self, container: Made, values: Sequence[object]) -> None:
         """Follow how deep containers that are let go of by recursion lie in one another.
 
         Raises:

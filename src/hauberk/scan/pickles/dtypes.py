@@ -114,7 +114,7 @@ def _composed(made: Made, kind: DType, part: object, names: object, fields: obje
     if part is not None:
         return _repeated(made, kind, part, names, fields, flags)
     if type(names) is not tuple or type(fields) is not Mapping or any(type(name) is not str for name in names):
-        raise Objection("fields that are none", rules.MEMORY)
+        raise Objection("fields that are none", rules.BUILD)
     fields.kept = True  # numpy does not copy it
     items = [_field(made, kind, name, value) for name, value in fields.items_of()]
     found = {item[0]: item for item in items}
@@ -161,7 +161,7 @@ def _field(made: Made, kind: DType, name: object, value: object) -> tuple[str, D
             if offset + inner.itemsize <= kind.itemsize:
                 return name, inner, offset
             raise Objection(f"field {shown(name)} lies outside its item", rules.MEMORY)
-    raise Objection("a field that is none", rules.MEMORY)
+    raise Objection("a field that is none", rules.BUILD)
 
 
 def _repeated(made: Made, kind: DType, part: object, names: object, fields: object, flags: int) -> DType:
@@ -173,7 +173,7 @@ def _repeated(made: Made, kind: DType, part: object, names: object, fields: obje
             if inner.objects or not fits or inner.levels >= _MOST_LEVELS:
                 raise Objection("an item of parts that do not fill it", rules.MEMORY)
             return kind._replace(levels=inner.levels + 1, repeated=True)
-    raise Objection("parts that are none", rules.MEMORY)
+    raise Objection("parts that are none", rules.BUILD)
 
 
 def used_dtype(value: object) -> DType:

@@ -7,7 +7,7 @@ the result or objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -19,7 +19,7 @@ from hauberk.scan.report import Rule, shown
 _MOST_DIMENSIONS = 64  # of numpy's arrays and torch's tensors
 DEEP = "deep"
 """`Entry.data` of containers that are let go of by recursion."""
-_ATTRIBUTE = 32  # bytes that one takes
+_ATTRIBUTE = 100  # bytes that one takes
 
 
 class Objection(Exception):  # noqa: N818 - no error: what a check has against a use
@@ -66,7 +66,7 @@ class Context(Protocol):
     def copies(self, size: int) -> None:
         """Count bytes that are copied from something that stays; object when they are out of proportion."""
 
-    def nests(self, container: Made, values: list[object]) -> None:
+    def nests(self, container: Made, values: Sequence[object]) -> None:
         """Object to containers too deep in one another, where CPython lets go of them by recursion."""
 
 

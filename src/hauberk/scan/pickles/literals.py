@@ -1,6 +1,7 @@
 """Python literals, as numpy writes them into the header of an array: read by a parser of our own, never evaluated.
 
-Known are strings, whole numbers, `True`, `False`, `None`, tuples, lists and dictionaries; nested a few levels.
+Known are strings, whole numbers, `True`, `False`, `None`, tuples, lists and dictionaries; nested a few levels, and with
+no more between them than numpy writes. All of that Python reads in the same way; what it reads besides is not known.
 
 Source: NEP 1, "A Simple File Format for NumPy Arrays".
 """
@@ -10,28 +11,34 @@ from __future__ import annotations
 import re
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<text>'[^'\\\n]*'|\"[^\"\\\n]*\")|(?P<number>-?\d{1,20})L?(?![\w.])|(?P<word>True|False|None)(?!\w)"
-    r"|(?P<sign>[\[\](){},:]))"
+    r" *(?:(?P<text>'[^'\\\x00-\x1f]*'(?!['\"])|\"[^\"\\\x00-\x1f]*\"(?!['\"]))"
+    r"|(?P<number>-?(?:0|[1-9][0-9]{0,19}))(?P<long>L?)(?![\w.])"
+    r"|(?P<word>True|False|None)(?!\w)|(?P<sign>[\[\](){},:]))"
 )
 _WORDS = {"True": True, "False": False, "None": None}
 _DEEPEST = 16
 
 
-def literal(text: str) -> object:
+def literal(text: str, *, long: bool = False) -> object:
     """The value that a text stands for.
+
+    Args:
+        text: Read.
+        long: Whether whole numbers may end with an `L`, as Python 2 wrote them.
 
     Raises:
         ValueError: It is no literal that is known, or something follows it.
     """
-    reader = _Reader(text)
+    reader = _Reader(text, long=long)
     value = reader.value(_DEEPEST)
     reader.end()
     return value
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
-        self._text = text.rstrip()
+    def __init__(self, text: str, *, long: bool) -> None:
+        self._text = text.rstrip(" \n")
+        self._long = long
         self._place = 0
 
     def _next(self) -> re.Match[str]:
@@ -56,6 +63,8 @@ class _Reader:
         if token["text"] is not None:
             return token["text"][1:-1]
         if token["number"] is not None:
+            if token["long"] and not self._long:
+                raise ValueError("a number of Python 2")
             return int(token["number"])
         if token["word"] is not None:
             return _WORDS[token["word"]]

@@ -14,9 +14,12 @@ import numpy as np
 
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
-from hauberk.scan.pickles import examine_pickle, rules
+from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.arrays import Array
 from hauberk.scan.pickles.embedded import find_embedded
 from hauberk.scan.pickles.literals import literal
+from hauberk.scan.pickles.machine import Machine
+from hauberk.scan.pickles.values import Made, described
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 MAGIC = b"\x93NUMPY"
@@ -25,7 +28,10 @@ _MOST_ARRAYS = 100_000
 _MOST_ELEMENTS = 1 << 60
 _ABSURD = 1 << 28
 _MOST_FIELDS = 4096
-_SIMPLE = re.compile(r"[<>|=]?(?:[?bBhHiIlLqQefdgFDGcO]|[biufcOSUVa]\d{1,10}|[SUVmM]|[mM]8(?:\[\d{0,9}\w{1,2}\])?)")
+_MOST_OF_NOTHING = 1 << 20  # items without bytes: a copy of them is longer than they are
+_SIMPLE = re.compile(
+    r"[<>|=]?(?:[?bBhHiIlLqQefdgFDGcO]|[biufcOSUVa][0-9]{1,10}|[SUVmM]|[mM]8(?:\[[0-9]{0,9}[A-Za-zμ]{1,2}\])?)"
+)
 
 HEADER = Rule(
     "npy-header",
@@ -82,20 +88,17 @@ def examine(content: Content, examination: Examination) -> None:
 def _examine_one(content: Content, examination: Examination, at: int) -> int | None:
     """Returns where the array ends; `None` where that is not known."""
     try:
-        text, start = _header(content, at)
-        itemsize, objects, shape = _described(literal(text))
+        text, start, long = _header(content, at)
+        itemsize, objects, shape = _described(literal(text, long=long))
     except ValueError as error:  # a CutError, too
         examination.find(HEADER, shown(str(error)), at=at)
         find_embedded(content, examination, at)
         return None
     if objects:
-        result = examine_pickle(content, examination, start=start)
-        if result.end is None:
-            find_embedded(content, examination, start)
-        return result.end
+        return _examine_objects(content, examination, start)
     size = math.prod(shape) * itemsize
     left = content.size - start
-    if size - left > _ABSURD or math.prod(shape) > _MOST_ELEMENTS:
+    if size - left > _ABSURD or math.prod(shape) > (_MOST_ELEMENTS if itemsize else _MOST_OF_NOTHING):
         examination.find(SIZE, f"shape {list(shape)[:8]}: {size} bytes, {left} are there", at=at)
         return None
     if size > left:
@@ -104,8 +107,19 @@ def _examine_one(content: Content, examination: Examination, at: int) -> int | N
     return start + size
 
 
-def _header(content: Content, at: int) -> tuple[str, int]:
-    """The header's text, and where the data begin."""
+def _examine_objects(content: Content, examination: Examination, start: int) -> int | None:
+    """Follow the pickle that an array of objects is; returns where it ends."""
+    machine = Machine(content, examination, start=start)
+    machine.run()
+    if machine.end is None:
+        find_embedded(content, examination, start)
+    elif not (type(machine.result) is Made and isinstance(machine.result.detail, Array)):
+        examination.find(rules.BUILD, f"{shown(described(machine.result))} where an array of objects belongs", at=start)
+    return machine.end
+
+
+def _header(content: Content, at: int) -> tuple[str, int, bool]:
+    """The header's text, where the data begin, and whether numbers may be written as Python 2 did."""
     magic = content.read(at, 8)
     major, minor = magic[6], magic[7]
     if (major, minor) not in {(1, 0), (2, 0), (3, 0)}:
@@ -115,7 +129,7 @@ def _header(content: Content, at: int) -> tuple[str, int]:
     if length > _LONGEST_HEADER:
         raise ValueError(f"a header of {length} bytes; at most {_LONGEST_HEADER} are read")
     start = at + 8 + width
-    return content.read(start, length).decode("utf-8" if major == 3 else "latin-1"), start + length
+    return content.read(start, length).decode("utf-8" if major == 3 else "latin-1"), start + length, major < 3
 
 
 def _described(header: object) -> tuple[int, bool, tuple[int, ...]]:
@@ -136,16 +150,30 @@ def _item(description: object, depth: int) -> tuple[int, bool]:
         case str() if _SIMPLE.fullmatch(description):
             try:
                 dtype = np.dtype(description)
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
                 raise ValueError(f"dtype {description!r}") from error
             return dtype.itemsize, dtype.hasobject
         case (inner, tuple() as shape) if all(type(each) is int and each >= 0 for each in shape):
             size, objects = _item(inner, depth - 1)
+            if not size:
+                raise ValueError("an item of parts without bytes")
             return size * math.prod(shape), objects
         case list() if len(description) <= _MOST_FIELDS:
+            _check_names(description)
             parts = [_field(each, depth) for each in description]
             return sum(size for size, _ in parts), any(objects for _, objects in parts)
     raise ValueError("a dtype that numpy would not write")
+
+
+def _check_names(fields: list[object]) -> None:
+    """Names and titles of fields, each once; padding has none."""
+    names: list[object] = []
+    for field in fields:
+        if isinstance(field, tuple) and field:
+            names += field[0] if isinstance(field[0], tuple) else [field[0]]
+    given = [name for name in names if isinstance(name, str) and name]
+    if len(set(given)) != len(given):
+        raise ValueError("fields of the same name")
 
 
 def _field(field: object, depth: int) -> tuple[int, bool]:

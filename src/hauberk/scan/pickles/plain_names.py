@@ -81,7 +81,7 @@ def _deque(entry: Entry, arguments: tuple[object, ...], context: Context) -> Mad
         case (list() | tuple() as items,) | (list() | tuple() as items, None | int()):
             made = Made(entry)
             context.copies(len(items) * _ITEM)
-            context.nests(made, list(items))
+            context.nests(made, items)
             return made
     raise Objection("with anything but a list and a length")
 

@@ -178,6 +178,8 @@ _TREES = ("sklearn.neighbors._kd_tree.KDTree", "sklearn.neighbors._ball_tree.Bal
 _DISTANCES = tuple(
     f"sklearn.metrics._dist_metrics.{kind}Distance64" for kind in ("Euclidean", "Manhattan", "Chebyshev", "Minkowski")
 )
+_DISTANCE = "sklearn.metrics._dist_metrics.newObj"
+_WEIGHTED = frozenset({"MinkowskiDistance64"})  # looks at a weight for each feature if it has any
 
 
 # Attributes that honest estimators keep something in that can be called. None of them is the name of a method.
@@ -282,15 +284,17 @@ def _new_object(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made
     """`newObj` of scikit-learn's native classes: an object without state."""
     of = _DISTANCES if "_dist_metrics" in entry.name else (_TREES[0] if "_kd_" in entry.name else _TREES[1],)
     match arguments:
-        case (kind,) if is_name(kind, *of):
-            return Made(entry)
+        case (Name() as kind,) if is_name(kind, *of):
+            return Made(entry, kind.name)
     raise Objection("an object of a class that is not allowed")
 
 
 def _set_distance(made: Made, state: object, _: Context) -> None:
+    """Its power, its weights of features and a matrix, which none of the allowed distances has."""
     match state:
         case (float() | int(), Made(detail=Array() as vector), Made(detail=Array() as matrix)):
             if len(vector.shape) == 1 and len(matrix.shape) == 2 and not made.ready:
+                made.detail = vector.shape[0] if made.detail in _WEIGHTED else 0
                 return
     raise Objection("a distance's state that no pickler writes", rules.BUILD)
 
@@ -303,10 +307,18 @@ def _set_neighbours(made: Made, state: object, context: Context) -> None:
             Made(detail=Array() as data), Made(detail=Array() as order), Made(detail=Array() as nodes),
             Made(detail=Array() as bounds), int(), int(), int(count), int(), int(), int(), int(), distance, weights,
         ):  # fmt: skip
-            if not is_made(distance, "sklearn.metrics._dist_metrics.newObj"):
+            if not (type(distance) is Made and distance.ready and is_made(distance, _DISTANCE)):
                 raise Objection("a distance that is none", rules.BUILD)
-            if weights is not None and not (type(weights) is Made and isinstance(weights.detail, Array)):
-                raise Objection("weights that are no array", rules.BUILD)
+            sides = 2 if "_kd_" in made.entry.name else 1
+            if bounds.shape[:1] != (sides,) or distance.detail not in {0, *data.shape[1:]}:
+                raise Objection("a tree whose bounds or weights of features are too few", rules.MEMORY)
+            match weights:
+                case None:
+                    pass
+                case Made(detail=Array(shape=shape)) if shape == data.shape[:1]:
+                    pass
+                case _:
+                    raise Objection("weights that are not as many as the points", rules.MEMORY)
             check_neighbours(data, order, nodes, bounds, count, context)
         case _:
             raise Objection("a tree's state that no pickler writes", rules.BUILD)
@@ -332,7 +344,7 @@ ENTRIES: tuple[Entry, ...] = (
         _GROUP, new=make_empty, build=_set_predictor,
     ),
     *(Entry(name, _GROUP) for name in (*_TREES, *_DISTANCES)),
-    Entry("sklearn.metrics._dist_metrics.newObj", _GROUP, _new_object, build=_set_distance),
+    Entry(_DISTANCE, _GROUP, _new_object, build=_set_distance),
     Entry("sklearn.neighbors._kd_tree.newObj", _GROUP, _new_object, build=_set_neighbours),
     Entry("sklearn.neighbors._ball_tree.newObj", _GROUP, _new_object, build=_set_neighbours),
 )  # fmt: skip

@@ -73,19 +73,12 @@ def torch_storage(identifier: object) -> Storage | None:
     entry = kind.entry
     if entry is None or type(entry.data) is not int or type(key) is not str or not is_text(place):
         return None
-    if view and not _inside(view, count):
-        return None
-    return Storage(str(key), entry.data, count, entry.name)
-
-
-def _inside(view: list[object], count: int) -> bool:
-    """Whether a view of a storage, as old files have them, lies inside it."""
     match view:
         case [] | [None]:
-            return True
-        case [(key, int(offset), int(length))]:
-            return type(key) in {str, int} and min(offset, length) >= 0 and offset + length <= count
-    return False
+            return Storage(key, entry.data, count, entry.name)
+        case [(str() as part, int(offset), int(length))] if min(offset, length) >= 0 and offset + length <= count:
+            return Storage(key, entry.data, count, entry.name, (part, offset, length))
+    return None
 
 
 def _check_view(storage: object, offset: object, size: object, stride: object, itemsize: int = 0) -> Storage:
@@ -100,9 +93,9 @@ def _check_view(storage: object, offset: object, size: object, stride: object, i
     for length, step in zip(shape, steps, strict=True):
         last += (length - 1) * step
     width = itemsize or storage.itemsize
-    if 0 not in shape and (last + 1) * width > storage.size:
+    if 0 not in shape and (last + 1) * width > storage.reach:
         raise Objection(
-            f"a tensor of shape {list(shape)[:8]} reaches to byte {(last + 1) * width} of a storage of {storage.size}",
+            f"a tensor of shape {list(shape)[:8]} reaches to byte {(last + 1) * width} of a storage of {storage.reach}",
             rules.BOUNDS,
         )
     return storage
@@ -110,7 +103,7 @@ def _check_view(storage: object, offset: object, size: object, stride: object, i
 
 def _is_expanded(stored: Storage, size: object, itemsize: int = 0) -> bool:
     """Whether it shows the same numbers again and again, so that a copy is larger than the storage."""
-    return math.prod(sizes(size)) * (itemsize or stored.itemsize) > stored.size
+    return math.prod(sizes(size)) * (itemsize or stored.itemsize) > stored.reach
 
 
 def _check_hooks(hooks: object) -> None:
@@ -161,8 +154,8 @@ def _quantized(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     held = _check_view(storage, offset, size, stride)
     # It is first made empty at its full size, strides or not.
     elements = math.prod(sizes(size))
-    if elements > held.count * 4:
-        raise Objection(f"{elements} elements of a storage of {held.count}", rules.BOUNDS)
+    if elements > held.reach // held.itemsize * 4:
+        raise Objection(f"{elements} elements of a storage of {held.reach} bytes", rules.BOUNDS)
     if not (type(scheme) is tuple and scheme and is_name(scheme[0], *(f"torch.{each}" for each in _SCHEMES))):
         raise Objection("a scheme of quantization that is none")
     _check_hooks(hooks)

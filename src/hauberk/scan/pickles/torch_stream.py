@@ -11,6 +11,7 @@ from __future__ import annotations
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.bare import examine_bare
 from hauberk.scan.pickles.embedded import find_embedded
 from hauberk.scan.pickles.machine import Machine
 from hauberk.scan.pickles.torch_names import torch_storage
@@ -20,6 +21,7 @@ from hauberk.scan.report import Outcome, Rule, Severity, shown
 _MAGIC = 0x1950A86A20F9469CFC6C
 _MAGIC_BYTES = _MAGIC.to_bytes(10, "little")
 _VERSION = 1001
+_ARRAYS = "joblib.numpy_pickle.NumpyArrayWrapper"
 _PARTS = ("magic number", "protocol version", "machine", "object", "keys")
 
 STORAGE = Rule(
@@ -57,9 +59,11 @@ def examine(content: Content, examination: Examination) -> None:
     at = 0
     results: list[object] = []
     storages: list[Storage] = []
+    names: dict[str, None] = {}
     for part in _PARTS:
         machine = Machine(content, examination, start=at, persistent=torch_storage)
         machine.run()
+        names |= machine.names
         if machine.end is None:
             find_embedded(content, examination, at + 1)
             return
@@ -71,6 +75,9 @@ def examine(content: Content, examination: Examination) -> None:
     magic, version, machine_facts, _, keys = results
     if magic != _MAGIC or version != _VERSION or not isinstance(machine_facts, Mapping):
         examination.find(ODD, "a magic number, version or machine that is none")
+    if _ARRAYS in names:  # torch runs on where joblib steps over an array
+        examination.find(ODD, "joblib's arrays")
+        examine_bare(content, examination)
     examination.facts["storages"] = len({storage.key for storage in storages})
     if type(keys) is list:
         _check_storages(content, examination, at, keys, storages)
@@ -85,6 +92,7 @@ def _check_storages(
     for storage in storages:
         if (known.setdefault(storage.key, storage).size, storage.itemsize) != (storage.size, storage.itemsize):
             examination.find(STORAGE, f"storage {shown(storage.key)} with {storage.size} bytes, and with others")
+    _check_views(examination, storages, known)
     listed = [key for key in keys if type(key) is str]  # to torch, "1" and 1 are two storages
     if len(listed) != len(keys) or set(listed) != set(known) or len(listed) != len(known):
         examination.find(STORAGE, f"{len(keys)} storages are listed, {len(known)} are used", at=at)
@@ -104,3 +112,15 @@ def _check_storages(
         return
     if at != content.size and not find_embedded(content, examination, at):
         examination.find(rules.TRAILING, f"{content.size - at} bytes", at=at)
+
+
+def _check_views(examination: Examination, storages: list[Storage], known: dict[str, Storage]) -> None:
+    """A view is known to torch by its key only, kept where storages are; torch takes the first of each key."""
+    views: dict[str, Storage] = {}
+    for storage in storages:
+        if storage.view is None:
+            continue
+        first = views.setdefault(storage.view[0], storage)
+        same = (first.view, first.key, first.kind) == (storage.view, storage.key, storage.kind)
+        if not same or storage.view[0] in known:
+            examination.find(STORAGE, f"a view {shown(storage.view[0])} that is also something else")

@@ -133,12 +133,19 @@ class Storage:
         itemsize: Bytes of an element; 1 where it is untyped.
         count: Elements.
         kind: `torch.FloatStorage` and the like.
+        view: Of files of the first versions of torch: the part of it that is meant, by a key of its own, where it
+            begins and how many elements it has; `None` for all of it.
+        reach: Bytes that tensors may look at.
     """
 
-    __slots__ = ("count", "itemsize", "key", "kind", "size")
+    __slots__ = ("count", "itemsize", "key", "kind", "reach", "size", "view")
 
-    def __init__(self, key: str, itemsize: int, count: int, kind: str) -> None:
+    def __init__(
+        self, key: str, itemsize: int, count: int, kind: str, view: tuple[str, int, int] | None = None
+    ) -> None:
         self.key = key
+        self.view = view
+        self.reach = itemsize * (view[2] if view else count)
         self.size = itemsize * count
         self.itemsize = itemsize
         self.count = count

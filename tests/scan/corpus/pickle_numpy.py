@@ -1,0 +1,118 @@
+"""What numpy believes of a pickle: dtypes, arrays and scalars that are not what they say, and models built on them."""
+
+from __future__ import annotations
+
+from corpus import NEVER_SAFE, UNSAFE
+from corpus.pickle_bytes import Raw, built, call, name, pickled, value
+from corpus.pickle_structures import dtype
+
+_NUMPY = "https://numpy.org/doc/stable/reference/security.html"
+_ENDLESS = "https://cwe.mitre.org/data/definitions/400.html"
+_BOUNDS = "https://cwe.mitre.org/data/definitions/125.html"
+
+_EMPTY = call("numpy._core.multiarray:_reconstruct", name("numpy:ndarray"), (0,), b"b")
+_FIELD = (3, "|", None, ("a",), {"a": (Raw(b"h\x09"), 0)}, 8, 1, 16)
+
+
+def array(kind: Raw, shape: tuple[int, ...], data: object) -> Raw:
+    """An array of numpy."""
+    return built(_EMPTY, (1, shape, kind, False, data))
+
+
+def _swapped() -> Raw:
+    return dtype("O8", (3, ">", None, None, None, -1, -1, 63))
+
+
+def _nested(levels: int) -> Raw:
+    kind = dtype("f8")
+    for _ in range(levels):
+        kind = dtype("V8", (3, "|", None, ("a",), {"a": (kind, 0)}, 8, 1, 16))
+    return kind
+
+
+def _tree(bounds: int = 2, weights: object = None, distance: str = "Euclidean", vector: int = 1) -> Raw:
+    """A k-d tree of two points of two numbers each, in one node."""
+    floats, integers = dtype("f8"), dtype("i8")
+    record = dtype("V32", (3, "|", None, ("idx_start", "idx_end", "is_leaf", "radius"), {
+        "idx_start": (integers, 0), "idx_end": (integers, 8), "is_leaf": (integers, 16), "radius": (floats, 24),
+    }, 32, 1, 16))  # fmt: skip
+    node = b"".join(each.to_bytes(8, "little") for each in (0, 2, 1, 0))
+    metric = built(
+        call("sklearn.metrics._dist_metrics:newObj", name(f"sklearn.metrics._dist_metrics:{distance}Distance64")),
+        (2.0, array(floats, (vector,), bytes(8 * vector)), array(floats, (1, 1), bytes(8))),
+    )
+    return built(
+        call("sklearn.neighbors._kd_tree:newObj", name("sklearn.neighbors._kd_tree:KDTree")),
+        (
+            array(floats, (2, 2), bytes(32)), array(integers, (2,), bytes(8) + b"\1" + bytes(7)),
+            array(record, (1,), node), array(floats, (bounds, 1, 2), bytes(16 * bounds)),
+            40, 1, 1, 0, 0, 0, 0, metric, weights,
+        ),
+    )  # fmt: skip
+
+
+_MASKED = call("numpy.ma.core:_mareconstruct", name("numpy.ma:MaskedArray"), name("numpy:ndarray"), (0,), b"b")
+_PHILOX = {"counter": 0, "key": 0}
+
+HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
+    "objects-in-another-byte-order": (pickled(array(_swapped(), (1,), [None])), UNSAFE, _NUMPY),
+    "field-of-objects-in-another-byte-order": (
+        pickled(array(
+            dtype("V16", (3, ">", None, ("a", "b"), {"a": (dtype("f8"), 0), "b": (_swapped(), 8)}, 16, 1, 27)),
+            (1,), [(1.5, "x")],
+        )), UNSAFE, _NUMPY,
+    ),
+    **{
+        f"alignment-of-{alignment}-for-{kind}": (
+            pickled(array(dtype(kind, (3, "|", None, None, None, 8, alignment, 0)), (2,), bytes(16))), UNSAFE, _NUMPY,
+        )
+        for kind in ("S8", "V8", "U2") for alignment in (0, -1, 3, 1 << 30)
+    },
+    "dtype-that-holds-itself": (
+        pickled(Raw(call("numpy:dtype", "V8", False, True) + b"q\x09" + value(_FIELD) + b"b")), UNSAFE, _NUMPY,
+    ),
+    "dtypes-in-one-another": (pickled(_nested(40)), UNSAFE, _NUMPY),
+    "flags-that-numpy-does-not-have": (
+        pickled(dtype("V8", (3, "|", None, ("a",), {"a": (dtype("f8"), 0)}, 8, 1, 4))), UNSAFE, _NUMPY,
+    ),
+    "unit-of-time-that-is-none": (
+        pickled(dtype("M8", (4, "<", None, None, None, -1, -1, 0, (None, (b"s", None, 1, 1))))), UNSAFE, _NUMPY,
+    ),
+    "array-of-little-arrays": (
+        pickled(array(dtype("V16", (3, "|", (dtype("f8"), (2,)), None, None, 16, 8, 0)), (1,), bytes(16))),
+        UNSAFE, _NUMPY,
+    ),
+    "array-of-a-trillion-empty-texts": (
+        pickled(array(dtype("S0", (3, "|", None, None, None, 0, 1, 0)), (1 << 40,), b"")), UNSAFE, _ENDLESS,
+    ),
+    "fill-value-of-a-billion-numbers": (
+        pickled(built(_MASKED, (1, (1,), dtype("f8"), False, bytes(8), b"\0", call("builtins:range", 0, 10**9)))),
+        UNSAFE, _ENDLESS,
+    ),
+    "random-generator-beyond-its-buffer": (
+        pickled(built(
+            call("numpy.random._pickle:__bit_generator_ctor", name("numpy.random._philox:Philox")),
+            ({"bit_generator": "Philox", "state": _PHILOX, "buffer": 0, "buffer_pos": 1 << 20}, None),
+        )), UNSAFE, _BOUNDS,
+    ),
+    "neighbours-with-bounds-of-one-side": (pickled(_tree(bounds=1)), UNSAFE, _BOUNDS),
+    "neighbours-without-bounds": (pickled(_tree(bounds=0)), UNSAFE, _BOUNDS),
+    "neighbours-with-fewer-weights-than-points": (
+        pickled(_tree(weights=array(dtype("f8"), (1,), bytes(8)))), UNSAFE, _BOUNDS,
+    ),
+    "neighbours-with-fewer-weights-than-features": (pickled(_tree(distance="Minkowski")), UNSAFE, _BOUNDS),
+    "keys-of-long-numbers-beyond-all-others": (
+        pickled(Raw(b"}(" + b"".join(
+            call("numpy._core.multiarray:scalar", dtype("f16"),
+                 bytes((each & 255, each >> 8, 0, 0, 0, 0, 0, 0x80, 0xFF, 0x7E)) + bytes(6)) + b"N"
+            for each in range(1, 1200)
+        ) + b"u")), NEVER_SAFE, _ENDLESS,
+    ),
+}  # fmt: skip
+"""Pickles with the verdicts that are right, and where they are described."""
+
+HONEST = {
+    "k-d-tree": pickled(_tree()),
+    "k-d-tree-with-weights": pickled(_tree(distance="Minkowski", vector=2)),
+}
+"""Pickles of the same parts that are what they say."""

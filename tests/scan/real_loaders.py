@@ -20,6 +20,9 @@ from types import TracebackType
 from typing import Self
 
 _SECONDS = 10
+"""Of processor time, for one file."""
+_PATIENCE = 20
+"""Times as long on the wall: the machine may have other work."""
 _MEMORY = 6 << 30
 """Of address space: importing torch alone takes 2 GiB of it."""
 
@@ -184,7 +187,7 @@ def _in_a_fork(loader: str, data: bytes) -> str:
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.alarm(2 * _SECONDS)
+        signal.alarm(_PATIENCE * _SECONDS)
         answer = ""
         try:
             LOADERS[loader](data)

@@ -16,22 +16,23 @@ TARGET = Path(__file__).parents[2] / "src/hauberk/scan/graphs/operators.txt"
 _OF_ONNX = ("", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.preview")
 _HEADER = """\
 # Operators by domain, written by tests/scan/generate_operators.py from onnx {} and onnxruntime {}.
-# [domain newest-version], then one operator a line: name, the version that brought it and, where its last input is a
-# list of any length, the number of inputs before that list.
+# [domain newest-version], then one operator a line: name, the version that brought it and, where its inputs or outputs
+# end in a list of any length, how many stand before that list.
 """
 
 
 def operators() -> str:
     """The content of the file."""
     known: dict[str, dict[str, int]] = {}
-    lists: dict[tuple[str, str], int] = {}
+    lists: dict[tuple[str, str], dict[str, int]] = {}
     for schema in [*onnx.defs.get_all_schemas_with_history(), *runtime.get_all_operator_schema()]:
         domain = known.setdefault(schema.domain, {})
         domain[schema.name] = min(domain.get(schema.name, 1 << 30), schema.since_version)
-        before = [at for at, given in enumerate(schema.inputs) if str(given.option).endswith("Variadic")]
-        if before:
-            key = schema.domain, schema.name
-            lists[key] = min(before[0], lists.get(key, before[0]))
+        for side, places in (("in", schema.inputs), ("out", schema.outputs)):
+            before = [at for at, given in enumerate(places) if str(given.option).endswith("Variadic")]
+            if before:
+                sides = lists.setdefault((schema.domain, schema.name), {})
+                sides[side] = min(before[0], sides.get(side, before[0]))
     newest = {
         domain: max(
             schema.since_version for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == domain
@@ -45,8 +46,8 @@ def operators() -> str:
     for domain in sorted(known):
         text += f"\n[{domain or 'ai.onnx'} {newest[domain]}]\n"
         for name, since in sorted(known[domain].items()):
-            before = lists.get((domain, name))
-            text += f"{name} {since}" + (f" {before}" if before is not None else "") + "\n"
+            sides = lists.get((domain, name), {})
+            text += " ".join([f"{name} {since}", *(f"{side}:{count}" for side, count in sides.items())]) + "\n"
     return text
 
 

@@ -74,6 +74,25 @@ def _blank() -> ModelProto:
     return model([node("Max", ["x", ""])])
 
 
+def _blank_part() -> ModelProto:
+    return model([node("Split", ["x"], "", "y", axis=1, num_outputs=2)])
+
+
+def _without_axis() -> ModelProto:
+    """An input that may be left out, and is named, but by nothing."""
+    return model([node("DFT", ["x", "", ""])], inputs=[value("x", [1, 16, 1])])
+
+
+def _without_shift() -> ModelProto:
+    scale = numpy_helper.from_array(np.ones(4, np.float32), "s")
+    return model([node("LayerNormalization", ["x", "s", ""])], weights=[scale])
+
+
+def _without_mean() -> ModelProto:
+    trained = node("BatchNormalization", ["x", "s", "s", "s", "s"], "y", "", "v", training_mode=1)
+    return model([trained], weights=[numpy_helper.from_array(np.ones(4, np.float32), "s")])
+
+
 def _without_heads() -> ModelProto:
     kept = node("Attention", ["x", "x", "x"], q_num_heads=0, kv_num_heads=1)
     return model([kept], inputs=[value("x", [1, 4, 8])], opset=23)
@@ -107,6 +126,13 @@ def _scale_of_a_caller() -> ModelProto:
     return _of_microsoft("QLinearWhere", names, [*tensors, *scales])
 
 
+def _without_zero_point() -> ModelProto:
+    scales = [numpy_helper.from_array(np.float32(0.1), name) for name in ("s", "t")]
+    made = _of_microsoft("QLinearSigmoid", ["x", "s", "z", "t"], [value("x", [2, 3], TensorProto.UINT8)])
+    made.graph.initializer.extend([*scales, numpy_helper.from_array(np.uint8(0), "z")])
+    return made
+
+
 def _columns_below_zero() -> ModelProto:
     joined = node("FeatureVectorizer", ["x", "x"], domain="ai.onnx.ml", inputdimensions=[4, -1])
     return model([joined], domains=["ai.onnx.ml"])
@@ -114,10 +140,15 @@ def _columns_below_zero() -> ModelProto:
 
 KERNELS = (
     case("blank-in-list", _blank, UNSAFE, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("blank-in-list-of-outputs", _blank_part, UNSAFE, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-without-axis", _without_axis, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-without-shift", _without_shift, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-without-mean", _without_mean, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
     case("kernel-without-heads", _without_heads, UNKNOWN, "https://cwe.mitre.org/data/definitions/369.html"),
     case("kernel-without-bias", _without_bias, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
     case("kernel-of-nothing", _nothing_to_normalise, UNKNOWN, "https://cwe.mitre.org/data/definitions/125.html"),
     case("kernel-scale-of-caller", _scale_of_a_caller, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-without-zero-point", _without_zero_point, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
     case("kernel-columns-below-zero", _columns_below_zero, UNKNOWN, "https://cwe.mitre.org/data/definitions/787.html"),
     case("least-divided-int64", _divided("Div", INT64, LEAST), UNSAFE, OVERFLOW),
     case("least-divided-int32", _divided("Div", TensorProto.INT32, -(1 << 31)), UNSAFE, OVERFLOW),

@@ -33,6 +33,7 @@ class Call:
         scratch: Bytes that it takes while it runs, beside inputs and results.
         divides_by_zero: Set by a rule that knows that it does, with whole numbers.
         overflows: Set by a rule that knows that the least number of a type is divided by -1.
+        gaps: Some results have blank names.
         view: The first result is the first input under another shape; no memory is taken for it.
     """
 
@@ -46,6 +47,7 @@ class Call:
     view: bool = False
     divides_by_zero: bool = False
     overflows: bool = False
+    gaps: bool = False
 
     def has(self, index: int) -> bool:
         """Whether an input is given."""
@@ -81,8 +83,25 @@ class Call:
         return self.input(index) if self.has(index) else None
 
     def tensors(self) -> list[Tensor]:
-        """All inputs that are given, as tensors."""
-        return [self.input(index) for index in range(len(self.inputs)) if self.has(index)]
+        """All inputs, as tensors.
+
+        Raises:
+            UnmodelledError: One is left out.
+        """
+        return [self.input(index) for index in range(len(self.inputs))]
+
+    def left_blank(self, index: int) -> bool:
+        """Whether an input has a place but no name: some kernels take it for one that is there."""
+        return index < len(self.inputs) and self.inputs[index] is None
+
+    def require_constants(self, *indices: int) -> None:
+        """That scales and zero points stand in the file: some kernels of ONNX Runtime read them before there is a run.
+
+        Raises:
+            UnmodelledError: One does not, or is missing.
+        """
+        if not all(self.has(index) and self.input(index).constant for index in indices):
+            raise UnmodelledError("a scale or zero point that does not stand in the file")
 
     def integer(self, name: str, default: int = 0) -> int:
         """An attribute that is a whole number."""

@@ -193,7 +193,14 @@ class Estimator:
             held = scope.find(name) if name else None
             inputs.append(held.value if held is not None else None)
         attributes = _resolved(node.attributes, setting.environment)
-        call = Call(node.operator, setting.opsets.get(node.domain, 1), inputs, len(node.outputs), attributes)
+        call = Call(
+            node.operator,
+            setting.opsets.get(node.domain, 1),
+            inputs,
+            len(node.outputs),
+            attributes,
+            gaps="" in node.outputs,
+        )
         never = any(isinstance(each, Tensor) and each.never for each in inputs)
         results: list[Value] = []
         try:

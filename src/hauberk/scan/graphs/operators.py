@@ -46,16 +46,19 @@ def newest_versions() -> dict[str, int]:
 
 
 @cache
-def lists() -> dict[tuple[str, str], int]:
-    """Operators, by domain and name, that take a list of inputs of any length: how many inputs stand before it."""
+def lists() -> dict[tuple[str, str, str], int]:
+    """Operators whose inputs (`in`) or outputs (`out`) end in a list: domain, name and side, and what stands before."""
     return _table()[2]
 
 
+_Table = tuple[dict[str, dict[str, int]], dict[str, int], dict[tuple[str, str, str], int]]
+
+
 @cache
-def _table() -> tuple[dict[str, dict[str, int]], dict[str, int], dict[tuple[str, str], int]]:
+def _table() -> _Table:
     operators: dict[str, dict[str, int]] = {}
     versions: dict[str, int] = {}
-    before: dict[tuple[str, str], int] = {}
+    before: dict[tuple[str, str, str], int] = {}
     domain = ""
     for line in resources.files("hauberk.scan.graphs").joinpath("operators.txt").read_text("utf-8").splitlines():
         if not line or line.startswith("#"):
@@ -66,8 +69,8 @@ def _table() -> tuple[dict[str, dict[str, int]], dict[str, int], dict[tuple[str,
             versions[domain], operators[domain] = int(version), {}
         else:
             operators[domain][name] = int(version)
-            if others:
-                before[domain, name] = int(others[0])
+            for side, _, count in (other.partition(":") for other in others):
+                before[domain, name, side] = int(count)
     return operators, versions, before
 
 
@@ -121,8 +124,10 @@ def _check_operator(node: Node, examination: Examination) -> None:
         examination.find(rules.CUSTOM_DOMAIN, what, at=node.at)
     elif node.operator not in known_operators().get(node.domain, {}):
         examination.find(rules.OPERATOR, what, at=node.at)
-    elif not all(node.inputs[lists().get((node.domain, node.operator), len(node.inputs)) :]):
-        examination.find(rules.BLANK_INPUT, what, at=node.at)
+    else:
+        for side, names in (("in", node.inputs), ("out", node.outputs)):
+            if "" in names and not all(names[lists().get((node.domain, node.operator, side), len(names)) :]):
+                examination.find(rules.BLANK_NAME, f"{what}, among its {side}puts", at=node.at)
 
 
 def _check_program(node: Node, what: str, examination: Examination) -> None:

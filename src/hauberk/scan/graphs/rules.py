@@ -232,12 +232,12 @@ OPERATOR = _unknown(
     "Neither ONNX nor ONNX Runtime, as far as this release knows them, has it; what it does cannot be told.",
     "https://onnx.ai/onnx/operators/",
 )
-BLANK_INPUT = _unsafe(
-    "onnx-blank-input",
-    "an operator with a gap in its list of inputs",
+BLANK_NAME = _unsafe(
+    "onnx-blank-name",
+    "an operator with a gap in its list of inputs or outputs",
     Severity.HIGH,
-    "ONNX allows a blank name only for an input that may be left out, which those of a list may not. ONNX Runtime dies"
-    " of it while it loads the model.",
+    "ONNX allows a blank name only for what may be left out, which the parts of a list may not. ONNX Runtime dies of it"
+    " while it loads or runs the model.",
     "https://cwe.mitre.org/data/definitions/476.html",
 )
 OPSET = _unknown(

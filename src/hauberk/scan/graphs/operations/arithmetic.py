@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -118,16 +118,6 @@ def replace_values(result: Tensor, values: Values | None) -> Tensor:
     if fits:
         return replace(result, values=values)
     return replace(result, values=values.collapsed() if values.low.size else None)
-
-
-def constants_only(call: Call, indices: Iterable[int], others: Sequence[int] = ()) -> None:
-    """That scales and zero points stand in the file: ONNX Runtime reads those of some operators before there is a run.
-
-    Raises:
-        UnmodelledError: One does not, or is missing.
-    """
-    if not all(call.has(index) and call.input(index).constant for index in indices if index not in others):
-        raise UnmodelledError("a scale or zero point that does not stand in the file")
 
 
 def _computed(call: Call, inputs: Sequence[Tensor]) -> Values | None:
@@ -270,7 +260,7 @@ def where(call: Call) -> Sequence[Tensor]:
     """One of two values an element."""
     if call.operator == "QLinearWhere":
         condition, first, second = call.input(0), call.input(1), call.input(4)
-        constants_only(call, range(2, 9), (4,))
+        call.require_constants(2, 3, 5, 6, 7, 8)
     else:
         condition, first, second = call.input(0), call.input(1), call.input(2)
     result = together(call, [condition, first, second], first.element)

@@ -41,6 +41,8 @@ def like(call: Call, source: Tensor, element: int | None = None, values: Values 
 def transcendental(call: Call) -> Sequence[Tensor]:
     """One function a number."""
     source = call.input(0)
+    if call.operator.startswith("QLinear"):
+        call.require_constants(1, 2, 3, 4)
     call.operations = TRANSCENDENTAL * source.elements
     values = between(0, 1) if call.operator in {"Softmax", "Hardmax"} else None
     return [like(call, source, values=values)]

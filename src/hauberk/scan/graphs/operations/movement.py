@@ -9,7 +9,6 @@ import numpy as np
 
 from hauberk.scan.graphs.call import Call, axis_of, rule
 from hauberk.scan.graphs.model import MOST_VALUES
-from hauberk.scan.graphs.operations.arithmetic import constants_only
 from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.values import Array, MisfitError, Tensor, UnmodelledError, Values, tensor, unsized
 
@@ -145,7 +144,7 @@ def concat(call: Call) -> Sequence[Tensor]:
     inputs = call.tensors()
     if call.operator == "QLinearConcat":
         inputs = [call.input(index) for index in range(2, len(call.inputs), 3)]
-        constants_only(call, range(len(call.inputs)), range(2, len(call.inputs), 3))
+        call.require_constants(*(index for index in range(len(call.inputs)) if index < 2 or index % 3 != 2))
     if not inputs:
         raise UnmodelledError("nothing to join")
     text = max(each.text for each in inputs)

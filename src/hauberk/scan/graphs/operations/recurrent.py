@@ -99,8 +99,8 @@ def fused_attention(call: Call) -> Sequence[Tensor]:
 def projected_attention(call: Call) -> Sequence[Tensor]:
     """Attention on what was projected before, with what earlier steps left."""
     query = call.input(0)
-    if query.rank != 3:
-        raise UnmodelledError(f"queries of {query.rank} dimensions")
+    if query.rank != 3 or (call.gaps and call.operator.startswith("Decoder")):
+        raise UnmodelledError(f"queries of {query.rank} dimensions, or results without a name")
     records, steps, width = query.shape
     grouped = call.operator == "GroupQueryAttention"
     heads = _heads(call, "num_heads")

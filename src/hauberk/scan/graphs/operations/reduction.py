@@ -92,10 +92,14 @@ def normalise(call: Call) -> Sequence[Tensor]:
     if call.operator.startswith("Skip"):
         return [result, like(call, source, FLOAT), like(call, source, FLOAT), result]
     if call.operator == "LayerNormalization":
+        if call.left_blank(2):  # ONNX Runtime reads it
+            raise UnmodelledError("a blank name in the place of what is added")
         first = axis_of(call.integer("axis", -1), source.rank)
         statistic = call.result(FLOAT, [1 if at >= first else size for at, size in enumerate(source.shape)])
         return [result, statistic, statistic]
     if call.operator == "BatchNormalization":
+        if call.gaps:  # ONNX Runtime writes them
+            raise UnmodelledError("results without a name")
         statistics = [like(call, call.input(min(index, len(call.inputs) - 1))) for index in (3, 4, 3, 4)]
         return [result, *statistics]
     return [result, like(call, source, FLOAT), like(call, source, FLOAT)]
@@ -146,6 +150,8 @@ def fourier(call: Call) -> Sequence[Tensor]:
     """Spectra: of frames that slide over the signal, or of one axis."""
     source = call.input(0)
     if call.operator == "DFT":
+        if call.left_blank(2):  # ONNX Runtime reads it
+            raise UnmodelledError("a blank name in the place of the axis")
         axis = call.integer("axis", 1)
         if call.has(2) and call.input(2).known is not None:
             axis = int(call.input(2).uppermost()[0])

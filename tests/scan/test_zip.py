@@ -210,14 +210,39 @@ def test_a_folder_is_no_member_and_still_has_a_name():
 
 def test_figures_behind_a_member_may_have_any_of_four_forms():
     crc, size = zlib.crc32(GOOD), len(GOOD)
-    forms = [
-        struct.pack("<4sLLL", b"PK\x07\x08", crc, size, size), struct.pack("<LLL", crc, size, size),
-        struct.pack("<4sLQQ", b"PK\x07\x08", crc, size, size), struct.pack("<LQQ", crc, size, size),
-    ]  # fmt: skip
-    open_ended = {"crc": 0, "compressed": 0, "size": 0}
-    for form in forms:
-        entry = Entry("a", GOOD, flags=DESCRIPTOR, local=open_ended, descriptor=form)
-        assert rules_of(archive([entry, Entry("b", GOOD)])) == set(), form
+    small = [struct.pack("<4sLLL", b"PK\x07\x08", crc, size, size), struct.pack("<LLL", crc, size, size)]
+    large = [struct.pack("<4sLQQ", b"PK\x07\x08", crc, size, size), struct.pack("<LQQ", crc, size, size)]
+    in_front = struct.pack("<HHQQ", 1, 16, 0, 0)
+    for form, extra, rules in (
+        *((form, b"", set()) for form in small),
+        *((form, in_front, set()) for form in large),
+        *((form, b"", {"zip-gap"}) for form in large),
+    ):
+        local = {"crc": 0, "compressed": 0, "size": 0, "extra": extra}
+        entry = Entry("a", GOOD, flags=DESCRIPTOR, local=local, descriptor=form)
+        assert rules_of(archive([entry, Entry("b", GOOD)])) == rules, (form, extra)
+
+
+def test_what_python_writes_without_going_back_is_read():
+    """Figures behind each member, of both lengths."""
+
+    class Forward(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def seek(self, *_: object) -> int:
+            raise io.UnsupportedOperation
+
+        def tell(self) -> int:
+            raise io.UnsupportedOperation
+
+    for large in (False, True):
+        stream = Forward()
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+            for name in ("a", "b"):
+                with file.open(name, "w", force_zip64=large) as member:
+                    member.write(GOOD)
+        assert rules_of(stream.getvalue()) == set(), large
 
 
 def saved() -> bytes:

@@ -30,6 +30,14 @@ def _large(*figures: int) -> bytes:
     return struct.pack("<HH", 1, len(data)) + data
 
 
+def _large_figures() -> bytes:
+    """Figures of 64 bits behind a member that has those of 32 in front: who reads on takes four of their bytes each."""
+    packed = deflated(TEXT)
+    figures = b"PK\x07\x08" + struct.pack("<LQQ", zlib.crc32(TEXT), len(packed), len(TEXT))
+    none = {"crc": 0, "compressed": 0, "size": 0}
+    return archive([Entry("a", TEXT, DEFLATED, DESCRIPTOR, local=none, descriptor=figures), Entry("b", TEXT)])
+
+
 def _unicode_path(name: bytes) -> bytes:
     return struct.pack("<HHBL", 0x7075, 5 + len(name), 1, 0) + name
 
@@ -174,6 +182,7 @@ _ZIPS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
      NEVER_SAFE, _FORMAT),
     ("large-figures-in-front-differ", lambda: archive([Entry("a.txt", TEXT, local={"extra": struct.pack("<HHQQ", 1, 16,
      99, 99)})]), UNSAFE, _TOTAL),
+    ("large-figures-behind-a-small-member", _large_figures, NEVER_SAFE, _TOTAL),
     ("link", lambda: archive([Entry("a", b"/etc/passwd", attributes=(stat.S_IFLNK | 0o777) << _UNIX)]),
      UNSAFE, "https://cwe.mitre.org/data/definitions/59.html"),
     ("device", lambda: archive([Entry("a", attributes=(stat.S_IFBLK | 0o666) << _UNIX)]), UNSAFE, _FORMAT),

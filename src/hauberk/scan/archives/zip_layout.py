@@ -25,6 +25,7 @@ _SETTLED_FLAGS = ~(1 << 1 | 1 << 2)  # how hard a writer tried is nobody's busin
 _MARK = b"PK\x07\x08"
 _USUAL = struct.Struct("<4sLLL")
 _DESCRIPTORS = {12: "<LLL", 16: "<4xLLL", 20: "<LQQ", 24: "<4xLQQ"}
+_SMALL_DESCRIPTORS = frozenset({12, 16})
 _NONE = (0, 0, 0)
 _BLOCK = 1 << 22
 _GROUP = 4096  # members between two looks at the time
@@ -49,6 +50,7 @@ class Layout:
         entries = directory.entries
         self.offsets = [-1] * len(entries)
         self.arrays: set[int] = set()
+        self._has_large_figures = False  # in front of the member before
         order = sorted(range(len(entries)), key=[entry.header for entry in entries].__getitem__)
         at = done = 0
         before: Entry | None = None
@@ -108,6 +110,7 @@ class Layout:
                 self.arrays.add(index)
             at = after
             done += 1
+            self._has_large_figures = False
         return at, done
 
     def _member(self, at: int, before: Entry | None, entry: Entry, index: int) -> int:
@@ -128,6 +131,7 @@ class Layout:
                 self._between(at, at, before, b"")
         else:
             self._examination.find(rules.OVERLAP, f"'{shown(entry.name)}' begins before byte {at}", at=entry.header)
+        self._has_large_figures = False
         fields: tuple[Any, ...] = _LOCAL.unpack_from(header)
         if fields[0] != LOCAL:
             self._examination.find(rules.CONTRADICTION, f"no header of '{shown(entry.name)}'", at=entry.header)
@@ -178,6 +182,7 @@ class Layout:
         for kind, data in extra_fields(extra, at, self._examination):
             check_field(kind, data, entry.raw, at, self._examination)
             if kind == LARGE_FIGURES:
+                self._has_large_figures = True
                 figures = [int.from_bytes(data[place : place + 8], "little") for place in range(0, len(data) - 7, 8)]
                 if len(data) % 8 or not known.issuperset(figures):
                     what = f"'{shown(entry.name)}' has large figures in front that differ: {shown(data.hex())}"
@@ -194,7 +199,8 @@ class Layout:
         if before is not None and before.flags & DESCRIPTOR:
             if length == len(gap) and _figures(before) == gap:
                 return
-            if length in _DESCRIPTORS:
+            # Large figures behind a member that does not say so in front: readers that read on take the small ones.
+            if length in (_DESCRIPTORS if self._has_large_figures else _SMALL_DESCRIPTORS):
                 figures = gap or self._content.read(at, length)
                 stated = struct.unpack(_DESCRIPTORS[length], figures)
                 marked = length in {12, 20} or figures.startswith(_MARK)

@@ -90,6 +90,12 @@ def _speak_twice() -> bytes:
 
 
 MEMORY: list[int] = []
+PREPARED: list[int] = []
+
+
+def prepare() -> None:
+    """What a fork server calls before it forks."""
+    PREPARED.append(1)
 
 
 def fork_commands(question: bytes, descriptors: Sequence[int]) -> bytes:
@@ -106,6 +112,8 @@ def fork_commands(question: bytes, descriptors: Sequence[int]) -> bytes:
         case "remember":
             MEMORY.append(1)
             return str(len(MEMORY) - 1).encode()
+        case "prepared":
+            return str(len(PREPARED)).encode()
         case "imported":
             return str(rest in sys.modules).encode()
         case "half":

@@ -53,6 +53,10 @@ def test_every_question_is_answered_by_another_process(server: ForkServer) -> No
     assert str(server.pid).encode() not in found
 
 
+def test_what_children_need_is_prepared_once_for_all_of_them(server: ForkServer) -> None:
+    assert [ask(server, b"prepared", imports=("handlers:prepare",)) for _ in range(3)] == [b"1"] * 3
+
+
 def test_a_child_knows_nothing_of_the_one_before(server: ForkServer) -> None:
     assert ask(server, b"remember") == b"0"
     assert ask(server, b"remember") == b"0"

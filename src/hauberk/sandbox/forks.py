@@ -91,8 +91,8 @@ class ForkServer:
             limits: What the child puts itself under.
             time_limit: Seconds until it is killed; importing is not counted.
             longest_answer: Bytes; a longer answer counts as a fault.
-            imports: Modules that the server imports before, or functions that it calls (`module:function`); both stay
-                in memory for all that is asked later.
+            imports: Modules that the server imports before, or functions that it calls (`module:function`), each once;
+                what they leave in memory is there for all that is asked later.
 
         Raises:
             InputError: The target refused the question, in the target's words.

@@ -50,8 +50,8 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         limits: What the child puts itself under before it calls the target. `mapped` counts beyond what the server
             itself has mapped.
         time_limit: Seconds until it is killed, importing not counted; `None` where the asker keeps the time.
-        imports: Modules to import before forking, or functions without arguments to call (`module:function`); what is
-            in memory from former orders stays.
+        imports: Modules to import before forking, or functions without arguments to call (`module:function`), each
+            once in the life of the server.
         by_path: Whether it may also open by their paths what it is handed, as libraries want it.
     """
 
@@ -85,6 +85,7 @@ def main(descriptor: int) -> None:
         checks: tuple[Check, ...] = check_all(tested)
         control.send(msgspec.msgpack.encode(checks))
         gc.disable()  # a collection in a child would copy every page that it looks at
+        done: set[str] = set()
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, LONGEST_ORDER, MOST_DESCRIPTORS)
             if not message:
@@ -92,17 +93,20 @@ def main(descriptor: int) -> None:
             if message == STOP:  # its child has ended meanwhile
                 continue
             order = msgspec.msgpack.decode(message, type=Order)
-            ended = _serve(control, order, descriptors)
+            ended = _serve(control, order, descriptors, done)
             control.send(msgspec.msgpack.encode(ended))
 
 
-def _serve(control: socket.socket, order: Order, descriptors: Sequence[int]) -> Ended:
+def _serve(control: socket.socket, order: Order, descriptors: Sequence[int], done: set[str]) -> Ended:
+    """Fork a child for an order, and wait for its end; what was imported for former orders is in `done`."""
     try:
         for name in order.imports:
-            module, _, function = name.partition(":")
-            imported = import_module(module)
-            if function:
-                getattr(imported, function)()
+            if name not in done:
+                module, _, function = name.partition(":")
+                imported = import_module(module)
+                if function:
+                    getattr(imported, function)()
+                done.add(name)
         target = _target(order.target)
     except Exception as error:  # noqa: BLE001 - whoever asked must hear of it
         for descriptor in descriptors:

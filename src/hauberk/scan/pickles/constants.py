@@ -6,7 +6,9 @@ Each takes the machine and the position behind its code in the window, and retur
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable
+from math import isinf
 
 from hauberk.scan.content import CutError
 from hauberk.scan.pickles import rules
@@ -19,6 +21,9 @@ Handler = Callable[[Machine, int], int]
 
 _LONGEST_LINE = 1 << 16
 _MOST_DIGITS = 4300  # CPython's limit
+_WRITTEN = re.compile(rb"0|-?[1-9][0-9]*").fullmatch
+_INFINITE = frozenset({b"inf", b"-inf"})
+_FLOAT = re.compile(rb"-?(?:inf|nan|[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?)").fullmatch
 
 
 def read_number(machine: Machine, position: int, length: int, *, signed: bool = False) -> int:
@@ -83,21 +88,26 @@ def _long(machine: Machine, position: int) -> int:
 
 
 def _integer(machine: Machine, line: bytes | None, position: int) -> object:
-    if line is not None and len(line) < _MOST_DIGITS:
-        try:
-            return int(line, 0)
-        except ValueError:
-            machine.find(rules.DISAGREE, f"a number {shown(line)!r}", machine.base + position - 1)
-    return NUMBER
+    if line is None or len(line) >= _MOST_DIGITS:
+        return NUMBER
+    if not _WRITTEN(line):  # what one reader takes for a number is another one, or none, to others
+        machine.find(rules.DISAGREE, f"a number {shown(line)!r}", machine.base + position - 1)
+    try:
+        return int(line, 0)
+    except ValueError:
+        return NUMBER
 
 
 def _float(machine: Machine, position: int) -> int:
     line, position = read_line(machine, position)
-    try:
-        machine.stack.append(float(line or b""))
-    except ValueError:
+    if line is not None and _FLOAT(line):
+        number: object = float(line)
+        agreed = line in _INFINITE or not isinf(float(line))
+    else:
+        number, agreed = NUMBER, False
+    if not agreed:
         machine.find(rules.DISAGREE, f"a number {shown(line or b'')!r}", machine.base + position - 1)
-        machine.stack.append(NUMBER)
+    machine.stack.append(number)
     return position
 
 

@@ -183,6 +183,13 @@ def test_text_of_a_file_becomes_neither_a_link_nor_a_place_for_an_argument():
     assert result["message"]["text"].startswith("Member '[press here] (https://example.org/)' of {{0}}. ")
 
 
+def test_a_place_beyond_all_files_is_no_number():
+    """A process that was taken over may say so, and JSON has no number for it."""
+    far = f"byte {10**30}"
+    (result,) = log(FileReport("a", Verdict.UNSAFE, "", 1, (finding("scan-polyglot", far),)))["results"]
+    assert result["locations"][0]["logicalLocations"] == [{"fullyQualifiedName": far}]
+
+
 def test_an_address_names_no_folder_above(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,14 +14,19 @@ import numpy as np
 import onnx
 import pytest
 from corpus import HONEST, HOSTILE, cases
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.errors import InputError
+from hauberk.sandbox.worker import WorkerLostError
 from hauberk.scan import supervised
 from hauberk.scan.examination import ScanLimits
 from hauberk.scan.report import FileReport, Verdict
 from hauberk.scan.supervised import Supervisor, files_to_scan
 from hauberk.scan.walk import scan_file, scan_paths
+
+FIELDS = tuple(FileReport.__struct_fields__)
 
 
 class Trying(Supervisor):
@@ -217,7 +223,7 @@ def test_what_lies_beside_a_model_counts(tmp_path):
 
 def test_it_finds_what_a_scan_in_this_process_finds(tmp_path):
     """The process that scans can open nothing: what it needs of Python and of its own lists it must have before."""
-    for number, (_, case) in enumerate(list(cases((*HOSTILE, *HONEST)))[::20]):
+    for number, (_, case) in enumerate(list(cases((*HOSTILE, *HONEST)))[::30]):
         folder = tmp_path / str(number)
         folder.mkdir()
         case.make(folder)
@@ -227,7 +233,7 @@ def test_it_finds_what_a_scan_in_this_process_finds(tmp_path):
             report.path: (report.verdict, rules(report), report.format)
             for report in supervisor.scan(files_to_scan([tmp_path]))
         }
-    assert len(found) > 50
+    assert len(found) > 40
     assert found == expected
 
 
@@ -244,6 +250,23 @@ def test_what_cannot_be_opened_is_reported_beside_the_rest(trying, tmp_path):
     assert set(reports) == {"dangling", "device", "gone", "pipe"}
     assert all(rules(report) == ["scan-unreadable"] for report in reports.values())
     assert good[0].exists()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.recursive(
+            st.one_of(st.none(), st.floats(), st.integers(-(2**63), 2**64 - 1), st.text(max_size=5), st.binary()),
+            lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.sampled_from(FIELDS), inner)),
+        ).map(msgspec.msgpack.encode),
+    )
+)
+def test_no_answer_makes_its_reading_fail_otherwise(answer):
+    file = supervised.Opened(Path("a"), -1, 5)
+    with suppress(WorkerLostError):
+        report = supervised._checked(answer, file, b"/a")
+        assert (report.path, report.size) == ("a", 5)
 
 
 def test_each_file_is_scanned_once_however_often_it_is_named(tmp_path):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 import hauberk.scan
 from hauberk.errors import InputError
 from hauberk.scan import Verdict, scan_paths
-from hauberk.scan.walk import files_of, scan_file
+from hauberk.scan.report import Finding
+from hauberk.scan.walk import UNREADABLE, files_of, scan_file
 
 
 def test_every_file_of_a_folder_has_a_report(tmp_path):
@@ -116,3 +118,35 @@ def test_a_linked_folder_is_not_passed_over_in_silence(tmp_path):
     (tmp_path / "d" / "link").symlink_to(tmp_path / "real")
     reports = {Path(report.path).name: report.verdict for report in scan_paths([tmp_path / "d"])}
     assert reports == {"a.txt": Verdict.SAFE, "link": Verdict.UNKNOWN}
+
+
+def test_a_named_folder_without_a_file_is_not_passed_over_in_silence(tmp_path):
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    (tmp_path / "a.txt").write_text("plain text\n")
+    (report,) = scan_paths([tmp_path / "empty"])
+    assert (report.verdict, report.findings[0].what) == (Verdict.UNKNOWN, "a folder without a file in it")
+    both = {Path(each.path).name: each.verdict for each in scan_paths([tmp_path / "empty", tmp_path / "a.txt"])}
+    assert both == {"empty": Verdict.UNKNOWN, "a.txt": Verdict.SAFE}
+    assert [Path(each.path).name for each in scan_paths([tmp_path])] == ["a.txt"]  # something is in this one
+
+
+def test_what_is_no_file_is_not_even_opened(tmp_path):
+    """Opening a device may do something; here it would let go whoever waits to write into a pipe."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    waiting = threading.Thread(target=lambda: os.close(os.open(pipe, os.O_WRONLY)))
+    waiting.start()
+    for _ in range(20):
+        scan_file(pipe)
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    reader = os.open(pipe, os.O_RDONLY)
+    waiting.join()
+    os.close(reader)
+
+
+def test_a_rule_makes_findings_of_its_own():
+    found = UNREADABLE.finding("gone", "byte 3")
+    assert found == Finding(
+        "scan-unreadable", UNREADABLE.severity, UNREADABLE.outcome, "gone", "byte 3", UNREADABLE.why, ""
+    )

@@ -31,7 +31,7 @@ _SCORES = {
     Severity.NOTE: "0.0",
 }
 _FAILURES = frozenset({FAILED.id, LOST.id})
-_OFFSET = re.compile(r"byte (\d+)")
+_OFFSET = re.compile(r"byte ([0-9]{1,18})")
 
 
 def to_sarif(report: ScanReport) -> bytes:

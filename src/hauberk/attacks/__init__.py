@@ -14,7 +14,8 @@ from hauberk.attacks.hop_skip_jump import HopSkipJump
 from hauberk.attacks.judge import Classes, Judge
 from hauberk.attacks.mimicry import Mimicry
 from hauberk.attacks.pgd import PGD
-from hauberk.attacks.record_threat import NumberRules, RecordThreat
+from hauberk.attacks.record_sources import NumberRules
+from hauberk.attacks.record_threat import RecordThreat
 from hauberk.attacks.square import Square
 from hauberk.attacks.threat import FeatureThreat
 from hauberk.attacks.threat_file import ThreatFile, load_threat

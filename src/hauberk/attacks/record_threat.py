@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hauberk.attacks.decoding import Decoder
 from hauberk.attacks.raw_limits import feature_bounds, raw_limits
+from hauberk.attacks.record_sources import NumberRules, Sources
 from hauberk.attacks.relations import Raw, Relation
 from hauberk.attacks.repair import Limits, broken, excesses, repair, undo
 from hauberk.attacks.threat import Features, FeatureThreat, Norm
@@ -28,25 +29,6 @@ from hauberk.schema import Coded, FeatureSpace
 
 _RETREATS = (1.0, 0.5, 0.25)
 """Shares of the wanted move that are tried before anything is put back."""
-
-
-@dataclass(frozen=True)
-class NumberRules:
-    """What each number of a record lets the adversary do.
-
-    Attributes:
-        low: Float64 [F], lowest raw value that it may be moved to; a record that lies below keeps its own as lowest.
-        high: Float64 [F], highest, likewise. Both count as what float32 makes of them, as records do.
-        rising: Bool [F], whether it may become larger.
-        falling: Bool [F], whether it may become smaller; where neither, it never moves.
-        whole: Bool [F], whether it can only be moved to whole numbers.
-    """
-
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    rising: NDArray[np.bool_]
-    falling: NDArray[np.bool_]
-    whole: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +253,7 @@ class RecordThreat(FeatureThreat):
         everything = np.ones(len(moving), dtype=np.bool_)
         return FeatureThreat(self.radius, self.low[moving], self.high[moving], everything, norm=self.norm)
 
-    def _sources(self, records: Features) -> _Sources:
+    def _sources(self, records: Features) -> Sources:
         """What has to be known of the records themselves."""
         moving = self._moving
         own = records[:, moving]
@@ -281,7 +263,7 @@ class RecordThreat(FeatureThreat):
         lowest = np.where(np.where(turned, rising, falling), lowest, own)
         highest = np.where(np.where(turned, falling, rising), highest, own)
         raw = self._decoded(records, self._needed)
-        return _Sources(records, own, lowest, highest, raw, excesses(self.relations, raw))
+        return Sources(records, own, lowest, highest, raw, excesses(self.relations, raw))
 
     def _decoded(self, points: Features, columns: NDArray[np.int64]) -> Raw:
         """Raw records with these numbers; the others are 0."""
@@ -298,7 +280,7 @@ class RecordThreat(FeatureThreat):
         flat = numbers.astype(np.float32).ravel()
         return self._decoder.encode(flat, np.tile(columns, len(numbers))).reshape(numbers.shape)
 
-    def _reach(self, sources: _Sources) -> Limits:
+    def _reach(self, sources: Sources) -> Limits:
         """How far raw numbers may go, [N, F]; those that never move stay."""
         low, high, moving = sources.raw.numeric.copy(), sources.raw.numeric.copy(), self._moving
         own = sources.raw.numeric[:, moving]
@@ -306,7 +288,7 @@ class RecordThreat(FeatureThreat):
         low[:, moving], high[:, moving] = found.low, found.high
         return Limits(low, high)
 
-    def _outside(self, points: Features, sources: _Sources) -> NDArray[np.bool_]:
+    def _outside(self, points: Features, sources: Sources) -> NDArray[np.bool_]:
         """Where points [N, D] leave the threat model."""
         same = np.ascontiguousarray(points).view(np.uint32) == np.ascontiguousarray(sources.features).view(np.uint32)
         found: NDArray[np.bool_] = ~same
@@ -340,7 +322,7 @@ class RecordThreat(FeatureThreat):
         groups = [self.space.groups[place] for place in relation.categoricals]
         return np.array([*relation.numbers, *(column for group in groups for column in group)], dtype=np.int64)
 
-    def _repaired(self, points: Features, sources: _Sources) -> Features:
+    def _repaired(self, points: Features, sources: Sources) -> Features:
         """Legal points [N, D] near illegal ones."""
         goal, reach = self._goal(points, sources), self._reach(sources)
         tried = found = sources.features
@@ -366,7 +348,7 @@ class RecordThreat(FeatureThreat):
         found[rest[legal]] = points[legal]
         return found
 
-    def _goal(self, points: Features, sources: _Sources) -> Raw:
+    def _goal(self, points: Features, sources: Sources) -> Raw:
         """The raw records that points are nearest to, as if nothing but the ball and the categories were limits."""
         moving = self._moving
         near = self._ball.project(points[:, moving], sources.own)
@@ -391,7 +373,7 @@ class RecordThreat(FeatureThreat):
         numeric[:, whole] = np.rint(numeric[:, whole])
         return Raw(np.clip(numeric, limits.low, limits.high), source.codes.copy())
 
-    def _encoded(self, raw: Raw, sources: _Sources) -> Features:
+    def _encoded(self, raw: Raw, sources: Sources) -> Features:
         """The points of raw records; what did not move keeps the source's bits."""
         found, moving = sources.features.copy(), self._moving
         moved = raw.numeric[:, moving] != sources.raw.numeric[:, moving]
@@ -401,33 +383,6 @@ class RecordThreat(FeatureThreat):
             rows = np.flatnonzero(raw.codes[:, place] != sources.raw.codes[:, place]) if choices else ()
             found[rows, group.start : group.stop] = np.eye(len(group), dtype=np.float32)[raw.codes[rows, place]]
         return found
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """Records, and what has to be known of them.
-
-    Attributes:
-        features: Float32 [N, D].
-        own: Float32 [N, M], the columns of the numbers that may move.
-        lowest: Float32 [N, M], what each of those may fall to.
-        highest: Float32 [N, M], what it may rise to.
-        raw: The raw records.
-        excess: Float64 [R, N], by how much they break each relation.
-    """
-
-    features: Features
-    own: Features
-    lowest: Features
-    highest: Features
-    raw: Raw
-    excess: NDArray[np.float64]
-
-    def take(self, rows: NDArray[np.int64]) -> _Sources:
-        """Some of the records."""
-        raw = Raw(self.raw.numeric[rows], self.raw.codes[rows])
-        features = (self.features[rows], self.own[rows], self.lowest[rows], self.highest[rows])
-        return _Sources(*features, raw, self.excess[:, rows])
 
 
 def _relations(count: int) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hauberk.attacks.binding import bind, matcher
 from hauberk.attacks.contradictions import Numbers, explain_contradiction
-from hauberk.attacks.record_threat import NumberRules
+from hauberk.attacks.record_sources import NumberRules
 from hauberk.attacks.relations import Relation
 from hauberk.errors import InputError
 from hauberk.schema import BooleanFeature, CategoricalFeature, NumberFeature, NumericFeature, RecordSchema

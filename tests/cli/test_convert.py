@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import lightgbm
 import numpy as np
@@ -115,6 +117,28 @@ def test_bad_input_is_one_line_and_leaves_with_2(graph, tmp_path, capsys, monkey
     assert line.startswith("hauberk: ")
     assert says in line
     assert not (tmp_path / "out.onnx").exists()
+
+
+CORE_ONLY = """
+import sys
+CORE = {"cffi", "_cffi_backend", "cryptography", "flatbuffers", "google", "hauberk", "msgspec", "numpy", "onnxruntime"}
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in CORE and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+sys.meta_path.insert(0, Nothing())
+from hauberk.cli import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def test_with_the_core_alone_the_extra_is_named(graph, tmp_path):
+    command = [sys.executable, "-c", CORE_ONLY, "convert", str(graph), str(tmp_path / "out.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("pip install 'hauberk[harden]'")
 
 
 def test_a_library_that_is_missing_is_named_with_its_extra(tmp_path, capsys, monkeypatch):

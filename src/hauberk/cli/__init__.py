@@ -34,6 +34,7 @@ _COMMANDS = {
 _EXTRAS = {
     "granian": "serve",
     "jinja2": "harden",
+    "ml_dtypes": "harden",
     "onnx": "harden",
     "onnx_ir": "harden",
     "onnxscript": "harden",

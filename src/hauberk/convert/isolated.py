@@ -27,7 +27,7 @@ from hauberk.sandbox.worker import Worker
 
 T = TypeVar("T")
 
-_TARGET = "hauberk.convert.inside:start"
+_TARGET = "hauberk.convert.inside:begin"
 _MEMORY = 8 * GIBIBYTE
 _CPU_SECONDS = 1800
 _START_SECONDS = 180.0

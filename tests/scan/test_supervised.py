@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.errors import InputError
+from hauberk.sandbox import landlock, seccomp
 from hauberk.sandbox.worker import WorkerLostError
 from hauberk.scan import supervised
 from hauberk.scan.examination import ScanLimits
@@ -157,7 +159,7 @@ def test_it_has_the_file_and_a_connection_and_nothing_else(outcome):
 def test_what_one_child_remembers_the_next_does_not_know(trying, tmp_path, monkeypatch):
     files = written(tmp_path / "models", a="REMEMBER a", b="REMEMBER b", c="REMEMBER c")
     assert [report.format for report in trying.scan(files)] == ["a", "a b", "a b c"]  # one child for small ones
-    monkeypatch.setattr(supervised, "_FILES_TOGETHER", 2)
+    monkeypatch.setattr(trying, "_together", 2)
     assert [report.format for report in trying.scan(files)] == ["a", "a b", "c"]
     monkeypatch.setattr(supervised, "_BYTES_TOGETHER", 9)
     assert [report.format for report in trying.scan(files)] == ["a", "b", "c"]
@@ -173,6 +175,29 @@ def test_files_that_a_model_names_can_be_read_and_no_others(trying, tmp_path):
     names = f"w.bin | x.bin | two.bin | link.bin | pipe.bin | ../elsewhere/secret | {secret}"
     (report,) = trying.scan(written(folder, model=f"BESIDE {names}"))
     assert report.format == "w.bin x.bin"
+
+
+def test_who_may_open_few_files_opens_few_together(tmp_path):
+    files = written(tmp_path / "models", **{f"f{number}": "plain text" for number in range(60)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 40, hard))
+    try:
+        with Supervisor() as supervisor:
+            reports = list(supervisor.scan(files))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [rules(report) for report in reports] == [[]] * 60
+
+
+def test_what_a_system_cannot_refuse_is_told_and_files_are_scanned(tmp_path, monkeypatch):
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    monkeypatch.setattr(seccomp, "available", lambda: False)
+    with Supervisor() as supervisor:
+        (report,) = supervisor.scan(written(tmp_path / "models", a="plain text"))
+    assert report.verdict is Verdict.SAFE
+    assert "opening files (no Landlock)" in supervisor.missing
+    assert "sockets (no filter of system calls)" in supervisor.missing
 
 
 def test_a_scan_that_is_given_up_leaves_nothing_running(trying, tmp_path):

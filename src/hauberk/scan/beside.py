@@ -17,7 +17,6 @@ from hauberk.scan.graphs.external import plain_location
 _MOST = 200
 """Files that are handed over at once. What lies in further ones the scan does not know, and says so."""
 _MOST_NAMES = 10_000
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def named_files(facts: dict[str, str | int | float]) -> list[str]:
@@ -51,10 +50,11 @@ def _size(folder: Path, location: str) -> int:
 def _opened(folder: Path, location: str) -> int | None:
     *folders, name = location.split("/")
     way: list[int] = []
+    entered = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
-        way.append(os.open(folder, _FOLDER & ~os.O_NOFOLLOW))
+        way.append(os.open(folder, entered))
         for part in folders:
-            way.append(os.open(part, _FOLDER, dir_fd=way[-1]))
+            way.append(os.open(part, entered | os.O_NOFOLLOW, dir_fd=way[-1]))
         if not _is_plain(os.stat(name, dir_fd=way[-1], follow_symlinks=False)):
             return None
         found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=way[-1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -45,7 +46,7 @@ _GRACE = 5.0  # seconds beyond the deadline that scanners keep themselves
 _DESCRIPTORS = 256
 _PREPARE = ("hauberk.scan.handed:prepare",)
 # A child costs as much as some tens of small files.
-_FILES_TOGETHER = 200
+_FILES_TOGETHER = 200  # or a quarter of what this process may have open, if that is less
 _BYTES_TOGETHER = 16 * MEBIBYTE
 _PATHS_TOGETHER = 1 << 15  # bytes of all paths: an order to the server is one message
 _LONGEST_ANSWER = 4 * MEBIBYTE
@@ -96,6 +97,7 @@ class Supervisor:
             system_calls="alone",
         )
         self._limits, missing = offered(wanted)
+        self._together = max(1, min(_FILES_TOGETHER, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._server = ForkServer(self._limits)
         broken = (f"{check.name} ({check.detail})" for check in self._server.checks if not check.holds)
         self.missing = (*missing, *broken)
@@ -117,7 +119,7 @@ class Supervisor:
         yield from settled(self._scanned(files))
 
     def _scanned(self, files: Iterable[Path]) -> Iterator[FileReport]:
-        for paths in _groups(files):
+        for paths in _groups(files, self._together):
             group: list[Opened] = []
             unreadable: list[FileReport] = []
             try:
@@ -208,7 +210,7 @@ def files_to_scan(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def _groups(files: Iterable[Path]) -> Iterator[list[Path]]:
+def _groups(files: Iterable[Path], together: int) -> Iterator[list[Path]]:
     """Files that one child looks at."""
     group: list[Path] = []
     size = length = 0
@@ -217,7 +219,7 @@ def _groups(files: Iterable[Path]) -> Iterator[list[Path]]:
         with suppress(OSError, ValueError):  # what cannot be read is reported later
             own_size = os.stat(path).st_size  # noqa: PTH116 - half the time of Path's, for each small file
         own_length = len(os.fsencode(path.absolute()))
-        full = len(group) == _FILES_TOGETHER or length + own_length > _PATHS_TOGETHER
+        full = len(group) == together or length + own_length > _PATHS_TOGETHER
         if group and (full or size + own_size > _BYTES_TOGETHER):
             yield group
             group, size, length = [], 0, 0

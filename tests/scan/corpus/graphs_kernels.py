@@ -133,6 +133,22 @@ def _without_zero_point() -> ModelProto:
     return made
 
 
+def _places_short() -> ModelProto:
+    """A pool of two words and one pair, with a place for the first only."""
+    counted = node(
+        "TfIdfVectorizer",
+        ["x"],
+        max_gram_length=2,
+        max_skip_count=0,
+        min_gram_length=1,
+        mode="TF",
+        ngram_counts=[0, 2],
+        ngram_indexes=[0],
+        pool_int64s=[1, 2, 1, 2],
+    )
+    return model([counted], inputs=[value("x", [6], INT64)])
+
+
 def _columns_below_zero() -> ModelProto:
     joined = node("FeatureVectorizer", ["x", "x"], domain="ai.onnx.ml", inputdimensions=[4, -1])
     return model([joined], domains=["ai.onnx.ml"])
@@ -149,6 +165,7 @@ KERNELS = (
     case("kernel-of-nothing", _nothing_to_normalise, UNKNOWN, "https://cwe.mitre.org/data/definitions/125.html"),
     case("kernel-scale-of-caller", _scale_of_a_caller, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
     case("kernel-without-zero-point", _without_zero_point, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-places-short", _places_short, UNKNOWN, "https://cwe.mitre.org/data/definitions/787.html"),
     case("kernel-columns-below-zero", _columns_below_zero, UNKNOWN, "https://cwe.mitre.org/data/definitions/787.html"),
     case("least-divided-int64", _divided("Div", INT64, LEAST), UNSAFE, OVERFLOW),
     case("least-divided-int32", _divided("Div", TensorProto.INT32, -(1 << 31)), UNSAFE, OVERFLOW),

@@ -10,5 +10,6 @@ from hauberk.scan.graphs.operations import (  # noqa: F401 - importing them regi
     picking,
     recurrent,
     reduction,
+    resizing,
     sequences,
 )

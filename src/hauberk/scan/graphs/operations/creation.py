@@ -24,7 +24,7 @@ from hauberk.scan.graphs.values import (
 )
 
 
-def _sizes(given: Tensor) -> tuple[list[int], bool]:
+def sizes_of(given: Tensor) -> tuple[list[int], bool]:
     """Sizes that are values of a tensor, or their upper bounds, and whether they are known.
 
     Raises:
@@ -82,7 +82,7 @@ def sparse_as(sparse: SparseWeights) -> Tensor:
 @rule("ConstantOfShape")
 def constant_of_shape(call: Call) -> Sequence[Tensor]:
     """One value, as often as the input says."""
-    sizes, known = _sizes(call.input(0))
+    sizes, known = sizes_of(call.input(0))
     filling = call.attribute("value")
     element, values = FLOAT, exactly(np.array(0, np.float32))
     if isinstance(filling, Weights):
@@ -96,7 +96,7 @@ def constant_of_shape(call: Call) -> Sequence[Tensor]:
 def expand(call: Call) -> Sequence[Tensor]:
     """The input, repeated to a shape."""
     source, given = call.input(0), call.input(1)
-    sizes, known = _sizes(given)
+    sizes, known = sizes_of(given)
     dims = broadcast(source.shape, sizes, exact=source.exact and known)
     values = source.values
     if values is not None and not values.uniform:
@@ -117,7 +117,7 @@ def tile(call: Call) -> Sequence[Tensor]:
         axis = axis_of(call.input(2).uppermost()[0], source.rank)
         repeats[axis] = call.input(1).uppermost()[0]
     else:
-        repeats, known = _sizes(call.input(1))
+        repeats, known = sizes_of(call.input(1))
     if len(repeats) != source.rank:
         raise UnmodelledError(f"{len(repeats)} repetitions of {source.rank} dimensions")
     dims = [size * max(times, 0) for size, times in zip(source.shape, repeats, strict=True)]
@@ -203,7 +203,7 @@ def pad(call: Call) -> Sequence[Tensor]:
     numbers = call.integers("pads") or call.integers("paddings")
     known = True
     if call.has(1):
-        amounts, known = _sizes(call.input(1))
+        amounts, known = sizes_of(call.input(1))
     elif numbers is not None:
         amounts = numbers
     else:
@@ -218,72 +218,6 @@ def pad(call: Call) -> Sequence[Tensor]:
     if values is not None:
         values = between(min(float(values.low), 0), max(float(values.high), 0)) if not call.has(2) else None
     return [call.result(source.element, dims, values=values, exact=source.exact and known)]
-
-
-@rule("Resize", "Upsample")
-@rule("Upsample", domain="com.microsoft.nchwc")
-@rule("Resize", domain="com.ms.internal.nhwc")
-def resize(call: Call) -> Sequence[Tensor]:
-    """An image of another size: factors or sizes, as attributes or inputs."""
-    source = call.input(0)
-    call.operations = None
-    if call.operator == "Upsample":
-        factors = call.attribute("scales")
-        if isinstance(factors, Numbers):
-            scales, known = [float(each) for each in factors.values], True
-        else:
-            scales, known = _factors(call.input(1))
-        return [_scaled(call, source, scales, known=known)]
-    axes = call.integers("axes")
-    axes = [axis_of(axis, source.rank) for axis in axes] if axes is not None else list(range(source.rank))
-    scales_at, sizes_at = (1, 99) if call.version < 11 else (2, 3)
-    if call.has(sizes_at) and call.input(sizes_at).elements:
-        sizes, known = _sizes(call.input(sizes_at))
-        dims = list(source.shape)
-        for axis, size in zip(axes, sizes, strict=False):
-            dims[axis] = size
-        policy = call.text("keep_aspect_ratio_policy", "stretch")
-        if policy == "not_smaller":
-            dims = _at_least(call, source, dict(zip(axes, sizes, strict=False)), known=known)
-        exact = source.exact and known and policy == "stretch"
-        result = call.result(source.element, dims, exact=exact)
-    else:
-        scales, known = _factors(call.input(scales_at))
-        every = [1.0] * source.rank
-        for axis, factor in zip(axes, scales, strict=False):
-            every[axis] = factor
-        result = _scaled(call, source, every, known=known)
-    call.operations = 16.0 * result.elements
-    return [result]
-
-
-def _at_least(call: Call, source: Tensor, sizes: dict[int, int], *, known: bool) -> list[int]:
-    """Upper bounds of sizes under one factor for all axes, large enough for each of them to be as large as asked for.
-
-    Raises:
-        UnboundedError: The factor depends on data.
-    """
-    if not known or not source.exact:
-        raise UnboundedError
-    if not all(source.shape[axis] for axis in sizes):
-        raise call.misfit("an image without pixels")
-    factor = max((size / source.shape[axis] for axis, size in sizes.items()), default=1.0)
-    return [int(size * factor) + 1 if axis in sizes else size for axis, size in enumerate(source.shape)]
-
-
-def _factors(given: Tensor) -> tuple[list[float], bool]:
-    bounds = given.bounds()
-    if bounds is None or not given.exact or given.elements > MOST_VALUES:
-        raise UnboundedError
-    high = np.broadcast_to(bounds.high, given.shape).ravel().tolist()
-    if not all(map(math.isfinite, high)):
-        raise UnboundedError
-    return [float(each) for each in high], given.known is not None
-
-
-def _scaled(call: Call, source: Tensor, scales: Sequence[float], *, known: bool) -> Tensor:
-    dims = [int(min(size * max(factor, 0), 1e30)) for size, factor in zip(source.shape, scales, strict=False)]
-    return call.result(source.element, [*dims, *source.shape[len(dims) :]], exact=source.exact and known)
 
 
 @rule("TopK")
@@ -311,7 +245,7 @@ def top(call: Call) -> Sequence[Tensor]:
 @rule("HannWindow", "HammingWindow", "BlackmanWindow")
 def window(call: Call) -> Sequence[Tensor]:
     """As many numbers as the input says."""
-    sizes, known = _sizes(call.input(0))
+    sizes, known = sizes_of(call.input(0))
     result = call.result(call.integer("output_datatype", FLOAT), sizes[:1], exact=known)
     call.operations = 20 * result.elements
     return [result]
@@ -320,7 +254,7 @@ def window(call: Call) -> Sequence[Tensor]:
 @rule("MelWeightMatrix")
 def mel(call: Call) -> Sequence[Tensor]:
     """A matrix whose two sizes are inputs."""
-    bins, length = (_sizes(call.input(index)) for index in (0, 1))
+    bins, length = (sizes_of(call.input(index)) for index in (0, 1))
     exact = bins[1] and length[1]
     return [call.result(call.integer("output_datatype", FLOAT), (length[0][0] // 2 + 1, bins[0][0]), exact=exact)]
 
@@ -328,13 +262,15 @@ def mel(call: Call) -> Sequence[Tensor]:
 @rule("AffineGrid")
 def affine_grid(call: Call) -> Sequence[Tensor]:
     """A place for every pixel of an image whose size is an input."""
-    sizes, known = _sizes(call.input(1))
+    sizes, known = sizes_of(call.input(1))
     (
         records,
         *_,
     ) = sizes
     spatial = sizes[2:]
-    return [call.result(call.input(0).element, (records, *spatial, len(spatial)), exact=known)]
+    result = call.result(call.input(0).element, (records, *spatial, len(spatial)), exact=known)
+    call.scratch = 4.0 * result.bytes  # the plain grid before it is bent, and its products
+    return [result]
 
 
 @rule("MaxUnpool")
@@ -343,7 +279,7 @@ def unpool(call: Call) -> Sequence[Tensor]:
     """Maxima back to their places: sizes as an input says, or by kernel and strides."""
     source = call.input(0)
     if call.has(2):
-        sizes, known = _sizes(call.input(2))
+        sizes, known = sizes_of(call.input(2))
         return [call.result(source.element, sizes, exact=source.exact and known)]
     kernel = call.integers("kernel_shape") or []
     strides = call.integers("strides") or [1] * len(kernel)

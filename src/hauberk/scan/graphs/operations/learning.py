@@ -178,6 +178,20 @@ def regex(call: Call) -> Sequence[Tensor]:
     return [like(call, source, BOOL)]
 
 
+def _grams(call: Call) -> int:
+    """N-grams in a pool, which says where those of each length begin.
+
+    Raises:
+        UnmodelledError: It does not say that, or they do not come out even.
+    """
+    starts = call.integers("ngram_counts") or []
+    ends = [*starts[1:], _count(call, "pool_int64s", "pool_strings")]
+    sizes = [end - start for start, end in zip(starts, ends, strict=True)] if starts else []
+    if not sizes or starts[0] < 0 or min(sizes) < 0 or any(size % length for length, size in enumerate(sizes, 1)):
+        raise UnmodelledError("a pool of n-grams that do not come out even")
+    return sum(size // length for length, size in enumerate(sizes, 1))
+
+
 @rule("TfIdfVectorizer")
 def tf_idf(call: Call) -> Sequence[Tensor]:
     """A place for each n-gram of a pool."""
@@ -185,6 +199,8 @@ def tf_idf(call: Call) -> Sequence[Tensor]:
     places = call.attribute("ngram_indexes")
     if not isinstance(places, Numbers):
         raise UnmodelledError("no pool")
+    if places.count != _grams(call):  # ONNX Runtime writes outside its memory where there are fewer places
+        raise UnmodelledError(f"{places.count} places for {_grams(call)} n-grams")
     grams = max(1, call.integer("max_gram_length", 1)) * max(1, call.integer("max_skip_count") + 1)
     call.operations = 20.0 * source.elements * grams
     return [call.result(FLOAT, (*source.shape[:-1], int(min(places.largest, 1 << 60)) + 1))]

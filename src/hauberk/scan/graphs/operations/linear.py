@@ -239,6 +239,10 @@ def deformable(call: Call) -> Sequence[Tensor]:
     return [result]
 
 
+_POWER = 150
+"""Multiply-adds that an element counts for in LpPool: ONNX Runtime takes so long for its power."""
+
+
 @rule("AveragePool", "MaxPool", "LpPool")
 @rule("NhwcMaxPool", "QLinearAveragePool", "MaxpoolWithMask", domain="com.microsoft")
 @rule("AveragePool", "MaxPool", domain="com.microsoft.nchwc")
@@ -253,6 +257,8 @@ def pooling(call: Call) -> Sequence[Tensor]:
     shape = (source.shape[0], *dims, source.shape[-1]) if last else (*source.shape[:2], *dims)
     result = call.result(source.element, shape)
     call.operations = float(result.elements) * math.prod(kernel)
+    if call.operator == "LpPool":
+        call.operations *= _POWER
     return [result, call.result(INT64, shape)][: max(1, call.outputs)]
 
 

@@ -56,9 +56,20 @@ def test_a_model_by_hand_is_safe(tmp_path):
 @pytest.mark.parametrize(
     ("options", "verdict"),
     [
-        ({"inputs": (-1,)}, "safe"),  # an input that is left out
+        ({"inputs": (-1,)}, "unsafe"),  # an input that is left out
+        ({"inputs": (1,)}, "unsafe"),  # what it gives itself
+        ({"result": (3,)}, "unknown"),
+        ({"code": 65, "inputs": (0, 2, 3), "constants": ((0,), (1,)), "result": (1,)}, "safe"),
+        ({"code": 65, "inputs": (0, 2, 3), "constants": ((0,), (-1,)), "result": (2,)}, "safe"),
+        ({"code": 65, "inputs": (0, 2, 3), "constants": ((1,), (2,)), "result": (2,)}, "unknown"),
+        ({"code": 0, "inputs": (0, 0)}, "safe"),
+        ({"code": 39, "inputs": (0, 2), "constants": ((0,),)}, "safe"),
+        ({"code": 39, "inputs": (0, 2), "constants": ((1,),)}, "unknown"),
+        ({"code": 74, "inputs": (0, 2), "constants": ((0,),), "result": ()}, "safe"),
+        ({"code": 74, "inputs": (0, 2), "constants": ((0, 0),), "result": ()}, "unknown"),
+        ({"code": 22, "inputs": (0,), "result": (1, 2)}, "safe"),
         ({"code": 118, "calls": (1, 1), "subgraphs": 2}, "unsafe"),  # the second one calls itself
-        ({"code": 52}, "safe"),
+        ({"code": 52}, "unknown"),
         ({"code": 500}, "unknown"),
         ({"elsewhere": (16, 8)}, "safe"),
         ({"data": bytes(7)}, "unsafe"),

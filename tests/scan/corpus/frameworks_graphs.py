@@ -10,6 +10,7 @@ from typing import Any
 from corpus import UNKNOWN, UNSAFE, Case
 from corpus.messages import FIXTURES, field, written
 
+OUT = "https://cwe.mitre.org/data/definitions/787.html"
 NVD = "https://nvd.nist.gov/vuln/detail/"
 TENSORFLOW = "https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md"
 
@@ -88,7 +89,7 @@ def _asset() -> bytes:
 
 
 def tflite(fill: Callable[[Any], None] | None = None, **options: Any) -> Callable[[Path], Path]:
-    """Writes a small model of TensorFlow Lite: one tensor, one operator, as many subgraphs as wanted."""
+    """Writes a small model of TensorFlow Lite: one operator that squares, as many subgraphs as wanted."""
 
     def make(folder: Path) -> Path:
         import flatbuffers
@@ -113,7 +114,9 @@ class _TfLite:
         inputs: tuple[int, ...] = (0,),
         opcode: int = 0,
         custom: str = "",
-        code: int = 0,
+        code: int = 92,
+        result: tuple[int, ...] | None = None,
+        constants: tuple[tuple[int, ...], ...] = (),
         calls: tuple[int, int] | None = None,
         subgraphs: int = 1,
         data: bytes = bytes(8),
@@ -151,24 +154,30 @@ class _TfLite:
         code = self._table(*codes, *([(1, "UOffsetTRelative", name)] if name else []))
         data = builder.CreateByteVector(me.data)
         outside = [(1, "Uint64", me.elsewhere[0]), (2, "Uint64", me.elsewhere[1])] if me.elsewhere else []
+        kept = [builder.CreateByteVector(struct.pack(f"<{len(each)}i", *each)) for each in me.constants]
         buffers = [self._table(), self._table((0, "UOffsetTRelative", data), *outside)]
+        buffers += [self._table((0, "UOffsetTRelative", each)) for each in kept]
         graphs = [self._subgraph() for _ in range(me.subgraphs)]
         parts = {1: self._tables([code]), 2: self._tables(graphs), 4: self._tables(buffers)}
         return self._table((0, "Uint32", 3), *((slot, "UOffsetTRelative", part) for slot, part in parts.items()))
 
     def _subgraph(self) -> int:
         me: Any = self
-        shape = self._numbers(me.shape)
-        tensor = self._table((0, "UOffsetTRelative", shape), (2, "Uint32", me.buffer))
+        tensors = [self._tensor(me.shape, me.buffer), self._tensor(me.shape if me.result is None else me.result, 0)]
+        tensors += [self._tensor((len(each),), index + 2, 2) for index, each in enumerate(me.constants)]
         called = self._table((0, "Int32", me.calls[0]), (1, "Int32", me.calls[1])) if me.calls else 0
         options = me.builder.CreateByteVector(me.options) if me.options else 0
-        inputs, outputs = self._numbers(me.inputs), self._numbers((0,))
+        inputs, outputs = self._numbers(me.inputs), self._numbers((1,))
         fields = [(0, "Uint32", me.opcode), (1, "UOffsetTRelative", inputs), (2, "UOffsetTRelative", outputs)]
         fields += [(3, "Uint8", 92), (4, "UOffsetTRelative", called)] if called else []
         fields += [(5, "UOffsetTRelative", options)] if options else []
         operator = self._table(*fields)
-        parts = {0: self._tables([tensor]), 1: self._numbers((0,)), 2: self._numbers((0,)), 3: self._tables([operator])}
+        parts = {0: self._tables(tensors), 1: self._numbers((0,)), 2: self._numbers((1,)), 3: self._tables([operator])}
         return self._table(*((slot, "UOffsetTRelative", part) for slot, part in parts.items()))
+
+    def _tensor(self, shape: tuple[int, ...], buffer: int, kind: int = 0) -> int:
+        dims = self._numbers(shape)
+        return self._table((0, "UOffsetTRelative", dims), (1, "Int8", kind), (2, "Uint32", buffer))
 
 
 def text(value: str | bytes) -> bytes:
@@ -333,6 +342,14 @@ GRAPH_CASES = (
     Case("tflite-flex", tflite(code=32, custom="FlexErf"), UNKNOWN),
     Case("tflite-custom", tflite(code=32, custom="MyOwnOp"), UNKNOWN),
     Case("tflite-data-beyond", tflite(elsewhere=(1 << 40, 8)), UNSAFE),
+    Case(
+        "tflite-slice-beyond", tflite(code=65, inputs=(0, 2, 3), constants=((1,), (1000,)), result=(1,)), UNKNOWN, OUT
+    ),
+    Case("tflite-input-left-out", tflite(inputs=(-1,)), UNSAFE, OUT),
+    Case("tflite-read-before-written", tflite(inputs=(1,)), UNSAFE, OUT),
+    Case("tflite-more-than-there-is-room-for", tflite(result=(1,)), UNKNOWN, OUT),
+    Case("tflite-no-subgraph", tflite(subgraphs=0), UNKNOWN),
+    Case("tflite-loop", lambda folder: written(folder / "m.tflite", (FIXTURES / "while.tflite").read_bytes()), UNKNOWN),
     Case(
         "tflite-cut",
         lambda folder: written(folder / "m.tflite", (FIXTURES / "dense.tflite").read_bytes()[:500]),

@@ -188,7 +188,6 @@ CASES = (
             "saved_model_table/saved_model.pb",
             "dense.tflite",
             "conv.tflite",
-            "while.tflite",
             "tiny.gguf",
             "catboost_oblivious.cbm",
             "catboost_depthwise.cbm",

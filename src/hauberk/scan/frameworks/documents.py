@@ -6,6 +6,8 @@ One format, because JSON says what it is only after it was parsed.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from hauberk.scan.content import Content
@@ -50,6 +52,14 @@ TREE_MODEL = Rule(
     "The scan does not follow this form. Save the model in CatBoost's binary form.",
     "https://catboost.ai/docs/en/concepts/json-model",
 )
+FOREIGN_FORM = Rule(
+    "json-model",
+    "a model as JSON",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "TensorFlow.js and PFA keep graphs and programs as JSON; the scan does not follow them.",
+    "https://dmg.org/pfa/docs/document_structure/",
+)
 GRAPH_MODEL = Rule(
     "mxnet-json",
     "a graph of MXNet as JSON",
@@ -63,6 +73,10 @@ _SPACE = b" \t\r\n"
 _SPACE_MOST = 1 << 20
 _AFTER_BRACKET = b'"{[]-0123456789tfn'
 _CODE_KEYS = {"auto_map", "custom_pipelines", "custom_pipeline"}
+_KERNELS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+_EXPRESSION = re.compile(r"\$\s*(?:import\s|from\s|.*[\w\])]\()", re.DOTALL)
+_ADAPTED = ("transformers", "diffusers", "peft")
+_FOREIGN_FORMS = (("modelTopology",), ("input", "output", "action"))
 _BOOSTERS = (("learner", "gradient_booster"), ("Model", "learner"))
 _LIBRARIES = {"diffusers", "transformers", "onnxruntime", "optimum", "flax", "sentence_transformers", None}
 
@@ -119,6 +133,8 @@ def examine_value(value: Any, examination: Examination) -> str:
         if "oblivious_trees" in value or ("trees" in value and "model_info" in value):
             examination.find(TREE_MODEL, "a model of CatBoost")
             return "catboost-json"
+        if any(value.keys() >= set(form) for form in _FOREIGN_FORMS):
+            examination.find(FOREIGN_FORM, "a model of TensorFlow.js or PFA")
     _examine_settings(value, examination)
     return "json"
 
@@ -129,8 +145,8 @@ def _examine_settings(value: Any, examination: Examination) -> None:
         _examine_templates(each, examination, where)
         if not isinstance(each, dict):
             continue
-        for key in each.keys() & _CODE_KEYS:
-            examination.find(NAMES_CODE, shown(f"{key}: {each[key]}"), at=where or None)
+        for named in _named_code(each):
+            examination.find(NAMES_CODE, shown(named), at=where or None)
         if any(key.startswith("py/") for key in each):
             found = next(key for key in each if key.startswith("py/"))
             examination.find(OBJECTS, shown(f"{found}: {each[found]}"), at=where or None)
@@ -140,6 +156,22 @@ def _examine_settings(value: Any, examination: Examination) -> None:
             keras_config.examine_config(each, examination, where)
         if "_diffusers_version" in each:
             _examine_pipeline(each, examination, where)
+
+
+def _named_code(each: dict[str, Any]) -> Iterator[str]:
+    """What of an object a library imports, downloads and runs, or evaluates."""
+    yield from (f"{key}: {each[key]}" for key in each.keys() & _CODE_KEYS)
+    for key in _KERNELS:  # the name of a repository of kernels, which are native code
+        if "/" in str(each.get(key, "")):
+            yield f"{key}: {each[key]}"
+    library = each.get("parent_library")
+    if library is not None and str(library).partition(".")[0] not in _ADAPTED:
+        yield f"parent_library: {library}"
+    if {"idx", "name", "path", "type"} <= each.keys() and not str(each["type"]).startswith("sentence_transformers."):
+        yield f"type: {each['type']}"
+    for key, inner in each.items():  # MONAI evaluates such texts
+        if isinstance(inner, str) and inner.lstrip().startswith("$") and _EXPRESSION.match(inner.lstrip()):
+            yield f"{key}: {inner}"
 
 
 def _examine_templates(each: dict[str, Any] | list[Any], examination: Examination, where: str) -> None:
@@ -194,6 +226,7 @@ JSON = Format(
         OBJECTS,
         NOTEBOOK,
         TREE_MODEL,
+        FOREIGN_FORM,
         GRAPH_MODEL,
         *json_text.RULES,
         *keras_config.RULES,

@@ -9,6 +9,7 @@ called safe.
 from __future__ import annotations
 
 import builtins
+import re
 from typing import Any
 
 from hauberk.scan.examination import Examination
@@ -79,6 +80,12 @@ _PARTS = (
     " quantizers dtype_policies random ops"
 )
 _MODELING = frozenset(f"keras.{part}" for part in _PARTS.split())
+_KINDS = (
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bfloat16 complex64 complex128"
+    " float8_e4m3fn float8_e5m2 int4 uint4 string object str"
+)
+_NUMBERS = frozenset(_KINDS.split())
+_LONG = re.compile(r"\d{5}")
 _FILE_KEYS = {"vocabulary", "idf_weights", "filepath", "file_path", "filename"}
 
 
@@ -123,7 +130,7 @@ def _examine_object(each: dict[str, Any], examination: Examination, at: str) -> 
     elif name in _LOADERS:
         examination.find(LOADS_MORE, name, at=at)
     elif name in _PLAIN:
-        return
+        _examine_plain(each, examination, at)
     elif name == "function":
         _examine_function(each, examination, at)
     elif name == "__typespec__":
@@ -137,6 +144,15 @@ def _examine_object(each: dict[str, Any], examination: Examination, at: str) -> 
         examination.find(CUSTOM if public else NOT_A_MODEL, shown(f"{module or 'no module'}: {name}"), at=at)
     elif package or (isinstance(registered, str) and ">" in registered):
         examination.find(CUSTOM, shown(f"{name}, registered as {registered or package}"), at=at)
+
+
+def _examine_plain(each: dict[str, Any], examination: Examination, at: str) -> None:
+    """A value; one element of a type such as `S1000000000` takes as much memory as its name says."""
+    config = each.get("config")
+    kind = config.get("dtype") if isinstance(config, dict) else None
+    if kind is not None and str(kind) not in _NUMBERS:
+        long = isinstance(kind, str) and _LONG.search(kind)
+        examination.find(HUGE if long else CUSTOM, shown(f"a value of type {kind!r}"), at=at)
 
 
 def _examine_function(each: dict[str, Any], examination: Examination, at: str) -> None:

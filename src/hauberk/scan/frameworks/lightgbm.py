@@ -226,4 +226,4 @@ def _linear_problem(fields: dict[str, str], leaves: int, features: int) -> str:
     return ""
 
 
-FORMATS = (Format("lightgbm", recognise, examine, (DAMAGED, SIZES, BOUNDS)),)
+FORMATS = (Format("lightgbm", recognise, examine, (DAMAGED, SIZES, BOUNDS), b"t"),)

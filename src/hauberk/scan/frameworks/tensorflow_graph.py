@@ -175,6 +175,8 @@ class GraphReader:
                 continue
             if number == 2 and len(value) <= TEXT_MOST:
                 node.texts.setdefault(key, []).append(self.text(value))
+            elif number == 9 and not listed:
+                self.strange.add("an attribute that whoever calls the function fills in")
             elif number == 8:
                 self._tensor(node, key, value)
             elif number == (9 if listed else 10):

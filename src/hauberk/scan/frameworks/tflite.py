@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
-from hauberk.scan.frameworks import tensorflow
+from hauberk.scan.frameworks import tensorflow, tflite_shapes
 from hauberk.scan.frameworks.flatbuffer import Buffer, Table
+from hauberk.scan.frameworks.tflite_operators import missing_input
+from hauberk.scan.frameworks.tflite_shapes import Call, Tensor
 from hauberk.scan.pickles.bare import begins_pickle
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -52,6 +57,15 @@ CUSTOM = Rule(
     "What it does is decided by the code that is registered under this name, or by a newer version.",
     "https://www.tensorflow.org/lite/guide/ops_custom",
 )
+UNCHECKED = Rule(
+    "tflite-unchecked",
+    "an operator whose reach is known only when it runs",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "The interpreter does not check how far this operator reaches, and that depends on what the model computes or on"
+    " the size of its input.",
+    "https://cwe.mitre.org/data/definitions/125.html",
+)
 DAMAGED = Rule(
     "tflite-damaged",
     "a model of TensorFlow Lite that cannot be followed",
@@ -60,13 +74,16 @@ DAMAGED = Rule(
     "It is cut short, damaged, or has parts that this version of the format does not know.",
     "https://flatbuffers.dev/internals/",
 )
-RULES = (BOUNDS, RECURSION, FLEX, CUSTOM, DAMAGED, tensorflow.DANGEROUS)
+RULES = (BOUNDS, RECURSION, FLEX, CUSTOM, UNCHECKED, DAMAGED, tensorflow.DANGEROUS)
 
 _CUSTOM, _CALL, _DELEGATE, _IF, _WHILE, _CALL_ONCE = 32, 31, 51, 118, 119, 129
 _NEWEST_PLAIN = 161
 _CALLS = {_CALL: 1, _IF: 2, _WHILE: 2, _CALL_ONCE: 1}
 _SIZES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4, 16: 2, 18: 2}
 _MODEL_FIELDS, _SUBGRAPH_FIELDS, _TENSOR_FIELDS, _OPERATOR_FIELDS = 7, 5, 9, 12
+_WHOLE = {2: "<i4", 4: "<i8"}
+_TRUTH = 6
+_TENSORS = ((1, -1), (2, 0), (8, -1))  # of an operator: inputs, outputs, intermediate ones; -1 stands for none
 _WORD = re.compile(rb"[A-Z][A-Za-z0-9_]{3,}")
 
 
@@ -88,13 +105,17 @@ class _Model:
         self._content = content
         self._examination = examination
         self._root = Buffer(content, examination).root()
+        self._buffers = self._root.tables(4)
         self._calls: dict[int, set[int]] = {}
+        self._handed: list[tuple[Table, int, list[Tensor], list[Tensor]]] = []
 
     def run(self) -> None:
         self._known(self._root, _MODEL_FIELDS, "model")
-        buffers = [self._buffer(each, index) for index, each in enumerate(self._root.tables(4))]
+        buffers = [self._buffer(each, index) for index, each in enumerate(self._buffers)]
         codes = [self._code(each) for each in self._root.tables(1)]
         subgraphs = self._root.tables(2)
+        if not subgraphs:
+            raise ValueError("a model without subgraphs")
         for index, subgraph in enumerate(subgraphs):
             self._known(subgraph, _SUBGRAPH_FIELDS, "subgraph")
             self._subgraph(subgraph, index, codes, buffers, len(subgraphs))
@@ -105,6 +126,9 @@ class _Model:
             if each.scalar(4, 4) >= len(subgraphs):
                 self._find(f"a signature of subgraph {each.scalar(4, 4)} of {len(subgraphs)}", "signature")
         self._check_recursion()
+        for operator, code, inputs, outputs in self._handed:
+            if not all(self._agrees(*each) for each in _parts_called(operator, code, inputs, outputs)):
+                self._examination.find(UNCHECKED, f"operator {code} calls a subgraph that takes or gives other tensors")
         self._examination.facts["subgraphs"] = len(subgraphs)
         self._examination.facts["operators"] = len(codes)
 
@@ -145,6 +169,8 @@ class _Model:
         tensors = table.tables(0)
         for number, tensor in enumerate(tensors):
             self._tensor(tensor, buffers, f"subgraph {index}, tensor {number}")
+        described = [self._described(tensor) for tensor in tensors]
+        self._check_order(table, tensors, buffers, f"subgraph {index}")
         for field, what in ((1, "input"), (2, "output")):
             self._indices(table, field, len(tensors), f"subgraph {index}, {what}s", least=0)
         for number, operator in enumerate(table.tables(3)):
@@ -154,15 +180,70 @@ class _Model:
             if code >= len(codes):
                 self._find(f"operator code {code} of {len(codes)}", at)
                 continue
-            for field, least in ((1, -1), (2, 0), (8, -1)):
-                self._indices(operator, field, len(tensors), at, least=least)
+            inside = [self._indices(operator, field, len(tensors), at, least=least) for field, least in _TENSORS]
+            if all(inside):
+                self._reach(operator, codes[code][0], described, at)
             self._large_options(operator, at)
             self._options(operator, codes[code], index, subgraphs, at)
 
-    def _indices(self, table: Table, field: int, tensors: int, at: str, *, least: int) -> None:
+    def _indices(self, table: Table, field: int, tensors: int, at: str, *, least: int) -> bool:
+        """Whether all tensors that a field names are there."""
         numbers = table.numbers(field, "<i4")
         if numbers.size and (numbers.min() < least or numbers.max() >= tensors):
             self._find(f"tensors {numbers.min()} to {numbers.max()}, of {tensors}", at)
+            return False
+        return True
+
+    def _described(self, table: Table) -> Tensor:
+        shape = tuple(int(size) for size in table.numbers(0, "<i4"))
+        kind, scaled, fits = table.scalar(1, 1), table.table(4), True
+        if scaled is not None:
+            scales, zeros = scaled.numbers(2, "<f4").tolist(), scaled.numbers(3, "<i8").tolist()
+            fits = tflite_shapes.scales_fit(kind, shape, scales, zeros, scaled.scalar(6, 4, signed=True))
+        return Tensor(kind, shape, partial(self._constant, table.scalar(2, 4), kind), fits)
+
+    def _check_order(self, table: Table, tensors: list[Table], buffers: list[int], at: str) -> None:
+        """Every tensor is written before it is read, once, and by one operator."""
+        written = set(table.numbers(1, "<i4").tolist())
+        for number, tensor in enumerate(tensors):
+            buffer = tensor.scalar(2, 4)
+            if tensor.scalar(5, 1) or (buffer < len(buffers) and buffers[buffer]):
+                written.add(number)
+        for number, operator in enumerate(table.tables(3)):
+            inputs, outputs = (operator.numbers(field, "<i4").tolist() for field in (1, 2))
+            if {each for each in inputs if each >= 0} - written:
+                self._find("a tensor is read that nobody has written", f"{at}, operator {number}")
+            if len(set(outputs) - written) != len(outputs):
+                self._find("a tensor is written twice", f"{at}, operator {number}")
+            written.update(outputs)
+        if set(table.numbers(2, "<i4").tolist()) - written:
+            self._find("a result that nobody has written", at)
+
+    def _constant(self, buffer: int, kind: int) -> npt.NDArray[np.int64] | None:
+        """Whole numbers that stand in the model."""
+        if kind not in _WHOLE or not 0 < buffer < len(self._buffers):
+            return None
+        data = self._buffers[buffer].numbers(0, "u1").tobytes()
+        width = np.dtype(_WHOLE[kind]).itemsize
+        return np.frombuffer(data, _WHOLE[kind]).astype(np.int64) if data and len(data) % width == 0 else None
+
+    def _reach(self, operator: Table, code: int, tensors: list[Tensor], at: str) -> None:
+        """What kernels do not look at: inputs that are absent, and whether there is room for what they give."""
+        inputs, outputs = ([int(each) for each in operator.numbers(field, "<i4")] for field in (1, 2))
+        problem = missing_input(code, inputs, outputs)
+        if problem:
+            self._find(problem, at)
+        elif code in _CALLS:
+            if code == _WHILE:
+                self._examination.find(UNCHECKED, "a loop that may never end", at=at)
+            self._handed.append(
+                (operator, code, [tensors[each] for each in inputs], [tensors[each] for each in outputs])
+            )
+        elif code != _CUSTOM:
+            given = [tensors[each] if each >= 0 else None for each in inputs]
+            problem = tflite_shapes.problem(code, Call(given, [tensors[each] for each in outputs], operator.table(4)))
+            if problem:
+                self._examination.find(UNCHECKED, shown(f"operator {code}: {problem}"), at=at)
 
     def _tensor(self, table: Table, buffers: list[int], at: str) -> None:
         self._known(table, _TENSOR_FIELDS, "tensor")
@@ -174,7 +255,9 @@ class _Model:
         size = math.prod(shape) * width
         if any(each < 0 for each in shape) or size > self._examination.limits.model_memory:
             self._find(f"shape {shown(str(shape))}", at)
-        elif width and buffers[buffer] and size != buffers[buffer] and table.scalar(6, 4) == 0:
+        elif table.table(6) is not None and buffers[buffer]:
+            self._examination.find(DAMAGED, "a tensor that is kept in a form for many zeros", at=at)
+        elif width and buffers[buffer] and size != buffers[buffer]:
             self._find(f"{buffers[buffer]} bytes for shape {shown(str(shape))} of {width} bytes an element", at)
 
     def _large_options(self, operator: Table, at: str) -> None:
@@ -196,6 +279,20 @@ class _Model:
                 if tensorflow.is_dangerous(word.decode("ascii")):
                     self._examination.find(tensorflow.DANGEROUS, shown(f"{name} with {word!r}"), at=at)
 
+    def _agrees(self, subgraph: int, inputs: list[Tensor], outputs: list[Tensor] | None) -> bool:
+        """Whether a subgraph takes and gives tensors of these types and shapes; a truth where none are stated."""
+        subgraphs = self._root.tables(2)
+        if not 0 <= subgraph < len(subgraphs):
+            return False  # found where it was called
+        table = subgraphs[subgraph]
+        tensors = [self._described(each) for each in table.tables(0)]
+        takes, gives = ([tensors[each] for each in table.numbers(field, "<i4").tolist()] for field in (1, 2))
+        if outputs is None:
+            return (
+                _alike(takes, inputs) and len(gives) == 1 and gives[0].kind == _TRUTH and math.prod(gives[0].shape) == 1
+            )
+        return _alike(takes, inputs) and _alike(gives, outputs)
+
     def _check_recursion(self) -> None:
         """Subgraphs that are called by nothing that is left are taken away until only circles are left."""
         left = {caller: set(called) for caller, called in self._calls.items()}
@@ -207,6 +304,26 @@ class _Model:
                 del left[caller]
         if left:
             self._examination.find(RECURSION, f"subgraphs {shown(str(sorted(left)))}")
+
+
+def _alike(some: list[Tensor], others: list[Tensor]) -> bool:
+    """Whether tensors are of the same types and shapes, one by one."""
+    return [each[:2] for each in some] == [each[:2] for each in others]
+
+
+def _parts_called(
+    operator: Table, code: int, inputs: list[Tensor], outputs: list[Tensor]
+) -> Iterator[tuple[int, list[Tensor], list[Tensor] | None]]:
+    """Subgraphs that an operator calls, with what each is given and has to give."""
+    options = operator.table(4)
+    called = [options.scalar(field, 4, signed=True) if options else 0 for field in range(_CALLS[code])]
+    if code == _WHILE:
+        yield called[0], inputs, None
+        yield called[1], inputs, inputs
+    elif code == _IF:
+        yield from ((each, inputs[1:], outputs) for each in called)
+    else:
+        yield called[0], inputs, outputs
 
 
 FORMATS = (Format("tflite", recognise, examine, RULES),)

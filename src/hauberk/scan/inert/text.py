@@ -16,6 +16,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.templates import RULES as TEMPLATE_RULES
 from hauberk.scan.frameworks.templates import examine_template
+from hauberk.scan.inert import text_models
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 YAML_OBJECT = Rule(
@@ -51,31 +52,6 @@ SCRIPT = Rule(
     " and pass an architecture as code of your own.",
     "https://huggingface.co/docs/transformers/custom_models",
 )
-PROTOBUF_TEXT = Rule(
-    "tensorflow-text",
-    "a TensorFlow graph as text",
-    Severity.LOW,
-    Outcome.UNKNOWN,
-    "TensorFlow loads `saved_model.pbtxt` like the binary form, and the scan follows only that. Save it as binary.",
-    "https://www.tensorflow.org/guide/saved_model",
-)
-MARKUP_MODEL = Rule(
-    "model-markup",
-    "a model as XML",
-    Severity.LOW,
-    Outcome.UNKNOWN,
-    "PMML and OpenVINO keep models as XML; the scan does not follow them.",
-    "https://dmg.org/pmml/v4-4-1/GeneralStructure.html",
-)
-TEXT_MODEL = Rule(
-    "text-model",
-    "a model as text",
-    Severity.LOW,
-    Outcome.UNKNOWN,
-    "Trees of LightGBM behind other lines, models of libsvm and liblinear, networks of Caffe (whose layers may be"
-    " Python): their libraries read them, and the scan does not follow them.",
-    "https://cwe.mitre.org/data/definitions/129.html",
-)
 TOO_LARGE = Rule(
     "text-too-large",
     "more wide text than is looked at",
@@ -84,7 +60,7 @@ TOO_LARGE = Rule(
     "Of text in UTF-16 the first 64 MiB are looked at. Keep it in UTF-8.",
     "https://www.rfc-editor.org/rfc/rfc3629",
 )
-RULES = (TOO_LARGE, YAML_OBJECT, CALLABLE, TARGET, SCRIPT, PROTOBUF_TEXT, MARKUP_MODEL, TEXT_MODEL, *TEMPLATE_RULES)
+RULES = (TOO_LARGE, YAML_OBJECT, CALLABLE, TARGET, SCRIPT, *text_models.RULES, *TEMPLATE_RULES)
 
 _BLOCK = 1 << 20
 _OVERLAP = 1 << 12
@@ -101,13 +77,15 @@ _TARGET = re.compile(rb"""(?<!\w)_target_(?!\w)(?:["']?\s*[:=]\s*["']?([\w.]+))?
 _ESCAPED = re.compile(r"\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|\r?\n[ \t]*|\r[ \t]*)")
 """In double quotes: letters as numbers, and lines that go on."""
 _CODE = re.compile(
-    rb"^(?:import [\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
+    rb"^(?:import[ \t]+[\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
     rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^)\n]*\)"
     rb"|\bos\.system\(|\bsubprocess\.\w",
     re.MULTILINE,
 )
-_MODEL_WORDS = (b"num_leaves=", b"svm_type", b"solver_type", b"layer")
-_MODEL = re.compile(rb"^num_leaves=\d|^(?:svm_type|solver_type) \w|^layers?[ \t]*\{", re.MULTILINE)
+_HYPER = re.compile(rb"""!(new|apply|name|module|include)%?:\s*["']?([\w./-]*)""")
+"""Tags of HyperPyYAML, by which SpeechBrain makes objects and calls functions."""
+_LOADER = re.compile(rb"""(?<![\w-])loader_module["']?\s*[:=]\s*["']?([\w.]*)""")
+"""What MLflow imports to load a model."""
 _CODE_WORDS = (
     b"import",
     b"def ",
@@ -170,10 +148,6 @@ def examine(content: Content, examination: Examination) -> str:
     head = content.head(4096)
     if head.startswith((b"#!", b"@echo", b"@ECHO")):
         examination.find(SCRIPT, shown(head.split(b"\n")[0]), at=0)
-    if head.startswith((b"saved_model_schema_version", b"meta_graphs {")) or b"\nmeta_graphs {" in head:
-        examination.find(PROTOBUF_TEXT, "a SavedModel as text", at=0)
-    if re.search(rb"<PMML[\s>]|<net[\s][^>]*version=", head):
-        examination.find(MARKUP_MODEL, shown(head.strip()[:60]), at=0)
     template = b""
     for start, block in blocks(content, examination):
         _examine_block(block, start, examination)
@@ -190,8 +164,8 @@ def _examine_block(block: bytes, start: int, examination: Examination) -> None:
     _examine_targets(block, start, examination)
     if b"{{" in block:
         examine_template(block.decode("utf-8", "replace"), examination, "text", certain=False)
-    if any(word in block for word in _MODEL_WORDS) and (model := _MODEL.search(block)):
-        examination.find(TEXT_MODEL, shown(model.group(0).strip().split(b"\n")[0]), at=start + model.start())
+    for rule, what, place in text_models.signs(block, start):
+        examination.find(rule, shown(what[:60].split(b"\n")[0]), at=start + place)
     if any(word in block for word in _CODE_WORDS):
         code = _CODE.search(_FENCE.sub(b"", block))
         if code:
@@ -217,6 +191,16 @@ def _examine_targets(block: bytes, start: int, examination: Examination) -> None
         for found in _TARGET.finditer(block):
             target = (found.group(1) or b"written otherwise").decode("ascii", "replace")
             examine_target(target, examination, at=start + found.start())
+    if b"!" in block:
+        for found in _HYPER.finditer(block):
+            target = found.group(2).decode("ascii", "replace")
+            examine_target(
+                target if found.group(1) != b"include" else "another file", examination, at=start + found.start()
+            )
+    if b"loader_module" in block:
+        for found in _LOADER.finditer(block):
+            if not found.group(1).startswith(b"mlflow."):
+                examination.find(TARGET, shown(found.group(0)), at=start + found.start())
     if b"\\" in block:
         text = block.decode("utf-8", "replace")
         if _ESCAPED.sub(_letter, text).count("_target_") > text.count("_target_"):

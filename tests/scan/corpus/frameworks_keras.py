@@ -6,12 +6,14 @@ import base64
 import io
 import json
 import marshal
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from corpus import UNKNOWN, UNSAFE, Case
 from corpus.messages import written, zipped
+from hauberk.scan.frameworks.hdf5_values import checksum
 
 CODE = base64.b64encode(marshal.dumps(compile("open('flag', 'w')", "x", "eval"))).decode()
 """Compiled Python that would open a flag file; nobody runs it."""
@@ -82,6 +84,11 @@ LAMBDA = layer(
 )
 
 
+LONG = {"class_name": "__numpy__", "config": {"value": [1, 1], "dtype": "S1500000000"}}
+"""An array of two elements of 1.5 GB each."""
+STRANGE = {"class_name": "__numpy__", "config": {"value": [1], "dtype": [["a", "i4"]]}}
+
+
 def _damaged_weights(folder: Path) -> Path:
     """One number of the weights is another; the checksum is that of the old one."""
     file = keras(sequential(layer("Dense", units=2)))(folder)
@@ -148,6 +155,53 @@ def _plug_in_filter(folder: Path) -> Path:
     return written(folder / "weights.h5", bytes(data))
 
 
+def _chunk(file: Any, data: bytes, filters: int) -> None:
+    """A chunk of 1,024 bytes, as it is stored behind so many times deflate."""
+    import h5py
+
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk((1024,))
+    for _ in range(filters):
+        plan.set_filter(h5py.h5z.FILTER_DEFLATE, h5py.h5z.FLAG_MANDATORY, (9,))
+    space = h5py.h5s.create_simple((1024,))
+    h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_UINT8, space, plan).write_direct_chunk((0,), data)
+
+
+def _packed_twice(file: Any) -> None:
+    """Two kilobytes that unpack to 64 MB; the library sets no limit."""
+    _chunk(file, zlib.compress(zlib.compress(bytes(1 << 26), 9), 9), 2)
+
+
+def _packed_far(file: Any) -> None:
+    _chunk(file, zlib.compress(bytes(1 << 24), 9), 1)
+
+
+def _two_tables(folder: Path) -> Path:
+    """A group whose table by order names another link than its table by name."""
+    data = bytearray(weights(lambda file: [file.create_group(f"{each:02d}") for each in range(20)], **IN_ORDER))
+    node = data.index(b"BTLF\0\6")
+    count = 21
+    end = node + 6 + 15 * count
+    first, second = (bytes(data[node + 6 + 15 * each + 8 : node + 6 + 15 * each + 15]) for each in (0, 1))
+    assert first != second
+    data[node + 6 + 8 : node + 6 + 15] = second
+    data[end : end + 4] = checksum(bytes(data[node:end])).to_bytes(4, "little")
+    return written(folder / "weights.h5", bytes(data))
+
+
+IN_ORDER = {"libver": "latest", "track_order": True}
+
+
+def _wrong_checksum(folder: Path) -> Path:
+    data = bytearray(weights(libver="latest"))
+    data[data.index(b"OHDR") + 8] ^= 1  # a time, which nothing else looks at
+    return written(folder / "weights.h5", bytes(data))
+
+
+def _scaled(file: Any) -> None:
+    file.create_dataset("x", data=range(8), chunks=(4,), scaleoffset=4)
+
+
 def _cut(folder: Path) -> Path:
     data = weights()
     return written(folder / "weights.h5", data[: len(data) // 2])
@@ -178,6 +232,8 @@ KERAS_CASES = (
     Case("keras-recurrent", keras(sequential(layer("LSTM", units=1 << 24))), UNSAFE),
     Case("keras-input-product", keras(sequential(layer("InputLayer", batch_shape=[None, 1 << 20, 1 << 20]))), UNSAFE),
     Case("keras-two-wide", keras(sequential(layer("Dense", units=1 << 22), layer("Dense", units=1 << 22))), UNKNOWN),
+    Case("keras-long-element", keras(sequential(layer("Rescaling", scale=LONG, offset=0))), UNSAFE),
+    Case("keras-strange-element", keras(sequential(layer("Rescaling", scale=STRANGE, offset=0))), UNKNOWN),
     Case("keras-lambda", keras(sequential(LAMBDA)), UNSAFE, NVD + "CVE-2024-3660"),
     Case(
         "keras-lambda-by-escape",
@@ -292,6 +348,11 @@ KERAS_CASES = (
     Case(
         "h5-lambda-among-many-attributes", hdf5(_attributes(40), libver="latest"), UNSAFE, GHSA + "GHSA-36rr-ww3j-vrjv"
     ),
+    Case("h5-packed-twice", hdf5(_packed_twice), UNKNOWN, "https://cwe.mitre.org/data/definitions/409.html"),
+    Case("h5-packed-far", hdf5(_packed_far), UNKNOWN, "https://cwe.mitre.org/data/definitions/409.html"),
+    Case("h5-two-tables", _two_tables, UNKNOWN, "https://cwe.mitre.org/data/definitions/436.html"),
+    Case("h5-checksum", _wrong_checksum, UNKNOWN),
+    Case("h5-numbers-of-parts", hdf5(_scaled), UNKNOWN),
     Case("h5-external-link", hdf5(_external_link), UNSAFE, NVD + "CVE-2026-1669"),
     Case("h5-external-link-latest", hdf5(_external_link, libver="latest"), UNSAFE, NVD + "CVE-2026-1669"),
     Case("h5-external-data", hdf5(_external_data), UNSAFE, NVD + "CVE-2026-1669"),

@@ -133,6 +133,16 @@ def _without_zero_point() -> ModelProto:
     return made
 
 
+def _large_window() -> ModelProto:
+    scales = [numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.uint8(0), "z")]
+    more = {"kernel_shape": [10, 2], "strides": [2, 2], "channels_last": 1}
+    pooled = _of_microsoft(
+        "QLinearAveragePool", ["x", "s", "z", "s", "z"], [value("x", [1, 8, 8, 3], TensorProto.UINT8)], **more
+    )
+    pooled.graph.initializer.extend(scales)
+    return pooled
+
+
 def _places_short() -> ModelProto:
     """A pool of two words and one pair, with a place for the first only."""
     counted = node(
@@ -165,6 +175,7 @@ KERNELS = (
     case("kernel-of-nothing", _nothing_to_normalise, UNKNOWN, "https://cwe.mitre.org/data/definitions/125.html"),
     case("kernel-scale-of-caller", _scale_of_a_caller, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
     case("kernel-without-zero-point", _without_zero_point, UNKNOWN, "https://cwe.mitre.org/data/definitions/476.html"),
+    case("kernel-large-window", _large_window, UNKNOWN, "https://cwe.mitre.org/data/definitions/369.html"),
     case("kernel-places-short", _places_short, UNKNOWN, "https://cwe.mitre.org/data/definitions/787.html"),
     case("kernel-columns-below-zero", _columns_below_zero, UNKNOWN, "https://cwe.mitre.org/data/definitions/787.html"),
     case("least-divided-int64", _divided("Div", INT64, LEAST), UNSAFE, OVERFLOW),

@@ -134,6 +134,41 @@ def _dense(file: Any) -> None:
     file["again"] = file["packed"]
 
 
+def _many_forms(file: Any) -> None:
+    """What h5py writes: types, chunks and filters, links, references, texts."""
+    import h5py
+    import numpy as np
+
+    for index, kind in enumerate(("f2", "f4", "f8", "g", ">i4", "u1", "S5", "c8", "?", "V7")):
+        file.create_dataset(f"types/{index}", data=np.zeros(2, kind))
+    file.create_dataset("record", data=np.zeros(3, [("a", "f4"), ("b", "i8", (2,))]))
+    file.create_dataset("level", data=np.array([1, 0]), dtype=h5py.enum_dtype({"A": 0, "BB": 1}, basetype="i1"))
+    file.create_dataset("texts", data=["a", "größer"])
+    file.create_dataset("pointer", data=np.array([file.ref], dtype=h5py.ref_dtype))
+    file.create_dataset("empty", shape=(2, 2), dtype="i4", fillvalue=3)
+    file.create_dataset("packed", data=np.arange(20), chunks=(3,), compression="gzip", shuffle=True, fletcher32=True)
+    file.create_dataset("quick", data=np.arange(20), chunks=(3,), compression="lzf")
+    file.create_dataset("compact", data=np.arange(4), chunks=(4,))
+    file["kind"] = np.dtype("f8")
+    file.create_dataset("shared", data=np.zeros(2), dtype=file["kind"])
+    file["again"] = file["types"]
+    file.attrs["list"] = ["a", "bb"]
+    file.attrs["ragged"] = np.array([np.arange(2), np.arange(3)], dtype=h5py.vlen_dtype("i4"))
+
+
+def _crowd(file: Any) -> None:
+    for index in range(3000):
+        file.create_group(f"many/{index}")
+
+
+TOKENS = {"merges": ["$ (", "$x(", "a b"], "vocab": {"$": 1, "$(": 2}, "post_processor": {"pair": "$A:0 [SEP] $B:1"}}
+ADAPTER = {
+    "peft_type": "LORA",
+    "auto_mapping": {"base_model_class": "BertModel", "parent_library": "transformers.models.bert.modeling_bert"},
+    "attn_implementation": "sdpa",
+}
+
+
 def _model(file: Any) -> None:
     file.attrs["model_config"] = json.dumps(sequential(layer("Dense", units=2))).encode()
 
@@ -225,6 +260,14 @@ CASES = (
     Case("settings-of-transformers", lambda folder: written(folder / "config.json", json.dumps(TRANSFORMERS)), SAFE),
     Case(
         "settings-with-template", lambda folder: written(folder / "t.json", json.dumps({"chat_template": CHAT})), SAFE
+    ),
+    Case("settings-of-tokens", lambda folder: written(folder / "x.json", json.dumps(TOKENS)), SAFE),
+    Case("settings-of-adapter", lambda folder: written(folder / "x.json", json.dumps(ADAPTER)), SAFE),
+    Case("h5-many-forms", hdf5(_many_forms), SAFE),
+    Case("h5-many-forms-latest", hdf5(_many_forms, libver="latest"), SAFE),
+    Case("h5-deep-tree", hdf5(_crowd), SAFE),
+    Case(
+        "text-page", lambda folder: written(folder / "x.html", "<!DOCTYPE html>\n<html><p>one node</p></html>\n"), SAFE
     ),
     Case("json-lines", lambda folder: written(folder / "x.jsonl", '{"a": 1}\n{"a": 2}\n'), SAFE),
     Case("json-empty", lambda folder: written(folder / "x.json", "{}"), SAFE),

@@ -165,6 +165,9 @@ _TARS: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
     ("tar-hdf5-in-a-member", _hdf5_in_a_member, UNSAFE, _TOTAL),
     ("tar-file-or-folder", lambda: pax(path="y") + member("x/", member("evil", EVIL), kind=b"\0") + _END, UNSAFE,
      "CVE-2025-13462"),
+    ("tar-long-name-longer-than-its-size", lambda: header("@LongLink", 2, kind=b"L") + b"long name".ljust(512, b"\0")
+     + member("a", GOOD) + _END, UNSAFE, _TOTAL),
+    ("tar-extended-header-of-nothing", lambda: member("a", GOOD) + pax(comment="x") + _END, NEVER_SAFE, _FORMAT),
     ("tar-cut", lambda: member("a", bytes(5000))[:2048], NEVER_SAFE, _FORMAT),
     ("tar-no-end", lambda: member("a", GOOD), NEVER_SAFE, _FORMAT),
     ("tar-one-zero-block", lambda: member("a", GOOD) + bytes(512), NEVER_SAFE, _TOTAL),

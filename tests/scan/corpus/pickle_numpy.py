@@ -75,8 +75,24 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
     "flags-that-numpy-does-not-have": (
         pickled(dtype("V8", (3, "|", None, ("a",), {"a": (dtype("f8"), 0)}, 8, 1, 4))), UNSAFE, _NUMPY,
     ),
+    "structure-that-is-sorted-without-the-lock": (
+        pickled(array(
+            dtype("V8", (3, "|", None, ("a",), {"a": (dtype("i8"), 0)}, 8, 1, 0)), (2,), bytes(range(16))
+        )), UNSAFE, _NUMPY,
+    ),
+    "unit-of-time-of-too-many-parts": (
+        pickled(dtype("m8", (4, "<", None, None, None, -1, -1, 0, (None, (b"W", 1 << 30, 2, 1))))), UNSAFE, _NUMPY,
+    ),
     "unit-of-time-that-is-none": (
         pickled(dtype("M8", (4, "<", None, None, None, -1, -1, 0, (None, (b"s", None, 1, 1))))), UNSAFE, _NUMPY,
+    ),
+    "time-without-its-unit": (pickled(array(dtype("m8"), (2,), bytes(16))), UNSAFE, _NUMPY),
+    "date-without-its-unit": (pickled(array(dtype("M8"), (2,), bytes(16))), UNSAFE, _NUMPY),
+    "matrix-of-one-dimension": (
+        pickled(built(
+            call("numpy.core.multiarray:_reconstruct", name("numpy:matrix"), (0,), b"b"),
+            (1, (3,), dtype("f8"), False, bytes(24)),
+        )), UNSAFE, _BOUNDS,
     ),
     "array-of-little-arrays": (
         pickled(array(dtype("V16", (3, "|", (dtype("f8"), (2,)), None, None, 16, 8, 0)), (1,), bytes(16))),

@@ -1,0 +1,51 @@
+"""Models as text, and settings by which loaders of models import, call or download something."""
+
+from __future__ import annotations
+
+from corpus import UNKNOWN, UNSAFE, Case
+from corpus.frameworks_files import file, settings
+
+GRAPH = '{ graph_def { node { name: "a" op: "WriteFile" } } }\n'
+KERNELS = "https://huggingface.co/docs/transformers/attention_interface"
+HYPER = "https://github.com/speechbrain/HyperPyYAML"
+
+_MODELS = (
+    ("graph-behind-comment", f"# a model\n\n  saved_model_schema_version : 1\nmeta_graphs  {GRAPH}"),
+    ("graph-in-angles", "meta_graphs <\n  graph_def < >\n>\n"),
+    ("graph-with-colon", f"meta_graphs : # {'x' * 9000}\n{GRAPH}"),
+    ("graph-far", "# filler\n" * 200_000 + f"meta_graphs{GRAPH}"),
+    ("frozen-graph", 'node {\n  name: "a"\n  op: "ReadFile"\n}\n'),
+    ("trees-with-returns", "tree\rversion=v4\rnum_class=1\rTree=0\rnum_leaves=4\r"),
+    ("vectors-indented", "  svm_type c_svc\n kernel_type linear\n"),
+    ("caffe-on-a-line", 'name: "x" layer { type: "Python" python_param { module: "x" layer: "y" } }'),
+    ("caffe-with-colon", 'layer: {\n  type: "Python" python_param: { module: "x" } }\n'),
+    ("ncnn", "7767517\n2 2\nInput data 0 1 data\n"),
+    ("mlir", "module {\n  func.func @main() { return }\n}\n"),
+    ("r", "A\n3\n262144\n197888\n5\nUTF-8\n238\n"),
+    ("r-workspace", "RDA3\nA\n3\n262144\n"),
+    ("pmml-far", '<?xml version="1.0"?>\n<!-- ' + "x" * 9000 + ' -->\n<PMML version="4.4"/>\n'),
+    ("pmml-prefixed", '<p:PMML xmlns:p="http://www.dmg.org/PMML-4_4" version="4.4"/>\n'),
+    ("openvino", '<?xml version="1.0"?>\n<net\n  name="a>b" version="11"></net>\n'),
+    ("entity", '<?xml version="1.0"?>\n<!DOCTYPE a [<!ENTITY x SYSTEM "file:///srv/x">]>\n<a>&x;</a>\n'),
+    ("picture-with-script", "<svg xmlns='http://www.w3.org/2000/svg' onload='f()'/>\n"),
+)
+_NAMES = (
+    ("kernels", {"model_type": "llama", "attn_implementation": "somebody/kernels"}, KERNELS),
+    ("modules", [{"idx": 0, "name": "0", "path": "", "type": "os.system"}], ""),
+    ("adapter", {"auto_mapping": {"base_model_class": "X", "parent_library": "os"}}, ""),
+    ("expression", {"network": "$__import__('os').getcwd()"}, "https://docs.monai.io/en/stable/config_syntax.html"),
+    ("expression-import", {"imports": {"a": "$import os"}}, "https://docs.monai.io/en/stable/config_syntax.html"),
+    ("browser-graph", {"format": "graph-model", "modelTopology": {"node": []}}, ""),
+    ("portable-program", {"input": "double", "output": "double", "action": [{"+": ["input", 1]}]}, ""),
+)
+
+TEXT_CASES = (
+    *(Case(f"text-model-{name}", file("x.txt", text), UNKNOWN) for name, text in _MODELS),
+    Case("text-model-wide", file("x.xml", '<PMML version="4.4"/>'.encode("utf-16")), UNKNOWN),
+    *(Case(f"settings-{name}", settings(value), UNKNOWN, reference) for name, value, reference in _NAMES),
+    Case("settings-hyper-new", file("hyperparams.yaml", "a: !new:os.system\n  - 'true'\n"), UNSAFE, HYPER),
+    Case("settings-hyper-apply", file("hyperparams.yaml", "a: !apply:subprocess.run ['true']\n"), UNSAFE, HYPER),
+    Case("settings-hyper-class", file("hyperparams.yaml", "a: !new:speechbrain.nnet.linear.Linear\n"), UNKNOWN, HYPER),
+    Case("settings-flavor", file("MLmodel", "flavors:\n  python_function:\n    loader_module: os\n"), UNKNOWN),
+    Case("source-python-by-tab", file("x.pth", "import\tos\n"), UNKNOWN),
+)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import pickle
 import struct
 import zlib
 
+import h5py
 import numpy as np
 import pytest
+import torch
+from corpus.examined import examined
 from corpus.hostile_safetensors import tensors
 from corpus.hostile_tars import member
 from corpus.hostile_zips import EVIL, GOOD
 from corpus.zip_files import Entry, archive
 
-from hauberk.scan.content import BytesContent
-from hauberk.scan.examination import Examination, StopScan
-from hauberk.scan.formats import examine
 from hauberk.scan.overlays import RULES
 from hauberk.scan.report import Verdict
 
@@ -27,13 +26,6 @@ IDS = {rule.id for rule in RULES}
 
 def found(data: bytes) -> set[str]:
     return {finding.rule for finding in examined(data).findings} & IDS
-
-
-def examined(data: bytes) -> Examination:
-    examination = Examination()
-    with contextlib.suppress(StopScan):
-        examine(BytesContent(data), examination)
-    return examination
 
 
 HOSTS = {
@@ -55,6 +47,31 @@ def test_an_archive_at_the_end_is_found_whatever_stands_in_front(host, behind):
 
 def test_a_large_archive_at_the_end_is_found():
     data = HOSTS["pickle"] + archive([Entry("a", EVIL)], end={"size": 0xFFFFFFFF, "offset": 0xFFFFFFFF}, end64={})
+    assert found(data) == {"scan-polyglot"}
+
+
+@pytest.mark.parametrize(("filler", "behind"), [(64, 100), (0, 65_600), (64, 3)])
+def test_an_archive_whose_end_points_to_its_directory_is_found(filler, behind):
+    """Torch's reader goes where the record points to, and needs neither directory nor end of file beside it."""
+    before = bytes(200)
+    packed = archive([Entry("m/version", b"3\n"), Entry("m/data.pkl", EVIL)], before=before)
+    numbers = packed[200:-22] + bytes(filler) + packed[-22:] + b"\1" * behind
+    header = b'{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (len(numbers), len(numbers))
+    whole = struct.pack("<Q", 192) + header.ljust(192) + numbers
+    assert found(whole) == {"scan-polyglot"}
+    if behind < 65_536 - 22:
+        assert "data.pkl" in torch._C.PyTorchFileReader(io.BytesIO(whole)).get_all_records()
+
+
+def test_an_hdf5_file_in_a_zip_archive_is_found():
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=512) as file:
+        file["secret"] = [1, 2, 3]
+    inner = buffer.getvalue()[512:]
+    data = archive([Entry("a", b"[" + b" " * (512 - 32 - 31 - 1) + b"]"), Entry("b", inner)])
+    assert data.index(b"\x89HDF") == 512
+    with h5py.File(io.BytesIO(data)) as file:
+        assert list(file) == ["secret"]
     assert found(data) == {"scan-polyglot"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import struct
 
@@ -10,13 +9,14 @@ import pytest
 import safetensors
 import torch
 from corpus import hostile_safetensors
+from corpus.examined import examined
 from corpus.hostile_safetensors import tensors, with_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
 from hauberk.scan.content import BytesContent, FileContent
-from hauberk.scan.examination import Examination, StopScan
+from hauberk.scan.examination import Examination
 from hauberk.scan.formats import examine, recognise
 from hauberk.scan.report import Verdict
 from hauberk.scan.weights.safetensors import SAFETENSORS
@@ -35,13 +35,6 @@ RULE_OF = {
     "empty-inside-another": "overlap", "gap-at-the-front": "gap", "gap-between": "gap", "gap-at-the-end": "gap",
     "half-a-byte": "bounds",
 }  # fmt: skip
-
-
-def examined(data: bytes) -> Examination:
-    examination = Examination()
-    with contextlib.suppress(StopScan):
-        examine(BytesContent(data), examination)
-    return examination
 
 
 @pytest.mark.parametrize(("name", "rule"), RULE_OF.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import contextlib
 import gzip
 import io
 import lzma
@@ -14,6 +13,7 @@ import zlib
 
 import pytest
 from corpus import hostile_tars
+from corpus.examined import examined, rules_of
 from corpus.hostile_tars import header, member
 from corpus.hostile_zips import EVIL, GOOD
 
@@ -21,8 +21,8 @@ from hauberk.scan.archives import streams
 from hauberk.scan.archives.tar import Tar
 from hauberk.scan.archives.tar_rules import TAR_RULES
 from hauberk.scan.content import BytesContent
-from hauberk.scan.examination import Examination, ScanLimits, StopScan
-from hauberk.scan.formats import examine, recognise
+from hauberk.scan.examination import Examination, ScanLimits
+from hauberk.scan.formats import recognise
 from hauberk.scan.report import Verdict
 
 END = bytes(1024)
@@ -33,21 +33,12 @@ RULE_OF = {
     "tar-pipe": "special", "tar-duplicate": "duplicate", "tar-alike": "names-alike",
     "tar-size-twice": "contradiction", "tar-size-no-number": "contradiction", "tar-size-negative": "contradiction",
     "tar-size-underscore": "contradiction", "tar-size-for-all": "contradiction", "tar-link-with-size": "contradiction",
+    "tar-long-name-longer-than-its-size": "contradiction", "tar-extended-header-of-nothing": "damaged",
+    "tar-behind-a-name": "name", "tar-file-or-folder": "contradiction",
     "tar-cut": "damaged", "tar-no-end": "damaged", "tar-one-zero-block": "damaged",
     "tar-second-header-broken": "damaged", "tar-behind-the-end": "trailing", "tar-sparse": "unfollowed",
     "tar-unknown-kind": "unfollowed", "tar-name-no-utf8": "name", "tar-empty": "empty",
 }  # fmt: skip
-
-
-def examined(data: bytes, limits: ScanLimits | None = None) -> Examination:
-    examination = Examination(limits)
-    with contextlib.suppress(StopScan):
-        examine(BytesContent(data), examination)
-    return examination
-
-
-def rules_of(data: bytes) -> set[str]:
-    return {finding.rule for finding in examined(data).findings}
 
 
 @pytest.mark.parametrize(("name", "rule"), RULE_OF.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import subprocess
@@ -10,16 +9,19 @@ import sys
 import warnings
 import zipfile
 
+import numpy as np
 import pytest
 import torch
+import torch.package
 from corpus import hostile_torch
+from corpus.examined import examined, rules_of
 from corpus.hostile_torch import checkpoint, program, script
 from torch import nn
 
 from hauberk.scan.archives.exported_grammar import is_arithmetic, is_guard, is_quick
 from hauberk.scan.archives.torch_rules import PT2_RULES, SCRIPT_RULES, TORCH_RULES
 from hauberk.scan.content import BytesContent
-from hauberk.scan.examination import Examination, StopScan
+from hauberk.scan.examination import Examination
 from hauberk.scan.formats import examine
 from hauberk.scan.report import Verdict
 
@@ -53,17 +55,6 @@ RULE_OF = {
     "program-expression-without-end": "pt2-long-expression", "program-structure-calls-builtin": "pt2-structure",
     "compiled-without-a-format": "pt2-native-code", "compiled-without-a-folder": "pt2-native-code",
 }  # fmt: skip
-
-
-def examined(data: bytes) -> Examination:
-    examination = Examination()
-    with contextlib.suppress(StopScan):
-        examine(BytesContent(data), examination)
-    return examination
-
-
-def rules_of(data: bytes) -> set[str]:
-    return {finding.rule for finding in examined(data).findings}
 
 
 @pytest.mark.parametrize(("name", "rule"), RULE_OF.items())
@@ -171,6 +162,23 @@ def test_the_bytecode_of_the_small_interpreter_is_looked_at(tmp_path):
     places = {finding.where for finding in examined((tmp_path / "model.ptl").read_bytes()).findings}
     assert any("bytecode.pkl" in place for place in places)
     assert rules_of((tmp_path / "honest.ptl").read_bytes()) == {"torchscript-code"}
+
+
+def test_numpy_takes_an_array_out_of_a_checkpoint():
+    """Why storages that begin as arrays are looked into; with leave to unpickle, it would."""
+    with np.load(io.BytesIO(hostile_torch._with_array())) as file, pytest.raises(ValueError, match="Object arrays"):
+        file["m/data/0"]
+    honest = io.BytesIO()
+    np.save(honest, np.arange(4.0))
+    stored = torch.frombuffer(bytearray(honest.getvalue()), dtype=torch.float32)
+    whole = io.BytesIO()
+    torch.save(stored, whole)
+    assert examined(whole.getvalue()).verdict is Verdict.SAFE
+
+
+def test_a_package_of_torch_brings_its_own_modules():
+    data = io.BytesIO(hostile_torch._package())
+    assert type(torch.package.PackageImporter(data).load_pickle("model", "model.pkl")) is dict
 
 
 ARITHMETIC = [

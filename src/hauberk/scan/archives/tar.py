@@ -69,6 +69,7 @@ class Tar:
         self._examination = examination
         self._overrides: dict[str, str] = {}
         self._defaults: dict[str, str] = {}
+        self._extended = False  # the header before was one that says something of the next member
         self._names: set[str] = set()
         self._places: list[tuple[int, int]] = []
         self.members: dict[str, Content] = {}
@@ -93,6 +94,8 @@ class Tar:
             return None
         block = self._content.read(at, _BLOCK)
         if block == _ZEROS:
+            if self._extended:
+                self._examination.find(rules.DAMAGED, "an extended header of nothing", at=at)
             self._check_end(at)
             return None
         if not has_checksum(block):
@@ -106,9 +109,10 @@ class Tar:
             if is_ambiguous(name := self._text(block[:100], at)):
                 self._examination.find(rules.NAME, f"'{shown(name)}' of an extended header", at=at)
             self._extend(kind, at, stated)
+            self._extended = kind != _GLOBAL
             return at + _BLOCK + _padded(stated)
         header = self._header(block, at, kind, stated)
-        self._overrides = {}
+        self._overrides, self._extended = {}, False
         has_data = kind in _REGULAR or kind == _CONTIGUOUS or kind not in b"123456"
         size = header.size if has_data else 0
         if (not has_data and stated) or (kind == b"\0" and size and block[:100].rstrip(b"\0").endswith(b"/")):
@@ -187,6 +191,10 @@ class Tar:
             self._examination.find(rules.DAMAGED, f"an extended header of {size} bytes", at=at)
             raise StopScan
         data = self._content.read(at + _BLOCK, size)
+        padding = min(_padded(size), self._content.size - at - _BLOCK) - size
+        if any(self._content.read(at + _BLOCK + size, padding)):
+            # GNU's reader takes a long name to the next zero byte, whatever its size.
+            self._examination.find(rules.CONTRADICTION, "something behind the end of an extended header", at=at)
         if kind in {_LONG_NAME, _LONG_LINK}:
             key = "path" if kind == _LONG_NAME else "linkpath"
             if key in self._overrides:

@@ -32,7 +32,7 @@ def operators() -> str:
             before = [at for at, given in enumerate(places) if str(given.option).endswith("Variadic")]
             if before:
                 sides = lists.setdefault((schema.domain, schema.name), {})
-                sides[side] = min(before[0], sides.get(side, before[0]))
+                sides[side] = max(before[0], sides.get(side, 0))  # of all versions, the shortest list
     newest = {
         domain: max(
             schema.since_version for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == domain

@@ -244,6 +244,7 @@ FIRST = {
     "kernel-of-nothing": "onnx-cost-unknown",
     "kernel-scale-of-caller": "onnx-cost-unknown",
     "kernel-without-zero-point": "onnx-cost-unknown",
+    "kernel-large-window": "onnx-cost-unknown",
     "kernel-places-short": "onnx-cost-unknown",
     "kernel-columns-below-zero": "onnx-cost-unknown",
     **{case.name[5:]: "onnx-tree" for case in TREES},

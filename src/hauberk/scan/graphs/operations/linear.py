@@ -254,6 +254,8 @@ def pooling(call: Call) -> Sequence[Tensor]:
     if source.rank != len(kernel) + 2:
         raise call.misfit("a window of another rank than its input")
     dims = spatial(call, source.shape[1:-1] if last else source.shape[2:], kernel)
+    if 0 in dims:  # of which ONNX Runtime dies in QLinearAveragePool
+        raise call.misfit("a window larger than its input")
     shape = (source.shape[0], *dims, source.shape[-1]) if last else (*source.shape[:2], *dims)
     result = call.result(source.element, shape)
     call.operations = float(result.elements) * math.prod(kernel)

@@ -1,4 +1,4 @@
-"""Boosted trees go the whole way: admitted, converted, compared, hardened, sealed, opened and served."""
+"""Trees go the whole way, of each library: admitted, converted, compared, hardened, sealed, opened and served."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from dataclasses import dataclass
+from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
+import skops.io
 import xgboost
+from sklearn.ensemble import GradientBoostingClassifier
 
 import hauberk
-from hauberk.convert import RealInputs, Wanted, convert
+from hauberk.convert import Conversion, RealInputs, Wanted, convert
 from hauberk.data import load_splits
 from hauberk.evaluate.robustness.protocol import Budget
 from hauberk.ingest import find_card
@@ -25,18 +29,31 @@ from hauberk.trust import EncryptionKey, SigningKey, TrustPolicy
 ENCRYPTION = EncryptionKey(bytes(range(32)))
 SIGNING = SigningKey.generate()
 POLICY = TrustPolicy((SIGNING.public_key,))
-SMALL = Budget(records=40, steps=3, restarts=1, queries=60)
+SMALL = Budget(records=24, steps=2, restarts=1, queries=40)
+
+
+FORMATS = {"xgboost": "ubj", "lightgbm": "txt", "skops": "skops"}
+every_library = pytest.mark.parametrize("library", FORMATS)
+
+
+@dataclass(frozen=True)
+class Way:
+    """What each stage left behind."""
+
+    conversion: Conversion
+    hardening: Any
+    expected: Any
+    """What the library itself answers to the test split: probabilities of the second class."""
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Every fifth record of Spambase as a table of its own."""
-    splits = load_splits("spambase", seed=3)
-    features = splits.training.coded.numeric[::3]
-    labels = np.where(splits.training.targets[::3] == 1, "spam", "ham")
+    """Every fifth record of Spambase, with its last columns alone, as a table of its own."""
+    training = load_splits("spambase", seed=3).training
     path = tmp_path_factory.mktemp("data") / "spam.npz"
-    names = np.array([feature.name for feature in splits.training.schema.features])
-    np.savez(path, features=features, labels=labels, names=names)
+    names = np.array([feature.name for feature in training.schema.features])
+    labels = np.where(training.targets == 1, "spam", "ham")
+    np.savez(path, features=training.coded.numeric[::5, 40:], labels=labels[::5], names=names[40:])
     return path
 
 
@@ -45,33 +62,93 @@ def splits(table):
     return load_splits(table, seed=0)
 
 
-def margins_of(booster, features):
-    if isinstance(booster, xgboost.Booster):
-        return booster.predict(xgboost.DMatrix(features), output_margin=True)
-    return booster.predict(features, raw_score=True)
-
-
-def trained(library, training, path):
-    """A booster on training records, as its library saves it."""
-    features, targets = training.coded.numeric, training.targets
+def trained(library, splits, path):
+    """Saves a model as its library does; gives what it answers to the test split."""
+    features, targets = splits.training.coded.numeric, splits.training.targets
+    test = splits.test.coded.numeric
     if library == "xgboost":
         settings = {"objective": "binary:logistic", "nthread": 1, "max_depth": 6}
         booster = xgboost.train(settings, xgboost.DMatrix(features, targets), 60)
-    else:
-        settings = {"objective": "binary", "verbose": -1, "num_threads": 1}
-        booster = lightgbm.train(settings, lightgbm.Dataset(features, targets), 30)
-    booster.save_model(path)
-    return booster
+        booster.save_model(path)
+        return booster.predict(xgboost.DMatrix(test))
+    if library == "lightgbm":
+        settings = {"objective": "binary", "verbose": -1, "num_threads": 1, "min_data_in_leaf": 5}
+        booster = lightgbm.train(settings, lightgbm.Dataset(features, targets), 60)
+        booster.save_model(path)
+        return booster.predict(test)
+    estimator = GradientBoostingClassifier(n_estimators=50, max_depth=4, random_state=0).fit(features, targets)
+    skops.io.dump(estimator, path)
+    return estimator.predict_proba(test)[:, 1]
+
+
+@pytest.fixture(scope="module")
+def ways(table, splits, tmp_path_factory):
+    """The way of a library, gone once."""
+    gone = {}
+
+    def way(library):
+        if library not in gone:
+            folder = tmp_path_factory.mktemp(library)
+            source, graph = folder / f"source.{FORMATS[library]}", folder / f"{library}.onnx"
+            expected = trained(library, splits, source)
+            conversion = convert(source, graph, Wanted(real=RealInputs(data=table)))
+            hardening = hauberk.harden(
+                graph,
+                data=table,
+                out=folder / f"{library}.hbk",
+                requirements=["size >= 26kB"],  # networks that would learn the trees' answers are not worth it then
+                budget=SMALL,
+                timing=0.01,
+                encryption=ENCRYPTION,
+                signing=SIGNING,
+            )
+            gone[library] = Way(conversion, hardening, expected)
+        return gone[library]
+
+    return way
+
+
+@every_library
+def test_trees_are_admitted_and_converted_and_answer_as_their_library_does(library, ways):
+    done = ways(library).conversion
+    assert (done.verdict, done.source.format, done.comparison.holds) == ("safe", library, True)
+    figures = {family.name: family for family in done.comparison.families}
+    assert {"real", "thresholds", "missing"} <= figures.keys()
+    assert figures["thresholds"].records > 300
+    assert done.comparison.labels == 1.0
+
+
+@every_library
+def test_they_are_hardened_and_attacks_without_gradients_are_run(library, ways):
+    findings = ways(library).hardening.findings
+    assert findings.recommended == "float32"
+    refused = {each.name: " ".join(each.reasons) for each in findings.candidates if each.status == "refused"}
+    assert "nothing to quantize" in refused["int8-dynamic"]
+    assert "half precision" in refused["float16"]
+    assert "size" in refused["distilled-32"]
+    assert "no gradient" in " ".join(findings.candidate("float32").reasons)
+    knowledge = {figure.knowledge for figure in findings.attacks["float32"]}
+    assert {"scores", "labels", "substitute"} <= knowledge
+    assert "white-box" not in knowledge
+    assert findings.test["robust_accuracy"].value <= findings.test["accuracy"].value
+
+
+@every_library
+def test_what_is_sealed_answers_as_the_library_does(library, ways, splits):
+    way = ways(library)
+    with hauberk.open(way.hardening.bundle, key=ENCRYPTION, trust=POLICY) as detector:
+        answers = detector.predict(splits.test.coded)
+    np.testing.assert_allclose(answers.scores, way.expected, atol=1e-5)
 
 
 @contextlib.contextmanager
-def served(bundle, folder):
+def served(bundles, folder):
     """`hauberk serve`, in a process of its own; gives its address."""
     (folder / "test.key").write_bytes(ENCRYPTION.to_text())
     (folder / "test.key").chmod(0o600)
     (folder / "test.pub").write_bytes(SIGNING.public_key.pem)
     options = ["--port", "0", "--workers", "1", "--key", str(folder / "test.key"), "--trust", str(folder / "test.pub")]
-    command = [sys.executable, "-m", "hauberk", "serve", *options, str(bundle)]
+    command = [sys.executable, "-m", "hauberk", "serve", *options, *map(str, bundles)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     found, listening = [], threading.Event()
 
@@ -101,46 +178,12 @@ def scored(address, name, schema, record):
     return next(output["data"][0] for output in answer["outputs"] if output["name"] == "scores")
 
 
-@pytest.mark.parametrize(("library", "suffix"), [("xgboost", "ubj"), ("lightgbm", "txt")])
-def test_trees_go_the_whole_way(library, suffix, table, splits, tmp_path):
-    booster = trained(library, splits.training, tmp_path / f"source.{suffix}")
-    done = convert(tmp_path / f"source.{suffix}", tmp_path / "trees.onnx", Wanted(real=RealInputs(data=table)))
-    assert (done.verdict, done.source.format, done.comparison.holds) == ("safe", library, True)
-    figures = {family.name: family for family in done.comparison.families}
-    assert {"real", "thresholds", "missing"} <= figures.keys()
-    assert figures["thresholds"].records > 300
-    assert done.comparison.labels == 1.0
-
-    hardened = hauberk.harden(
-        tmp_path / "trees.onnx",
-        data=table,
-        out=tmp_path / "trees.hbk",
-        requirements=["size >= 26kB"],  # networks that would learn the trees' answers are not worth training then
-        budget=SMALL,
-        timing=0.02,
-        encryption=ENCRYPTION,
-        signing=SIGNING,
-    )
-    findings = hardened.findings
-    assert findings.recommended == "float32"
-    refused = {each.name: " ".join(each.reasons) for each in findings.candidates if each.status == "refused"}
-    assert "nothing to quantize" in refused["int8-dynamic"]
-    assert "half precision" in refused["float16"]
-    assert "size" in refused["distilled-32"]
-    assert "no gradient" in " ".join(findings.candidate("float32").reasons)
-    knowledge = {figure.knowledge for figure in findings.attacks["float32"]}
-    assert {"scores", "labels", "substitute"} <= knowledge
-    assert "white-box" not in knowledge
-    assert findings.test["robust_accuracy"].value <= findings.test["accuracy"].value
-
-    test = splits.test
-    expected = 1 / (1 + np.exp(-margins_of(booster, test.coded.numeric).astype(np.float64)))
-    with hauberk.open(hardened.bundle, key=ENCRYPTION, trust=POLICY) as detector:
-        answers = detector.predict(test.coded)
-    np.testing.assert_allclose(answers.scores, expected, atol=1e-5)
-    with served(hardened.bundle, tmp_path) as address:
-        score = scored(address, "trees", splits.training.schema, test.coded.numeric[0])
-    assert score == pytest.approx(expected[0], abs=1e-5)
+def test_what_is_served_answers_as_the_libraries_do(ways, splits, tmp_path):
+    gone = {library: ways(library) for library in FORMATS}
+    with served([way.hardening.bundle for way in gone.values()], tmp_path) as address:
+        for library, way in gone.items():
+            score = scored(address, library, splits.training.schema, splits.test.coded.numeric[0])
+            assert score == pytest.approx(way.expected[0], abs=1e-5)
 
 
 def test_an_xgboost_model_beside_its_graph_is_not_taken_for_a_card(boosted, tmp_path):

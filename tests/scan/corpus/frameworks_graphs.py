@@ -20,6 +20,11 @@ def text_attribute(key: str, value: bytes) -> bytes:
     return field(5, field(1, key) + field(2, field(2, value)))
 
 
+def filled_in(key: str, name: str) -> bytes:
+    """An attribute that whoever calls the function fills in."""
+    return field(5, field(1, key) + field(2, field(9, name)))
+
+
 def function_attribute(key: str, name: str) -> bytes:
     """An attribute that names a function."""
     return field(5, field(1, key) + field(2, field(10, field(1, name))))
@@ -68,6 +73,13 @@ def _nested(folder: Path) -> Path:
     outer = function("outer", ("a",), node("c", "PartitionedCall", "a", more=function_attribute("f", "inner")))
     call = node("y", "StatefulPartitionedCall", "x", more=function_attribute("f", "outer"))
     return saved_model(INPUT, call, functions=(inner, outer))(folder)
+
+
+def _filled_in(folder: Path) -> Path:
+    """A file that an operation reads, named by the call of the function that it stands in."""
+    sampler = node("s", "FixedUnigramCandidateSampler", "a", more=filled_in("vocab_file", "which"))
+    call = node("y", "sample", "x", more=text_attribute("which", b"/etc/passwd"))
+    return saved_model(INPUT, call, functions=(function("sample", ("a",), sampler),))(folder)
 
 
 def _saver_by_call(folder: Path) -> Path:
@@ -322,6 +334,7 @@ GRAPH_CASES = (
         ),
         UNKNOWN,
     ),
+    Case("tensorflow-file-filled-in", _filled_in, UNKNOWN),
     Case("tflite-negative-tensor", tflite(inputs=(-2,)), UNSAFE, NVD + "CVE-2020-15211"),
     Case("tflite-tensor-beyond", tflite(inputs=(9,)), UNSAFE, NVD + "CVE-2020-15211"),
     Case("tflite-buffer-beyond", tflite(buffer=7), UNSAFE),

@@ -99,11 +99,21 @@ def described_array(dtype: DType, shape: tuple[int, ...], data: object, context:
     return Array(dtype, shape, data)
 
 
+def check_dimensions(kind: object, shape: object) -> None:
+    """A matrix has two: with fewer, numpy's class looks at memory behind it when it is turned.
+
+    Raises:
+        Objection: It has not.
+    """
+    if is_name(kind, "numpy.matrix") and len(sizes(shape)) != 2:
+        raise Objection(f"a matrix of {len(sizes(shape))} dimensions", rules.MEMORY)
+
+
 def reconstruct(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     """An empty array, whose state comes after."""
     match arguments:
         case (Name() as kind, (0,), b"b" | "b") if is_name(kind, *ARRAYS):
-            return Made(entry)
+            return Made(entry, kind)
     raise Objection("makes anything but an empty array, whose state comes after")
 
 
@@ -113,6 +123,7 @@ def set_array(made: Made, state: object, context: Context) -> None:
         raise Objection("sets the state of an array twice", rules.MEMORY)
     match state:
         case (int(), shape, dtype, _, data) | (shape, dtype, _, data):
+            check_dimensions(made.detail, shape)
             made.detail = found = described_array(used_dtype(dtype), sizes(shape), data, context)
             if found.dtype.objects and type(data) is list:
                 context.nests(made, data)
@@ -124,7 +135,7 @@ def reconstruct_masked(entry: Entry, arguments: tuple[object, ...], _: Context) 
     """An empty masked array, whose state comes after."""
     match arguments:
         case (kind, base, (0,), b"b" | "b") if is_name(kind, "numpy.ma.MaskedArray") and is_name(base, *ARRAYS):
-            return Made(entry)
+            return Made(entry, base)
     raise Objection("makes anything but an empty array, whose state comes after")
 
 
@@ -135,6 +146,7 @@ def set_masked(made: Made, state: object, context: Context) -> None:
     match state:
         case (int(), shape, dtype, _, data, mask, fill):
             kind = used_dtype(dtype)
+            check_dimensions(made.detail, shape)
             if kind.fields:
                 raise Objection("a masked array of structures", rules.BUILD)
             if not _is_one_item(fill):  # numpy makes an array of it, however long that gets

@@ -28,7 +28,8 @@ _ALIGNMENTS = frozenset({1, 2, 4, 8, 16})
 _FLAGS = {"O": (63,), "U": (8, 0)}  # of simple kinds: all that numpy has for objects, none for numbers
 _FLAGS_OF_FIELDS_WITH_OBJECTS = 27  # what a structure takes over from a field of objects
 _FLAG_REFERENCES = 3  # items are references; they are pickled as a list
-_FLAGS_OF_STRUCTURES = 8 | 16 | 128  # text inside, read by an own function, aligned
+_FLAG_PYTHON = 16  # numpy keeps the interpreter's lock: all structures need it, as Python compares their items
+_FLAGS_OF_STRUCTURES = 8 | _FLAG_PYTHON | 128  # text inside, and aligned
 
 
 class DType(NamedTuple):
@@ -85,6 +86,8 @@ def set_dtype(made: Made, state: object, _: Context) -> None:
                 raise Objection(f"a dtype of kind {kind.kind} whose byte order is {shown(order)!r}", rules.MEMORY)
             if metadata and not (kind.kind in "mM" and len(metadata) == 1 and _counts_time(metadata[0])):
                 raise Objection("metadata that numpy would not write", rules.BUILD)
+            if kind.kind in "mM" and not metadata:
+                raise Objection("a time without its unit, which numpy follows a null pointer for", rules.MEMORY)
             if size != (kind.itemsize if kind.kind in "SUV" else -1):
                 raise Objection(f"makes items of {kind.itemsize} bytes {size} long", rules.MEMORY)
             if kind.kind in "SUV" and alignment not in _ALIGNMENTS:
@@ -96,10 +99,10 @@ def set_dtype(made: Made, state: object, _: Context) -> None:
 
 
 def _counts_time(metadata: object) -> bool:
-    """Whether it is the unit of a date or a duration: its name, how many make one, and parts of events."""
+    """Whether it is the unit of a date or a duration: its name, how many make one, and what numpy has no use for."""
     match metadata:
-        case (None | Mapping(), (bytes() | str(), int(), int(), int())):
-            return True
+        case (None | Mapping(), (bytes() | str(), int(count), 1, 1)):
+            return 0 < count < 1 << 31
     return False
 
 
@@ -126,7 +129,7 @@ def _composed(made: Made, kind: DType, part: object, names: object, fields: obje
         true = flags & ~_FLAGS_OF_STRUCTURES & ~_FLAG_REFERENCES == 0
         true &= flags & _FLAGS_OF_FIELDS_WITH_OBJECTS == _FLAGS_OF_FIELDS_WITH_OBJECTS
     else:
-        true = flags & ~_FLAGS_OF_STRUCTURES == 0
+        true = flags & ~_FLAGS_OF_STRUCTURES == 0 and flags & _FLAG_PYTHON == _FLAG_PYTHON
     if not true:
         raise Objection(f"flags {flags} on a structure that holds {'' if objects else 'no '}objects", rules.MEMORY)
     levels = 1 + max((inner.levels for _, inner, _ in items), default=0)

@@ -9,6 +9,7 @@ from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import (
     ARRAYS,
     Array,
+    check_dimensions,
     elements,
     from_buffer,
     reconstruct,
@@ -59,6 +60,7 @@ def _wrapped(made: Made, state: object, _: Context) -> Inline | None:
     if not is_name(given["subclass"], *ARRAYS) or type(order) is not str or order not in {"C", "F"}:
         raise Objection("an array of a class that is not allowed", rules.BUILD)
     dtype, shape = used_dtype(given["dtype"]), sizes(given["shape"])
+    check_dimensions(given["subclass"], shape)
     size = elements(dtype, shape) * dtype.itemsize
     padding = given.get("numpy_array_alignment_bytes")
     if not (padding is None or type(padding) is int):

@@ -18,8 +18,9 @@ import msgspec
 from scan_comparison.measure import TESTS
 from scan_comparison.scanners import CATCHERS, OURS, Asked, Scanner, digest_of, python_of
 
-_SECONDS = 60.0
+_SECONDS = 20.0
 """Of processor time, for one case."""
+_PROCESSES = os.cpu_count() or 1
 
 
 _CLASSES = (
@@ -118,30 +119,44 @@ def ask_all(environments: Path, answers: Answers) -> list[Caught]:
     kinds = _kinds()
     for scanner in CATCHERS:
         python_of(scanner, environments)  # built one by one, before anything runs side by side
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as workers:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_PROCESSES) as workers:
         made = []
         for area, case, hostile, path in _make(Path(folder)):
             kind = kinds.get((area, case.name), "")
             made.append((Caught(area, kind, case.name, hostile, case.reference, {}), path, _digest(path)))
-        list(workers.map(lambda scanner: _ask(scanner, environments, answers, made), reversed(CATCHERS)))
+        parts = []
+        for scanner in CATCHERS:
+            unknown = [each for each in made if not _known(scanner, answers, each)]
+            print(
+                f"{scanner.name}: {len(made) - len(unknown)} cases known, {len(unknown)} to be asked", file=sys.stderr
+            )
+            parts += [(scanner, unknown[part::_PROCESSES]) for part in range(_PROCESSES)]
+        for done in [workers.submit(_ask, scanner, environments, answers, part) for scanner, part in parts]:
+            done.result()
     return [caught for caught, _, _ in made]
 
 
-def _ask(scanner: Scanner, environments: Path, answers: Answers, made: Sequence[tuple[Caught, Path, str]]) -> None:
-    unknown = []
-    for caught, path, digest in made:
-        word = None if scanner.name == OURS else answers.of(scanner, digest)
-        if word is None:
-            unknown.append((caught, path, digest))
-        else:
-            caught.words[scanner.name] = word
-    if unknown:
-        with Asked(scanner, environments) as asked:
-            for caught, path, digest in unknown:
-                word = caught.words[scanner.name] = asked.scan([path], _SECONDS).words[0]
-                if scanner.name != OURS:
-                    answers.keep(scanner, digest, word)
-    print(f"{scanner.name}: asked about {len(unknown)} cases", file=sys.stderr)
+_Asking = tuple[Caught, Path, str]
+"""A case, where it lies, its digest."""
+
+
+def _known(scanner: Scanner, answers: Answers, asking: _Asking) -> bool:
+    """Whether this was answered before; then it is filled in."""
+    caught, _, digest = asking
+    word = None if scanner.name == OURS else answers.of(scanner, digest)
+    if word is not None:
+        caught.words[scanner.name] = word
+    return word is not None
+
+
+def _ask(scanner: Scanner, environments: Path, answers: Answers, asking: Sequence[_Asking]) -> None:
+    if not asking:
+        return
+    with Asked(scanner, environments) as asked:
+        for caught, path, digest in asking:
+            word = caught.words[scanner.name] = asked.scan([path], _SECONDS).words[0]
+            if scanner.name != OURS:
+                answers.keep(scanner, digest, word)
 
 
 def _digest(path: Path) -> str:

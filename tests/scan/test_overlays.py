@@ -63,16 +63,25 @@ def test_an_archive_whose_end_points_to_its_directory_is_found(filler, behind):
         assert "data.pkl" in torch._C.PyTorchFileReader(io.BytesIO(whole)).get_all_records()
 
 
-def test_an_hdf5_file_in_a_zip_archive_is_found():
+def test_an_hdf5_file_in_a_zip_archive_is_found_but_as_a_member():
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", userblock_size=512) as file:
         file["secret"] = [1, 2, 3]
     inner = buffer.getvalue()[512:]
-    data = archive([Entry("a", b"[" + b" " * (512 - 32 - 31 - 1) + b"]"), Entry("b", inner)])
-    assert data.index(b"\x89HDF") == 512
-    with h5py.File(io.BytesIO(data)) as file:
-        assert list(file) == ["secret"]
-    assert found(data) == {"scan-polyglot"}
+    inside = struct.pack("<Q", 64) + b'{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}'.ljust(64)
+    for first, second, rules in (
+        (b"[" + b" " * (512 - 32 - 31 - 1) + b"]", inner, set()),
+        (
+            b"[" + b" " * (512 - 32 - 31 - 73) + b"]",
+            (inside % (len(inner), len(inner)))[:72] + inner,
+            {"scan-polyglot"},
+        ),
+    ):
+        data = archive([Entry("a", first), Entry("b", second)])
+        assert data.index(b"\x89HDF") == 512
+        with h5py.File(io.BytesIO(data)) as file:
+            assert list(file) == ["secret"]
+        assert found(data) == rules
 
 
 def test_a_comment_does_not_hide_it():

@@ -51,7 +51,8 @@ RULE_OF = {
     "torch-package-with-own-module": "torch-package", "torch-package-and-checkpoint": "torch-package",
     "script-of-small-interpreter-alone": "torchscript-code", "script-of-torch-1": "torchscript-code",
     "program-graph-under-another-name": "pt2-target", "program-legacy-weights-called-numbers": "pt2-place",
-    "program-numbers-are-an-array-of-objects": "pickle-call", "program-weight-of-no-bytes": "torch-storage",
+    "program-numbers-are-an-array-of-objects": "pickle-call",
+    "program-numbers-are-a-compressed-array": "pickle-call", "program-weight-of-no-bytes": "torch-storage",
     "program-expression-without-end": "pt2-long-expression", "program-structure-calls-builtin": "pt2-structure",
     "compiled-without-a-format": "pt2-native-code", "compiled-without-a-folder": "pt2-native-code",
 }  # fmt: skip

@@ -32,6 +32,7 @@ PICKLE = Rule(
     "https://cwe.mitre.org/data/definitions/502.html",
 )
 RULES = (POLYGLOT, PICKLE)
+HDF5_INSIDE = "an HDF5 file begins there, as the library finds it"
 
 ZIP_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")
 """What zip archives begin with, split and single ones."""
@@ -52,18 +53,18 @@ def examine_overlays(content: Content, examination: Examination) -> None:
     """Find what other readers would find in what was recognised: archives, programs, hostile pickles.
 
     Args:
-        content: What was recognised. Zip archives are examined by their own reader, and tar archives look for zip
-            archives at their end themselves.
+        content: What was recognised. Zip archives are examined by their own reader; these and tar archives, whose
+            members may be such files, look for them themselves.
         examination: Reported to.
 
     Raises:
         StopScan: Time is up.
     """
     head = content.head(8)
-    if examination.format not in _CONTAINERS | _HDF5 and (start := _hdf5_start(content)):
-        examination.find(POLYGLOT, "an HDF5 file begins there, as the library finds it", at=start)
     if head.startswith(ZIP_BEGINNINGS):
         return
+    if examination.format not in _CONTAINERS | _HDF5 and (start := _hdf5_start(content)):
+        examination.find(POLYGLOT, HDF5_INSIDE, at=start)
     if examination.format != "tflite" and (kind := _FLATBUFFERS.get(head[4:])):
         examination.find(POLYGLOT, f"begins as {kind}")
     if examination.format not in _CONTAINERS and (place := archive_end(content)) is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -137,6 +139,11 @@ def _package() -> bytes:
     return archive([Entry(f"m/{name}", data) for name, data in members.items()])
 
 
+def _members(data: bytes) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return [(name.removeprefix("m/"), file.read(name)) for name in file.namelist()]
+
+
 _CALLS_OS = json.dumps({"graph_module": {"graph": {"nodes": [_node("torch.serialization.os.system")]}}}).encode()
 _LISTED = b'{"config": {"w": {"path_name": "model.pt", "is_param": true, "use_pickle": false, "tensor_meta": {}}}}'
 _SUMS = "*".join(f"(s{index}+s{index + 1}+1)" for index in range(12))
@@ -236,6 +243,8 @@ _FILES: tuple[tuple[str, Callable[[], bytes], frozenset[str], str], ...] = (
      checkpoint({"data.pkl": EVIL}), "data/weights/z_config.json": _LISTED}), UNSAFE, _WEIGHTS_ONLY),
     ("program-numbers-are-an-array-of-objects", lambda: program(members={"data/weights/weight_0": _arrays()}),
      UNSAFE, _TOTAL),
+    ("program-numbers-are-a-compressed-array", lambda: archive([Entry(f"m/{name}", data, DEFLATED) for name, data in
+     _members(program(members={"data/weights/weight_0": _arrays()}))]), UNSAFE, _TOTAL),
     ("program-weight-of-no-bytes", lambda: program(weight={"tensor_meta": _NO_NUMBERS},
      members={"data/weights/weight_0": b""}), UNSAFE, "https://cwe.mitre.org/data/definitions/789.html"),
     ("program-expression-without-end", lambda: program(expression=f"PythonMod({_SUMS}, 3*({_OTHER_SUMS}))"),

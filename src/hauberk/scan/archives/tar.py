@@ -22,7 +22,7 @@ from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.hdf5 import user_block
-from hauberk.scan.overlays import POLYGLOT, ZIP_BEGINNINGS, archive_end
+from hauberk.scan.overlays import HDF5_INSIDE, POLYGLOT, ZIP_BEGINNINGS, archive_end
 from hauberk.scan.pickles import RULES as PICKLE_RULES
 from hauberk.scan.report import shown
 
@@ -258,7 +258,7 @@ class Tar:
             self._examination.find(POLYGLOT, "ends as a zip archive", at=place)
         place = user_block(self._content)
         if place and all(start != place for start, _ in self._places):
-            self._examination.find(POLYGLOT, "an HDF5 file begins there, as the library finds it", at=place)
+            self._examination.find(POLYGLOT, HDF5_INSIDE, at=place)
 
     def _is_in_archive(self, place: int) -> bool:
         """Whether a byte lies in a member that is an archive itself, and is looked at as such."""

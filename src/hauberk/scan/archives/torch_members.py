@@ -8,6 +8,7 @@ import re
 from hauberk.scan.archives import torch_rules as rules
 from hauberk.scan.archives.zip import Zip
 from hauberk.scan.archives.zip_directory import STORED
+from hauberk.scan.archives.zip_layout import ARRAY
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.pickles import PickleResult, Storage, examine_pickle, torch_storage
 from hauberk.scan.pickles.machine import Admitted
@@ -93,6 +94,12 @@ def check_storages(
 
 def check_arrays(archive: Zip, numbers: set[str], examination: Examination) -> None:
     """Examine members that nobody looks into, because they hold bare numbers, where numpy would find an array."""
-    for name in sorted(numbers & archive.arrays):
-        if archive.members[name].readable:
+    packed = {name for name in numbers if archive.members[name].method != STORED}
+    for name in sorted(packed | (numbers & archive.arrays)):
+        if not archive.members[name].readable:
+            continue
+        if name in archive.arrays or archive.content(name).head(len(ARRAY)) == ARRAY:
             examination.examine(archive.content(name), shown(name))
+        if name in packed:
+            with contextlib.suppress(StopScan):
+                archive.check(name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from hauberk.scan.archives.kinds import zip_kinds
-from hauberk.scan.archives.zip import open_zip
+from hauberk.scan.archives.zip import Zip, open_zip
 from hauberk.scan.archives.zip_rules import ZIP_RULES
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
-from hauberk.scan.overlays import ZIP_BEGINNINGS
+from hauberk.scan.frameworks.hdf5 import user_block
+from hauberk.scan.overlays import HDF5_INSIDE, POLYGLOT, ZIP_BEGINNINGS
 
 
 def _recognise(head: bytes, _: Content) -> bool:
@@ -20,9 +21,23 @@ def _examine(content: Content, examination: Examination) -> str:
     archive = open_zip(content, examination)
     kind = next(kind for kind in zip_kinds() if kind.recognise(archive))
     examination.format = kind.name
+    _check_hdf5(archive, content, examination)
     kind.examine(archive, examination)
     return kind.name
 
+
+def _check_hdf5(archive: Zip, content: Content, examination: Examination) -> None:
+    """Find an HDF5 file where the library looks for one, except as a member that is examined for what it is."""
+    place = user_block(content)
+    if not place:
+        return
+    numbers = examination.format in _WITH_NUMBERS
+    if numbers or all(member.offset != place for member in archive.members.values()):
+        examination.find(POLYGLOT, HDF5_INSIDE, at=place)
+
+
+_WITH_NUMBERS = frozenset({"pytorch-zip", "torch-exported-program", "torchscript"})
+"""Kinds that hold bare numbers, which nobody looks into."""
 
 FORMATS = (
     Format("zip", _recognise, _examine, ZIP_RULES + tuple(rule for kind in zip_kinds() for rule in kind.rules), b"P"),

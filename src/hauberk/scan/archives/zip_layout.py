@@ -32,7 +32,8 @@ _GROUP = 4096  # members between two looks at the time
 _SEARCHED = 1 << 24  # bytes of a gap that are searched for members
 _AHEAD = 80  # bytes read behind a header: torch fills up to 64, and the first bytes of the member follow
 _FILLING = b"FB"  # the extra field that torch fills up with
-_ARRAY = b"\x93NUMPY"
+ARRAY = b"\x93NUMPY"
+"""What an array of numpy begins with."""
 
 
 class Layout:
@@ -93,7 +94,7 @@ class Layout:
             after = at + start + compressed
             if signature != LOCAL or here != flags or by != method or length != len(raw) or after > self._end:
                 break
-            if not read.startswith(raw, gap + _LOCAL.size) or read[:gap] != figures or extra > _AHEAD - len(_ARRAY):
+            if not read.startswith(raw, gap + _LOCAL.size) or read[:gap] != figures or extra > _AHEAD - len(ARRAY):
                 break
             if extra and (
                 read[behind : behind + 2] != _FILLING or read[behind + 2] + 256 * read[behind + 3] + 4 != extra
@@ -106,7 +107,7 @@ class Layout:
             if its_crc != crc or its_compressed != compressed or its_size != size:
                 break
             self.offsets[index] = at + start
-            if read.startswith(_ARRAY, start):
+            if read.startswith(ARRAY, start):
                 self.arrays.add(index)
             at = after
             done += 1
@@ -145,9 +146,9 @@ class Layout:
             self._examination.find(rules.OVERLAP, what, at=entry.header)
             return max(at, entry.header)
         self.offsets[index] = start
-        if len(header) < length + len(_ARRAY):
-            header, length = self._content.read(start, min(len(_ARRAY), entry.compressed_size)), 0
-        if header.startswith(_ARRAY, length):
+        if len(header) < length + len(ARRAY):
+            header, length = self._content.read(start, min(len(ARRAY), entry.compressed_size)), 0
+        if header.startswith(ARRAY, length):
             self.arrays.add(index)
         return max(at, end)
 

@@ -30,7 +30,7 @@ def _nested(levels: int) -> Raw:
     return kind
 
 
-def _tree(bounds: int = 2, weights: object = None, distance: str = "Euclidean", vector: int = 1) -> Raw:
+def _tree(bounds: int = 2, weights: object = None, distance: str = "Euclidean", vector: int = 1, leaf: int = 40) -> Raw:
     """A k-d tree of two points of two numbers each, in one node."""
     floats, integers = dtype("f8"), dtype("i8")
     record = dtype("V32", (3, "|", None, ("idx_start", "idx_end", "is_leaf", "radius"), {
@@ -46,7 +46,7 @@ def _tree(bounds: int = 2, weights: object = None, distance: str = "Euclidean", 
         (
             array(floats, (2, 2), bytes(32)), array(integers, (2,), bytes(8) + b"\1" + bytes(7)),
             array(record, (1,), node), array(floats, (bounds, 1, 2), bytes(16 * bounds)),
-            40, 1, 1, 0, 0, 0, 0, metric, weights,
+            leaf, 1, 1, 0, 0, 0, 0, metric, weights,
         ),
     )  # fmt: skip
 
@@ -112,6 +112,7 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
         )), UNSAFE, _BOUNDS,
     ),
     "neighbours-with-bounds-of-one-side": (pickled(_tree(bounds=1)), UNSAFE, _BOUNDS),
+    "neighbours-with-leaves-of-no-points": (pickled(_tree(leaf=0)), UNSAFE, _BOUNDS),
     "neighbours-without-bounds": (pickled(_tree(bounds=0)), UNSAFE, _BOUNDS),
     "neighbours-with-fewer-weights-than-points": (
         pickled(_tree(weights=array(dtype("f8"), (1,), bytes(8)))), UNSAFE, _BOUNDS,

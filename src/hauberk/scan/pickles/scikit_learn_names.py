@@ -305,11 +305,13 @@ def _set_neighbours(made: Made, state: object, context: Context) -> None:
     match state:
         case (
             Made(detail=Array() as data), Made(detail=Array() as order), Made(detail=Array() as nodes),
-            Made(detail=Array() as bounds), int(), int(), int(count), int(), int(), int(), int(), distance, weights,
+            Made(detail=Array() as bounds), int(leaf), int(), int(count), int(), int(), int(), int(), distance, weights,
         ):  # fmt: skip
             if not (type(distance) is Made and distance.ready and is_made(distance, _DISTANCE)):
                 raise Objection("a distance that is none", rules.BUILD)
             sides = 2 if "_kd_" in made.entry.name else 1
+            if leaf < 1:
+                raise Objection("leaves of no points, by whose number scikit-learn divides", rules.MEMORY)
             if bounds.shape[:1] != (sides,) or distance.detail not in {0, *data.shape[1:]}:
                 raise Objection("a tree whose bounds or weights of features are too few", rules.MEMORY)
             match weights:

@@ -91,6 +91,51 @@ def _not_smaller() -> ModelProto:
     return model([larger], inputs=[value("x", [1, 1, 1, 100_000])], weights=[numbers("sizes", 1, 1, 100_000, 10)])
 
 
+def _whole(
+    element: int, nodes: Sequence[NodeProto], *weights: TensorProto, size: int = 1, times: int = 1
+) -> ModelProto:
+    """So many zeros for each of what nodes make of a whole number `x`, called `last`."""
+    counted = [
+        node("Cast", ["last"], "wide", to=INT64),
+        node("Mul", ["wide", "times"], "product"),
+        node("Reshape", ["product", "flat"], "size"),
+        node("ConstantOfShape", ["size"]),
+    ]
+    held = [numbers("times", times), numbers("flat", -1), *weights]
+    return model([*nodes, *counted], inputs=[value("x", [size], element)], weights=held)
+
+
+def _opposite_of_the_least() -> ModelProto:
+    """-128 has no opposite among eight bits."""
+    return _whole(TensorProto.INT8, [node("Abs", ["x"], "last")], times=-MANY)
+
+
+def _below_zero_without_sign() -> ModelProto:
+    """Less than nothing is nearly 2^32 where there are no signs."""
+    nodes = [node("Cast", ["x"], "wider", to=TensorProto.UINT32), node("Sub", ["nothing", "wider"], "last")]
+    nothing = helper.make_tensor("nothing", TensorProto.UINT32, [1], [0])
+    return _whole(TensorProto.UINT8, nodes, nothing)
+
+
+def _sum_that_wraps() -> ModelProto:
+    """Ten million bytes add up to more than 2^31."""
+    nodes = [node("Cast", ["x"], "wider", to=TensorProto.INT32), node("ReduceSum", ["wider"], "last", keepdims=0)]
+    return _whole(TensorProto.UINT8, nodes, size=10_000_000, times=-3)
+
+
+def _least_of_nothing() -> ModelProto:
+    """The least of no places at all is the largest number there is."""
+    nodes = [
+        node("NonZero", ["hidden"], "places"),
+        node("ReduceMin", ["places"], "least", keepdims=0),
+        node("Div", ["least", "shift"], "part"),
+        node("Range", ["zero", "part", "one"]),
+    ]
+    weights = [numbers("shift", 1 << 32, shape=()), numbers("zero", 0, shape=()), numbers("one", 1, shape=())]
+    hidden = _floats("hidden", [0.0] * 5000)
+    return model(nodes, inputs=[], outputs=[value("y", None, INT64)], weights=[hidden, *weights])
+
+
 def _even_then_doubling() -> ModelProto:
     """One more for 600 rounds, then twice as many each round."""
     more = graph([node("Concat", ["v", "one"], "a", axis=0)], [], [value("a", None)])
@@ -200,6 +245,10 @@ BOUNDS = (
     case("bound-unequal-parts", _unequal_parts, UNKNOWN, MEMORY),
     case("bound-copied-size", _copied_size, UNKNOWN, MEMORY),
     case("bound-short-frames", _short_frames, UNKNOWN, MEMORY),
+    case("bound-of-least", _opposite_of_the_least, UNKNOWN, CONVERSION),
+    case("bound-without-sign", _below_zero_without_sign, UNKNOWN, CONVERSION),
+    case("bound-of-sum", _sum_that_wraps, UNKNOWN, CONVERSION),
+    case("bound-of-nothing", _least_of_nothing, UNKNOWN, MEMORY),
     case("bomb-slopes-both-ways", _both_ways, UNSAFE, MEMORY),
     case("bomb-not-smaller", _not_smaller, UNKNOWN, MEMORY),
     case("loop-even-then-doubling", _even_then_doubling, UNKNOWN, MEMORY),

@@ -12,7 +12,7 @@ from hauberk.scan.graphs.call import Call, broadcast, rule
 from hauberk.scan.graphs.elements import BOOL, ELEMENTS, integral
 from hauberk.scan.graphs.model import MOST_VALUES
 from hauberk.scan.graphs.operations.elementwise import TRANSCENDENTAL, like
-from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, between, exactly, rounded, unsized
+from hauberk.scan.graphs.values import LARGE, Array, Tensor, UnmodelledError, Values, between, exactly, rounded, unsized
 
 _NUMPY_BROADCASTING = 7
 """Version of ONNX's operators that brought it."""
@@ -143,7 +143,8 @@ def _computed(call: Call, inputs: Sequence[Tensor]) -> Values | None:
         certain = all(each is not None and each.certain for each in bounds)
         return rounded(replace(found, numbers=certain), info.dtype) if info.dtype is not None else None
     limit = 2.0 ** (info.bits - 1)
-    inside = np.all(np.abs(found.low) < limit) and np.all(np.abs(found.high) < limit)
+    least = 0.0 if info.name.startswith("uint") else -limit + 1
+    inside = np.all(found.low >= least) and np.all(found.high < limit)
     return found if inside else None
 
 
@@ -158,7 +159,7 @@ def _exact(call: Call, arrays: list[Array], element: int) -> Values | None:
         "Max": np.maximum,
         "Div": _truncated if integral(element) else np.divide,
         "Mod": np.fmod if call.integer("fmod") else np.mod,
-        "Pow": lambda base, power: np.power(base.astype(np.float64), power),
+        "Pow": _power,
     }
     function = functions.get(call.operator)
     if function is None or dtype is None:
@@ -173,6 +174,12 @@ def _exact(call: Call, arrays: list[Array], element: int) -> Values | None:
     if rounded and not (np.all(np.isfinite(result)) and np.all(np.abs(result) < limit)):
         return None
     return exactly(np.asarray(result.astype(dtype)))
+
+
+def _power(base: Array, power: Array) -> Array:
+    """Powers as floating-point numbers; none (NaN) where those may be other whole numbers than a runtime's."""
+    found = np.asarray(np.power(base.astype(np.float64), power))
+    return np.where(np.abs(found) < LARGE, found, np.nan) if base.dtype.kind in "iu" else found
 
 
 def _truncated(first: Array, second: Array) -> Array:

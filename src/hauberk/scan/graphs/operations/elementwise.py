@@ -110,7 +110,9 @@ def growing(call: Call) -> Sequence[Tensor]:
 def mirrored(call: Call) -> Sequence[Tensor]:
     """Functions that turn bounds round."""
     source, values = call.input(0), None
-    if (bounds := source.bounds()) is not None:
+    least = -(2.0 ** (ELEMENTS[source.element].bits - 1)) if integral(source.element) else -np.inf
+    # The least whole number of a type has no opposite: it stays what it is.
+    if (bounds := source.bounds()) is not None and (bounds.known or np.all(bounds.low > least)):
         if bounds.known:
             values = exactly(np.negative(bounds.low) if call.operator == "Neg" else np.abs(bounds.low))
         elif call.operator == "Neg":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hauberk.scan.graphs.call import Call, axis_of, rule
-from hauberk.scan.graphs.elements import ELEMENTS, FLOAT, INT64
+from hauberk.scan.graphs.elements import ELEMENTS, FLOAT, INT64, integral
 from hauberk.scan.graphs.operations.elementwise import like
 from hauberk.scan.graphs.values import Array, Tensor, UnmodelledError, Values, between, exactly, unsized
 
@@ -62,6 +62,10 @@ def _reduced(call: Call, source: Tensor, axes: tuple[int, ...], *, keepdims: boo
     if call.operator == "ReduceSum":
         count = math.prod(source.shape[axis] for axis in axes)
         low, high = min(low * count, 0.0), max(high * count, 0.0)
+        if integral(source.element) and max(-low, high) >= 2.0 ** (ELEMENTS[source.element].bits - 1):
+            return None  # the sum may wrap
+    elif not source.exact:
+        return None  # of nothing, the largest is the least of its type
     return between(low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 

@@ -12,6 +12,8 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
+from hauberk.scan.pickles.values import Made, Name, Storage
+
 if TYPE_CHECKING:
     from hauberk.scan.pickles.machine import Machine
 
@@ -74,7 +76,7 @@ def take_tensor(machine: Machine, position: int) -> int:
     storage = machine.load_persistent(identifier, at)
     hooked = machine.call(made_of, (), at)
     arguments = (storage, _number(offset), sizes, strides, gradient == b"\x88", hooked)
-    made = machine.call(stack[-1], arguments, at)
+    made = _rebuilt(machine, (stack[-1], identifier[1], made_of, count, offset, size, stride), arguments, at)
     memo[to_key] = identifier[2]
     memo[puts[0]] = identifier
     if len(puts) == 3:
@@ -85,6 +87,29 @@ def take_tensor(machine: Machine, position: int) -> int:
     stack[-1] = memo[to_tensor] = made
     machine.made += 4
     return found.end()
+
+
+def _rebuilt(machine: Machine, form: tuple[object, ...], arguments: tuple[object, ...], at: int) -> object:
+    """What the call of a tensor's rebuilder gives.
+
+    Args:
+        machine: Follows the pickle.
+        form: The names that are called and the numbers as they stand in the pickle: all that the checks of a tensor ask
+            for. Most tensors are made like another one before them, and need not be checked again.
+        arguments: Of the call; the last one is what was made for its hooks.
+        at: Where in the content.
+    """
+    if not type(form[0]) is type(form[1]) is type(form[2]) is Name or type(arguments[0]) is not Storage:
+        return machine.call(form[0], arguments, at)
+    same = machine.alike.get(form)
+    hooks = arguments[-1]
+    if same is not None and type(hooks) is Made:
+        hooks.kept = True
+        return Made(*same)
+    made = machine.call(form[0], arguments, at)
+    if type(made) is Made and len(machine.alike) < _MOST_SHAPES:
+        machine.alike[form] = made.entry, made.detail
+    return made
 
 
 def _number(raw: bytes) -> int:

@@ -18,6 +18,7 @@ from hauberk.scan.frameworks.hdf5_values import checksum
 CODE = base64.b64encode(marshal.dumps(compile("open('flag', 'w')", "x", "eval"))).decode()
 """Compiled Python that would open a flag file; nobody runs it."""
 
+LOOP = "https://cwe.mitre.org/data/definitions/835.html"
 GHSA = "https://github.com/advisories/"
 NVD = "https://nvd.nist.gov/vuln/detail/"
 
@@ -198,6 +199,23 @@ def _wrong_checksum(folder: Path) -> Path:
     return written(folder / "weights.h5", bytes(data))
 
 
+def _endless_heap(text: Any) -> Callable[[Path], Path]:
+    """Free space of no size in a heap of texts: the library never returns from it."""
+
+    def make(folder: Path) -> Path:
+        data = bytearray(weights(text))
+        heap = data.index(b"GCOL")
+        size = int.from_bytes(data[heap + 8 : heap + 16], "little")
+        at = heap + 16
+        while int.from_bytes(data[at : at + 2], "little"):
+            at += 16 + (int.from_bytes(data[at + 8 : at + 16], "little") + 7 & ~7)
+        assert int.from_bytes(data[at + 8 : at + 16], "little") == heap + size - at
+        data[at + 8 : at + 16] = bytes(8)
+        return written(folder / "weights.h5", bytes(data))
+
+    return make
+
+
 def _scaled(file: Any) -> None:
     file.create_dataset("x", data=range(8), chunks=(4,), scaleoffset=4)
 
@@ -351,6 +369,8 @@ KERAS_CASES = (
     Case("h5-packed-twice", hdf5(_packed_twice), UNKNOWN, "https://cwe.mitre.org/data/definitions/409.html"),
     Case("h5-packed-far", hdf5(_packed_far), UNKNOWN, "https://cwe.mitre.org/data/definitions/409.html"),
     Case("h5-two-tables", _two_tables, UNKNOWN, "https://cwe.mitre.org/data/definitions/436.html"),
+    Case("h5-endless-heap", _endless_heap(lambda file: file.attrs.__setitem__("a", "text")), UNKNOWN, LOOP),
+    Case("h5-endless-elements", _endless_heap(lambda file: file.create_dataset("a", data=["text"])), UNKNOWN, LOOP),
     Case("h5-checksum", _wrong_checksum, UNKNOWN),
     Case("h5-numbers-of-parts", hdf5(_scaled), UNKNOWN),
     Case("h5-external-link", hdf5(_external_link), UNSAFE, NVD + "CVE-2026-1669"),

@@ -19,7 +19,7 @@ from hauberk.scan.frameworks import hdf5_storage, json_text, keras_config
 from hauberk.scan.frameworks.hdf5_groups import Link, dense_attributes, dense_links, link, links_of_table
 from hauberk.scan.frameworks.hdf5_heaps import texts
 from hauberk.scan.frameworks.hdf5_objects import SHARED, SIGNATURE, Attribute, Message, Object, Reader
-from hauberk.scan.frameworks.hdf5_values import NotFollowedError, number
+from hauberk.scan.frameworks.hdf5_values import NotFollowedError, is_text, number
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 EXTERNAL_LINK = Rule(
@@ -220,6 +220,8 @@ class _Scan:
 
     def _link(self, found: Link, path: str) -> None:
         where = f"{path}/{shown(found.name)}"
+        if not is_text(found.name):
+            raise NotFollowedError(f"a name that is no text: {where}")
         if found.kind == "hard":
             self._waiting.append((found.address, where))
             if len(self._waiting) > 2 * self.examination.limits.members:
@@ -234,8 +236,8 @@ class _Scan:
     def _attribute(self, reader: Reader, message: Message, path: str, names: set[bytes]) -> None:
         attribute = reader.attribute(message)
         name = attribute.name
-        if name in names:
-            raise NotFollowedError(f"two attributes called {shown(name)}")
+        if name in names or not is_text(name):
+            raise NotFollowedError(f"two attributes called {shown(name)}, or one whose name is no text")
         names.add(name)
         if name == b"PYTABLES_FORMAT_VERSION":
             self.is_pytables = True
@@ -268,8 +270,6 @@ class _Scan:
     def _dataset(self, reader: Reader, found: Object, path: str) -> None:
         by_kind = {message.kind: message for message in found.messages}
         extent, kind, stored = by_kind[0x01], by_kind[0x03], by_kind[0x08]
-        if (extent.flags | stored.flags) & SHARED:
-            raise NotFollowedError("a dataset whose extent is kept elsewhere")
         space, element = reader.dataspace(extent.data), reader.datatype(kind.data, shared=bool(kind.flags & SHARED))
         steps = list(hdf5_storage.filters(by_kind[0x0B].data)) if 0x0B in by_kind else []
         for step in steps:

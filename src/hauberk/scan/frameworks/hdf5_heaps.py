@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hauberk.scan.content import CutError
 from hauberk.scan.frameworks.hdf5_objects import Attribute, Reader
-from hauberk.scan.frameworks.hdf5_values import NotFollowedError, check_sum, number
+from hauberk.scan.frameworks.hdf5_values import Datatype, NotFollowedError, check_sum, number
 
 TEXT_MOST = 64 << 20
 _COLLECTION_LEAST, _COLLECTION_MOST = 4096, 1 << 30
@@ -32,44 +32,71 @@ def texts(reader: Reader, attribute: Attribute) -> list[bytes] | None:
     pieces = [attribute.data[index * kind.size : (index + 1) * kind.size] for index in range(count)]
     if kind.kind == _TEXT:
         return [piece.rstrip(b"\0 ") for piece in pieces]
+    found = listed(reader, kind, attribute.data[: count * kind.size])
+    return found if kind.variable_text else None
+
+
+def listed(reader: Reader, kind: Datatype, data: bytes) -> list[bytes]:
+    """Values of variable length, from the heaps that they lie in.
+
+    Args:
+        reader: The file.
+        kind: Their type.
+        data: The elements, each of which says where its value lies.
+
+    Raises:
+        NotFollowedError: They are too long, or a heap is damaged.
+        CutError: They end before they should.
+    """
     found, total = [], 0
-    for piece in pieces:
+    for at in range(0, len(data), kind.size):
         size, address, index = (
-            number(piece, 0, 4) * kind.part,
-            reader.offset(piece, 4),
-            number(piece, 4 + reader.offset_size, 4),
+            number(data, at, 4) * kind.part,
+            reader.offset(data, at + 4),
+            number(data, at + 4 + reader.offset_size, 4),
         )
         total += size
         if total > TEXT_MOST:
             raise NotFollowedError(f"texts of more than {TEXT_MOST} bytes")
         value = _global_object(reader, address, index) if size else b""
-        if len(value) < size:
+        if len(value) != size:
             raise CutError(f"{size} bytes of which the heap at byte {address} holds {len(value)}")
         found.append(value[:size])
-    return found if kind.variable_text else None
+    return found
 
 
 def _global_object(reader: Reader, collection: int, wanted: int) -> bytes:
     """One object of a global heap."""
-    head = reader.read(collection, 8 + reader.length_size)
+    if collection not in reader.collections:
+        reader.collections[collection] = _collection(reader, collection)
+    place = reader.collections[collection].get(wanted)
+    if place is None:
+        raise CutError(f"a text is missing from the heap at byte {collection}")
+    return reader.read(place[0], min(place[1], TEXT_MOST))
+
+
+def _collection(reader: Reader, address: int) -> dict[int, tuple[int, int]]:
+    """Place and length of every object of a global heap; what is free comes last and takes all that is left."""
+    head = reader.read(address, 8 + reader.length_size)
     size = reader.length(head, 8)
     if head[:8] != b"GCOL\1\0\0\0" or not _COLLECTION_LEAST <= size <= _COLLECTION_MOST:
-        raise NotFollowedError(f"no heap of texts at byte {collection}")
-    reader.check_inside(collection, size)
-    at, end = 8 + reader.length_size, size
-    at = (at + 7) & ~7
+        raise NotFollowedError(f"no heap of texts at byte {address}")
+    reader.check_inside(address, size)
     step = 8 + reader.length_size
-    while at + step <= end:
-        entry = reader.read(collection + at, step)
+    at, found = (step + 7) & ~7, dict[int, tuple[int, int]]()
+    while at + step <= size:
+        entry = reader.read(address + at, step)
         index, length = number(entry, 0, 2), reader.length(entry, 8)
         if index == 0:
-            break
-        if length > end - at - step:
-            raise CutError(f"a text that does not fit the heap at byte {collection}")
-        if index == wanted:
-            return reader.read(collection + at + step, min(length, TEXT_MOST))
-        at += step + ((length + 7) & ~7)
-    raise CutError(f"a text is missing from the heap at byte {collection}")
+            if at + length != size:
+                raise NotFollowedError(f"{length} free bytes in a heap of texts with {size - at} left")
+            return found
+        following = at + step + ((length + 7) & ~7)
+        if following > size or index in found:
+            raise CutError(f"a text that does not fit the heap at byte {address}, or one of two with one number")
+        found[index] = (address + at + step, length)
+        at = following
+    return found
 
 
 class FractalHeap:

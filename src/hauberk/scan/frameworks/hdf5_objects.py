@@ -78,6 +78,7 @@ class Reader:
         leaf_rank: Half of the links that a node of a symbol table has at the most.
         tree_rank: Half of the children that a node of a tree of links has at the most.
         chunk_rank: The same of a tree of chunks.
+        collections: By the address of a heap of texts, place and length of each.
         cached: By the address of a group's header, the tree and the heap of names that are noted beside a link to it.
 
     Raises:
@@ -89,6 +90,7 @@ class Reader:
         self.content = content
         self.examination = examination
         self.cached: dict[int, tuple[int, int]] = {}
+        self.collections: dict[int, dict[int, tuple[int, int]]] = {}
         self._steps = 0
         self.leaf_rank, self.tree_rank, self.chunk_rank = 4, 16, _CHUNK_RANK
         version = content.read(start + 8, 1)[0]
@@ -246,7 +248,10 @@ class Reader:
             raise NotFollowedError(f"a header without end at byte {address}")
 
     def _message(self, found: Object, blocks: list[tuple[int, int]], message: Message) -> None:
-        if message.kind not in _KINDS or message.flags > 5:  # constant, shared or never shared
+        wrong = message.flags > 5 or (
+            message.flags & SHARED and message.kind != 0x03
+        )  # constant, shared or never shared
+        if message.kind not in _KINDS or wrong:
             raise NotFollowedError(f"a message of kind {message.kind} with flags {message.flags}")
         if message.kind == 0x10:
             blocks.append((self.offset(message.data, 0), self.length(message.data, self.offset_size)))
@@ -288,7 +293,7 @@ class Reader:
         """
         data = message.data
         version, flags = number(data, 0, 1), number(data, 1, 1)
-        if version not in {1, 2, 3} or flags > (1 if version > 1 else 0) or message.flags & SHARED:
+        if version not in {1, 2, 3} or flags > (1 if version > 1 else 0):
             raise NotFollowedError(f"version {version} of an attribute, or one that several objects share")
         sizes = (number(data, 2, 2), number(data, 4, 2), number(data, 6, 2))
         at = 9 if version == 3 else 8
@@ -299,7 +304,7 @@ class Reader:
                 raise CutError(f"an attribute at byte {message.at} does not fit its message")
             at += size if version > 1 else (size + 7) & ~7
         name, end, _ = parts[0].partition(b"\0")
-        if not name or not end or (version == 3 and number(data, 8, 1) > 1):
+        if not name or not end or len(name) + 1 != sizes[0] or (version == 3 and number(data, 8, 1) > 1):
             raise NotFollowedError(f"an attribute without a name at byte {message.at}")
         kind, space = self.datatype(parts[1], shared=bool(flags)), self.dataspace(parts[2])
         if space.count * kind.size > len(data) - at:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hauberk.scan.content import CutError
+from hauberk.scan.frameworks.hdf5_heaps import listed
 from hauberk.scan.frameworks.hdf5_objects import Reader
 from hauberk.scan.frameworks.hdf5_trees import CHUNKS, nodes
 from hauberk.scan.frameworks.hdf5_values import Dataspace, Datatype, NotFollowedError, check_sum, number
@@ -23,6 +24,7 @@ COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
 _INFLATED = 1032  # bytes that one byte of deflate can hold at the most
 _SINGLE, _IMPLICIT, _FIXED = 1, 2, 3
 _HALF_PAGED = 1 << 10
+_VARIABLE, _TEXTS_MOST = 9, 16 << 20
 
 
 @dataclass
@@ -169,10 +171,28 @@ def check(reader: Reader, kept: Layout, space: Dataspace, kind: Datatype, steps:
         if kept.size not in {-1, size}:
             raise NotFollowedError(f"{kept.size} bytes of elements, {size} expected")
         reader.check_inside(kept.address, size)
+    if kind.kind == _VARIABLE:
+        _check_texts(reader, kept, space, kind, steps)
     if kept.kind == CHUNKED:
         _check_chunks(reader, kept, space, kind, steps)
     elif steps:
         raise NotFollowedError("filters where there are no chunks")
+
+
+def _check_texts(reader: Reader, kept: Layout, space: Dataspace, kind: Datatype, steps: list[Filter]) -> None:
+    """Elements of variable length: the library never returns from some damaged heaps, so each is looked up."""
+    if kept.address == reader.undefined or kept.kind == VIRTUAL or not space.count:
+        return
+    if kept.kind == COMPACT or steps or space.count * kind.size > _TEXTS_MOST:
+        raise NotFollowedError("texts behind filters, in a header, or in great numbers")
+    if kept.kind == CONTIGUOUS:
+        listed(reader, kind, reader.read(kept.address, space.count * kind.size))
+        return
+    whole = math.prod(kept.chunk)
+    if whole > _TEXTS_MOST or len(kept.chunk) != 1 + len(space.dims or ()):
+        raise NotFollowedError("texts in great numbers")
+    for address, _ in _chunks(reader, kept, space.dims or (), whole, filtered=False):
+        listed(reader, kind, reader.read(address, whole))
 
 
 def _check_chunks(reader: Reader, kept: Layout, space: Dataspace, kind: Datatype, steps: list[Filter]) -> None:
@@ -232,6 +252,9 @@ def _tree(reader: Reader, kept: Layout, dims: tuple[int, ...]) -> Iterator[tuple
     rank = len(kept.chunk)
     before: tuple[int, ...] = (-1,)
     for node in nodes(reader, kept.address, CHUNKS, 8 + 8 * rank, reader.chunk_rank):
+        last = [number(node.keys[-1], 8 + 8 * axis, 8) for axis in range(rank)]
+        if node.children and any(at % part for at, part in zip(last, kept.chunk, strict=True)):
+            raise NotFollowedError(f"a tree of chunks that ends at {last}")
         for key, child in zip(node.keys, node.children, strict=False):
             place = tuple(number(key, 8 + 8 * axis, 8) for axis in range(rank))
             inside = all(at < size and at % part == 0 for at, size, part in zip(place, dims, kept.chunk, strict=False))

@@ -45,6 +45,15 @@ def number(data: bytes, at: int, width: int) -> int:
     return int.from_bytes(piece, "little")
 
 
+def is_text(name: bytes) -> bool:
+    """Whether a name is UTF-8, as readers take it."""
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 @dataclass
 class Dataspace:
     """Extent of a dataset or an attribute; no dimensions for a scalar, `None` for nothing at all."""
@@ -126,7 +135,7 @@ def _type(data: bytes, at: int, depth: int) -> tuple[Datatype, int]:
         end = _enum(data, at + 8, bits, size, version, depth)
     elif end is None and kind == _ARRAY and version > 1:
         end = _array(data, at + 8, size, version, depth)
-    elif end is None and kind == _VARIABLE and bits & 15 <= 1 and bits >> 4 & 15 <= 2 and bits >> 8 <= 1:
+    elif end is None and kind == _VARIABLE and not depth and bits & 15 <= 1 and bits >> 4 & 15 <= 2 and bits >> 8 <= 1:
         inner, end = _type(data, at + 8, depth + 1)
         part = Datatype(kind, size, bits & 15 == 1, inner.size)
     if end is None:

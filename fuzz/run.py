@@ -184,10 +184,15 @@ def report(folder: Path) -> str:
             last["date"],
             last["commit"],
             f"{last['memory_early'] >> 20} → {last['memory_end'] >> 20} MiB" + " **grew**" * last["grew"],
-            "; ".join(last["kinds"] + [last["ended"]] * bool(last["ended"])) or "nothing",
+            "; ".join(_short(kind) for kind in [*last["kinds"], *[last["ended"]] * bool(last["ended"])]) or "nothing",
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def _short(complaint: Complaint) -> str:
+    """What of a complaint goes into a table; the input lies in the folder of what was found."""
+    return complaint.partition(" | ")[0].replace("|", "/")[:120]
 
 
 def _again(target: Target, files: list[Path]) -> int:

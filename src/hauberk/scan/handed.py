@@ -6,6 +6,7 @@ A target of `hauberk.sandbox.forkserver`. It opens nothing: the process it runs 
 from __future__ import annotations
 
 import codecs
+import gc
 import inspect
 import os
 import pkgutil
@@ -52,6 +53,7 @@ def prepare() -> None:
                 value()
     for name in _CODECS:
         codecs.lookup(name)
+    gc.freeze()  # what stays for good is not looked at again, and children go on sharing its pages
 
 
 def scan_handed(question: bytes, descriptors: Sequence[int]) -> Iterator[bytes]:

@@ -232,6 +232,7 @@ FIRST = {
     "bomb-slopes-both-ways": "onnx-memory-bomb",
     "bomb-not-smaller": "onnx-unbounded-size",
     "loop-even-then-doubling": "onnx-unbounded-loop",
+    "loop-perhaps-never": "onnx-unbounded-size",
     "loop-number-in-sequence": "onnx-unbounded-size",
     "bomb-counted-behind-optional": "onnx-memory-bomb",
     "bomb-sequence-of-numbers": "onnx-memory-bomb",

@@ -158,6 +158,24 @@ def _sequence(name: str) -> Any:
     return helper.make_tensor_sequence_value_info(name, INT64, None)
 
 
+def _perhaps_never() -> ModelProto:
+    """Five rounds, or none at all if the caller says so; what is left of five is none, or five."""
+    body = graph(
+        [node("Identity", ["c"], "d"), node("Identity", ["i"], "each")],
+        [value("i", [], INT64), value("c", [], BOOL)],
+        [value("d", [], BOOL), value("each", [], INT64)],
+    )
+    nodes = [
+        node("Loop", ["n", "going"], "all", body=body),
+        node("Shape", ["all"], "rounds"),
+        node("Sub", ["five", "rounds"], "rest"),
+        node("Mul", ["rest", "many"], "size"),
+        node("ConstantOfShape", ["size"]),
+    ]
+    weights = [numbers("n", 5, shape=()), numbers("five", 5), numbers("many", MANY)]
+    return model(nodes, inputs=[value("going", [], BOOL)], weights=weights)
+
+
 def _number_in_a_sequence() -> ModelProto:
     """A number that a loop multiplies by ten, hidden in a sequence."""
     body = graph(
@@ -252,6 +270,7 @@ BOUNDS = (
     case("bomb-slopes-both-ways", _both_ways, UNSAFE, MEMORY),
     case("bomb-not-smaller", _not_smaller, UNKNOWN, MEMORY),
     case("loop-even-then-doubling", _even_then_doubling, UNKNOWN, MEMORY),
+    case("loop-perhaps-never", _perhaps_never, UNKNOWN, MEMORY),
     case("loop-number-in-sequence", _number_in_a_sequence, UNKNOWN, MEMORY),
     case("bomb-counted-behind-optional", _optional_sequence, UNSAFE, MEMORY),
     case("bomb-sequence-of-numbers", _single_numbers, UNSAFE, MEMORY),

@@ -29,6 +29,8 @@ _CLASSES = (
     ("pickles", "pickle_structures", "RUN", "tricks with the pickle machine that end in a call"),
     ("pickles", "pickle_structures", "OTHERS", "tricks with the pickle machine that exhaust or mislead"),
     ("pickles", "pickle_carriers", "CASES", "numpy, joblib, torch's old format, streams, junk before"),
+    ("pickles", "pickle_costs", "HOSTILE", "pickles that take too long, or too much, to load or to let go"),
+    ("pickles", "pickle_numpy", "HOSTILE", "arrays and types that numpy should not have believed"),
     ("pickles", "pickle_models", "CASES", "fitted models whose tables lead native code astray"),
     ("archives", "hostile_zips", "CASES", "zip archives"),
     ("archives", "hostile_torch", "CASES", "torch checkpoints, TorchScript, exported programs"),
@@ -40,10 +42,14 @@ _CLASSES = (
     ("graphs", "graphs", "OPERATORS", "ONNX: operators that act"),
     ("graphs", "graphs", "STRUCTURE", "ONNX: structure"),
     ("graphs", "graphs", "COSTS", "ONNX: bombs"),
+    ("graphs", "graphs", "BOUNDS", "ONNX: sizes that cannot be told from the file"),
+    ("graphs", "graphs", "KERNELS", "ONNX: kernels that leave their tensors"),
+    ("graphs", "graphs", "TREES", "ONNX: trees that leave their tables"),
     ("frameworks", "frameworks_keras", "KERAS_CASES", "Keras and HDF5"),
     ("frameworks", "frameworks_trees", "TREE_CASES", "skops and boosted trees"),
     ("frameworks", "frameworks_graphs", "GRAPH_CASES", "TensorFlow, TFLite, GGUF"),
     ("frameworks", "frameworks_files", "FILE_CASES", "programs, sources, settings"),
+    ("frameworks", "frameworks_text", "TEXT_CASES", "models and settings written as text"),
 )
 """Where the corpus keeps its classes: area, module, attribute, what it is called here."""
 
@@ -122,7 +128,7 @@ def ask_all(environments: Path, answers: Answers) -> list[Caught]:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(_PROCESSES) as workers:
         made = []
         for area, case, hostile, path in _make(Path(folder)):
-            kind = kinds.get((area, case.name), "")
+            kind = kinds[area, case.name] if hostile else ""
             made.append((Caught(area, kind, case.name, hostile, case.reference, {}), path, _digest(path)))
         parts = []
         for scanner in CATCHERS:

@@ -14,6 +14,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks import hdf5
 from hauberk.scan.frameworks.hdf5_heaps import texts
 from hauberk.scan.frameworks.hdf5_objects import Reader
+from hauberk.scan.frameworks.hdf5_values import checksum
 
 
 def made(fill, **options):
@@ -153,3 +154,34 @@ def test_a_circle_of_links_ends():
         file.create_group("a")["back"] = file["/"]
 
     assert scanned(made(fill))[1].facts["groups"] == 2
+
+
+@pytest.mark.parametrize(("data", "expected"), [(b"", 0xDEADBEEF), (b"Four score and seven years ago", 0x17770551)])
+def test_checksums_are_those_of_their_inventor(data, expected):
+    assert checksum(data) == expected  # from the driver in https://burtleburtle.net/bob/c/lookup3.c
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_the_library_opens_and_walks_what_is_called_safe(version):
+    """Of damaged files, too: what the library refuses is not safe."""
+
+    def fill(file):
+        forest(np.random.default_rng(5), 2, 6)(file)
+        file.create_dataset("chunks", data=np.arange(20), chunks=(3,), compression="gzip")
+        file.attrs["texts"] = ["a", "größer"]
+
+    data, rng, safe = made(fill, libver=version), np.random.default_rng(2), 0
+    for _ in range(400):
+        changed = bytearray(data)
+        for at in rng.integers(8, len(data), int(rng.integers(1, 3))):
+            changed[int(at)] = int(rng.choice([0, 1, 2, 3, 8, 128, 255]))
+        _, examination = scanned(bytes(changed))
+        if examination.verdict != "safe":
+            continue
+        safe += 1
+        found = (examination.facts["groups"], examination.facts["datasets"])
+        assert found == counted(bytes(changed))
+        with h5py.File(io.BytesIO(bytes(changed))) as file:
+            file.visititems(lambda _, item: [item.attrs[name] for name in item.attrs] and None)
+            assert isinstance([file.attrs[name] for name in file.attrs], list)
+    assert safe > 20

@@ -8,16 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnx_ir.passes import common
 from torch import Tensor, nn
 
 from hauberk.artifact import OnnxArtifact
-from hauberk.errors import InputError, one_line
-from hauberk.graph.model import parse
+from hauberk.errors import InputError
+from hauberk.graph.flat import element_types, flattened
 from hauberk.graph.twin import (
     convolution,
     elementwise,
@@ -50,9 +48,6 @@ OPERATORS: dict[str, Operator] = {
     **shape.OPERATORS,
 }
 """Every operator that the twin knows, by ONNX name."""
-
-OLDEST_OPSET = 13
-"""Softmax and the axes of several operators meant something else before."""
 
 _STANDARD = ("", "ai.onnx")
 
@@ -111,7 +106,7 @@ class Twin(nn.Module):
         super().__init__()
         self._artifact = artifact
         self.on_tensor = {}
-        proto = _prepared(artifact)
+        proto = flattened(artifact, "twin")
         self._input, self._output = proto.graph.input[0].name, proto.graph.output[0].name
         self._calls = _calls(proto)
         self._names: dict[str, str] = {}
@@ -177,7 +172,7 @@ class Twin(nn.Module):
         Raises:
             InputError: A parameter was given another shape.
         """
-        proto = _prepared(self._artifact)
+        proto = flattened(self._artifact, "twin")
         originals = {tensor.name: _to_torch(numpy_helper.to_array(tensor)) for tensor in proto.graph.initializer}
         for tensor in proto.graph.initializer:
             original = numpy_helper.to_array(tensor)
@@ -259,37 +254,6 @@ class Twin(nn.Module):
             self.register_buffer(held, tensor)
 
 
-def _prepared(artifact: OnnxArtifact) -> onnx.ModelProto:
-    """The graph flat and with all its constants as initializers, seen to be one that the twin can be of."""
-    proto = parse(artifact.model)
-    opset = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), 0)
-    if opset < OLDEST_OPSET:
-        raise InputError(f"twin: opset {opset} is too old; {OLDEST_OPSET} or newer is needed")
-    model = ir.serde.deserialize_model(proto)
-    ir.passes.Sequential(
-        common.InlinePass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.RemoveUnusedNodesPass(),
-        common.TopologicalSortPass(),  # onnxruntime's converter to half precision appends its casts at the end
-    )(model)
-    flat = ir.serde.serialize_model(model)
-    if len(flat.graph.input) != 1 or len(flat.graph.output) != 1:
-        count = f"{len(flat.graph.input)} inputs and {len(flat.graph.output)} outputs"
-        raise InputError(f"twin: the graph has {count}; it can be of graphs with one of each")
-    return flat
-
-
-def _types(proto: onnx.ModelProto) -> dict[str, int]:
-    """The element type of every tensor in the graph, as far as onnx can tell."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(proto).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise InputError(f"twin: onnx cannot infer the graph's types: {one_line(error)}") from error
-    declared = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
-    declared |= {value.name: value.type.tensor_type.elem_type for value in graph.output}
-    return declared | {tensor.name: tensor.data_type for tensor in graph.initializer}
-
-
 def _hooked(function: Callable[[Tensor], Tensor], value: Tensor | None) -> Tensor | None:
     """What a function of `on_tensor` makes of a tensor that is there."""
     return None if value is None else function(value)
@@ -297,7 +261,7 @@ def _hooked(function: Callable[[Tensor], Tensor], value: Tensor | None) -> Tenso
 
 def _calls(proto: onnx.ModelProto) -> tuple[_Call, ...]:
     """The nodes in order, each with the tensors that it is the last to use."""
-    types = _types(proto)
+    types = element_types(proto, "twin")
     graph = proto.graph
     last = {name: number for number, node in enumerate(graph.node) for name in (*node.output, *node.input)}
     spent: dict[int, list[str]] = {}

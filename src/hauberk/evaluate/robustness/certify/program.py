@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnx_ir.passes import common
 from torch import Tensor
 
 from hauberk.artifact import OnnxArtifact
@@ -23,8 +21,9 @@ from hauberk.evaluate.robustness.certify.curves import Interval
 from hauberk.evaluate.robustness.certify.functions import CURVES, Operands, cannot
 from hauberk.evaluate.robustness.certify.maxima import MAXIMA
 from hauberk.evaluate.robustness.certify.operations import Affine, Elementwise, Operation
-from hauberk.graph.model import parse, record_shape
-from hauberk.graph.twin.module import OLDEST_OPSET, OPERATORS
+from hauberk.graph.flat import element_types, flattened
+from hauberk.graph.model import record_shape
+from hauberk.graph.twin.module import OPERATORS
 from hauberk.graph.twin.node import Node
 
 _STANDARD = ("", "ai.onnx")
@@ -129,7 +128,7 @@ def read_program(artifact: OnnxArtifact) -> Program:
         InputError: It is no core, or has an operator that cannot be certified; the message names operator and node.
     """
     shape = record_shape(artifact.signature, "certify")
-    proto = _prepared(artifact)
+    proto = flattened(artifact, "cannot certify")
     reader = _Reader(proto, shape)
     for node in proto.graph.node:
         reader.read(node)
@@ -157,7 +156,7 @@ class _Reader:
     """Reads node after node, and tries each on a few records as soon as it is read."""
 
     def __init__(self, proto: onnx.ModelProto, shape: tuple[int, ...]) -> None:
-        self._types = _types(proto)
+        self._types = element_types(proto, "cannot certify")
         self._input = proto.graph.input[0].name
         tensors = {tensor.name: _tensor(numpy_helper.to_array(tensor)) for tensor in proto.graph.initializer}
         self._constants = _Constants(tensors)
@@ -223,37 +222,6 @@ class _Reader:
                 raise cannot(node, "where it mixes records of a batch")
             self.shapes[name] = first[1:]
             self._constants.learn(name, first[1:])
-
-
-def _prepared(artifact: OnnxArtifact) -> onnx.ModelProto:
-    """The graph flat, with all its constants as initializers, in topological order."""
-    proto = parse(artifact.model)
-    opset = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), 0)
-    if opset < OLDEST_OPSET:
-        raise InputError(f"cannot certify: opset {opset} is too old; {OLDEST_OPSET} or newer is needed")
-    model = ir.serde.deserialize_model(proto)
-    ir.passes.Sequential(
-        common.InlinePass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.RemoveUnusedNodesPass(),
-        common.TopologicalSortPass(),
-    )(model)
-    flat = ir.serde.serialize_model(model)
-    if len(flat.graph.input) != 1 or len(flat.graph.output) != 1:
-        count = f"{len(flat.graph.input)} inputs and {len(flat.graph.output)} outputs"
-        raise InputError(f"cannot certify: the graph has {count}; certified is a core, which has one of each")
-    return flat
-
-
-def _types(proto: onnx.ModelProto) -> dict[str, int]:
-    """The element type of every tensor, as far as onnx can tell."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(proto).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise InputError(f"cannot certify: onnx cannot infer the graph's types: {one_line(error)}") from error
-    values = (*graph.value_info, *graph.input, *graph.output)
-    declared = {value.name: value.type.tensor_type.elem_type for value in values}
-    return declared | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
 def _node(proto: onnx.NodeProto, types: Mapping[str, int]) -> Node:

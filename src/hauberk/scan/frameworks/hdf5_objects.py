@@ -93,6 +93,7 @@ class Reader:
         self.collections: dict[int, dict[int, tuple[int, int]]] = {}
         self._steps = 0
         self.leaf_rank, self.tree_rank, self.chunk_rank = 4, 16, _CHUNK_RANK
+        self.base, self.end = 0, 0
         version = content.read(start + 8, 1)[0]
         head = content.read(start, min(128, content.size - start))
         if version in {0, 1}:

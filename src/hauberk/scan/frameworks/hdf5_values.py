@@ -250,7 +250,7 @@ def checksum(data: bytes) -> int:
     if not length:
         return c
     whole = (length - 1) // 12
-    words = struct.unpack_from(f"<{3 * whole}I", data)
+    words: tuple[int, ...] = struct.unpack_from(f"<{3 * whole}I", data)
     for index in range(0, 3 * whole, 3):
         a, b, c = (a + words[index]) & most, (b + words[index + 1]) & most, (c + words[index + 2]) & most
         a = (a - c & most) ^ (c << 4 & most | c >> 28)
@@ -265,7 +265,7 @@ def checksum(data: bytes) -> int:
         a = a + c & most
         c = (c - b & most) ^ (b << 4 & most | b >> 28)
         b = b + a & most
-    last = struct.unpack("<3I", data[12 * whole :].ljust(12, b"\0"))
+    last: tuple[int, ...] = struct.unpack("<3I", data[12 * whole :].ljust(12, b"\0"))
     a, b, c = (a + last[0]) & most, (b + last[1]) & most, (c + last[2]) & most
     c = ((c ^ b) - (b << 14 & most | b >> 18)) & most
     a = ((a ^ c) - (c << 11 & most | c >> 21)) & most

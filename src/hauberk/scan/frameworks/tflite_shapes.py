@@ -345,27 +345,25 @@ def _product(call: Call) -> list[Shape]:
     return [(*(int(size) for size in np.broadcast_shapes(left[:-2], right[:-2])), rows, columns)]
 
 
-_EXPECTED: dict[int, Callable[[Call], list[Shape]]] = (
-    dict.fromkeys((101, 104, 108, 111, 47, 8, 150, 117, 98, 73, 14, 50, 11, 59, 19, 20, 21, 116, 76, 66, 25, 75), _same)
-    | dict.fromkeys((92, 28, 93, 87, 53, 6, 114), _same)
-    | dict.fromkeys((0, 41, 18, 42, 55, 57, 99, 78, 90, 95, 71, 72, 58, 61, 62, 63, 86, 84, 123), _broadcast)
-    | dict.fromkeys((40, 74, 82, 89, 81, 91), _reduction)
-    | dict.fromkeys((1, 12, 17), _pool)
-    | dict.fromkeys((34, 60), _padding)
-    | dict.fromkeys((49, 102), _split)
-    | dict.fromkeys((43, 70), _regrouped)
-    | dict.fromkeys((23, 97), _resize)
-    | {2: _concatenation, 3: _convolution, 4: _depthwise, 9: _dense, 22: _reshape, 36: _gather, 39: _transpose}
-    | dict.fromkeys((56, 79), _largest_place)
-    | {
-        13: _normalized,
-        5: partial(_blocks, deeper=False),
-        26: partial(_blocks, deeper=True),
-        100: _mirrored,
-        130: _stretched,
-    }
-    | {45: _strided, 65: _slice, 77: _shape, 83: _pack, 88: _unpack, 126: _product}
+_FOLLOWED: tuple[tuple[Callable[[Call], list[Shape]], tuple[int, ...]], ...] = (
+    (_same, (101, 104, 108, 111, 47, 8, 150, 117, 98, 73, 14, 50, 11, 59, 19, 20, 21, 116, 76, 66, 25, 75)),
+    (_same, (92, 28, 93, 87, 53, 6, 114)),
+    (_broadcast, (0, 41, 18, 42, 55, 57, 99, 78, 90, 95, 71, 72, 58, 61, 62, 63, 86, 84, 123)),
+    (_reduction, (40, 74, 82, 89, 81, 91)),
+    (_pool, (1, 12, 17)),
+    (_padding, (34, 60)),
+    (_split, (49, 102)),
+    (_regrouped, (43, 70)),
+    (_resize, (23, 97)),
+    (_largest_place, (56, 79)),
+    (partial(_blocks, deeper=False), (5,)),
+    (partial(_blocks, deeper=True), (26,)),
+    *((each, (code,)) for each, code in ((_normalized, 13), (_mirrored, 100), (_stretched, 130), (_concatenation, 2))),
+    *((each, (code,)) for each, code in ((_convolution, 3), (_depthwise, 4), (_dense, 9), (_reshape, 22))),
+    *((each, (code,)) for each, code in ((_gather, 36), (_transpose, 39), (_strided, 45), (_slice, 65))),
+    *((each, (code,)) for each, code in ((_shape, 77), (_pack, 83), (_unpack, 88), (_product, 126))),
 )
+_EXPECTED = {code: expected for expected, codes in _FOLLOWED for code in codes}
 """What an operator gives, by its number."""
 # Casts and comparisons: what they give is of a type of its own.
 _OTHER_TYPES = frozenset({6, 53, 56, 58, 61, 62, 63, 71, 72, 77, 79, 114})

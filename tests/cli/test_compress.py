@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import numpy as np
 import onnx
 import psutil
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.cli import main
 
@@ -28,33 +26,11 @@ def detector(tmp_path_factory):
 
 
 @pytest.fixture
-def words(tmp_path_factory):
+def words(tmp_path_factory, save_mlp):
     """A graph alone, a random one: its decisions are bad, and that is all the same to these tests."""
     model = tmp_path_factory.mktemp("graph") / "model.onnx"
-    save(model, 57)
+    save_mlp(model, 57)
     return ["compress", str(model), "--preprocessing", "minmax", "--data", "spambase", "--timing", "0.1"]
-
-
-def save(path, *shape):
-    """A random MLP over all of a record, as an ONNX file alone."""
-    generator = np.random.default_rng(0)
-    first = generator.normal(size=(math.prod(shape), 32)).astype(np.float32)
-    last = generator.normal(size=(32, 2)).astype(np.float32)
-    nodes = [
-        helper.make_node("Flatten", ["x"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "first"], ["hidden"]),
-        helper.make_node("Relu", ["hidden"], ["active"]),
-        helper.make_node("Gemm", ["active", "last"], ["y"]),
-    ]
-    made = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
-        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(last, "last")],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    path.write_bytes(model.SerializeToString())
 
 
 def test_it_writes_the_graph_and_says_what_it_gained(detector, tmp_path, capsys):
@@ -115,8 +91,8 @@ def test_a_step_that_is_undone_is_exit_code_3(words, tmp_path, capsys):
     assert "step codebook was undone: " in capsys.readouterr().out
 
 
-def test_a_model_of_windows_needs_no_source(tmp_path, capsys):
-    save(tmp_path / "windows.onnx", 6, 4)
+def test_a_model_of_windows_needs_no_source(tmp_path, capsys, save_mlp):
+    save_mlp(tmp_path / "windows.onnx", 6, 4)
     features = np.random.default_rng(0).normal(size=(200, 6, 4)).astype(np.float32)
     np.savez(tmp_path / "windows.npz", features=features, labels=(features[:, -1].mean(axis=1) > 0).astype(int))
     data = ["--data", str(tmp_path / "windows.npz"), "--timing", "0.1"]

@@ -368,8 +368,8 @@ def test_the_model_is_never_written_over(detector, capsys):
     assert (detector / "detector.safetensors").read_bytes() == before
 
 
-def test_windows_are_attacked_as_rows(tmp_path, capsys):
-    save(tmp_path / "windows.onnx", 6, 4)
+def test_windows_are_attacked_as_rows(tmp_path, capsys, save_mlp):
+    save_mlp(tmp_path / "windows.onnx", 6, 4)
     features = np.random.default_rng(0).normal(size=(200, 6, 4)).astype(np.float32)
     np.savez(tmp_path / "windows.npz", features=features, labels=(features[:, -1].mean(axis=1) > 0).astype(int))
     words = [str(tmp_path / "windows.onnx"), "--data", str(tmp_path / "windows.npz"), *QUICK[2:]]
@@ -405,25 +405,3 @@ def refused(capsys, words: list[str]) -> str:
     assert "internal error" not in shown.err
     assert shown.out == ""
     return shown.err
-
-
-def save(path: Path, *shape: int) -> None:
-    """A random MLP over all of a record, as an ONNX file alone."""
-    generator = np.random.default_rng(0)
-    first = generator.normal(size=(int(np.prod(shape)), 32)).astype(np.float32)
-    last = generator.normal(size=(32, 2)).astype(np.float32)
-    nodes = [
-        helper.make_node("Flatten", ["x"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "first"], ["hidden"]),
-        helper.make_node("Relu", ["hidden"], ["active"]),
-        helper.make_node("Gemm", ["active", "last"], ["y"]),
-    ]
-    made = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
-        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(last, "last")],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, str(path))

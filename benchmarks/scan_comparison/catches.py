@@ -64,6 +64,8 @@ class Caught(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         hostile: Or honest.
         reference: Where the trick was published; empty where nowhere.
         words: By scanner: `flagged`, `clean`, `undecided` or `died`.
+        certain: Dangerous is the only right answer. Other hostile cases are damaged or closed, or are dangerous only in
+            some hands, and one who cannot tell is right.
     """
 
     area: str
@@ -72,6 +74,7 @@ class Caught(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hostile: bool
     reference: str
     words: dict[str, str]
+    certain: bool = False
 
 
 class Answered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,7 +132,8 @@ def ask_all(environments: Path, answers: Answers) -> list[Caught]:
         made = []
         for area, case, hostile, path in _make(Path(folder)):
             kind = kinds[area, case.name] if hostile else ""
-            made.append((Caught(area, kind, case.name, hostile, case.reference, {}), path, _digest(path)))
+            certain = hostile and case.expected == {"unsafe"}
+            made.append((Caught(area, kind, case.name, hostile, case.reference, {}, certain), path, _digest(path)))
         parts = []
         for scanner in CATCHERS:
             unknown = [each for each in made if not _known(scanner, answers, each)]

@@ -192,12 +192,17 @@ def _counted(words: Sequence[str]) -> str:
 def _missed(results: Results) -> str:
     """How many hostile cases each scanner calls clean, with the names where they are few."""
     hostile = [case for case in results.caught if case.hostile]
-    lines = []
+    certain = sum(case.certain for case in hostile)
+    rows = [
+        f"| | of all {len(hostile)} | of the {certain} that can only be called dangerous | which, where they are few |",
+        "| --- | ---: | ---: | --- |",
+    ]
     for scanner in CATCHERS:
-        missed = [case.name for case in hostile if case.words.get(scanner.name) == "clean"]
-        names = f": {', '.join(missed)}" if len(missed) <= _FEW_NAMES and missed else ""
-        lines.append(f"- {scanner.name}: {len(missed)} of {len(hostile)}{names}")
-    return "\n".join(lines)
+        missed = [case for case in hostile if case.words.get(scanner.name) == "clean"]
+        worst = [case.name for case in missed if case.certain]
+        names = ", ".join(worst) if len(worst) <= _FEW_NAMES else ""
+        rows.append(f"| {scanner.name} | {len(missed)} | {len(worst)} | {names} |")
+    return "\n".join(rows)
 
 
 def _time(value: Estimate) -> str:

@@ -261,8 +261,8 @@ def _with_atheris(target: Target, folder: Path, wait: float, seed: int) -> int:
         f"-max_total_time={wait:.0f}",
         f"-max_len={target.longest}",
         f"-seed={seed + 1}",
-        "-timeout=300",  # on the wall: for what never comes back; the target itself judges by processor time
-        "-report_slow_units=300",
+        "-timeout=3600",  # on the wall, where the process may also be paused; the target judges by processor time
+        "-report_slow_units=3600",
         "-rss_limit_mb=3000",
         f"-artifact_prefix={folder / 'found'}/",
         "-print_final_stats=1",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 
 import h5py
 import numpy as np
 import pytest
 
 from hauberk.scan.content import BytesContent
-from hauberk.scan.examination import Examination
-from hauberk.scan.frameworks import hdf5
+from hauberk.scan.examination import Examination, ScanLimits, StopScan
+from hauberk.scan.frameworks import hdf5, hdf5_heaps
 from hauberk.scan.frameworks.hdf5_heaps import texts
 from hauberk.scan.frameworks.hdf5_objects import Reader
 from hauberk.scan.frameworks.hdf5_values import checksum
@@ -28,6 +29,20 @@ def scanned(data):
     examination = Examination()
     kind = hdf5.examine(BytesContent(data), examination)
     return kind, examination
+
+
+def peak_of(data, limits):
+    """Bytes that the scan takes at its peak, and what it found."""
+    examination = Examination(limits)
+    tracemalloc.start()
+    try:
+        hdf5.examine(BytesContent(data), examination)
+    except StopScan:
+        pass  # noted as a finding
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak, examination
 
 
 def counted(data):
@@ -185,3 +200,63 @@ def test_the_library_opens_and_walks_what_is_called_safe(version):
             file.visititems(lambda _, item: [item.attrs[name] for name in item.attrs] and None)
             assert isinstance([file.attrs[name] for name in file.attrs], list)
     assert safe > 20
+
+
+def great_chunk(size):
+    return made(lambda file: file.create_dataset("x", data=np.zeros(size, "u1"), chunks=(size,), compression="gzip"))
+
+
+def test_chunks_are_unpacked_piece_by_piece():
+    """As far as the limit goes, however large a chunk is, and with little of it in memory at once."""
+    data = great_chunk(64 << 20)
+    peak, examination = peak_of(data, ScanLimits(model_memory=1 << 20))
+    assert (peak < 8 << 20, examination.verdict) == (True, "safe")
+    peak, examination = peak_of(data, ScanLimits(model_memory=1 << 20, unpacked=(64 << 20) - 1))
+    assert (peak < 8 << 20, {finding.rule for finding in examination.findings}) == (True, {"scan-too-much"})
+
+
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, (3 << 20) + 7])
+def test_what_a_chunk_unpacks_to_is_counted_to_its_end(size):
+    data = great_chunk(size)
+    limits = {"model_memory": 1}
+    assert peak_of(data, ScanLimits(**limits, unpacked=size))[1].verdict == "safe"
+    assert peak_of(data, ScanLimits(**limits, unpacked=size - 1))[1].verdict == "unknown"
+
+
+def many_links(file):
+    for index in range(600):
+        file.create_group(f"{index:05d}")
+
+
+def test_heaps_of_great_blocks_are_not_followed():
+    data = bytearray(made(many_links, libver="latest"))
+    head = data.index(b"FRHP")
+    data[head + 120 : head + 128] = (8 << 20).to_bytes(8, "little")  # the largest block
+    data[head + 142 : head + 146] = checksum(bytes(data[head : head + 142])).to_bytes(4, "little")
+    _, examination = scanned(bytes(data))
+    assert examination.verdict == "unknown"
+    assert "a damaged heap of objects" in examination.findings[0].what
+
+
+def test_of_a_heap_only_so_much_is_kept(monkeypatch):
+    data = made(many_links, libver="latest")
+    assert scanned(data)[1].verdict == "safe"
+    monkeypatch.setattr(hdf5_heaps, "_HEAP_MOST", 4096)
+    assert "a heap of objects with a block" in scanned(data)[1].findings[0].what
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(60, "safe"), (80, "unknown")])
+def test_headers_of_many_megabytes_are_not_followed(count, verdict):
+    def fill(file):
+        for index in range(count):
+            file.attrs[f"{index}"] = np.zeros(60_000, "u1")
+
+    assert scanned(made(fill, libver="earliest"))[1].verdict == verdict
+
+
+def test_a_great_piece_is_read_within_the_time():
+    data = great_chunk(100) + bytes(1 << 21)
+    reader = Reader(BytesContent(data), Examination(ScanLimits(seconds=0)))
+    reader.limit = len(data)
+    with pytest.raises(StopScan):
+        reader.read(0, 1 << 20)

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 from hauberk.scan.content import CutError
 from hauberk.scan.frameworks.hdf5_objects import Attribute, Reader
-from hauberk.scan.frameworks.hdf5_values import Datatype, NotFollowedError, check_sum, number
+from hauberk.scan.frameworks.hdf5_values import Datatype, NotFollowedError, check_sum, number, padded
 
 TEXT_MOST = 64 << 20
 _COLLECTION_LEAST, _COLLECTION_MOST = 4096, 1 << 30
 _TEXT, _VARIABLE = 3, 9
 _MANAGED, _TINY = 0, 2
 _CHECKED = 2  # flag: direct blocks have checksums
-_BLOCK_MOST = 64 << 20
+_BLOCK_MOST = 4 << 20
+_HEAP_MOST = 32 << 20  # bytes of blocks that are kept of one heap; the library makes blocks of 64 KiB
 
 
 def texts(reader: Reader, attribute: Attribute) -> list[bytes] | None:
@@ -83,7 +84,7 @@ def _collection(reader: Reader, address: int) -> dict[int, tuple[int, int]]:
         raise NotFollowedError(f"no heap of texts at byte {address}")
     reader.check_inside(address, size)
     step = 8 + reader.length_size
-    at, found = (step + 7) & ~7, dict[int, tuple[int, int]]()
+    at, found = padded(step), dict[int, tuple[int, int]]()
     while at + step <= size:
         entry = reader.read(address + at, step)
         index, length = number(entry, 0, 2), reader.length(entry, 8)
@@ -91,7 +92,7 @@ def _collection(reader: Reader, address: int) -> dict[int, tuple[int, int]]:
             if at + length != size:
                 raise NotFollowedError(f"{length} free bytes in a heap of texts with {size - at} left")
             return found
-        following = at + step + ((length + 7) & ~7)
+        following = at + step + padded(length)
         if following > size or index in found:
             raise CutError(f"a text that does not fit the heap at byte {address}, or one of two with one number")
         found[index] = (address + at + step, length)
@@ -142,6 +143,7 @@ class FractalHeap:
         self._lead = 5 + offsets + self._offset_bytes
         self._direct: dict[int, bytes] = {}
         self._indirect: dict[int, bytes] = {}
+        self._kept = 0
 
     def get(self, identifier: bytes) -> bytes:
         """The object that an identifier names.
@@ -189,7 +191,7 @@ class FractalHeap:
 
     def _direct_block(self, address: int, begin: int, size: int) -> bytes:
         if address not in self._direct:
-            data = self._reader.read(address, size)
+            data = self._kept_block(address, size)
             self._check_block(data, b"FHDB\0", begin, address)
             if self._flags & _CHECKED:
                 end = self._lead + 4
@@ -199,11 +201,18 @@ class FractalHeap:
 
     def _indirect_block(self, address: int, rows: int, begin: int) -> bytes:
         if address not in self._indirect:
-            data = self._reader.read(address, self._lead + rows * self._width * self._reader.offset_size + 4)
+            data = self._kept_block(address, self._lead + rows * self._width * self._reader.offset_size + 4)
             self._check_block(data, b"FHIB\0", begin, address)
             check_sum(data, "a table of a heap")
             self._indirect[address] = data
         return self._indirect[address]
+
+    def _kept_block(self, address: int, size: int) -> bytes:
+        """A block that is kept: blocks of a hostile heap are large, and overlap."""
+        self._kept += size
+        if size > _BLOCK_MOST or self._kept > _HEAP_MOST:
+            raise NotFollowedError(f"a heap of objects with a block of {size} bytes, {self._kept} in all")
+        return self._reader.read(address, size)
 
     def _check_block(self, data: bytes, mark: bytes, begin: int, address: int) -> None:
         """A block says of which heap it is, and where in it."""
@@ -233,7 +242,7 @@ def records(reader: Reader, address: int, kind: int) -> Iterator[bytes]:
     node, record, depth = number(head, 6, 4), number(head, 10, 2), number(head, 12, 2)
     root, count = reader.offset(head, 16), number(head, 16 + offsets, 2)
     stated = reader.length(head, 18 + offsets)
-    if record != _RECORDS.get(kind) or node < 32 or node > 1 << 24 or depth > 16 or head[14] > 100 or head[15] > 100:
+    if record != _RECORDS.get(kind) or not 32 <= node <= _BLOCK_MOST or depth > 16 or head[14] > 100 or head[15] > 100:
         raise NotFollowedError(f"a damaged tree of records at byte {address}")
     tree = _Tree(reader, node, record, depth, kind)
     found = 0

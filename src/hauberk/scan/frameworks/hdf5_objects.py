@@ -20,12 +20,14 @@ from hauberk.scan.frameworks.hdf5_values import (
     dataspace,
     datatype,
     number,
+    padded,
 )
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SHARED = 2
-_HEADER_BYTES_MOST = 64 << 20
+_HEADER_BYTES_MOST = 4 << 20  # its checksum takes a second
 _BLOCKS_MOST = 4096
+_STEPS = 512  # between two looks at the clock; a read is one, and one more for every 2 KiB
 _KINDS = frozenset(range(0x18)) - {0x09}
 _REPEATED = frozenset({0x06, 0x0C})
 _COMMITTED = 2
@@ -154,8 +156,9 @@ class Reader:
         Raises:
             CutError: There are none.
         """
-        self._steps += 1
-        if self._steps % 512 == 0:
+        self._steps += 1 + (length >> 11)
+        if self._steps >= _STEPS:
+            self._steps = 0
             self.examination.check_time()
         self.check_inside(address, length)
         return self.content.read(self.base + address, length)
@@ -303,7 +306,7 @@ class Reader:
             parts.append(data[at : at + size])
             if len(parts[-1]) != size:
                 raise CutError(f"an attribute at byte {message.at} does not fit its message")
-            at += size if version > 1 else (size + 7) & ~7
+            at += size if version > 1 else padded(size)
         name, end, _ = parts[0].partition(b"\0")
         if not name or not end or len(name) + 1 != sizes[0] or (version == 3 and number(data, 8, 1) > 1):
             raise NotFollowedError(f"an attribute without a name at byte {message.at}")

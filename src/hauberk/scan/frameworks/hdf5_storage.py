@@ -15,12 +15,13 @@ from hauberk.scan.content import CutError
 from hauberk.scan.frameworks.hdf5_heaps import listed
 from hauberk.scan.frameworks.hdf5_objects import Reader
 from hauberk.scan.frameworks.hdf5_trees import CHUNKS, nodes
-from hauberk.scan.frameworks.hdf5_values import Dataspace, Datatype, NotFollowedError, check_sum, number
+from hauberk.scan.frameworks.hdf5_values import Dataspace, Datatype, NotFollowedError, check_sum, number, padded
 
 DEFLATE, SHUFFLE, CHECKSUM, LZF = 1, 2, 3, 32000
 KNOWN_FILTERS = {DEFLATE: 1, SHUFFLE: 1, CHECKSUM: 0, LZF: 3}
 """Filters that are followed, with the number of values that each has."""
 COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
+_PIECE = 1 << 20  # bytes that are read, or unpacked, at once
 _INFLATED = 1032  # bytes that one byte of deflate can hold at the most
 _SINGLE, _IMPLICIT, _FIXED = 1, 2, 3
 _HALF_PAGED = 1 << 10
@@ -72,7 +73,7 @@ def filters(data: bytes) -> Iterator[Filter]:
         named = version == 1 or identifier >= 256
         length, at = (number(data, at, 2), at + 2) if named else (0, at)
         values = number(data, at + 2, 2)
-        at += 4 + ((length + 7) & ~7 if version == 1 else length)
+        at += 4 + (padded(length) if version == 1 else length)
         yield Filter(identifier, tuple(number(data, at + 4 * index, 4) for index in range(values)))
         at += 4 * values + (4 if version == 1 and values % 2 else 0)
 
@@ -220,14 +221,27 @@ def _check_chunk(reader: Reader, address: int, stored: int, whole: int, identifi
     if stored > whole + whole // 8 + 1024:
         raise NotFollowedError(f"{stored} bytes that stand for a chunk of {whole}")
     if DEFLATE in identifiers and stored * _INFLATED > reader.examination.limits.model_memory:
-        unpacker = zlib.decompressobj()
-        try:
-            held = unpacker.decompress(reader.read(address, stored), whole + 1024)
-        except zlib.error as error:
-            raise NotFollowedError(f"a chunk that cannot be unpacked: {error}") from None
-        reader.examination.unpack(len(held))
-        if len(held) > whole + 4:
-            raise NotFollowedError(f"a chunk that unpacks to more than its {whole} bytes")
+        held = 0
+        for count in _unpacked(reader, address, stored):
+            held += count
+            if held > whole + 4:
+                raise NotFollowedError(f"a chunk that unpacks to more than its {whole} bytes")
+
+
+def _unpacked(reader: Reader, address: int, stored: int) -> Iterator[int]:
+    """How many bytes the pieces of a chunk unpack to, one piece after the other; none of them is kept."""
+    unpacker = zlib.decompressobj()
+    for at in range(0, stored, _PIECE):
+        piece, count = reader.read(address + at, min(_PIECE, stored - at)), _PIECE
+        while (piece or count == _PIECE) and not unpacker.eof:  # a full piece may leave some behind without input
+            reader.examination.check_time()
+            try:
+                count = len(unpacker.decompress(piece, _PIECE))
+            except zlib.error as error:
+                raise NotFollowedError(f"a chunk that cannot be unpacked: {error}") from None
+            reader.examination.unpack(count)
+            yield count
+            piece = unpacker.unconsumed_tail
 
 
 def _chunks(

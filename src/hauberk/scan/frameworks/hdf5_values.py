@@ -150,13 +150,14 @@ def _plain_end(data: bytes, at: int, bits: int, kind: Datatype) -> int | None:
     if kind.kind == _FLOAT:
         return _float(data, at, bits, kind.size)
     if kind.kind == _OPAQUE and bits < 256:
-        return at + _padded(bits)
+        return at + padded(bits)
     is_text = kind.kind == _TEXT and bits & 15 <= 2 and bits >> 4 <= 1
     is_reference = kind.kind == _REFERENCE and (bits, kind.size) in {(0, 8), (0, 4), (1, 12), (1, 8)}
     return at if is_text or is_reference else None
 
 
-def _padded(length: int) -> int:
+def padded(length: int) -> int:
+    """A length with what follows it up to the next multiple of 8."""
     return (length + 7) & ~7
 
 
@@ -189,7 +190,7 @@ def _name_end(data: bytes, at: int, version: int) -> int:
     end = data.find(b"\0", at)
     if end < 0 or end == at:
         raise NotFollowedError("a part of a type without a name")
-    return end + 1 if version > 2 else at + _padded(end + 1 - at)
+    return end + 1 if version > 2 else at + padded(end + 1 - at)
 
 
 def _compound(data: bytes, at: int, members: int, size: int, version: int, depth: int) -> int:
@@ -250,9 +251,8 @@ def checksum(data: bytes) -> int:
     if not length:
         return c
     whole = (length - 1) // 12
-    words: tuple[int, ...] = struct.unpack_from(f"<{3 * whole}I", data)
-    for index in range(0, 3 * whole, 3):
-        a, b, c = (a + words[index]) & most, (b + words[index + 1]) & most, (c + words[index + 2]) & most
+    for first, second, third in struct.iter_unpack("<3I", memoryview(data)[: 12 * whole]):
+        a, b, c = (a + first) & most, (b + second) & most, (c + third) & most
         a = (a - c & most) ^ (c << 4 & most | c >> 28)
         c = c + b & most
         b = (b - a & most) ^ (a << 6 & most | a >> 26)

@@ -25,7 +25,7 @@ MAKES_ARRAYS = (
 )  # fmt: skip
 MAKES_SCALARS = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
 _MOST_ELEMENTS = 1 << 48
-_MOST_OF_NOTHING = 1 << 20  # items without bytes: a copy of them is longer than they are
+MOST_OF_NOTHING = 1 << 20  # items without bytes: a copy of them is longer than they are
 _COPIED = 1000  # bytes up to which numpy copies what it is given; it looks at longer ones where they are
 
 
@@ -66,7 +66,7 @@ def elements(dtype: DType, shape: tuple[int, ...]) -> int:
         Objection: More than any machine has room for.
     """
     count = math.prod(shape)
-    if count > (_MOST_ELEMENTS if dtype.itemsize else _MOST_OF_NOTHING):
+    if count > (_MOST_ELEMENTS if dtype.itemsize else MOST_OF_NOTHING):
         raise Objection(f"an array of shape {list(shape)[:8]}", rules.BOUNDS)
     return count
 

@@ -15,7 +15,7 @@ import numpy as np
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.arrays import Array
+from hauberk.scan.pickles.arrays import MOST_OF_NOTHING, Array
 from hauberk.scan.pickles.embedded import find_embedded
 from hauberk.scan.pickles.literals import literal
 from hauberk.scan.pickles.machine import Machine
@@ -28,7 +28,6 @@ _MOST_ARRAYS = 100_000
 _MOST_ELEMENTS = 1 << 60
 _ABSURD = 1 << 28
 _MOST_FIELDS = 4096
-_MOST_OF_NOTHING = 1 << 20  # items without bytes: a copy of them is longer than they are
 _SIMPLE = re.compile(
     r"[<>|=]?(?:[?bBhHiIlLqQefdgFDGcO]|[biufcOSUVa][0-9]{1,10}|[SUVmM]|[mM]8(?:\[[0-9]{0,9}[A-Za-zμ]{1,2}\])?)"
 )
@@ -98,7 +97,7 @@ def _examine_one(content: Content, examination: Examination, at: int) -> int | N
         return _examine_objects(content, examination, start)
     size = math.prod(shape) * itemsize
     left = content.size - start
-    if size - left > _ABSURD or math.prod(shape) > (_MOST_ELEMENTS if itemsize else _MOST_OF_NOTHING):
+    if size - left > _ABSURD or math.prod(shape) > (_MOST_ELEMENTS if itemsize else MOST_OF_NOTHING):
         examination.find(SIZE, f"shape {list(shape)[:8]}: {size} bytes, {left} are there", at=at)
         return None
     if size > left:

@@ -120,7 +120,8 @@ def _speeds(results: Results) -> str:
                 continue
             ratio = _interval(each.ratio, 1) if each.ratio else "–"
             if "small" in workload:
-                rate = f"{1000 / each.seconds.value:,.0f} files/s"
+                files = 1000 / each.seconds.value
+                rate = f"{files:,.{0 if files >= 10 else 2}f} files/s"
             else:
                 rate = f"{size / each.seconds.value / 1e6:,.0f} MB/s"
             words = ", ".join(f"{count} {word}" if len(each.words) > 1 else word for word, count in each.words.items())

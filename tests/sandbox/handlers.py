@@ -9,7 +9,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hauberk.errors import InputError, LimitError
@@ -124,6 +124,13 @@ def fork_commands(question: bytes, descriptors: Sequence[int]) -> bytes:
         case "forge":
             return _forge()
     return Commands(b"").answer(question)
+
+
+def one_by_one(question: bytes, descriptors: Sequence[int]) -> Iterator[bytes]:
+    """A target that takes the seconds of the question for each of its answers."""
+    while True:
+        time.sleep(float(question))
+        yield b"answer"
 
 
 def _forge() -> bytes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from hauberk.errors import HauberkError, InputError, LimitError
 from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.limits import MEBIBYTE, Limits
-from hauberk.sandbox.worker import TimeLimitError, WorkerLostError, resident_memory
+from hauberk.sandbox.worker import NotStartedError, TimeLimitError, WorkerLostError, resident_memory
 
 HERE = Path(__file__).parent
 
@@ -123,6 +124,38 @@ def test_a_child_that_takes_too_long_is_ended(server: ForkServer, question: byte
         ask(server, question, time_limit=0.3)
     assert time.monotonic() - began < 10
     assert ask(server, b"next") == b"next"
+
+
+def one_by_one(server: ForkServer, pause: str, time_limit: float) -> Generator[bytes]:
+    settings = {"limits": Limits(), "time_limit": time_limit, "longest_answer": 100, "count": 20}
+    return server.answers("handlers:one_by_one", pause.encode(), **settings)
+
+
+def test_answers_that_each_come_in_time_have_one_limit_together(server: ForkServer) -> None:
+    began, heard = time.monotonic(), 0
+    with pytest.raises(TimeLimitError, match="no answer within the time limit of 1 s"):  # noqa: PT012 - as many as come
+        for _ in one_by_one(server, "0.3", 1.0):
+            heard += 1
+    assert heard <= 3
+    assert time.monotonic() - began < 5
+    assert ask(server, b"next") == b"next"
+
+
+def test_the_time_of_who_hears_the_answers_is_not_counted(server: ForkServer) -> None:
+    answers = one_by_one(server, "0.001", 1.0)
+    assert next(answers) == b"answer"
+    time.sleep(1.2)
+    assert len(list(answers)) == 19
+
+
+def test_where_nothing_more_can_be_opened_no_server_is_said_to_start() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))  # what is open stays open
+    try:
+        with pytest.raises(NotStartedError, match="Too many open files"):
+            ForkServer(Limits())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_processor_time_is_limited(server: ForkServer) -> None:

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.errors import InputError
 from hauberk.sandbox import landlock, seccomp
-from hauberk.sandbox.worker import WorkerLostError
+from hauberk.sandbox.worker import NotStartedError, WorkerLostError
 from hauberk.scan import supervised
 from hauberk.scan.examination import ScanLimits
 from hauberk.scan.report import FileReport, Verdict
@@ -190,6 +190,45 @@ def test_who_may_open_few_files_opens_few_together(tmp_path):
     assert [rules(report) for report in reports] == [[]] * 60
 
 
+def test_who_may_open_few_files_opens_few_beside_a_model(trying, tmp_path):
+    """A model that names many files is scanned all the same, with as many of them as there is room for."""
+    names = [f"w{number:03}" for number in range(150)]
+    written(tmp_path / "models", **dict.fromkeys(names, "1"))
+    says = f"BESIDE {' | '.join(names)}"
+    models = written(tmp_path / "models", one=says, two=says, three=says)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 40, hard))
+    try:
+        reports = list(trying.scan(models))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [rules(report) for report in reports] == [[]] * 3
+    assert all(10 <= len(report.format.split()) <= 20 for report in reports)
+
+
+def test_where_nothing_more_can_be_opened_no_process_is_said_to_start(trying):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))  # what is open stays open
+    try:
+        with pytest.raises(NotStartedError, match="no connection to a process that parses files"):
+            list(trying._ask([supervised.Opened(Path("a"), 0, 1)]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert trying._server.alive
+
+
+def test_nothing_hidden_is_handed_over(trying, tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    written(folder / ".ssh", key="1")
+    written(folder / "a", **{"w.bin": "1", ".env": "2"})
+    names = "a/w.bin | .ssh/key | a/.env | .key"
+    written(folder, **{".key": "1"})
+    (report,) = trying.scan(written(folder, model=f"BESIDE {names}"))
+    assert report.format == "a/w.bin"
+
+
 def test_what_a_system_cannot_refuse_is_told_and_files_are_scanned(tmp_path, monkeypatch):
     monkeypatch.setattr(landlock, "version", lambda: 0)
     monkeypatch.setattr(seccomp, "available", lambda: False)
@@ -220,7 +259,7 @@ def test_a_server_that_dies_is_replaced(trying, tmp_path):
     assert report.format == "a"
 
 
-def small_onnx(folder: Path) -> Path:
+def small_onnx(folder: Path, location: str = "shape.bin") -> Path:
     """A model of which the shape of one tensor, and so the cost, stands in a file beside it."""
     folder.mkdir()
     shape = numpy_helper.from_array(np.array([1 << 10, 1 << 10, 1 << 13], dtype=np.int64), "shape")
@@ -231,7 +270,7 @@ def small_onnx(folder: Path) -> Path:
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10),
         folder / "model.onnx",
         save_as_external_data=True,
-        location="shape.bin",
+        location=location,
         size_threshold=0,
     )
     return folder / "model.onnx"
@@ -243,6 +282,15 @@ def test_what_lies_beside_a_model_counts(tmp_path):
         (found,) = supervisor.scan([path])
     assert found.verdict is Verdict.UNSAFE
     assert "onnx-memory-bomb" in rules(found)
+    assert rules(found) == rules(scan_file(path))
+
+
+def test_a_model_with_weights_in_a_hidden_file_is_unknown(tmp_path):
+    path = small_onnx(tmp_path / "models", ".shape.bin")
+    with Supervisor() as supervisor:
+        (found,) = [report for report in supervisor.scan([path, path.parent / ".shape.bin"]) if report.format == "onnx"]
+    assert found.verdict is Verdict.UNKNOWN
+    assert "onnx-external-missing" in rules(found)
     assert rules(found) == rules(scan_file(path))
 
 

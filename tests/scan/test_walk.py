@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import hauberk.scan
+from hauberk.cli import main
 from hauberk.errors import InputError
 from hauberk.scan import Verdict, scan_paths
 from hauberk.scan.report import Finding
+from hauberk.scan.supervised import files_to_scan
 from hauberk.scan.walk import UNREADABLE, files_of, scan_file
 
 
@@ -143,6 +148,73 @@ def test_what_is_no_file_is_not_even_opened(tmp_path):
     reader = os.open(pipe, os.O_RDONLY)
     waiting.join()
     os.close(reader)
+
+
+@pytest.fixture
+def over_long(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a hostile pickle, and a nest of folders whose path is longer than the system takes."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "z.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    descriptor = os.open(folder, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("n" * 240, dir_fd=descriptor)
+        inner = os.open("n" * 240, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_path_that_is_too_long_hides_nothing_beside_it(over_long, tmp_path):
+    sarif = tmp_path / "found.sarif"
+    assert main(["scan", str(over_long), "--sarif", str(sarif)]) == 1
+    results = json.loads(sarif.read_text())["runs"][0]["results"]
+    assert any(
+        each["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].endswith("z.pkl") for each in results
+    )
+    for reports in (list(scan_paths([over_long])), [scan_file(path) for path in files_to_scan([over_long])]):
+        found = {Path(each.path).name: (each.verdict, each.findings[0].rule) for each in reports}
+        assert found["z.pkl"][0] is Verdict.UNSAFE
+        assert found["n" * 240] == (Verdict.UNKNOWN, "scan-unreadable")
+
+
+def test_a_named_path_that_is_too_long_is_unknown(tmp_path):
+    long = tmp_path / ("n" * 300)
+    assert files_to_scan([long]) == [long]
+    (report,) = scan_paths([long])
+    assert (report.verdict, report.findings[0].rule) == (Verdict.UNKNOWN, "scan-unreadable")
+    assert "too long" in report.findings[0].what
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_folder_that_must_not_be_entered_hides_nothing_beside_it():
+    """It can be listed, and nothing in it can be asked about, not even whether it is a link."""
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "import hauberk.scan.catalogue; from hauberk.scan.handed import prepare; prepare()\n"
+        "from hauberk.scan.supervised import files_to_scan; from hauberk.scan.walk import scan_file, scan_paths\n"
+        "top = Path(sys.argv[1]); os.setgid(65534); os.setuid(65534)\n"
+        "both = [*scan_paths([top]), *map(scan_file, files_to_scan([top, top / 'a' / 'named']))]\n"
+        "print([(Path(each.path).name, str(each.verdict), each.findings[0].rule) for each in both])\n"
+    )
+    with tempfile.TemporaryDirectory() as made:  # pytest's own folders are closed to others
+        top = Path(made)
+        (top / "a" / "inner").mkdir(parents=True)
+        (top / "a" / "model").write_bytes(b"\x99")
+        (top / "a" / "link").symlink_to("inner")
+        (top / "z.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+        top.chmod(0o755)
+        (top / "a").chmod(0o744)
+        done = subprocess.run(
+            [sys.executable, "-c", code, made], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = ast.literal_eval(done.stdout)
+    assert [each for each in found if each[0] == "z.pkl"] == [("z.pkl", "unsafe", "pickle-code")] * 2
+    others = {each for each in found if each[0] != "z.pkl"}
+    assert others == {(name, "unknown", "scan-unreadable") for name in ("model", "inner", "link", "named")}
 
 
 def test_a_rule_makes_findings_of_its_own():

@@ -46,7 +46,7 @@ class ForkServer:
     def __init__(self, limits: Limits) -> None:
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = _pair(socket.SOCK_SEQPACKET)
         try:
             with theirs:
                 self._process = _started(theirs.fileno())
@@ -136,7 +136,8 @@ class ForkServer:
             descriptors: As in `ask`.
             count: Answers that must come, no more and no fewer.
             limits: As in `ask`; they are for all answers together.
-            time_limit: Seconds until the first answer, and from each to the next.
+            time_limit: Seconds that are waited for answers, for all of them together: who could take as long for each
+                would hold up the asker for so many times that. What the asker does between them is not counted.
             longest_answer: As in `ask`, for each.
             imports: As in `ask`.
             by_path: Whether the child may open by their paths what it is handed.
@@ -152,8 +153,12 @@ class ForkServer:
             if begun != (Kind.BEGUN, b""):
                 _payload(begun, talk.ended, time_limit)
                 raise WorkerLostError("the worker answered before it had begun")
+            left = time_limit
             for _ in range(count):
-                yield _payload(talk.frame(time_limit), talk.ended, time_limit)
+                asked = time.monotonic()
+                answer = talk.frame(left)
+                left -= time.monotonic() - asked
+                yield _payload(answer, talk.ended, time_limit)
 
     def close(self) -> None:
         """End it and its child; closing twice is allowed."""
@@ -165,7 +170,7 @@ class ForkServer:
     @contextlib.contextmanager
     def _at_work(self, order: Order, descriptors: Sequence[int], longest: int) -> Iterator[_Talk]:
         """Give an order, and see to it that no child is left when the block ends, however it ends."""
-        ours, theirs = socket.socketpair()
+        ours, theirs = _pair(socket.SOCK_STREAM)
         with ours:
             talk = _Talk(ours, self._control, longest)
             given = False
@@ -254,6 +259,14 @@ class _Talk:
         payload = bytes(memoryview(self._received)[HEADER.size : end])
         del self._received[:end]
         return kind, payload
+
+
+def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+    """Two ends of a connection; raises `NotStartedError` where this process may open no more."""
+    try:
+        return socket.socketpair(socket.AF_UNIX, kind)
+    except OSError as error:
+        raise NotStartedError(f"no connection to a process that parses files can be made: {error}") from error
 
 
 def _started(descriptor: int) -> subprocess.Popen[bytes]:

@@ -1,43 +1,58 @@
 """Files in which an ONNX model says that its weights lie, opened for a scan that may open nothing by itself.
 
 Who names them is a process that looked at the model and may have been taken over by it. So a name is followed here as
-the scan itself would allow it: below the model's own folder, no link on the way, a regular file with one name.
+the scan itself would allow it: below the model's own folder, nothing hidden, no link on the way, a regular file with
+one name.
 """
 
 from __future__ import annotations
 
 import heapq
 import os
+import resource
 import stat
 from functools import partial
 from pathlib import Path
 
-from hauberk.scan.graphs.external import plain_location
+from hauberk.scan.graphs.external import hidden, plain_location
 
 _MOST = 200
 """Files that are handed over at once. What lies in further ones the scan does not know, and says so."""
 _MOST_NAMES = 10_000
+_OPEN = "/proc/self/fd"
 
 
 def named_files(facts: dict[str, str | int | float]) -> list[str]:
-    """The locations of a report's facts, those that lie below the model's folder."""
+    """The locations of a report's facts, those that lie below the model's folder and are not hidden there."""
     named = str(facts.get("external_files", "")).split(" | ")  # no location has that letter
-    return [location for location in named if plain_location(location) is not None]
+    return [location for location in named if plain_location(location) is not None and not hidden(location)]
 
 
 def open_beside(model: Path, locations: list[str]) -> list[int]:
     """Open files beside a model for reading; the caller closes them.
 
-    Of many, the smallest: what a scan reads of them is shapes and counts.
+    Of many, the smallest: what a scan reads of them is shapes and counts. They take half of what this process may still
+    open, at most.
 
     Args:
         model: Where it lies.
         locations: See `named_files`. What may not be opened is left out: the scan will say why.
     """
     folder = model.absolute().parent
-    smallest = heapq.nsmallest(_MOST, locations[:_MOST_NAMES], key=partial(_size, folder))
+    smallest = heapq.nsmallest(min(_MOST, _room()), locations[:_MOST_NAMES], key=partial(_size, folder))
     opened = (_opened(folder, location) for location in smallest)
     return [descriptor for descriptor in opened if descriptor is not None]
+
+
+def _room() -> int:
+    """Half of what this process may still open; a quarter of what it may open at all where nobody tells what is."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if most == resource.RLIM_INFINITY:
+        return _MOST
+    try:
+        return max(0, most - len(os.listdir(_OPEN))) // 2  # noqa: PTH208 - counted, not walked
+    except OSError:
+        return most // 4
 
 
 def _size(folder: Path, location: str) -> int:

@@ -114,30 +114,14 @@ def _ends_archive(content: Content, tail: bytes, place: int, at: int) -> bool:
     return bool(disk == first <= 1 and here == count > 0 and count * _ENTRY_SIZE <= size < content.size)
 
 
-class _Listener:
-    """Hears what following a pickle would find."""
-
-    def __init__(self, examination: Examination) -> None:
-        self._examination = examination
-        self.dangerous = ""
-
-    def find(self, rule: Rule, what: str, *, at: int | str | None = None) -> None:  # noqa: ARG002 - as an examination
-        """Keep the first finding that makes a file unsafe."""
-        if rule.outcome is Outcome.UNSAFE and not self.dangerous:
-            self.dangerous = what
-
-    def check_time(self) -> None:
-        """Stop when the scan's time is up."""
-        self._examination.check_time()
-
-
 def _examine_beginning(content: Content, examination: Examination) -> None:
     """Follow the content as a pickle. Almost everything else ends at the first or second instruction."""
     from hauberk.scan.pickles import torch_storage  # noqa: PLC0415 - formats know overlays, and pickles formats
+    from hauberk.scan.pickles.bare import Listener  # noqa: PLC0415
     from hauberk.scan.pickles.machine import Machine  # noqa: PLC0415
 
     for joblib in (False, True):  # who knows arrays in the stream goes on behind them, where others break off
-        listener = _Listener(examination)
+        listener = Listener(examination)
         machine = Machine(content, listener, persistent=torch_storage, joblib=joblib)
         machine.run()
         # A text may begin with what looks like the import of a name; only what goes on to call something is a pickle.

@@ -21,13 +21,13 @@ import msgspec
 from hauberk.errors import HauberkError, InputError
 from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
-from hauberk.sandbox.worker import NotStartedError, TimeLimitError, WorkerLostError
+from hauberk.sandbox.worker import NotStartedError, WorkerLostError
 from hauberk.scan.beside import named_files, open_beside
 from hauberk.scan.content import open_regular
 from hauberk.scan.examination import ScanLimits
 from hauberk.scan.handed import Handed
 from hauberk.scan.report import FileReport, Outcome, Rule, Severity, Verdict, path_text, shown
-from hauberk.scan.walk import files_of, settled, unread
+from hauberk.scan.walk import files_of, named_folder, settled, unread
 
 LOST = Rule(
     "scan-process-lost",
@@ -150,11 +150,10 @@ class Supervisor:
             except NotStartedError:
                 raise
             except HauberkError as error:
-                # What went before may have used up memory or processor time, so the file is tried again as the first.
-                # Time on the wall is its own.
-                if answered < len(left) and (not answered or isinstance(error, TimeLimitError)):
-                    yield _lost(left[answered], error)
-                    answered += 1
+                # What went before may have used up memory or time, so the file is tried again as the first.
+                if not answered:
+                    yield _lost(left[0], error)
+                    answered = 1
             left = left[answered:]
         for file, others in with_others:
             yield self._scan_with_others(file, others)
@@ -204,9 +203,7 @@ def files_to_scan(paths: Sequence[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        found.update(dict.fromkeys(files_of(path)))
+        found.update(dict.fromkeys(files_of(path) if named_folder(path) else (path,)))
     return list(found)
 
 

@@ -54,15 +54,25 @@ def scan_paths(paths: Iterable[Path], limits: ScanLimits | None = None) -> Itera
 
 def _scanned(paths: Iterable[Path], limits: ScanLimits | None) -> Iterator[FileReport]:
     for path in paths:
-        try:
-            folder = stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - half the time of Path's, for each small file
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: no such file or folder") from error
-        if folder:
+        if named_folder(path):
             for file in files_of(path):
                 yield scan_file(file, limits)
         else:
             yield scan_file(path, limits)
+
+
+def named_folder(path: Path) -> bool:
+    """Whether a path that somebody named is a folder; not where the system does not say, which a scan then reports.
+
+    Raises:
+        InputError: It does not exist.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - half the time of Path's, for each small file
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise InputError(f"{path}: no such file or folder") from error
+    except OSError:  # too long a name, a folder on the way that must not be entered
+        return False
 
 
 def settled(reports: Iterable[FileReport]) -> Iterator[FileReport]:
@@ -101,14 +111,15 @@ def files_of(path: Path) -> Iterator[Path]:
 
     A folder in which there is nothing at any depth is named itself.
     """
-    if not path.is_dir():
+    # Path's own questions raise where a path is too long, or a folder on the way must not be entered.
+    if not os.path.isdir(path):  # noqa: PTH112
         yield path
         return
     unlisted: list[Path] = []
     found = False
     for folder, folders, names in os.walk(path, onerror=lambda error: unlisted.append(Path(error.filename))):
         folders.sort()
-        for name in (*(each for each in folders if Path(folder, each).is_symlink()), *sorted(names)):
+        for name in (*(each for each in folders if _is_link(Path(folder, each))), *sorted(names)):
             found = True
             yield Path(folder) / name
     yield from unlisted or ([] if found else [path])
@@ -127,15 +138,20 @@ def scan_file(path: Path, limits: ScanLimits | None = None) -> FileReport:
 def unread(path: Path, error: Exception) -> FileReport:
     """The report on what could not be opened or read."""
     finding = UNREADABLE.finding(shown(str(error).removeprefix(f"{path}: ")))
-    if path.is_symlink() and path.is_dir():
+    folder = os.path.isdir(path)  # noqa: PTH112 - Path's raises where the path is too long, or must not be reached
+    if folder and _is_link(path):
         finding = UNREADABLE.finding("a link to a folder, which is not followed; name the folder itself")
-    elif path.is_dir():
+    elif folder:
         try:
             next(path.iterdir(), None)
             finding = EMPTY.finding("a folder without a file in it")
         except OSError as reason:
             finding = UNREADABLE.finding(f"a folder that cannot be listed: {(reason.strerror or str(reason)).lower()}")
     return FileReport(path_text(path), Verdict.UNKNOWN, "", 0, (finding,))
+
+
+def _is_link(path: Path) -> bool:
+    return os.path.islink(path)  # noqa: PTH114 - Path's raises where the path is too long, or must not be reached
 
 
 def scan_content(content: Content, *, path: Path, limits: ScanLimits | None = None) -> FileReport:

@@ -72,6 +72,11 @@ def plain_location(location: str) -> str | None:
     return location if plain else None
 
 
+def hidden(location: str) -> bool:
+    """Whether a part of a location begins with a dot: there lie settings and keys, and no exporter's weights."""
+    return location.startswith(".") or "/." in location
+
+
 def check_external(model: Model, examination: Examination) -> tuple[Place, ...]:
     """Report tensors whose data lie where they may not, are missing, or are not as long as their shape.
 
@@ -172,6 +177,9 @@ def _files(examination: Examination) -> _Files | None:
 def _check_place(place: Place, files: _Files, examination: Examination) -> None:
     if place.location not in files.sizes:
         files.sizes[place.location] = _look(place, files, examination)
+        if hidden(place.location):
+            what = f"'{shown(place.location)}' is hidden, and so not handed in"
+            examination.find(rules.EXTERNAL_MISSING, what, at=place.at)
     size = files.sizes[place.location]
     if size is not None and place.offset + place.length > size:
         what = (
@@ -220,6 +228,8 @@ def _read_small(tensors: list[Weights], places: list[Place], files: _Files) -> N
             continue
         size = files.sizes.get(place.location)
         if size is None or math.prod(tensor.dims) > MOST_VALUES or place.offset + place.length > size:
+            continue
+        if hidden(place.location):
             continue
         data = _read(files.folder / place.location, place)
         if len(data) == place.length:

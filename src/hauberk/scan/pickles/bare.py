@@ -21,6 +21,7 @@ from hauberk.scan.pickles.machine import Machine
 from hauberk.scan.pickles.notorious import runs_code
 from hauberk.scan.pickles.policy import allowed
 from hauberk.scan.pickles.torch_names import torch_storage
+from hauberk.scan.pickles.values import Bag, Mapping
 from hauberk.scan.report import Outcome, Rule, shown
 
 NEWEST_PROTOCOL = 5
@@ -40,17 +41,21 @@ class Listener:
 
     Attributes:
         heard: The rules.
+        dangerous: The first thing that makes a file unsafe, in words.
     """
 
     def __init__(self, examination: Examination | None = None, *, seconds: float = math.inf) -> None:
         self.heard: set[Rule] = set()
+        self.dangerous = ""
         self._examination = examination
         self._deadline = time.monotonic() + seconds
 
     def find(self, rule: Rule, what: str, *, at: int | str | None = None) -> None:
         """Keep the rule."""
-        del what, at
+        del at
         self.heard.add(rule)
+        if rule.outcome is Outcome.UNSAFE and not self.dangerous:
+            self.dangerous = what
 
     def check_time(self) -> None:
         """Raise `StopScan` when time is up."""
@@ -158,6 +163,33 @@ def examine_bare(content: Content, examination: Examination, start: int = 0) -> 
     return "joblib" if arrays else "pickle"
 
 
+class _Plain(Machine):
+    """The other reading of a pickle, whose references may lead to things that do not belong there.
+
+    What comes behind the call of something that is never callable happens to nobody: every unpickler stops there.
+
+    Attributes:
+        harm: What was found that hurts without a refused name: `UNSAFE` where an unpickler gets to it for sure,
+            `UNKNOWN` where it had to get past something refused; `None` for none.
+    """
+
+    harm: Outcome | None = None
+    _stopped = False
+    _doubtful = False
+
+    def find(self, rule: Rule, what: str, at: int) -> None:
+        """Report it, and note what it means for those who read this way."""
+        if rule in _HARMFUL and not self._stopped and self.harm is not Outcome.UNSAFE:
+            self.harm = Outcome.UNKNOWN if self._doubtful else Outcome.UNSAFE
+        self._doubtful |= rule.outcome is Outcome.UNSAFE
+        super().find(rule, what, at)
+
+    def refuse_call(self, callee: object, at: int) -> None:
+        """Something is called that must not be, or cannot be."""
+        super().refuse_call(callee, at)
+        self._stopped |= type(callee) in _NEVER_CALLED
+
+
 def _examine_without_arrays(content: Content, examination: Examination, start: int) -> None:
     """The other reading of arrays in the stream: as instructions, by readers that know nothing of joblib.
 
@@ -167,14 +199,14 @@ def _examine_without_arrays(content: Content, examination: Examination, start: i
     """
     for machine, heard in _read_again(content, examination, start, one_memo=False):
         names = _identifiers(machine)
-        if _exists(names) or heard & _HARMFUL:
+        if _exists(names) or machine.harm is Outcome.UNSAFE:
             asked = f"asks for {', '.join(names)[:100]}" if names else "does harm"
             examination.find(
                 rules.EMBEDDED, shown(f"for readers that know nothing of joblib's arrays: {asked}"), at=start
             )
             return
-        if rules.CALL in heard and any(map(_may_exist, names)):
-            what = f"readers that know nothing of joblib's arrays ask for {', '.join(names)[:100]}"
+        if machine.harm or (rules.CALL in heard and any(map(_may_exist, names))):
+            what = f"readers that know nothing of joblib's arrays are led to {', '.join(names)[:100] or 'harm'}"
             examination.find(rules.UNCHECKED, shown(what), at=start)
 
 
@@ -190,7 +222,7 @@ def _examine_with_one_memo(content: Content, examination: Examination, start: in
             what = f"for a reader that keeps its memo from pickle to pickle: asks for {', '.join(names)[:100]}"
             examination.find(rules.EMBEDDED, shown(what), at=machine.start)
             return
-        if heard & _HARMFUL or (rules.CALL in heard and any(map(_may_be_another, names))):
+        if machine.harm or (rules.CALL in heard and any(map(_may_be_another, names))):
             what = f"a reader that keeps its memo from pickle to pickle is led to {', '.join(names)[:100] or 'harm'}"
             examination.find(rules.UNCHECKED, shown(what), at=machine.start)
             return
@@ -198,12 +230,12 @@ def _examine_with_one_memo(content: Content, examination: Examination, start: in
 
 def _read_again(
     content: Content, examination: Examination, start: int, *, one_memo: bool
-) -> Iterator[tuple[Machine, set[Rule]]]:
+) -> Iterator[tuple[_Plain, set[Rule]]]:
     """Follow pickles as they lie, without arrays in the stream; each with what was found."""
     previous: Machine | None = None
     for _ in range(_MOST_PICKLES):
         listener = Listener(examination)
-        machine = Machine(content, listener, start=start, persistent=torch_storage)
+        machine = _Plain(content, listener, start=start, persistent=torch_storage)
         if previous:
             machine.follow_on(previous)
             if one_memo:
@@ -238,3 +270,4 @@ def _last_names() -> frozenset[str]:
 
 _PACKAGES = {"numpy", "torch", "sklearn", "joblib"}
 _HARMFUL = {rules.MEMORY, rules.EXHAUSTS, rules.EXTENSION}
+_NEVER_CALLED = {str, bytes, int, float, bool, type(None), tuple, list, Mapping, Bag}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
@@ -29,14 +30,20 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from hauberk.convert import convert
 from hauberk.convert.admission import CONTAINED
-from hauberk.convert.frameworks.estimator import Estimator
+from hauberk.convert.compare import Source, compare
+from hauberk.convert.foreign import of_its_kind
+from hauberk.convert.frameworks.estimator import Estimator, _trees_of
+from hauberk.convert.modules import graph_of
 from hauberk.errors import InputError
 from hauberk.graph.check import check_model
+from hauberk.graph.samples import Samples
+from hauberk.graph.trials import Trial
 from hauberk.scan import Verdict, scan_content
 from hauberk.scan.content import BytesContent
 
@@ -158,6 +165,98 @@ def test_missing_values_go_where_scikit_learn_sends_them(few, runs, make):
         np.testing.assert_allclose(np.exp(answer), estimator.predict_proba(features), atol=1e-6)
     else:
         np.testing.assert_allclose(answer[:, 0], estimator.decision_function(features), rtol=1e-4, atol=1e-4)
+
+
+def trees():
+    return HistGradientBoostingClassifier(max_iter=4)
+
+
+def filled():
+    return SimpleImputer(strategy="constant", fill_value=3)
+
+
+NESTED = {
+    "fills in": lambda: make_pipeline(StandardScaler(), make_pipeline(filled(), trees())),
+    "multiplies": lambda: make_pipeline(StandardScaler(), make_pipeline(PolynomialFeatures(2), trees())),
+    "three deep": lambda: make_pipeline(make_pipeline(filled(), make_pipeline(MinMaxScaler(), trees()))),
+    "in the middle": lambda: make_pipeline(make_pipeline(filled(), StandardScaler()), "passthrough", trees()),
+    "not of trees": lambda: make_pipeline(filled(), make_pipeline(MinMaxScaler(), LogisticRegression())),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_every_step_of_a_pipeline_in_a_pipeline_is_in_the_graph(few, runs, kind):
+    features, targets = few[0].copy(), few[1][2]
+    if kind != "multiplies":  # which takes no missing values
+        features[np.random.default_rng(0).random(features.shape) < 0.3] = np.nan
+    estimator = NESTED[kind]().fit(features, targets)
+    answer = runs(converted(estimator)[0], features)[:, 0]
+    np.testing.assert_allclose(answer, estimator.decision_function(features), rtol=1e-4, atol=1e-4)
+
+
+def test_histograms_are_asked_for_once(few):
+    estimator = Estimator(skops.io.dumps(trees().fit(few[0], few[1][2])))
+    assert [way for way, _ in estimator._attempts()] == ["decision"]
+
+
+def test_a_graph_may_miss_one_record_of_64_and_not_two(few):
+    features, targets = few
+    estimator = Estimator(skops.io.dumps(trees().fit(features, targets[2])))
+    graph = onnx.load_from_string(estimator.convert()[0])
+    feeds = {"features": np.resize(features, (64, features.shape[1]))}
+    told = estimator.answer(feeds)[0]
+    for wrong in (1, 2):
+        estimator.answer = lambda _, wrong=wrong: [told + 0.01 * (np.arange(64) < wrong)[:, None]]
+        if wrong == 1:
+            estimator._require_like(graph, feeds)
+            continue
+        with pytest.raises(InputError, match="the graph of HistGradientBoostingClassifier answers 2 of 64 records"):
+            estimator._require_like(graph, feeds)
+
+
+def test_the_trees_of_an_estimator_are_found_in_the_order_of_its_graph(few):
+    features, targets = few
+    forest = RandomForestClassifier(2, random_state=0)
+    votes = VotingClassifier([("a", forest), ("b", make_pipeline(StandardScaler(), PARTS[1][1]))])
+    votes.fit(features, targets[2])
+    first, second = votes.estimators_
+    assert _trees_of(votes) == [*(each.tree_ for each in first.estimators_), second[-1].tree_]
+    stacked = StackingClassifier(PARTS[1:], final_estimator=DecisionTreeClassifier(max_depth=2), cv=2)
+    stacked.fit(features, targets[2])
+    assert _trees_of(stacked) == [stacked.estimators_[0].tree_, stacked.final_estimator_.tree_]
+    calibrated = CalibratedClassifierCV(forest, cv=2).fit(features, targets[2])
+    folds = [each.estimator.estimators_ for each in calibrated.calibrated_classifiers_]
+    assert _trees_of(calibrated) == [each.tree_ for fold in folds for each in fold]
+
+
+def test_missing_values_are_judged_where_a_pipeline_takes_them(few, tmp_path):
+    features, targets = few[0].copy(), few[1][2]
+    features[::3, 1] = np.nan
+    skops.io.dump(NESTED["fills in"]().fit(features, targets), tmp_path / "in.skops")
+    done = convert(tmp_path / "in.skops", tmp_path / "out.onnx")
+    (missing,) = (each for each in done.comparison.families if each.name == "missing")
+    assert (missing.records, missing.skipped, missing.outside, missing.judged) == (256, 0, 0, True)
+    assert done.comparison.holds
+
+
+def test_a_graph_without_the_step_that_fills_in_does_not_hold(few):
+    features, targets = few
+    whole = NESTED["fills in"]().fit(features, targets[2])
+    less = make_pipeline(whole[0], whole[-1][-1])
+    source = Source(Estimator(skops.io.dumps(whole)).answer, "scikit-learn")
+    model, _ = Estimator(skops.io.dumps(less)).convert()
+    graph = graph_of(model, "0" * 64, "model.skops")
+    trials = of_its_kind(graph, source, "skops", Samples.of({"features": features}, graph.signature), 0)
+    assert {trial.family for trial in trials} == {"missing-0"}
+    assert not compare(source, model, trials).holds
+    assert compare(source, model, [Trial("real-0", 0, {"features": features})]).holds  # nothing else tells
+
+
+def test_what_takes_no_missing_values_is_not_asked_for_them(few):
+    features, targets = few
+    content = skops.io.dumps(make_pipeline(StandardScaler(), LogisticRegression()).fit(features, targets[2]))
+    graph = graph_of(Estimator(content).convert()[0], "0" * 64, "model.skops")
+    assert of_its_kind(graph, Source(Estimator(content).answer, "scikit-learn"), "skops", Samples(), 0) == []
 
 
 def test_thresholds_of_histograms_decide_every_float32_as_before(few, runs):

@@ -17,7 +17,7 @@ from hauberk.convert.converted import Converted
 from hauberk.convert.isolated import Isolated, require
 from hauberk.convert.messages import Setup
 from hauberk.convert.modules import graph_of, rule_of
-from hauberk.convert.trees.edges import edges, splits_of_graph
+from hauberk.convert.trees.edges import edges, missing, splits_of_graph
 from hauberk.files import write_atomically
 from hauberk.graph.model import parse
 from hauberk.graph.samples import Samples
@@ -60,12 +60,21 @@ _FRAMEWORKS: dict[Kind, _Framework] = {
 }
 
 
-def _edges(graph: OnnxArtifact, given: Samples, seed: int) -> list[Trial]:
-    """What trees call for, where the graph has trees that look at its input."""
+def of_its_kind(graph: OnnxArtifact, source: Source, kind: Kind, given: Samples, seed: int) -> list[Trial]:
+    """What trees call for, where the graph has trees that look at its input; else what is missing, where that is taken.
+
+    An estimator says by its answer whether it takes missing values: a step may fill them in, or trees behind a step
+    send them somewhere. A network answers NaN with NaN, which says nothing.
+    """
     splits = splits_of_graph(parse(graph.model))
     (spec, *_) = graph.signature.inputs
     width = spec.shape[-1]
-    return edges(splits, width, given, seed, spec.name) if splits and isinstance(width, int) else []
+    if not isinstance(width, int):
+        return []
+    if splits:
+        return edges(splits, width, given, seed, spec.name)
+    trials = [missing(width, given, seed, spec.name)] if kind == "skops" else []
+    return [trial for trial in trials if source.takes(trial.feeds)]
 
 
 @contextmanager
@@ -92,15 +101,16 @@ def from_foreign(file: Admitted) -> Iterator[Converted]:
         admit_graph(answer.model, where)
         graph = graph_of(answer.model, file.sha256, where)
         gaps = tuple(f"this kernel could not keep the isolated process from: {gap}" for gap in isolated.gaps)
+        source = Source(
+            isolated.answer,
+            isolated.greeting.version,
+            rule_of(graph.signature, "log-odds" if graph.signature.outputs[0].name == "logits" else None),
+            view=np.exp if any(note.endswith(PROBABILITIES) for note in answer.notes) else None,
+        )
         yield Converted(
             model=graph.model,
             signature=graph.signature,
-            source=Source(
-                isolated.answer,
-                isolated.greeting.version,
-                rule_of(graph.signature, "log-odds" if graph.signature.outputs[0].name == "logits" else None),
-                view=np.exp if any(note.endswith(PROBABILITIES) for note in answer.notes) else None,
-            ),
-            of_its_kind=lambda given, seed: _edges(graph, given, seed),
+            source=source,
+            of_its_kind=lambda given, seed: of_its_kind(graph, source, file.kind, given, seed),
             notes=(*isolated.greeting.notes, *answer.notes, *gaps),
         )

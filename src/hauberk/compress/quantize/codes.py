@@ -33,13 +33,6 @@ class Affine(NamedTuple):
     scale: np.float32
     zero_point: np.uint8 | np.int8
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The lowest and the highest value that a code stands for."""
-        info = np.iinfo(self.zero_point.dtype)
-        low, high = (float(self.scale) * (end - int(self.zero_point)) for end in (info.min, info.max))
-        return low, high
-
 
 def affine(low: float, high: float, *, signed: bool = False) -> Affine:
     """Spread 256 codes over a range, widened to hold zero so that zero is coded exactly.

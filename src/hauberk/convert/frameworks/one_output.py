@@ -84,7 +84,7 @@ def run(proto: onnx.ModelProto, output: str, feeds: Mapping[str, NDArray[np.gene
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         found = np.asarray(session.run([output], dict(feeds))[0], dtype=np.float64)
     except Exception as error:  # its errors have no common base
-        raise InputError(f"ONNX Runtime does not run what skl2onnx makes of it: {one_line(error)}") from error
+        raise InputError(f"ONNX Runtime does not run the graph of it: {one_line(error)}") from error
     return found.reshape(len(found), -1)
 
 

@@ -70,7 +70,7 @@ def track_missing(proto: onnx.ModelProto, trees: Sequence[Any]) -> tuple[str, ..
     sizes = [np.unique(list(found["nodes_treeids"].ints), return_counts=True)[1] for found in attributes]
     if np.concatenate(sizes).tolist() != [tree.node_count for tree in trees]:
         return (
-            "its trees are laid out otherwise than scikit-learn's: missing values may go another way, see 'extreme'",
+            "its trees are laid out otherwise than scikit-learn's: missing values may go another way, see 'missing'",
         )
     left = iter(trees)
     for node, found, counts in zip(holders, attributes, sizes, strict=True):

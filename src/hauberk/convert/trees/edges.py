@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from hauberk.graph.model import attributes
-from hauberk.graph.samples import Samples
+from hauberk.graph.samples import REACH, Samples
 from hauberk.graph.trials import Trial
 
 Splits = Mapping[int, NDArray[np.float32]]
@@ -48,15 +48,37 @@ def edges(splits: Splits, width: int, given: Samples, seed: int, name: str = "fe
         records[:, feature] = tried
         rows.append(records)
     at_edges = np.concatenate(rows) if rows else base[:1]
-    missing = base[random.integers(len(base), size=_MISSING)]
-    missing[random.random(missing.shape) < random.random((_MISSING, 1))] = np.nan
-    missing[0] = np.nan
-    families = {"thresholds": at_edges, "missing": missing.astype(np.float32)}
-    return [
-        Trial(f"{family}-{index}", index * _BATCH, {name: np.ascontiguousarray(records[start : start + _BATCH])})
-        for family, records in families.items()
-        for index, start in enumerate(range(0, len(records), _BATCH))
+    at_thresholds = [
+        Trial(f"thresholds-{index}", index * _BATCH, {name: np.ascontiguousarray(at_edges[start : start + _BATCH])})
+        for index, start in enumerate(range(0, len(at_edges), _BATCH))
     ]
+    return [*at_thresholds, _missing(base, random, name)]
+
+
+def missing(width: int, given: Samples, seed: int, name: str = "features") -> Trial:
+    """Records with missing values, for what has no thresholds that could be read from it.
+
+    Args:
+        width: D.
+        given: Real records to start from, where there are any; else they are drawn, half of them near 0.
+        seed: Of what is drawn.
+        name: Of the model's input.
+    """
+    random = np.random.default_rng(seed)
+    if given.calls:
+        base = _base({}, width, given, random, name)
+    else:
+        base = random.normal(size=(_MISSING, width)).astype(np.float32)
+        base[::2] = random.uniform(-REACH, REACH, size=base[::2].shape)
+    return _missing(base, random, name)
+
+
+def _missing(base: NDArray[np.float32], random: np.random.Generator, name: str) -> Trial:
+    """256 of these records, of each another share missing, of the first everything."""
+    records = base[random.integers(len(base), size=_MISSING)]
+    records[random.random(records.shape) < random.random((_MISSING, 1))] = np.nan
+    records[0] = np.nan
+    return Trial("missing-0", 0, {name: records.astype(np.float32)})
 
 
 def splits_of_graph(proto: onnx.ModelProto) -> Splits:

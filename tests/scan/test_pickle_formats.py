@@ -12,8 +12,9 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from corpus.pickle_bytes import Raw, call, pickled
+from corpus.pickle_bytes import Raw, call, name, pickled, value
 from corpus.pickle_carriers import EVIL, npy, wrapper
+from corpus.pickle_numpy import array
 from corpus.pickle_structures import dtype
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,6 +122,37 @@ def test_an_array_that_others_take_for_instructions_is_told_as_what_it_is(tmp_pa
     hostile = pickled(Raw(wrapper(dtype("i1"), (len(EVIL) - 2,), None) + EVIL[2:]))
     assert report(tmp_path, honest).verdict.value == "safe"
     assert {finding.rule for finding in report(tmp_path, hostile).findings} == {"pickle-embedded"}
+
+
+_FIELDS = ([("a", "f4", (3,)), ("b", "O")], [("b", "O"), ("a", "S3", (2, 2)), ("c", "i8")])
+
+
+@pytest.mark.parametrize("fields", _FIELDS, ids=["before", "behind"])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_objects_beside_little_arrays_hurt_nobody(tmp_path, fields, protocol):
+    """Readers that know nothing of arrays in the stream break off before they come to the little arrays."""
+    records = np.zeros(2, fields)
+    records["b"] = [{"x": 1}, "text"]
+    out = io.BytesIO()
+    joblib.dump({"records": records, "more": [records.copy()]}, out, protocol=protocol)
+    found = report(tmp_path, out.getvalue())
+    assert (found.format, found.verdict, found.findings) == ("joblib", Verdict.SAFE, ())
+    assert (joblib.load(tmp_path / "file")["more"][0] == records).all()
+    with pytest.raises((pickle.UnpicklingError, TypeError, ImportError)):
+        pickle.loads(out.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("called", "verdict"), [(name("numpy:dtype"), "unsafe"), (name("numpy:ndarray"), "unknown"), (b"X\0\0\0\0", "safe")]
+)
+def test_harm_to_readers_without_arrays_counts_as_far_as_they_get(tmp_path, called, verdict):
+    """With the memo of the outer pickle, the array's dtype holds objects; with its own, numbers."""
+    held = Raw(dtype("f8") + b"\x940" + name("numpy:dtype") + b"\x940")
+    kind = Raw(b"h\1(" + value("f8") + b"\x89\x88tR0")
+    objects = Raw(held + kind + array(dtype("O8"), (1,), [array(Raw(b"h\0"), (1,), bytes(8))]))
+    outer = Raw(dtype("O8") + b"\x940" + called + b"\x940" + wrapper(dtype("O8"), (1,), b"") + pickled(objects))
+    found = report(tmp_path, pickled(outer))
+    assert (found.verdict.value, found.format) == (verdict, "joblib")
 
 
 def test_a_sparse_file_of_gigabytes_is_stepped_over(tmp_path):

@@ -165,6 +165,13 @@ def _arrays() -> dict[str, object]:
     }  # fmt: skip
 
 
+def _structures() -> dict[str, np.ndarray]:
+    """Structures of objects and little arrays."""
+    made = np.zeros(2, np.dtype([("a", "f4", (3,)), ("b", "O"), ("c", "S3", (2, 2))]))
+    made["b"] = [{"k": 1}, None]
+    return {"one": made, "another": made.copy()}
+
+
 def _records() -> tuple[np.ndarray, np.ndarray]:
     records = np.random.default_rng(0).normal(size=(60, 6))
     return records, (records[:, 0] > 0).astype(int)
@@ -290,6 +297,8 @@ CASES: tuple[Case, ...] = (
         )
     ),
     *(Case(f"joblib-arrays-protocol-{each}", _joblib(_arrays, 0, each), SAFE) for each in _PROTOCOLS),
+    *(Case(f"structures-protocol-{each}", _pickle(_structures, each), SAFE) for each in _PROTOCOLS),
+    *(Case(f"joblib-structures-protocol-{each}", _joblib(_structures, 0, each), SAFE) for each in (2, 3, 4, 5)),
     *(Case(f"sklearn-{name}-pickle", _pickle(lambda n=name: _fitted(n), 4), SAFE) for name in _ESTIMATORS),
     *(Case(f"sklearn-{name}-joblib", _joblib(lambda n=name: _fitted(n)), SAFE) for name in _ESTIMATORS),
     *(Case(f"sklearn-forest-protocol-{each}", _pickle(lambda: _fitted("forest"), each), SAFE) for each in _PROTOCOLS),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import yaml
 from corpus.messages import written
 
 from hauberk.scan import scan_paths
+from hauberk.scan.content import BytesContent
 from hauberk.scan.examination import Examination
-from hauberk.scan.frameworks import json_text
+from hauberk.scan.frameworks import documents, json_text
+from hauberk.scan.inert import text
 
 
 def scanned(data, folder, name="x"):
@@ -132,3 +135,102 @@ def test_half_a_program_header_is_no_program(tmp_path):
         scanned(b"MZ are my initials, and this is a letter that is longer than a header of old.", tmp_path)[0] == "text"
     )
     assert scanned(b"\x7fELF", tmp_path)[1] == "unsafe"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *(
+            "!",
+            "!!",
+            ":!",
+            "!%20",
+            "!%20 ",
+            "!!python/a ",
+            "%TAG !",
+            "%TAG",
+            "_target_",
+            "_target_ :",
+            "!new:",
+            "loader_module ",
+        ),
+        *(
+            "\\x",
+            "\\\n",
+            "eval(",
+            "import a.",
+            "@a",
+            "```\n",
+            "```x\n",
+            "~~~x\n",
+            "{%for",
+            "{% for ",
+            "{#",
+            "{{",
+            "{% set {#",
+        ),
+        *(
+            "node{",
+            "node:",
+            "node {op: ",
+            "graph_def",
+            "graph_def:",
+            "saved_model_schema_version",
+            "<a:PMML",
+            "<a",
+            "<net",
+        ),
+        *(
+            "<!DOCTYPE ",
+            "<!DOCTYPE SYSTEM",
+            "<!ENTITY",
+            "<script",
+            "<a <img ",
+            "<img onload",
+            "<img <a> onload=",
+            "<a =' onabc=> ",
+        ),
+        *(
+            "<a> online= ",
+            "split_feature=",
+            "left_child= ",
+            "svm_type a",
+            "solver_type",
+            "layer<",
+            "layer {",
+            "layer:bottom:",
+        ),
+        *(
+            "python_param:",
+            "func.func",
+            "func.func@a",
+            "builtin.module @a",
+            "builtin.module@",
+            "@a(",
+            "7767517",
+            "\n",
+            "A\n3\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("space", ["", " "])
+def test_texts_made_to_be_slow_are_not(unit, space):
+    words = "<img _target_ node SYSTEM op: 'x' num_leaves=1 func.func builtin.module layer {% for %}"
+    size = 1 << 18
+    for data in (
+        unit * (size // len(unit)),
+        unit + space * size + words,
+        words + "\n" + (unit + space * 999) * (size // 1000),
+    ):
+        examination = Examination()
+        started = time.process_time()
+        text.examine(BytesContent(data.encode()), examination)
+        assert time.process_time() - started < 1, data[:60]
+        assert not {"scan-out-of-time"} & {finding.rule for finding in examination.findings}
+
+
+@pytest.mark.parametrize("value", ["$" + " " * (1 << 18), "$" + "_" * (1 << 18), "$" + "os" * (1 << 17)])
+def test_expressions_made_to_be_slow_are_not(value):
+    started = time.process_time()
+    documents.examine_value({"imports": [], "a": value}, Examination())
+    assert time.process_time() - started < 1

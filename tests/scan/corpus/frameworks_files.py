@@ -132,6 +132,9 @@ FILE_CASES = (
             ("behind-next-line", f"# a\x85{SHORTHAND}\n---\n{APPLY}\n"),
             ("behind-separator", f"# a\u2028{SHORTHAND}\n---\n{APPLY}\n"),
             ("by-one-letter", "%TAG !e! t\n---\n!e!ag:yaml.org,2002:pyt%68on/name:os.system\n"),
+            ("by-numbers-in-list", "- [a,!!p%79thon/object/apply:os.system ['true']]\n"),
+            ("by-numbers-ruby", "a: !r%75by/object:Gem::Installer {}\n"),
+            ("by-numbers-behind-another", "a: [x:!a:!!pyth%6fn/name:os.system]\n"),
             ("by-numbers", "!<tag:yaml.org,2002:pyth%6fn/object/apply:os.system> ['true']\n"),
         )
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus import SAFE, Case
-from corpus.frameworks_graphs import gguf, setting, template, tensor
+from corpus.frameworks_graphs import gguf, setting, template, tensor, tflite
 from corpus.frameworks_keras import hdf5, keras, layer, legacy, sequential, weights
 from corpus.messages import FIXTURES, written
 
@@ -209,6 +209,28 @@ CHAT = (
 )
 TRANSFORMERS = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "_name_or_path": "bert"}
 
+PLAIN_TEXTS = (
+    ("badge", "![a](https://img.example.org/badge/Try%20it-now!!%20-green) !important%3B python/%20\n"),
+    ("percent-table", "url,n\nhttp://a/try!now%20x,1\nlogin?q=Hello!%20,2\nerror!!%0d,3\n"),
+    ("tag-of-colour", "a: !colour%20red x\n"),
+    ("boosting-call", "Train it with\n\n    num_leaves=31,\n    max_depth=5,\n"),
+    ("boosting-settings", "objective = binary\nnum_leaves = 63\n"),
+    ("fenced-graph", 'A layer:\n\n```\nlayer { type: "Data" top: "x" }\nnode { op: "Add" }\n```\n'),
+    ("mlir-in-prose", "A pass on `func.func`, inside of a builtin.module, that inlines.\n"),
+    ("graph-in-prose", "graph_def: the graph to import.\n"),
+    ("css", "@layer base;\nlayer {\n  top: 0;\n}\n"),
+    ("hocon", "layer {\n  width = 4\n}\n"),
+    ("one-column", "A\n3\n50\n41\n7\n"),
+    ("lesser-than", '<img src="a.png">\n\nOf all <n and later online=1 is set.\n'),
+)
+PLAIN_SETTINGS = (
+    ("formula", {"answer": "$f(x) = 2$", "price": "$100(approx)", "tex": "$\\sin(x)$"}),
+    ("pictures", [{"idx": 0, "name": "a", "path": "a.png", "type": "image"}]),
+    ("agent", {"input": "Find a hotel.", "output": "Done.", "action": "search"}),
+    ("agent-call", {"input": "Find a hotel.", "output": "Done.", "action": {"tool": "search"}}),
+    ("adapter-timm", {"auto_mapping": {"base_model_class": "X", "parent_library": "timm.models.resnet"}}),
+)
+
 CASES = (
     *(
         Case(name.replace("/", "-").replace("_", "-").replace(".", "-"), fixture(name), SAFE)
@@ -278,6 +300,19 @@ CASES = (
     Case("text-yaml", lambda folder: written(folder / "x.yaml", "model:\n  name: x\n  layers: [1, 2]\n"), SAFE),
     Case("text-wide", lambda folder: written(folder / "x.txt", "größer".encode("utf-16")), SAFE),
     Case("text-words", lambda folder: written(folder / "vocab.txt", "[PAD]\nthe\ndef\nclass\nimport\n. \n"), SAFE),
+    *(
+        Case(f"text-{name}", lambda folder, text=text: written(folder / "x.txt", text), SAFE)
+        for name, text in PLAIN_TEXTS
+    ),
+    *(
+        Case(f"settings-{name}", lambda folder, value=value: written(folder / "x.json", json.dumps(value)), SAFE)
+        for name, value in PLAIN_SETTINGS
+    ),
+    Case(
+        "tflite-empty-shape",
+        tflite(code=22, inputs=(0, 2), constants=((),), shape=(1,), result=(), data=bytes(4)),
+        SAFE,
+    ),
     Case("pictures", _picture, SAFE),
     Case("sound", _sound, SAFE),
 )

@@ -74,9 +74,16 @@ _SPACE_MOST = 1 << 20
 _AFTER_BRACKET = b'"{[]-0123456789tfn'
 _CODE_KEYS = {"auto_map", "custom_pipelines", "custom_pipeline"}
 _KERNELS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
-_EXPRESSION = re.compile(r"\$\s*(?:import\s|from\s|.*[\w\])]\()", re.DOTALL)
-_ADAPTED = ("transformers", "diffusers", "peft")
-_FOREIGN_FORMS = (("modelTopology",), ("input", "output", "action"))
+_EXPRESSION = re.compile(r"\$\s*+(?:import\s|from\s|.*(?:[\w\])]\(|__\w|\b(?:os|subprocess)\.\w))", re.DOTALL)
+_CODE = re.compile(
+    r"\$\s*+(?:import\s+\w|from\s+[\w.]++\s+import\s|.*?(?:__\w|\b(?:eval|exec|getattr)\(|\b(?:os|subprocess)\.\w))",
+    re.DOTALL,
+)
+"""Expressions that can be nothing else; others might be formulas or prices."""
+_EXPRESSION_KEYS = {"_target_", "_requires_", "imports"}
+"""Of MONAI: in a document with one of them, any expression counts."""
+_ADAPTED = ("transformers", "diffusers", "peft", "timm")
+_TYPE_NAME = re.compile(r"[A-Za-z_][\w.]*")
 _BOOSTERS = (("learner", "gradient_booster"), ("Model", "learner"))
 _LIBRARIES = {"diffusers", "transformers", "onnxruntime", "optimum", "flax", "sentence_transformers", None}
 
@@ -133,18 +140,36 @@ def examine_value(value: Any, examination: Examination) -> str:
         if "oblivious_trees" in value or ("trees" in value and "model_info" in value):
             examination.find(TREE_MODEL, "a model of CatBoost")
             return "catboost-json"
-        if any(value.keys() >= set(form) for form in _FOREIGN_FORMS):
+        if "modelTopology" in value or _is_portable(value):
             examination.find(FOREIGN_FORM, "a model of TensorFlow.js or PFA")
     _examine_settings(value, examination)
     return "json"
 
 
+def _is_portable(value: dict[str, Any]) -> bool:
+    """Whether it is a program of PFA: what comes in and goes out are schemas, and what is done is written out."""
+    return isinstance(value.get("action"), dict | list) and all(
+        _is_schema(value.get(key), 2) for key in ("input", "output")
+    )
+
+
+def _is_schema(value: Any, depth: int) -> bool:
+    """Whether it may be a schema of Avro: the name of a type, an object with one, or a list of schemas."""
+    if isinstance(value, list):
+        return bool(value) and depth > 0 and all(_is_schema(each, depth - 1) for each in value)
+    return "type" in value if isinstance(value, dict) else isinstance(value, str) and bool(_TYPE_NAME.fullmatch(value))
+
+
 def _examine_settings(value: Any, examination: Examination) -> None:
     """What libraries take from settings to import something."""
+    expressions: list[tuple[str, str]] = []
+    evaluates = False
     for where, each in nodes(value, examination):
         _examine_templates(each, examination, where)
         if not isinstance(each, dict):
             continue
+        evaluates = evaluates or not _EXPRESSION_KEYS.isdisjoint(each)
+        expressions += ((where, text) for text in _expressions(each))
         for named in _named_code(each):
             examination.find(NAMES_CODE, shown(named), at=where or None)
         if any(key.startswith("py/") for key in each):
@@ -156,10 +181,20 @@ def _examine_settings(value: Any, examination: Examination) -> None:
             keras_config.examine_config(each, examination, where)
         if "_diffusers_version" in each:
             _examine_pipeline(each, examination, where)
+    for where, expression in expressions:
+        if evaluates or _CODE.match(expression):
+            examination.find(NAMES_CODE, shown(expression), at=where or None)
+
+
+def _expressions(each: dict[str, Any]) -> Iterator[str]:
+    """Texts that MONAI would evaluate."""
+    for inner in each.values():
+        if isinstance(inner, str) and inner.lstrip().startswith("$") and _EXPRESSION.match(inner.lstrip()):
+            yield inner.lstrip()
 
 
 def _named_code(each: dict[str, Any]) -> Iterator[str]:
-    """What of an object a library imports, downloads and runs, or evaluates."""
+    """What of an object a library imports, or downloads and runs."""
     yield from (f"{key}: {each[key]}" for key in each.keys() & _CODE_KEYS)
     for key in _KERNELS:  # the name of a repository of kernels, which are native code
         if "/" in str(each.get(key, "")):
@@ -167,11 +202,10 @@ def _named_code(each: dict[str, Any]) -> Iterator[str]:
     library = each.get("parent_library")
     if library is not None and str(library).partition(".")[0] not in _ADAPTED:
         yield f"parent_library: {library}"
-    if {"idx", "name", "path", "type"} <= each.keys() and not str(each["type"]).startswith("sentence_transformers."):
-        yield f"type: {each['type']}"
-    for key, inner in each.items():  # MONAI evaluates such texts
-        if isinstance(inner, str) and inner.lstrip().startswith("$") and _EXPRESSION.match(inner.lstrip()):
-            yield f"{key}: {inner}"
+    if {"idx", "name", "path", "type"} <= each.keys():
+        kind = str(each["type"])  # without a dot nothing is imported
+        if "." in kind and not kind.startswith("sentence_transformers."):
+            yield f"type: {kind}"
 
 
 def _examine_templates(each: dict[str, Any] | list[Any], examination: Examination, where: str) -> None:

@@ -42,7 +42,7 @@ RULES = (ATTACK, UNUSUAL, PRESENT)
 
 _LARGEST = 1 << 20
 _CODE = re.compile(r"\{\{(.*?)(?:\}\}|\Z)|\{%(.*?)(?:%\}|\Z)", re.DOTALL)
-_LINE_CODE = re.compile(r"^\s*#\s*(?:for|if|set|include|import|from|call|extends)\b", re.MULTILINE)
+_LINE_CODE = re.compile(r"^[ \t\v\f\r]*#\s*(?:for|if|set|include|import|from|call|extends)\b", re.MULTILINE)
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 _DUNDER = re.compile(
     r"__|\\x5f|\\u005f|\\137|\\N\{LOW LINE\}"  # two underscores, or one that is written otherwise
@@ -87,7 +87,8 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
 
 def _examine_patterns(text: str, examination: Examination, place: str) -> None:
     """What can be seen without reading the code as Jinja does; other programs read it in other ways."""
-    text = _COMMENT.sub("", text)
+    end = text.rfind("#}") + 2  # behind it no comment ends, and none is looked for
+    text = (_COMMENT.sub("", text[:end]) + text[end:]) if end > 1 else text
     if _LINE_CODE.search(text):
         examination.find(UNUSUAL, "statements on lines of their own", at=place)
     for found in _CODE.finditer(text):

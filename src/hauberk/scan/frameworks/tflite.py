@@ -205,9 +205,11 @@ class _Model:
     def _check_order(self, table: Table, tensors: list[Table], buffers: list[int], at: str) -> None:
         """Every tensor is written before it is read, once, and by one operator."""
         written = set(table.numbers(1, "<i4").tolist())
+        given = {each for operator in table.tables(3) for each in operator.numbers(2, "<i4").tolist()}
         for number, tensor in enumerate(tensors):
             buffer = tensor.scalar(2, 4)
-            if tensor.scalar(5, 1) or (buffer < len(buffers) and buffers[buffer]):
+            empty = number not in given and 0 in tensor.numbers(0, "<i4").tolist()  # a constant without elements
+            if empty or tensor.scalar(5, 1) or (buffer < len(buffers) and buffers[buffer]):
                 written.add(number)
         for number, operator in enumerate(table.tables(3)):
             inputs, outputs = (operator.numbers(field, "<i4").tolist() for field in (1, 2))

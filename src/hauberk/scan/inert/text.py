@@ -10,6 +10,7 @@ import codecs
 import re
 import sys
 from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
 
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
@@ -66,10 +67,10 @@ _BLOCK = 1 << 20
 _OVERLAP = 1 << 12
 _WIDE_MOST = 64 << 20
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
-_YAML = re.compile(
-    rb"!!python/[a-z]+|tag:yaml\.org,2002:python/|!(?:ruby|java|php)/"
-    rb"|![\w!<][\w!:;,./?@&=+$~*'-]*%[0-9A-Fa-f]{2}"  # a tag with letters written as numbers
-)
+_YAML = re.compile(rb"!!python/[a-z]{1,99}|tag:yaml\.org,2002:python/|!(?:ruby|java|php)/")
+_TAG = re.compile(rb"(?<![\w/%?=&.!#~+)'*;@$>-])!(?=[\w!<%])[^\s\[\]{}()\"|`]*+")
+"""A tag where YAML allows one: not in a word or an address. It takes all of its letters, so no letter is read twice."""
+_FOREIGN = re.compile(rb"[!:](?:python|ruby|java|php)/|!!javax?\.")
 _SHORTHAND = re.compile(rb"%TAG[ \t]+![\w-]*!?[ \t]+([^\s\x85]+)")
 """Wherever it stands: readers of YAML end lines at more signs than others, and step over a byte order mark."""
 _PYTHON_TAG = "tag:yaml.org,2002:python/"
@@ -78,7 +79,7 @@ _ESCAPED = re.compile(r"\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|
 """In double quotes: letters as numbers, and lines that go on."""
 _CODE = re.compile(
     rb"^(?:import[ \t]+[\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
-    rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^)\n]*\)"
+    rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^()\n]*+[()]"
     rb"|\bos\.system\(|\bsubprocess\.\w",
     re.MULTILINE,
 )
@@ -98,7 +99,7 @@ _CODE_WORDS = (
     b"os.system",
     b"subprocess.",
 )
-_FENCE = re.compile(rb"^[ \t]*(?:```|~~~).*?^[ \t]*(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(rb"^[ \t]*+(?:```|~~~)([^\n]*+)", re.MULTILINE)
 _TEMPLATE_MARK = re.compile(rb"\{%-?\s*(?:for|if|set|macro|generation|block|raw|include|import|extends)\b")
 NOTORIOUS = re.compile(
     r"^(?:builtins|os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|pty|code|ctypes|pickle|marshal|urllib|requests"
@@ -164,12 +165,28 @@ def _examine_block(block: bytes, start: int, examination: Examination) -> None:
     _examine_targets(block, start, examination)
     if b"{{" in block:
         examine_template(block.decode("utf-8", "replace"), examination, "text", certain=False)
-    for rule, what, place in text_models.signs(block, start):
+    examination.check_time()
+    prose = _without_fenced(block)
+    for rule, what, place in text_models.signs(block, prose, start, examination):
         examination.find(rule, shown(what[:60].split(b"\n")[0]), at=start + place)
     if any(word in block for word in _CODE_WORDS):
-        code = _CODE.search(_FENCE.sub(b"", block))
+        code = _CODE.search(prose)
         if code:
             examination.find(SCRIPT, shown(code.group(0).strip()))
+
+
+def _without_fenced(block: bytes) -> bytes:
+    """A text with blanks for what stands between the fences of Markdown, fences included; each in its place."""
+    if b"```" not in block and b"~~~" not in block:
+        return block
+    parts, done, opened = [], 0, -1
+    for fence in _FENCE.finditer(block):
+        if opened < 0:
+            opened = fence.start()
+        elif not fence.group(1).strip():
+            parts += [block[done:opened], b" " * (fence.end() - opened)]
+            done, opened = fence.end(), -1
+    return b"".join((*parts, block[done:]))
 
 
 def _examine_yaml(block: bytes, start: int, examination: Examination) -> None:
@@ -178,6 +195,10 @@ def _examine_yaml(block: bytes, start: int, examination: Examination) -> None:
         for found in _YAML.finditer(block):
             line = block[found.start() : found.end() + 40].split(b"\n")[0]
             examination.find(YAML_OBJECT, shown(line), at=start + found.start())
+        if b"%" in block:  # tags may have letters written as numbers
+            for found in _TAG.finditer(block):
+                if b"%" in found.group(0) and _FOREIGN.search(unquote_to_bytes(found.group(0))):
+                    examination.find(YAML_OBJECT, shown(found.group(0)[:80]), at=start + found.start())
     if b"%TAG" in block:
         for found in _SHORTHAND.finditer(block):
             prefix = found.group(1).decode("utf-8", "replace")

@@ -7,8 +7,11 @@ and however much space is around them.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from hauberk.scan.examination import Examination
 from hauberk.scan.report import Outcome, Rule, Severity
 
 PROTOBUF_TEXT = Rule(
@@ -46,48 +49,141 @@ TEXT_MODEL = Rule(
 )
 RULES = (PROTOBUF_TEXT, MARKUP_MODEL, MARKUP, TEXT_MODEL)
 
-# Rule, words of which one must stand in a text before the pattern is tried, the pattern.
-_SIGNS: tuple[tuple[Rule, tuple[bytes, ...], re.Pattern[bytes]], ...] = (
-    (
+
+@dataclass(frozen=True)
+class _Sign:
+    """What tells one kind of model.
+
+    No pattern may take more than a few steps a byte, whatever the text is: a repetition without bound never matches
+    what the pattern itself begins with, and what has to follow somewhere later is searched for by itself.
+
+    Attributes:
+        rule: What is found.
+        words: One of them must stand in a text before the pattern is tried.
+        pattern: What is looked for.
+        also: What must follow it.
+        within: Bytes, at most, from the end of the one to the beginning of the other.
+        fenced: Whether it is looked for between the fences of Markdown, too: where a library that reads the model
+            steps over them, or a comment can hold them.
+    """
+
+    rule: Rule
+    words: tuple[bytes, ...]
+    pattern: re.Pattern[bytes]
+    also: re.Pattern[bytes] | None = None
+    within: int = 0
+    fenced: bool = False
+
+
+_SIGNS = (
+    _Sign(
         PROTOBUF_TEXT,
         (b"meta_graphs", b"saved_model_schema_version", b"graph_def"),
-        re.compile(rb"\bmeta_graphs\b|\b(?:saved_model_schema_version|graph_def)\b\s*[:{<]"),
+        re.compile(rb"\bmeta_graphs\b|\bsaved_model_schema_version\b\s*[:{<]|\bgraph_def\b[\s:]*[{<#]"),
     ),
-    (PROTOBUF_TEXT, (b"node",), re.compile(rb"\bnode\s*:?\s*[{<](?=(?s:.{0,4000}?)\bop\s*:\s*[\"'])")),
-    (MARKUP_MODEL, (b"PMML", b"<net"), re.compile(rb"<(?:[\w.-]+:)?PMML[\s>/]|<net[\s>/]")),
-    (MARKUP, (b"<!ENTITY", b"SYSTEM"), re.compile(rb"<!ENTITY\s|<!DOCTYPE\s[^>]*\sSYSTEM\s")),
-    (MARKUP, (b"<script", b"<SCRIPT", b"<Script"), re.compile(rb"<script[\s>/]", re.IGNORECASE)),
-    (
-        MARKUP,
-        (b"<svg", b"<html", b"<HTML", b"<body", b"<img"),
-        re.compile(rb"<\w[^>]{0,2000}?[\s\"'/]on[a-z]{3,20}\s*="),
+    _Sign(
+        PROTOBUF_TEXT, (b"node",), re.compile(rb"\bnode\b[\s:]*[{<#]"), re.compile(rb"\bop\s*:\s*[\"']"), within=4000
     ),
-    (TEXT_MODEL, (b"num_leaves",), re.compile(rb"(?:^|[\r\n])[ \t]*num_leaves[ \t]*=[ \t]*\d|\bnum_leaves=\d+\r")),
-    (TEXT_MODEL, (b"svm_type", b"solver_type"), re.compile(rb"(?:^|\s)(?:svm_type|solver_type)\s+[A-Za-z]\w*\s")),
-    (
+    _Sign(MARKUP_MODEL, (b"PMML", b"<net"), re.compile(rb"<(?:[\w.-]+:)?PMML[\s>/]|<net[\s>/]"), fenced=True),
+    _Sign(MARKUP, (b"<!ENTITY", b"SYSTEM"), re.compile(rb"<!ENTITY\s|<!DOCTYPE\s[^<>]*\sSYSTEM\s"), fenced=True),
+    _Sign(MARKUP, (b"<script", b"<SCRIPT", b"<Script"), re.compile(rb"<script[\s>/]", re.IGNORECASE), fenced=True),
+    _Sign(
+        TEXT_MODEL,
+        (b"split_feature=", b"left_child="),
+        re.compile(rb"(?:^|[\r\n])(?:split_feature|left_child)=[ ]{0,500}-?\d"),
+        fenced=True,
+    ),
+    _Sign(TEXT_MODEL, (b"svm_type", b"solver_type"), re.compile(rb"(?:^|\s)(?:svm_type|solver_type)\s+[A-Za-z]\w*\s")),
+    _Sign(
         TEXT_MODEL,
         (b"layer",),
-        re.compile(rb"(?:^|[\s}>])layers?\s*\{|\blayers?\s*:?\s*[{<](?=(?s:.{0,2000}?)\bbottom\s*:)"),
+        re.compile(rb"\blayers?[\s:]*[{<#]"),
+        re.compile(rb"\b(?:bottom|top)\s*:\s*[\"']|\btype\s*:\s*[\"'][A-Z]"),
+        within=1 << 20,
     ),
-    (TEXT_MODEL, (b"python_param",), re.compile(rb"\bpython_param\s*:?\s*[{<]")),
-    (TEXT_MODEL, (b"func.func", b"builtin.module"), re.compile(rb"\bfunc\.func\b|\bbuiltin\.module\b")),
-    (TEXT_MODEL, (b"7767517",), re.compile(rb"\A\s*7767517\s")),
-    (TEXT_MODEL, (b"A\n", b"A\r", b"RD"), re.compile(rb"\A(?:RD[ABX]\d\r?\n)?[ABX]\r?\n\d{1,3}\r?\n\d+\r?\n")),
+    _Sign(TEXT_MODEL, (b"python_param",), re.compile(rb"\bpython_param[\s:]*[{<]")),
+    _Sign(TEXT_MODEL, (b"func.func",), re.compile(rb"\bfunc\.func\b"), re.compile(rb"@[\w$.-]{1,200}\("), within=4000),
+    _Sign(
+        TEXT_MODEL,
+        (b"func.func", b"builtin.module"),
+        re.compile(
+            rb"\"(?:func\.func|builtin\.module)\"\s*\("
+            rb"|\bbuiltin\.module\b\s*(?:@[\w$.-]{1,200}\s{0,200})?(?:attributes\b|\{|//)"
+        ),
+    ),
+    _Sign(TEXT_MODEL, (b"7767517",), re.compile(rb"\A\s*7767517\s")),
+    _Sign(
+        TEXT_MODEL,
+        (b"A\n", b"A\r", b"RD"),
+        # In what R writes as text, the version of the form, of R and of the oldest R that reads it; or names.
+        re.compile(
+            rb"\A(?:RD[ABX]\d\r?\n[ABX]\r?\n\d|[ABX]\r?\n[23]\s{1,99}(?:\d{5,7}\s{1,99}\d{5,7}\s"
+            rb"|(?:\d{1,9}\s{1,9}){2,20}[A-Za-z]))"
+        ),
+    ),
 )
+_MARKUP_WORDS = (b"<svg", b"<html", b"<HTML", b"<body", b"<img")
+_HANDLER = re.compile(
+    rb"[\s\"'/](?!on(?:line|set|going|wards?|board|site|shore|screen|device)\b)on[a-z]{3,20}\s{0,500}=", re.IGNORECASE
+)
+"""What a browser runs, but for words of English that begin alike."""
+_TAG = re.compile(rb"<\w")
+_QUOTED = re.compile(rb"=\s{0,9}(?:\"[^\"]*+\"|'[^']*+')")
+_TAG_LONGEST = 2000
 
 
-def signs(block: bytes, start: int) -> Iterator[tuple[Rule, bytes, int]]:
+def signs(block: bytes, prose: bytes, start: int, examination: Examination) -> Iterator[tuple[Rule, bytes, int]]:
     """What a piece of text holds of models.
 
     Args:
         block: The piece.
+        prose: The same with blanks for what stands between the fences of Markdown.
         start: Where it begins in the text; what only the beginning of a file can be is looked for at 0.
+        examination: Asked for the time before each pattern.
 
     Yields:
         A rule, what was found, and where in the piece.
+
+    Raises:
+        StopScan: Time is up.
     """
-    for rule, words, pattern in _SIGNS:
-        if any(word in block for word in words) and not (start and pattern.pattern.startswith(rb"\A")):
-            found = pattern.search(block)
+    for sign in _SIGNS:
+        if any(word in block for word in sign.words) and not (start and sign.pattern.pattern.startswith(rb"\A")):
+            examination.check_time()
+            found = _first(sign, block if sign.fenced else prose)
             if found:
-                yield rule, found.group(0).strip(), found.start()
+                yield sign.rule, found.group(0).strip(), found.start()
+    if any(word in block for word in _MARKUP_WORDS):
+        examination.check_time()
+        handler = _first_handler(block)
+        if handler:
+            yield MARKUP, handler.group(0).strip(), handler.start()
+
+
+def _first(sign: _Sign, text: bytes) -> re.Match[bytes] | None:
+    """The first place of a sign that is followed by what must follow it."""
+    if sign.also is None:
+        return sign.pattern.search(text)
+    places = [found.start() for found in sign.also.finditer(text)]
+    for found in sign.pattern.finditer(text) if places else ():
+        nearest = bisect_left(places, found.end())
+        if nearest < len(places) and places[nearest] - found.end() <= sign.within:
+            return found
+    return None
+
+
+def _first_handler(text: bytes) -> re.Match[bytes] | None:
+    """The first script that stands in a tag, under a name such as `onload`.
+
+    A sign that ends tags may stand in quotes, and quotes may stand in what is no tag: either reading counts.
+    """
+    for found in _HANDLER.finditer(text):
+        before = text[max(0, found.start() - _TAG_LONGEST) : found.start() + 1]
+        if b"<" in before and (_open_tag(before) or (b">" in before and _open_tag(_QUOTED.sub(b"", before)))):
+            return found
+    return None
+
+
+def _open_tag(text: bytes) -> bool:
+    """Whether a tag begins and does not end."""
+    return _TAG.search(text, text.rfind(b">") + 1) is not None

@@ -25,7 +25,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -68,6 +70,8 @@ def main() -> int:
     unknown = [name for name in options.targets if name not in TARGETS]
     if unknown:
         parser.error(f"no such target: {', '.join(unknown)}; see --list")
+    if options.again and len(options.targets) != 1:
+        parser.error("--again needs the one target that the files are inputs of")
     if options.again:
         return _again(TARGETS[options.targets[0]], options.again)
     if options.child:
@@ -88,7 +92,7 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
     (folder / "found").mkdir(exist_ok=True)
     command = [sys.executable, __file__, target.name, "--child", "--driver", options.driver]
     command += ["--wait", str(options.wait), "--folder", str(options.folder), "--seed", str(options.seed)]
-    started = time.time()
+    started, commit = time.time(), _commit()  # before it runs: the checkout may move on meanwhile
     memory: list[tuple[float, int]] = []
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_limit)  # noqa: PLW1509 - no threads
@@ -101,7 +105,7 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
             time.sleep(1)
     text = (folder / "log").read_text(errors="replace")
     summary = _sum_up(target, options.driver, text, memory, process.returncode)
-    summary |= {"waited": round(time.time() - started), "commit": _commit(), "seeds": count}
+    summary |= {"waited": round(time.time() - started), "commit": commit, "seeds": count}
     kinds = sorted({path.stem for path in (folder / "found").glob("*.txt")})
     summary["kinds"] = [(folder / "found" / f"{kind}.txt").read_text().strip()[:300] for kind in kinds]
     summaries = folder / "runs.jsonl"
@@ -123,7 +127,7 @@ def _processor(process: int) -> float:
 
 
 def _commit() -> str:
-    """What was fuzzed; empty outside a checkout."""
+    """What was fuzzed; outside a checkout what `HAUBERK_COMMIT` says, or nothing."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return os.environ.get("HAUBERK_COMMIT", found.stdout.strip())
@@ -167,7 +171,7 @@ def _sum_up(target: Target, driver: str, log: str, memory: list[tuple[float, int
 def report(folder: Path) -> str:
     """What runs found, summed over the runs of each target that are on record; commit and memory are of the last."""
     rows = [
-        "| target | processor time | inputs | branches | last run (UTC) | commit | resident memory | found |",
+        "| target | processor time | inputs | coverage | last run (UTC) | commit | resident memory | found |",
         "| --- | ---: | ---: | ---: | --- | --- | ---: | --- |",
     ]
     for name in TARGETS:
@@ -184,10 +188,22 @@ def report(folder: Path) -> str:
             last["date"],
             last["commit"],
             f"{last['memory_early'] >> 20} → {last['memory_end'] >> 20} MiB" + " **grew**" * last["grew"],
-            "; ".join(_short(kind) for kind in [*last["kinds"], *[last["ended"]] * bool(last["ended"])]) or "nothing",
+            "; ".join(_found(runs)) or "nothing",
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def _found(runs: list[dict[str, Any]]) -> Iterator[str]:
+    """What the last run complained of, then what only earlier ones did."""
+    now, before = _complaints(runs[-1:]), _complaints(runs[:-1])
+    yield from map(_short, now)
+    yield from (f"{_short(each)} (not since)" for each in before if each not in now)
+
+
+def _complaints(runs: list[dict[str, Any]]) -> list[Complaint]:
+    found = (each for run in runs for each in (*run["kinds"], run["ended"]) if each)
+    return list(dict.fromkeys(found))
 
 
 def _short(complaint: Complaint) -> str:

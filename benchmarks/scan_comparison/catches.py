@@ -103,7 +103,11 @@ class Answers:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = threading.Lock()
-        lines = file.read_bytes().splitlines() if file.is_file() else []
+        data = file.read_bytes() if file.is_file() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:  # who was interrupted had not written its last line to the end
+            file.write_bytes(whole)
+        lines = whole.splitlines()
         kept = [msgspec.json.decode(line, type=Answered) for line in lines]
         self._words = {(each.scanner, each.scanner_digest, each.case_digest): each.word for each in kept}
 
@@ -165,7 +169,7 @@ def _ask(scanner: Scanner, environments: Path, answers: Answers, asking: Sequenc
     with Asked(scanner, environments) as asked:
         for caught, path, digest in asking:
             word = caught.words[scanner.name] = asked.scan([path], _SECONDS).words[0]
-            if scanner.name != OURS:
+            if scanner.name != OURS and word != "died":  # which may have been the machine's fault: it is asked again
                 answers.keep(scanner, digest, word)
 
 

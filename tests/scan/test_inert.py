@@ -68,6 +68,10 @@ def test_kinds(data, expected, tmp_path):
         "%TAG !x! tag:%79aml.org,2002:python/\n---\n!x!name:os.getcwd ''",
         "!!pyth%6fn/name:os.getcwd ''",
         "!<tag:yaml.org,2002:pyth%6Fn/name:os.getcwd> ''",
+        "[a,!!p%79thon/object/apply:os.getcwd []]",
+        "a: {\"b\":!!pyth%6fn/name:os.getcwd ''}",
+        "{?!!pyth%6fn/name:os.getcwd '' : 1}",
+        "a: !r%75by/object:Gem::Installer {}",
     ],
 )
 def test_yaml_that_the_safe_loader_refuses_is_unsafe(document, tmp_path):

@@ -58,6 +58,8 @@ def test_a_model_by_hand_is_safe(tmp_path):
     [
         ({"inputs": (-1,)}, "unsafe"),  # an input that is left out
         ({"inputs": (1,)}, "unsafe"),  # what it gives itself
+        ({"inputs": (1,), "result": (0,)}, "unsafe"),
+        ({"code": 22, "inputs": (0, 2), "constants": ((),), "shape": (1,), "result": (), "data": bytes(4)}, "safe"),
         ({"result": (3,)}, "unknown"),
         ({"code": 65, "inputs": (0, 2, 3), "constants": ((0,), (1,)), "result": (1,)}, "safe"),
         ({"code": 65, "inputs": (0, 2, 3), "constants": ((0,), (-1,)), "result": (2,)}, "safe"),

@@ -68,7 +68,7 @@ _OVERLAP = 1 << 12
 _WIDE_MOST = 64 << 20
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _YAML = re.compile(rb"!!python/[a-z]{1,99}|tag:yaml\.org,2002:python/|!(?:ruby|java|php)/")
-_TAG = re.compile(rb"(?<![\w/%?=&.!#~+)'*;@$>-])!(?=[\w!<%])[^\s\[\]{}()\"|`]*+")
+_TAG = re.compile(rb"(?<![\w/%=&.!#~+)'*;@$>-])!(?=[\w!<%])[^\s\[\]{}()\"|`]*+")
 """A tag where YAML allows one: not in a word or an address. It takes all of its letters, so no letter is read twice."""
 _FOREIGN = re.compile(rb"[!:](?:python|ruby|java|php)/|!!javax?\.")
 _SHORTHAND = re.compile(rb"%TAG[ \t]+![\w-]*!?[ \t]+([^\s\x85]+)")

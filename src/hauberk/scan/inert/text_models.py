@@ -155,7 +155,7 @@ def signs(block: bytes, prose: bytes, start: int, examination: Examination) -> I
                 yield sign.rule, found.group(0).strip(), found.start()
     if any(word in block for word in _MARKUP_WORDS):
         examination.check_time()
-        handler = _first_handler(block)
+        handler = _first_handler(block, examination)
         if handler:
             yield MARKUP, handler.group(0).strip(), handler.start()
 
@@ -172,12 +172,13 @@ def _first(sign: _Sign, text: bytes) -> re.Match[bytes] | None:
     return None
 
 
-def _first_handler(text: bytes) -> re.Match[bytes] | None:
+def _first_handler(text: bytes, examination: Examination) -> re.Match[bytes] | None:
     """The first script that stands in a tag, under a name such as `onload`.
 
     A sign that ends tags may stand in quotes, and quotes may stand in what is no tag: either reading counts.
     """
     for found in _HANDLER.finditer(text):
+        examination.check_time()
         before = text[max(0, found.start() - _TAG_LONGEST) : found.start() + 1]
         if b"<" in before and (_open_tag(before) or (b">" in before and _open_tag(_QUOTED.sub(b"", before)))):
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,12 +64,16 @@ def track_missing(proto: onnx.ModelProto, trees: Sequence[Any]) -> tuple[str, ..
     Returns:
         A note where the graph's trees are not these one to one.
     """
-    holders = [node for node in proto.graph.node if node.op_type.startswith("TreeEnsemble")]
-    if not holders or not trees:
+    listed = [node for node in proto.graph.node if node.op_type.startswith("TreeEnsemble")]
+    if not listed or not trees:
         return ()
-    attributes = [{each.name: each for each in node.attribute} for node in holders]
-    sizes = [np.unique(list(found["nodes_treeids"].ints), return_counts=True)[1] for found in attributes]
-    if np.concatenate(sizes).tolist() != [tree.node_count for tree in trees]:
+    # skl2onnx sorts operators by name, so that the eleventh tree of an isolation forest stands before the third.
+    for holders in (listed, sorted(listed, key=lambda node: [int(each) for each in re.findall(r"\d+", node.name)])):
+        attributes = [{each.name: each for each in node.attribute} for node in holders]
+        sizes = [np.unique(list(found["nodes_treeids"].ints), return_counts=True)[1] for found in attributes]
+        if np.concatenate(sizes).tolist() == [tree.node_count for tree in trees]:
+            break
+    else:
         return (
             "its trees are laid out otherwise than scikit-learn's: missing values may go another way, see 'missing'",
         )

@@ -115,7 +115,8 @@ def test_a_replacement_serves_the_same_file_although_its_name_is_gone(
         assert eventually(lambda: bool(server.workers()) and victim not in server.workers())
         # The process is there before it has opened the bundle, and a request waits for it only so long.
         assert eventually(lambda: server.status("/v2/models/plain/ready") == 200)
-        assert server.infer("plain", rate=0.5, protocol="tcp", packets=1)[0] == 200
+        status, document = server.infer("plain", rate=0.5, protocol="tcp", packets=1)
+        assert status == 200, (document, server.errors)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into a worker")

@@ -19,7 +19,7 @@ import msgspec
 
 from hauberk.files import write_atomically
 from hauberk.measurement import this_machine
-from measured_page import fill
+from measured_page import checked_out, fill
 from scan_comparison.catches import Answers, ask_all
 from scan_comparison.files import workloads
 from scan_comparison.measure import scan_sparse, time_commands, time_workload
@@ -39,56 +39,54 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, help="fill this page with what was measured")
     options = parser.parse_args()
     kept, environments = options.folder / "results.json", options.folder.resolve() / "environments"
-    results = _known(kept)
+    try:
+        results = _known(kept)
+    except msgspec.ValidationError as error:
+        parser.error(f"{kept}: written by another form of this program ({error}); move it away and measure every part")
     files = list(workloads(options.folder.resolve() / "files"))
     if "speed" in options.parts:
         timed = [each for load in files for each in time_workload(load, environments, rounds=options.rounds)]
-        results = msgspec.structs.replace(results, timed=timed, sizes={load.name: load.size for load in files})
-        _keep(kept, results)
+        sizes = {load.name: load.size for load in files}
+        results = _with(kept, results, "speed", timed=timed, sizes=sizes)
     if "commands" in options.parts:
         started = time_commands(files[0].paths[0], files[-1].paths[0].parent, environments, rounds=options.rounds)
-        results = msgspec.structs.replace(results, started=started)
-        _keep(kept, results)
+        results = _with(kept, results, "commands", started=started)
     if "memory" in options.parts:
-        results = msgspec.structs.replace(results, sparse=scan_sparse(options.folder))
+        results = _with(kept, results, "memory", sparse=scan_sparse(options.folder))
     if "catches" in options.parts:
         answers = options.folder / "answers.jsonl"
         if options.fresh:
             answers.unlink(missing_ok=True)
-        results = msgspec.structs.replace(results, caught=ask_all(environments, Answers(answers)))
-    results = msgspec.structs.replace(
-        results,
-        machine=_machine(),
-        date=dt.datetime.now(dt.UTC).date().isoformat(),
-        versions={scanner.name: version_of(scanner) for scanner in CATCHERS},
-    )
-    _keep(kept, results)
+        results = _with(kept, results, "catches", caught=ask_all(environments, Answers(answers)))
     print(show(results))
     if options.docs:
         fill(options.docs, show(results))
     return int(any(target.met is False for target in conclude(results)))
 
 
-def _keep(file: Path, results: Results) -> None:
-    write_atomically(file, msgspec.json.encode(results))
+def _with(kept: Path, results: Results, part: str, **measured: object) -> Results:
+    """The results with a part that was measured just now, on record."""
+    when = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC at {checked_out()}, load {os.getloadavg()[0]:.1f} at its end"
+    versions = {scanner.name: version_of(scanner) for scanner in CATCHERS}
+    taken = {name: when if name == part else results.taken.get(name, "") for name in PARTS}
+    taken = {name: words for name, words in taken.items() if words}
+    results = msgspec.structs.replace(results, machine=_machine(), versions=versions, taken=taken, **measured)
+    write_atomically(kept, msgspec.json.encode(results))
+    return results
 
 
 def _machine() -> str:
     machine = this_machine()
     return (
         f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}, "
-        f"numpy {machine.versions['numpy']}; load {os.getloadavg()[0]:.1f} at the end"
+        f"numpy {machine.versions['numpy']}"
     )
 
 
 def _known(file: Path) -> Results:
-    nothing = Results("", "", {}, {}, [], [], [], [])
     if not file.is_file():
-        return nothing
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Results)
-    except msgspec.ValidationError:  # written by an older form of this program
-        return nothing
+        return Results("", {}, {}, {}, [], [], [], [])
+    return msgspec.json.decode(file.read_bytes(), type=Results)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,11 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parents[1] / "benchmarks"))
 
 from targets import TARGETS, Complaint, Run, Target, seeds
+
+from measured_page import checked_out, fill
 
 _MEMORY = 4 << 30
 _GROWN = 1.5
@@ -62,10 +65,7 @@ def main() -> int:
         text = report(options.folder)
         print(text)
         if options.docs:
-            head, begin, rest = options.docs.read_text().partition("<!-- fuzzed: begin -->")
-            options.docs.write_text(
-                f"{head}{begin}\n\n{text}\n\n<!-- fuzzed: end -->{rest.partition('<!-- fuzzed: end -->')[2]}"
-            )
+            fill(options.docs, text, "fuzzed")
         return 0
     unknown = [name for name in options.targets if name not in TARGETS]
     if unknown:
@@ -91,15 +91,14 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
         return False
     (folder / "found").mkdir(exist_ok=True)
     command = [sys.executable, __file__, target.name, "--child", "--driver", options.driver]
-    command += ["--wait", str(options.wait), "--folder", str(options.folder), "--seed", str(options.seed)]
-    started, commit = time.time(), _commit()  # before it runs: the checkout may move on meanwhile
+    command += ["--seconds", str(options.seconds), "--wait", str(options.wait)]
+    command += ["--folder", str(options.folder), "--seed", str(options.seed)]
+    started, commit = time.time(), checked_out()  # before it runs: the checkout may move on meanwhile
     memory: list[tuple[float, int]] = []
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_limit)  # noqa: PLW1509 - no threads
         while process.poll() is None:
             memory.append((_processor(process.pid), _resident(process.pid)))
-            if memory[-1][0] > options.seconds:
-                process.send_signal(signal.SIGUSR1)  # the target ends and sums up, as libFuzzer does by itself
             if memory[-1][0] > options.seconds + 60 or time.time() - started > options.wait + 300:
                 process.kill()
             time.sleep(1)
@@ -124,13 +123,6 @@ def _processor(process: int) -> float:
         return 0.0
     own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return own + sum(_processor(int(child)) for child in children)
-
-
-def _commit() -> str:
-    """What was fuzzed; outside a checkout what `HAUBERK_COMMIT` says, or nothing."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return os.environ.get("HAUBERK_COMMIT", found.stdout.strip())
 
 
 def _limit() -> None:
@@ -226,25 +218,44 @@ def _again(target: Target, files: list[Path]) -> int:
 
 
 class _Keeper:
-    """Runs the target and keeps one input for each kind of complaint."""
+    """Runs the target and keeps one input for each kind of complaint, until its time is over.
 
-    def __init__(self, run: Run, folder: Path) -> None:
+    Args:
+        run: The target at work.
+        folder: Where to keep inputs.
+        seconds: Of processor time, of this process and of those that it has started.
+        wait: Seconds on the wall.
+    """
+
+    def __init__(self, run: Run, folder: Path, seconds: float, wait: float) -> None:
         self._run = run
         self._folder = folder
+        self._seconds = seconds
+        self._look = time.monotonic()
+        self._last = self._look + wait
         self.inputs = 0
+        self.over = False
 
     def __call__(self, data: bytes) -> None:
+        if self.over:
+            return
         self.inputs += 1
         try:
             for about, complaint in self._run.check(data):
                 self._keep(complaint, about)
         except Exception as error:  # noqa: BLE001 - whatever escapes is a finding
             self._keep(f"escaped: {type(error).__name__}: {error}", data)
+        if (now := time.monotonic()) > self._look:
+            self._look = now + 0.5
+            if now > self._last or _processor(os.getpid()) > self._seconds:
+                self._finish()
 
-    def finish(self) -> None:
-        """Keep what is found in inputs that still wait."""
+    def _finish(self) -> None:
+        """Keep what is found in inputs that still wait, then end."""
+        self.over = True
         for about, complaint in self._run.rest():
             self._keep(complaint, about)
+        signal.raise_signal(signal.SIGUSR1)
 
     def _keep(self, complaint: Complaint, data: bytes) -> None:
         kind = hashlib.sha256(re.sub(r"\d+|\[.*|\(.*|\{.*", "", complaint).encode()).hexdigest()[:16]
@@ -259,11 +270,11 @@ class _Keeper:
 def _child(target: Target, options: argparse.Namespace) -> int:
     folder = options.folder / target.name
     if options.driver == "atheris":
-        return _with_atheris(target, folder, options.wait, options.seed)
-    return _with_mutations(target, folder, options.seed)
+        return _with_atheris(target, folder, options)
+    return _with_mutations(target, folder, options)
 
 
-def _with_atheris(target: Target, folder: Path, wait: float, seed: int) -> int:
+def _with_atheris(target: Target, folder: Path, options: argparse.Namespace) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["hauberk.scan", "hauberk.protobuf"]):
@@ -271,12 +282,11 @@ def _with_atheris(target: Target, folder: Path, wait: float, seed: int) -> int:
 
         formats()  # imports every scanner
         import hauberk.scan.walk  # noqa: F401
-    keeper = _Keeper(target.prepare(), folder / "found")
+    keeper = _Keeper(target.prepare(), folder / "found", options.seconds, options.wait)
     arguments = [
         "fuzz",
-        f"-max_total_time={wait:.0f}",
         f"-max_len={target.longest}",
-        f"-seed={seed + 1}",
+        f"-seed={options.seed + 1}",
         "-timeout=3600",  # on the wall, where the process may also be paused; the target judges by processor time
         "-report_slow_units=3600",
         "-rss_limit_mb=3000",
@@ -285,25 +295,22 @@ def _with_atheris(target: Target, folder: Path, wait: float, seed: int) -> int:
         str(folder / "corpus"),
     ]
     atheris.Setup(arguments, keeper)
-    atheris.Fuzz()  # ends the process
+    atheris.Fuzz()  # ends the process and sums up when SIGUSR1 comes
     return 0
 
 
-def _with_mutations(target: Target, folder: Path, seed: int) -> int:
+def _with_mutations(target: Target, folder: Path, options: argparse.Namespace) -> int:
     from mutations import mutate
 
-    keeper = _Keeper(target.prepare(), folder / "found")
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    keeper = _Keeper(target.prepare(), folder / "found", options.seconds, options.wait)
     inputs = [path.read_bytes() for path in sorted((folder / "corpus").iterdir())]
-    generator = random.Random(f"{target.name}:{seed}")
-    over: list[int] = []
-    signal.signal(signal.SIGUSR1, lambda number, _frame: over.append(number))
-    while not over:
-        for _ in range(50):
-            data = generator.choice(inputs)
-            for _ in range(generator.choice((1, 1, 1, 2, 3, 5))):
-                data = mutate(data, inputs, generator)
-            keeper(data[: target.longest])
-    keeper.finish()
+    generator = random.Random(f"{target.name}:{options.seed}")
+    while not keeper.over:
+        data = generator.choice(inputs)
+        for _ in range(generator.choice((1, 1, 1, 2, 3, 5))):
+            data = mutate(data, inputs, generator)
+        keeper(data[: target.longest])
     print(f"#{keeper.inputs} DONE", file=sys.stderr)
     return 0
 

@@ -116,6 +116,8 @@ class Compared:
     def compare(self) -> Found:
         """Complaints about everything that waits."""
         group, self._waiting = self._waiting, []
+        if not group:
+            return
         answers = self._real.load_many([(each.stream, each.encoding) for each in group])
         for waiting, did in zip(group, answers, strict=True):
             if found := self._complaint(waiting, did):

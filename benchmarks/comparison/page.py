@@ -9,10 +9,8 @@ from comparison.conclude import Target
 from comparison.recommend import did_nothing, loss, recommended, slower
 from comparison.results import BASELINE, Result, Row
 from hauberk.errors import InputError
-from hauberk.files import write_atomically
 from hauberk.measurement import Machine
-
-_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
+from measured_page import fill
 
 
 def show(results: Sequence[Result], targets: Sequence[Target]) -> str:
@@ -29,13 +27,9 @@ def write_page(page: Path, results: Sequence[Result], targets: Sequence[Target])
     """Replace what stands between the markers of a page.
 
     Raises:
-        InputError: As `show`.
+        InputError: As `show`, or the page has no place for it.
     """
-    text = page.read_text(encoding="utf-8")
-    head, _, rest = text.partition(_BEGIN)
-    _, _, tail = rest.partition(_END)
-    filled = f"{head}{_BEGIN}\n\n{show(results, targets)}\n\n{_END}{tail}"
-    write_atomically(page, filled.encode())
+    fill(page, show(results, targets))
 
 
 def _machine(results: Sequence[Result]) -> str:

@@ -24,7 +24,7 @@ class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         machine: In words.
-        date: ISO.
+        taken: When each part was measured and on which commit, in words.
         versions: Of the scanners.
         sizes: Bytes of every workload.
         timed: Scanners on workloads.
@@ -34,7 +34,7 @@ class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     machine: str
-    date: str
+    taken: dict[str, str]
     versions: dict[str, str]
     sizes: dict[str, int]
     timed: list[Timed]
@@ -89,7 +89,8 @@ def _speed(results: Results, workload: str) -> Target:
 def show(results: Results) -> str:
     """The whole measured part of the page."""
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    parts = [f"{results.machine}; {results.date}.", versions + ".", _targets(results)]
+    taken = "; ".join(f"{part}: {when}" for part, when in results.taken.items())
+    parts = [f"{results.machine}. Taken: {taken}.", versions + ".", _targets(results)]
     if results.timed:
         parts += ["## Speed, in one process each", _speeds(results)]
     if results.started:

@@ -7,12 +7,26 @@ that takes the wrapper for anything else, or its size for another, goes on insid
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 HOSTILE = (
     b"cos\nsystem\n(S'true'\ntR",
     b"\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R",
     b"(S'true'\nios\nsystem\n",
     b"cbuiltins\neval\n\x8c\x011\x85R",
+)
+HARMLESS = (
+    b"",
+    b"N",
+    b"K\x07",
+    b"\x8c\x01a",
+    b"(K\x01t",
+    b"C\x02ab",
+    b"ccollections\nOrderedDict\n)R",
+    b"\x8c\x0bcollections\x8c\x0bOrderedDict\x93)R",
 )
 _NAMES = (
     b"cnumpy\nndarray\n",
@@ -23,62 +37,82 @@ _NAMES = (
     b"N",
     b"K\x01",
 )
+_ENDS = (b"", b"0", b".", b"0t.")
 _ATTRIBUTES = (b"read", b"read_array", b"read_mmap", b"safe_get_numpy_array_alignment_bytes", b"dtype", b"shape", b"x")
 _WRAPPER = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n"
 
 
 def joblib_program(choices: bytes) -> bytes:
-    """A stream; the same for the same choices."""
-    place = 0
+    """A stream; the same for the same choices. Three in four ask for nothing harmful, nearly as joblib writes it."""
+    return _Program(choices).write()
 
-    def below(count: int) -> int:
-        nonlocal place
-        value = choices[place] if place < len(choices) else 0
-        place += 1
+
+class _Program:
+    def __init__(self, choices: bytes) -> None:
+        self._choices = choices
+        self._place = 0
+        self._wild = self._below(4) == 3
+        self._fragments = HOSTILE if self._wild else HARMLESS
+
+    def write(self) -> bytes:
+        parts = [b"" if self._odd(4) else self._of((b"\x80\x04", b"\x80\x02", b"\x80\x03")), b"("]
+        while self._place < len(self._choices) and len(parts) < 30:
+            parts.append(self._array() if self._below(4) else self._plain())
+        return b"".join([*parts, b"t."])
+
+    def _below(self, count: int) -> int:
+        """A number below `count`, at most 256; 0 when choices have run out."""
+        value = self._choices[self._place] if self._place < len(self._choices) else 0
+        self._place += 1
         return value * count >> 8
 
-    parts = [(b"\x80\x04", b"\x80\x02", b"\x80\x03", b"")[below(4)], b"("]
-    while place < len(choices) and len(parts) < 30:
-        parts.append(_array(below) if below(4) else _plain(below))
-    return b"".join([*parts, b"t."])
+    def _of(self, items: Sequence[Item]) -> Item:
+        return items[self._below(len(items))]
 
+    def _odd(self, often: int) -> bool:
+        """Whether to write what joblib does not: one time in `often`, and much less often in a tame program."""
+        return self._below(often) == often - 1 and (self._wild or self._below(16) == 15)
 
-def _plain(below) -> bytes:
-    number = below(24)
-    if number == 23:
-        return HOSTILE[below(len(HOSTILE))]
-    return (b"N", b"K\x07", b"]", b"}", b"C\x02ab", b"\x8c\x01a", b"\x8c\x01aK\x010")[number % 7]
+    def _plain(self) -> bytes:
+        if self._odd(24):
+            return self._of(HOSTILE)
+        return self._of((b"N", b"K\x07", b"]", b"}", b"C\x02ab", b"\x8c\x01a", b"\x8c\x01aK\x010"))
 
+    def _array(self) -> bytes:
+        """A wrapper, mostly as joblib writes it, and the bytes behind it."""
+        body = self._body()
+        code, itemsize = self._of(((b"u1", 1), (b"u1", 1), (b"f4", 4), (b"O8", 8) if self._odd(2) else (b"f8", 8)))
+        count = -(-len(body) // itemsize) + (self._of((1, -1, 1000)) if self._odd(5) else 0)
+        aligned = self._below(3)
+        state = [
+            (_text(b"subclass"), self._of(_NAMES) if self._odd(6) else _NAMES[0]),
+            (_text(b"shape"), b")" if self._odd(8) else b"J" + struct.pack("<i", count) + b"\x85"),
+            (_text(b"order"), _text(self._of((b"C", b"F")))),
+            (_text(b"dtype"), _dtype(code)),
+            (_text(b"allow_mmap"), b"\x89" if code == b"O8" else self._of((b"\x89", b"\x88"))),
+        ]
+        if aligned:
+            alignment = self._of((0, 64, 255)) if self._odd(3) else 16
+            state.append((_text(b"numpy_array_alignment_bytes"), b"K" + bytes([alignment])))
+        if self._odd(8):
+            state.append((_text(self._of(_ATTRIBUTES)), self._of(_NAMES)))
+        if self._odd(24):
+            del state[self._below(len(state))]
+        pairs = b"".join(key + value for key, value in state)
+        made = b")R" if self._odd(32) else b")\x81"
+        padding = self._padding() if aligned else b""
+        return _WRAPPER + made + b"}(" + pairs + b"ub" + padding + body + bytes(-len(body) % itemsize)
 
-def _array(below) -> bytes:
-    """A wrapper, mostly as joblib writes it, and the bytes behind it."""
-    body = bytes(below(4)) if below(3) == 0 else HOSTILE[below(len(HOSTILE))] + (b"", b"0", b".", b"0t.")[below(4)]
-    if below(2):
-        body = b"".join([body, b"N"]) + _array(below) if below(4) == 0 else b"(" + body + b"t"
-    code, itemsize = ((b"u1", 1), (b"u1", 1), (b"f4", 4), (b"O8", 8), (b"V8", 8))[below(5)]
-    aligned = below(3)
-    count = -(-len(body) // itemsize) + ((0,) * 13 + (1, -1, 1000))[below(16)]
-    state = [
-        (_text(b"subclass"), _NAMES[0] if below(6) else _NAMES[below(len(_NAMES))]),
-        (_text(b"shape"), b"J" + struct.pack("<i", count) + b"\x85" if below(8) else b")"),
-        (_text(b"order"), _text((b"C", b"F")[below(2)])),
-        (_text(b"dtype"), _dtype(code)),
-        (_text(b"allow_mmap"), (b"\x89", b"\x88")[below(2)]),
-    ]
-    if aligned:
-        state.append((_text(b"numpy_array_alignment_bytes"), b"K" + bytes([(16, 16, 0, 64, 255)[below(5)]])))
-    if below(8) == 7:
-        state.append((_text(_ATTRIBUTES[below(len(_ATTRIBUTES))]), _NAMES[below(len(_NAMES))]))
-    if below(24) == 23:
-        del state[below(len(state))]
-    pairs = b"".join(key + value for key, value in state)
-    made = b")R" if below(32) == 31 else b")\x81"
-    padding = (
-        ((b"\x01\xff", b"\x02\xff\xff", b"\x00") * 5 + (b"\x08" + b"\xff" * 8, b"\xff" * 256))[below(17)]
-        if aligned
-        else b""
-    )
-    return _WRAPPER + made + b"}(" + pairs + b"ub" + padding + body + bytes(-len(body) % itemsize)
+    def _body(self) -> bytes:
+        body = bytes(self._below(4)) if not self._below(3) else self._of(self._fragments) + self._of(_ENDS)
+        if not self._below(2):
+            return body
+        return body + b"N" + self._array() if not self._below(4) else b"(" + body + b"t"
+
+    def _padding(self) -> bytes:
+        if self._odd(8):
+            return self._of((b"\x08" + b"\xff" * 8, b"\xff" * 256))
+        return self._of((b"\x01\xff", b"\x02\xff\xff", b"\x00"))
 
 
 def _dtype(code: bytes) -> bytes:

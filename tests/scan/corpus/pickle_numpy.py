@@ -118,6 +118,24 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
         pickled(_tree(weights=array(dtype("f8"), (1,), bytes(8)))), UNSAFE, _BOUNDS,
     ),
     "neighbours-with-fewer-weights-than-features": (pickled(_tree(distance="Minkowski")), UNSAFE, _BOUNDS),
+    # Lists and dictionaries whose parts stand where a tuple's would: numpy takes parts of some tuples without a look.
+    "field-that-is-a-list": (
+        pickled(array(
+            dtype("V8", (3, "|", None, ("a",), {"a": [dtype("f8"), 0]}, 8, 1, 16)), (2,), bytes(16)
+        )), UNSAFE, _NUMPY,
+    ),
+    "part-that-is-a-list": (
+        pickled(dtype("V16", (3, "|", [dtype("f8"), 2], None, None, 16, 8, 0))), UNSAFE, _NUMPY,
+    ),
+    "unit-of-time-that-is-a-list": (
+        pickled(dtype("m8", (4, "<", None, None, None, -1, -1, 0, [None, (b"s", 1, 1, 1)]))), UNSAFE, _NUMPY,
+    ),
+    "state-that-is-a-dictionary": (
+        pickled(built(
+            call("numpy:dtype", "f8", False, True),
+            Raw(b"}(" + b"".join(map(value, (3, "<", None, None, None, -1, -1, 0))) + b"u"),
+        )), UNSAFE, _NUMPY,
+    ),
     "keys-of-long-numbers-beyond-all-others": (
         pickled(Raw(b"}(" + b"".join(
             call("numpy._core.multiarray:scalar", dtype("f16"),

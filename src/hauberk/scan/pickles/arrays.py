@@ -122,7 +122,7 @@ def set_array(made: Made, state: object, context: Context) -> None:
     if made.ready:
         raise Objection("sets the state of an array twice", rules.MEMORY)
     match state:
-        case (int(), shape, dtype, _, data) | (shape, dtype, _, data):
+        case tuple((int(), shape, dtype, _, data) | (shape, dtype, _, data)):
             check_dimensions(made.detail, shape)
             made.detail = found = described_array(used_dtype(dtype), sizes(shape), data, context)
             if found.dtype.objects and type(data) is list:
@@ -144,7 +144,7 @@ def set_masked(made: Made, state: object, context: Context) -> None:
     if made.ready:
         raise Objection("sets the state of an array twice", rules.MEMORY)
     match state:
-        case (int(), shape, dtype, _, data, mask, fill):
+        case tuple((int(), shape, dtype, _, data, mask, fill)):
             kind = used_dtype(dtype)
             check_dimensions(made.detail, shape)
             if kind.fields:

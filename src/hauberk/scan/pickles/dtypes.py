@@ -81,7 +81,7 @@ def set_dtype(made: Made, state: object, _: Context) -> None:
     kind = made.detail
     assert isinstance(kind, DType)  # noqa: S101 - from `make_dtype`
     match state:
-        case (3 | 4, str(order), part, names, fields, int(size), int(alignment), int(flags), *metadata):
+        case tuple((3 | 4, str(order), part, names, fields, int(size), int(alignment), int(flags), *metadata)):
             if order not in _ORDERS or (kind.objects and order != "|"):
                 raise Objection(f"a dtype of kind {kind.kind} whose byte order is {shown(order)!r}", rules.MEMORY)
             if metadata and not (kind.kind in "mM" and len(metadata) == 1 and _counts_time(metadata[0])):
@@ -101,7 +101,7 @@ def set_dtype(made: Made, state: object, _: Context) -> None:
 def _counts_time(metadata: object) -> bool:
     """Whether it is the unit of a date or a duration: its name, how many make one, and what numpy has no use for."""
     match metadata:
-        case (None | Mapping(), (bytes() | str(), int(count), 1, 1)):
+        case tuple((None | Mapping(), tuple((bytes() | str(), int(count), 1, 1)))):
             return 0 < count < 1 << 31
     return False
 
@@ -159,7 +159,7 @@ def _inner(made: Made, part: Made, detail: DType) -> DType:
 
 def _field(made: Made, kind: DType, name: object, value: object) -> tuple[str, DType, int]:
     match value:
-        case (Made(detail=DType() as detail) as field, int(offset), *_) if type(name) is str and offset >= 0:
+        case tuple((Made(detail=DType() as detail) as field, int(offset), *_)) if type(name) is str and offset >= 0:
             inner = _inner(made, field, detail)
             if offset + inner.itemsize <= kind.itemsize:
                 return name, inner, offset
@@ -169,7 +169,7 @@ def _field(made: Made, kind: DType, name: object, value: object) -> tuple[str, D
 
 def _repeated(made: Made, kind: DType, part: object, names: object, fields: object, flags: int) -> DType:
     match part:
-        case (Made(detail=DType() as detail) as base, (tuple() | int()) as shape) if names is None and fields is None:
+        case tuple((Made(detail=DType() as detail) as base, (tuple() | int()) as shape)) if names is fields is None:
             inner = _inner(made, base, detail)
             count = math.prod(sizes(shape if isinstance(shape, tuple) else (shape,)))
             fits = count * inner.itemsize == kind.itemsize and flags & ~_FLAGS_OF_STRUCTURES == 0

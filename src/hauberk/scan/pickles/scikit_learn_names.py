@@ -292,7 +292,7 @@ def _new_object(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made
 def _set_distance(made: Made, state: object, _: Context) -> None:
     """Its power, its weights of features and a matrix, which none of the allowed distances has."""
     match state:
-        case (float() | int(), Made(detail=Array() as vector), Made(detail=Array() as matrix)):
+        case tuple((float() | int(), Made(detail=Array() as vector), Made(detail=Array() as matrix))):
             if len(vector.shape) == 1 and len(matrix.shape) == 2 and not made.ready:
                 made.detail = vector.shape[0] if made.detail in _WEIGHTED else 0
                 return
@@ -303,10 +303,10 @@ def _set_neighbours(made: Made, state: object, context: Context) -> None:
     if made.ready:
         raise Objection("sets the state of a tree twice", rules.MEMORY)
     match state:
-        case (
+        case tuple((
             Made(detail=Array() as data), Made(detail=Array() as order), Made(detail=Array() as nodes),
             Made(detail=Array() as bounds), int(leaf), int(), int(count), int(), int(), int(), int(), distance, weights,
-        ):  # fmt: skip
+        )):  # fmt: skip
             if not (type(distance) is Made and distance.ready and is_made(distance, _DISTANCE)):
                 raise Objection("a distance that is none", rules.BUILD)
             sides = 2 if "_kd_" in made.entry.name else 1

@@ -54,6 +54,9 @@ class Made:
 class Mapping(list[object]):
     """A dictionary: keys and values in turn, in the order of setting.
 
+    It is a list to Python: a pattern of a sequence fits it, too. What a pickle brings is matched as `tuple((...))`, and
+    told from a list by `type(value) is list`.
+
     Attributes:
         kept: Something that was checked holds it, so it must not change any more.
     """

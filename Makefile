@@ -26,7 +26,7 @@ arrows: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --durations=25
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=25
 
 # On an otherwise idle machine; results belong in docs/benchmarks/ with date and machine.
 bench: $(STAMP)

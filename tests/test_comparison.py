@@ -338,32 +338,43 @@ def test_what_an_older_form_of_the_program_wrote_is_made_anew(workshop, tmp_path
     assert [step["step"] for step in workshop().steps] == ["half-precision"]
 
 
+ALONE: list[str] = []
+"""Names of the tests that run in a process of their own, together."""
+
+
 def alone(test):
-    """Runs a test in a process of its own, because alarms ring in it.
+    """Runs a test in another process, because alarms ring in it.
 
     A process that has run other tests for minutes, with threads and signal stacks of many libraries in it, was ended by
     that more than once.
     """
+    ALONE.append(test.__name__)
 
     @functools.wraps(test)
     def runs(**fixtures):
         if os.environ.get("HAUBERK_TEST_ALONE"):
             test(**fixtures)
             return
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        done = subprocess.run(
-            [*command, f"{__file__}::{test.__name__}"],
-            env={**os.environ, "HAUBERK_TEST_ALONE": "1"},
-            cwd=Path(__file__).parents[1],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "1 passed" in done.stdout or "[100%]" in done.stdout
+        shown = run_alone()
+        assert f"PASSED tests/test_comparison.py::{test.__name__}\n" in shown, shown
 
     return runs
+
+
+@functools.cache
+def run_alone() -> str:
+    """What pytest says of the tests that are run alone, a line for each that passed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(
+        [*command, *(f"{__file__}::{name}" for name in ALONE)],
+        env={**os.environ, "HAUBERK_TEST_ALONE": "1"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.stdout + done.stderr
 
 
 class SlowAtFirst(HalfPrecision, frozen=True, kw_only=True, tag="slow-at-first"):

@@ -36,6 +36,18 @@ def splits():
 
 
 @pytest.fixture(scope="module")
+def table(splits, tmp_path_factory):
+    """Every fourth of the records as a table of its own, for what is asked of any run."""
+    parts = [splits.training, splits.validation, splits.test]
+    numeric = np.concatenate([part.coded.numeric for part in parts])[::4]
+    targets = np.concatenate([part.targets for part in parts])[::4]
+    path = tmp_path_factory.mktemp("data") / "spam.npz"
+    names = np.array([feature.name for feature in splits.training.schema.features])
+    np.savez(path, features=numeric, labels=np.where(targets == 1, "spam", "ham"), names=names)
+    return path
+
+
+@pytest.fixture(scope="module")
 def detector(splits, tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("spam") / "detector"
@@ -160,10 +172,13 @@ def test_the_sealed_graph_runs_in_plain_onnx_runtime(hardened, splits, answers):
     np.testing.assert_allclose(scores, answers.scores, rtol=1e-6)
 
 
-def test_a_requirement_that_cannot_be_met_leaves_with_3_and_an_artefact(detector, tmp_path, monkeypatch, capsys):
+def test_a_requirement_that_cannot_be_met_leaves_with_3_and_an_artefact(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HAUBERK_HOME", str(tmp_path / "keys"))
     out = tmp_path / "out.hbk"
-    words = ["harden", str(detector), "--data", "spambase", "--out", str(out), "--require", "latency.p50 <= 1ns"]
+    small = tmp_path / "small"
+    splits = load_splits(table, benign="ham")
+    save_detector(train_detector(splits, widths=(6,), options=TrainingOptions(epochs=4)), small)
+    words = ["harden", str(small), "--data", str(table), "--out", str(out), "--require", "latency.p50 <= 1ns"]
     assert main([*words, "--budget", "quick", "--json"]) == 3
     findings = msgspec.json.decode(capsys.readouterr().out, type=Findings)
     assert not findings.met
@@ -173,14 +188,15 @@ def test_a_requirement_that_cannot_be_met_leaves_with_3_and_an_artefact(detector
     assert main(["verify", str(out)]) == 0
 
 
-def test_an_own_network_without_a_card(tmp_path, splits):
+def test_an_own_network_without_a_card(tmp_path, table):
     """The user's own code and a state dict, numbers as they are: the whole way as well."""
+    splits = load_splits(table, benign="ham", seed=3)
     code = tmp_path / "net.py"
     code.write_text(
         "import torch\n"
         "def build():\n"
-        "    return torch.nn.Sequential(torch.nn.BatchNorm1d(57), torch.nn.Linear(57, 16), torch.nn.ReLU(),"
-        " torch.nn.Linear(16, 2))\n",
+        "    return torch.nn.Sequential(torch.nn.BatchNorm1d(57), torch.nn.Linear(57, 6), torch.nn.ReLU(),"
+        " torch.nn.Linear(6, 2))\n",
         encoding="utf-8",
     )
     torch.manual_seed(0)
@@ -197,7 +213,8 @@ def test_an_own_network_without_a_card(tmp_path, splits):
     hardened = hauberk.harden(
         tmp_path / "net.pt",
         arch=f"{code}:build",
-        data="spambase",
+        data=table,
+        benign="ham",
         seed=3,
         out=tmp_path / "own.hbk",
         budget=QUICK,

@@ -305,5 +305,6 @@ def _nearer(before: Tensor, now: Tensor, *, shared: int) -> bool:
     blocks = len(gained) // (2 * shared - 1)
     if blocks <= 1:
         return False
-    means = torch.stack([block.mean() for block in torch.tensor_split(gained, blocks)])
-    return bool(means.mean() > _STANDARD_ERRORS * means.std() / blocks**0.5)
+    lengths = np.full(blocks, len(gained) // blocks) + (np.arange(blocks) < len(gained) % blocks)
+    means = np.add.reduceat(gained.detach().numpy(), np.cumsum(lengths) - lengths) / lengths
+    return bool(means.mean() > _STANDARD_ERRORS * means.std(ddof=1) / blocks**0.5)

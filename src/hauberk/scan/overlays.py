@@ -68,11 +68,22 @@ def examine_overlays(content: Content, examination: Examination) -> None:
     if examination.format != "tflite" and (kind := _FLATBUFFERS.get(head[4:])):
         examination.find(POLYGLOT, f"begins as {kind}")
     if examination.format not in _CONTAINERS and (place := archive_end(content)) is not None:
-        examination.find(POLYGLOT, "ends as a zip archive", at=place)
+        _examine_end(content, examination, place)
     if examination.format in _BEFORE_GRAPHS and _reads_as_onnx(content):
         examination.find(POLYGLOT, "reads as an ONNX model, too: protobuf skips what it does not know")
     if examination.verdict is not Verdict.UNSAFE and examination.format not in _UNPICKLED:
         _examine_beginning(content, examination)
+
+
+def _examine_end(content: Content, examination: Examination, place: int) -> None:
+    """An archive at the end; models of TensorFlow Lite may have one, for the files that their metadata name."""
+    if examination.format != "tflite":
+        examination.find(POLYGLOT, "ends as a zip archive", at=place)
+        return
+    from hauberk.scan.archives.attached import PLAIN, examine_attached  # noqa: PLC0415 - formats know overlays
+
+    if (kind := examine_attached(content, examination)) != PLAIN:
+        examination.find(POLYGLOT, f"ends as an archive of the format {kind}", at=place)
 
 
 def _reads_as_onnx(content: Content) -> bool:

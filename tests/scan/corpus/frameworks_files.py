@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import io
 import json
 import marshal
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from corpus import UNKNOWN, UNSAFE, Case
-from corpus.messages import written
+from corpus.messages import FIXTURES, written
 
 
 def file(name: str, data: bytes | str) -> Callable[[Path], Path]:
     """Writes a file."""
     return lambda folder: written(folder / name, data)
+
+
+def packed(files: dict[str, bytes | str], *, counted_from_itself: bool = False) -> Callable[[Path], Path]:
+    """Writes a TFLite model with files packed behind it, as its metadata's writer does: with a zip writer.
+
+    Args:
+        files: By name.
+        counted_from_itself: The archive's places are counted from its own beginning, as if it stood alone.
+    """
+
+    def make(folder: Path) -> Path:
+        stream = io.BytesIO()
+        model = (FIXTURES / "dense.tflite").read_bytes()
+        stream.write(b"" if counted_from_itself else model)
+        with zipfile.ZipFile(stream, "a") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+        return written(folder / "packed.tflite", (model if counted_from_itself else b"") + stream.getvalue())
+
+    return make
 
 
 def settings(value: Any) -> Callable[[Path], Path]:
@@ -61,6 +83,11 @@ SHORTHAND, APPLY = "%TAG !e! tag:yaml.org,2002:pyth", "!e!on/object/apply:os.sys
 FILE_CASES = (
     Case("catboost-and-pickle", file("model.cbm", b"CBM1" + (80).to_bytes(4, "little") + bytes(60) + PICKLE), UNSAFE),
     Case("gguf-and-pickle", file("model.gguf", b"GGUF\3\0\0\0\0" + PICKLE), UNSAFE),
+    Case("tflite-with-a-pickle-packed", packed({"labels.txt": PICKLE}), UNSAFE),
+    Case("tflite-with-a-checkpoint-packed", packed({"m/data.pkl": b"}.", "m/version": "3\n"}), UNSAFE),
+    Case("tflite-with-a-path-packed", packed({"../labels.txt": "cat\ndog\n"}), UNSAFE),
+    Case("tflite-with-a-program-packed", packed({"__main__.py": "import os\nos.abort()\n"}), UNKNOWN),
+    Case("tflite-with-an-archive-of-its-own", packed({"labels.txt": "cat\n"}, counted_from_itself=True), UNSAFE),
     Case("tflite-and-pickle", file("model.tflite", b"U\7\0\0TFL3\0" + PICKLE), UNSAFE),
     Case(
         "native-elf",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus import SAFE, Case
+from corpus.frameworks_files import packed
 from corpus.frameworks_graphs import gguf, setting, template, tensor, tflite
 from corpus.frameworks_keras import hdf5, keras, layer, legacy, sequential, weights
 from corpus.messages import FIXTURES, written
@@ -254,6 +255,7 @@ CASES = (
             "lightgbm_linear.txt",
         )
     ),
+    Case("tflite-with-labels", packed({"labels.txt": "cat\ndog\n", "vocabulary.json": '["a", "b"]'}), SAFE),
     Case("keras-by-hand", keras(sequential(layer("Dense", units=2, activation="relu"))), SAFE),
     Case("h5-by-hand", legacy(sequential(layer("Dense", units=2)), {"loss": "mse", "metrics": ["accuracy"]}), SAFE),
     *(

@@ -78,6 +78,7 @@ class Zip:
     Args:
         content: All of it.
         examination: Told of everything that is wrong with it; counts what is unpacked.
+        attached: It stands behind something else, with places counted from the beginning of that.
 
     Attributes:
         members: Files by name, in the order of the directory; folders are left out. Of two of one name, which is a
@@ -88,12 +89,12 @@ class Zip:
         StopScan: It has no directory that can be read; the finding is noted.
     """
 
-    def __init__(self, content: Content, examination: Examination) -> None:
+    def __init__(self, content: Content, examination: Examination, *, attached: bool = False) -> None:
         self._content = content
         self._examination = examination
         self._last: tuple[str, Content] | None = None
         directory = read_directory(content, examination)
-        layout = Layout(content, examination, directory)
+        layout = Layout(content, examination, directory, attached=attached)
         self.arrays = frozenset(directory.entries[index].name for index in layout.arrays)
         self.members: dict[str, ZipMember] = {}
         for (raw, name, flags, method, crc, compressed, size, _, _), offset in zip(
@@ -241,14 +242,19 @@ class _Names:
             self._examination.find(rules.NAME, f"'{shown(name)}'")
 
 
-def open_zip(content: Content, examination: Examination) -> Zip:
+def open_zip(content: Content, examination: Examination, *, attached: bool = False) -> Zip:
     """A zip archive whose structure has been examined; what is cut is a finding.
+
+    Args:
+        content: All of it.
+        examination: Told of everything that is wrong with it.
+        attached: It stands behind something else, with places counted from the beginning of that.
 
     Raises:
         StopScan: It has no directory that can be read; the finding is noted.
     """
     try:
-        return Zip(content, examination)
+        return Zip(content, examination, attached=attached)
     except CutError as error:
         examination.find(rules.DAMAGED, str(error))
         raise StopScan from error

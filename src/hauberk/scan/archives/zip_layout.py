@@ -39,12 +39,20 @@ ARRAY = b"\x93NUMPY"
 class Layout:
     """Headers in front of the members: each where it should be, and saying what the directory says.
 
+    Args:
+        content: The archive.
+        examination: Told of everything that is wrong.
+        directory: Of the archive.
+        attached: Something else stands before the first member.
+
     Attributes:
         offsets: Where the bytes of each entry begin; -1 where no header can be read.
         arrays: Indexes of entries that begin as arrays of numpy, whose reader takes them out of any zip archive.
     """
 
-    def __init__(self, content: Content, examination: Examination, directory: Directory) -> None:
+    def __init__(
+        self, content: Content, examination: Examination, directory: Directory, *, attached: bool = False
+    ) -> None:
         self._content = content
         self._examination = examination
         self._end = directory.start
@@ -53,7 +61,8 @@ class Layout:
         self.arrays: set[int] = set()
         self._has_large_figures = False  # in front of the member before
         order = sorted(range(len(entries)), key=[entry.header for entry in entries].__getitem__)
-        at = done = 0
+        at = min((entry.header for entry in entries), default=directory.start) if attached else 0
+        done = 0
         before: Entry | None = None
         while done < len(order):
             examination.check_time()

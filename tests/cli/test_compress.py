@@ -153,7 +153,7 @@ def test_an_interrupt_leaves_130_and_no_file(words, tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(30) in {130, -signal.SIGINT}
     assert process.stderr is not None
     assert process.stderr.read() == "hauberk: interrupted\n"
     assert [path.name for path in tmp_path.iterdir()] == ["endless.json"]

@@ -390,7 +390,7 @@ def test_an_interrupt_leaves_130_and_no_page(detector, tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(60) in {130, -signal.SIGINT}
     assert process.stderr is not None
     assert process.stderr.read() == "hauberk: interrupted\n"
     assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import hauberk
+from hauberk.cli.interrupt import persistent_interrupt
 from hauberk.cli.output import Output
 from hauberk.errors import HauberkError, MissingExtraError
 
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Output(json=options.json)
     handler = signal.getsignal(signal.SIGINT) or signal.SIG_DFL  # none where it is not Python's
     try:
-        return _run(options, output)
+        with persistent_interrupt():
+            return _run(options, output)
     except KeyboardInterrupt:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,7 +12,7 @@ from hauberk.scan.examination import FAILED, Examination
 from hauberk.scan.pickles import PickleResult, examine_pickle
 from hauberk.scan.report import Verdict
 
-_BROKEN_FRAME = "pickle-frame-crossed"
+_BROKEN_FRAME, _GAVE_UP = "pickle-frame-crossed", "pickle-too-complex"
 REFUSED = frozenset(".".join(name) for name in HOSTILE)
 
 
@@ -46,18 +46,22 @@ def disagreements(
             yield f"{name} did {run.of('audit')}: the recorder leaks, nothing is proved"
         if verdict is Verdict.UNSAFE and _BROKEN_FRAME in rules:
             continue  # from there on readers see different instructions, and the scan follows one of them
-        yield from _about_names(name, run, ours)
+        if verdict is Verdict.SAFE or _GAVE_UP not in rules:  # there it says that it does not know what comes later
+            yield from _about_names(name, run, ours)
         asked = {".".join(pair) for pair in run.names}
         if (refused := asked & REFUSED or run.of("extension")) and verdict is not Verdict.UNSAFE:
             yield f"{name} did {refused}, and the scan says {verdict}"
-        if verdict is not Verdict.SAFE:
-            continue
-        if run.of("persistent"):
-            yield f"{name} asked for something outside, and the scan says safe"
-        if run.finished and run.consumed != ours.end:
-            yield f"{name} read {run.consumed} bytes, the scan {ours.end}"
-        if not run.finished and not _by_encoding(run, encoding):
-            yield f"{name} broke with {run.error}, and the scan says safe"
+        if verdict is Verdict.SAFE:
+            yield from _about_safe(name, run, ours, encoding)
+
+
+def _about_safe(name: str, run: Run, ours: PickleResult, encoding: str) -> Iterator[str]:
+    if run.of("persistent"):
+        yield f"{name} asked for something outside, and the scan says safe"
+    if run.finished and run.consumed != ours.end:
+        yield f"{name} read {run.consumed} bytes, the scan {ours.end}"
+    if not run.finished and not _by_encoding(run, encoding):
+        yield f"{name} broke with {run.error}, and the scan says safe"
 
 
 def _about_names(name: str, run: Run, ours: PickleResult) -> Iterator[str]:

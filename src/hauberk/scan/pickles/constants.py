@@ -133,7 +133,7 @@ def _unicode8(machine: Machine, position: int) -> int:
     if length <= KEPT and position + length <= len(machine.data):
         machine.stack.append(machine.data[position : position + length].decode("utf-8", "surrogatepass"))
         return position + length
-    return machine.skip(str, position, length)
+    return machine.skip_text(position, length)
 
 
 def _bytes(width: int, kind: type) -> Handler:

@@ -15,7 +15,7 @@ from hauberk.scan.content import Content
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array, is_scalar
 from hauberk.scan.pickles.entries import DEEP, Objection, Reporter
-from hauberk.scan.pickles.values import NUMBER, Frozen, Made
+from hauberk.scan.pickles.values import NUMBER, Blob, Frozen, Made
 from hauberk.scan.pickles.window import Window
 
 _DEEPEST = 500
@@ -123,7 +123,7 @@ class Costs(Window):
         try:
             number = hash(key)
         except TypeError:  # the unpickler stumbles as well
-            self.find(rules.DAMAGED, "a list, dictionary or set as a key", at)
+            self.find(rules.DAMAGED, "a list, dictionary, set or array as a key", at)
             return
         first = self.hashes.setdefault(number, key)
         if unknown or (first is not key and first != key):
@@ -163,6 +163,8 @@ class _Look:
             self.unknown |= kind is Frozen
             self.endless |= not levels or self.parts + len(items) > _MOST_KEY_PARTS
             return None if self.endless else tuple([self.at(each, levels - 1) for each in items])
+        if kind is Blob and part.kind is bytearray:  # type: ignore[attr-defined]
+            return []
         if part is NUMBER:
             self.unknown = True
             self.parts += _MOST_KEY_PARTS  # it is a long one
@@ -172,6 +174,8 @@ class _Look:
         if is_scalar(part) or part.entry.name == "uuid.UUID":
             self.unknown |= part.detail is NUMBER
             return part.detail
+        if part.entry.data == "array" or part.entry.items:
+            return []  # Python makes no hash of it either
         self.unknown |= part.entry.name in _COMPUTED
         return part
 

@@ -177,7 +177,7 @@ class Machine(Costs):
                         if length <= KEPT and position <= len(data):
                             stack.append(data[start:position].decode("utf-8", "surrogatepass"))
                         else:
-                            position = self.skip(str, start, length)
+                            position = self.skip_text(start, length)
                             data, end = self.data, self.limit
                     elif code == 0x4B:  # BININT1
                         stack.append(data[position])
@@ -263,6 +263,17 @@ class Machine(Costs):
         """Step over a string and push what stands for it; returns where to go on."""
         self.stack.append(Blob(kind, self.base + start, length))
         return self.step_over(start, length)
+
+    def skip_text(self, start: int, length: int) -> int:
+        """The same for a text, which the loader decodes.
+
+        Raises:
+            UnicodeDecodeError: It does not.
+        """
+        offset = self.base + start
+        position = self.skip(str, start, length)
+        self.check_text(offset, length)
+        return position
 
     def absurd_memo(self, index: int, position: int) -> None:
         """A memo index that no pickler gets to."""

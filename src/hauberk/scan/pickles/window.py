@@ -10,6 +10,7 @@ from hauberk.scan.report import Rule
 KEPT = 1024
 """Bytes of the longest string that is kept; longer ones are stepped over."""
 _WINDOW = 1 << 18
+_TEXT_BLOCK, _DECODED = 1 << 20, 64 << 20
 _MARGIN = KEPT + 64  # no instruction with a kept argument is longer, so none reaches over a window's end
 ABSURD_LENGTH = 1 << 28
 """Bytes claimed beyond the end of the content: some readers reserve the memory before they look."""
@@ -126,3 +127,25 @@ class Window:
             return start + length
         self.refill(offset + length)
         return 0
+
+    def check_text(self, offset: int, length: int) -> None:
+        """Decode a text that is not kept, as loaders do, in blocks that end where a character begins.
+
+        Only its first 64 MiB: a loader that stumbles later does nothing more than stop.
+
+        Args:
+            offset: Of the text, in the content.
+            length: In bytes; it lies in the content.
+
+        Raises:
+            UnicodeDecodeError: It is no UTF-8; a lone surrogate is allowed, as in Python.
+        """
+        end, last = offset + length, offset + min(length, _DECODED)
+        while offset < last:
+            self.reporter.check_time()
+            block = self.content.read(offset, min(_TEXT_BLOCK, end - offset))
+            if offset + len(block) < end:
+                begins = next((back for back in range(1, 5) if block[-back] & 0xC0 != 0x80), 0)
+                block = block[:-begins] if begins else block
+            block.decode("utf-8", "surrogatepass")
+            offset += len(block)

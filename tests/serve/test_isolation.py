@@ -112,7 +112,7 @@ def test_a_replacement_serves_the_same_file_although_its_name_is_gone(
         copy.unlink()
         victim = server.workers()[0]
         os.kill(victim, 9)
-        assert eventually(lambda: bool(server.workers()) and victim not in server.workers())
+        assert eventually(lambda: bool({*server.workers()} - {victim}))  # asked once: between two, it may have died
         # The process is there before it has opened the bundle, and a request waits for it only so long.
         assert eventually(lambda: server.status("/v2/models/plain/ready") == 200)
         status, document = server.infer("plain", rate=0.5, protocol="tcp", packets=1)

@@ -11,7 +11,7 @@ from hauberk.scan.archives.zip_directory import STORED
 from hauberk.scan.archives.zip_layout import ARRAY
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.pickles import PickleResult, Storage, examine_pickle, torch_storage
-from hauberk.scan.pickles.machine import Admitted
+from hauberk.scan.pickles.calls import Admitted
 from hauberk.scan.report import shown
 
 _LONGEST_RECORD = 64

@@ -11,7 +11,8 @@ from functools import cache
 from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
-from hauberk.scan.pickles.machine import Admitted, Machine, Persistent
+from hauberk.scan.pickles.calls import Admitted, Persistent
+from hauberk.scan.pickles.machine import Machine
 from hauberk.scan.pickles.rules import EMBEDDED, RULES
 from hauberk.scan.pickles.torch_names import torch_storage
 from hauberk.scan.pickles.values import Storage

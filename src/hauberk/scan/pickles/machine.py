@@ -15,48 +15,35 @@ Sources: CPython `Lib/pickle.py`, `Modules/_pickle.c`, `Lib/pickletools.py`; tor
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array
-from hauberk.scan.pickles.costs import Costs, TooComplexError
-from hauberk.scan.pickles.entries import DEEP, Call, Entry, Inline, Objection, Reporter
+from hauberk.scan.pickles.calls import SHARE, Admitted, Calls, Persistent
+from hauberk.scan.pickles.costs import TooComplexError
+from hauberk.scan.pickles.entries import Entry, Inline, Objection, Reporter
 from hauberk.scan.pickles.node_tables import survey
-from hauberk.scan.pickles.notorious import runs_code
-from hauberk.scan.pickles.policy import resolve
 from hauberk.scan.pickles.strides import take_tensor
 from hauberk.scan.pickles.values import (
-    EXTERNAL,
     REFUSED,
     Blob,
     Made,
-    Mapping,
     Name,
-    Opaque,
-    Storage,
     described,
 )
 from hauberk.scan.pickles.window import KEPT
-from hauberk.scan.report import Outcome, shown
+from hauberk.scan.report import shown
 
 _MOST_VALUES = 4_000_000
-_SHARE = 6  # instructions themselves count as values, one for 64 bytes, as they may be names and short texts
 _MOST_MARKS = 100_000
 _HIGHEST_MEMO = 1 << 24  # CPython before 3.14 makes a table as long as twice the highest index
-_KEY_TYPES = frozenset({str, int, bytes, float, bool, type(None)})
 
 _int4 = struct.Struct("<i").unpack_from
 _uint4 = struct.Struct("<I").unpack_from
 _float8 = struct.Struct(">d").unpack_from
 
-Persistent = Callable[[object], Storage | None]
-"""What a persistent id stands for; `None` where it is nothing known."""
-Admitted = Callable[[str, str], bool]
-"""Whether a name (module, name) that is not on the allow-list is harmless to this content's own reader."""
 
-
-class Machine(Costs):
+class Machine(Calls):
     """One pickle.
 
     Args:
@@ -69,15 +56,11 @@ class Machine(Costs):
 
     Attributes:
         start: Where it begins.
-        names: Every name that was asked for, each once.
-        refused: Those of them that are not allowed.
-        storages: Tensor storages that were referred to.
         end: Behind STOP; `None` where it was not reached.
         broken_at: Where it breaks off, if it does.
         cut: It breaks off because the content ends.
         arrays: Arrays in the stream that were stepped over.
         ambiguous: Readers that know nothing of arrays in the stream could go on inside one.
-        calls: Refused calls.
     """
 
     def __init__(
@@ -90,26 +73,18 @@ class Machine(Costs):
         joblib: bool = False,
         admitted: Admitted | None = None,
     ) -> None:
-        super().__init__(content, reporter, start)
+        super().__init__(content, reporter, start, persistent=persistent, admitted=admitted)
         self.start = start
-        self.names: dict[str, None] = {}
-        self.refused: dict[str, None] = {}
-        self.storages: list[Storage] = []
         self.end: int | None = None
         self.arrays = 0
         self.ambiguous = False
-        self.calls = 0
-        self.protocol = 0
         self.result: object = None
-        self.persistent = persistent
         self.joblib = joblib
-        self.admitted = admitted
         self.stack: list[object] = []
         self.marked: list[list[object]] = []
         self.memo: dict[int, object] = {}
         self.broken_at = start
         self.cut = False
-        self.made = 0
         self.shapes: dict[bytes, tuple[int, ...]] = {}
         self.alike: dict[tuple[object, ...], tuple[Entry, object]] = {}
         self.asked: dict[bytes, Name] = {}
@@ -244,7 +219,7 @@ class Machine(Costs):
                         continue
                 if self.final:
                     raise CutError("it ends before STOP")
-                self.made += position >> _SHARE
+                self.made += position >> SHARE
                 self.refill(self.base + position)
                 data, position, end = self.data, 0, self.limit
         finally:
@@ -281,63 +256,6 @@ class Machine(Costs):
             self.find(
                 rules.EXHAUSTS, f"memo entry {index}: the loader makes a table of that length", self.base + position
             )
-
-    def ask(self, module: str, name: str, at: int) -> Name:
-        """A name is looked up: by GLOBAL, STACK_GLOBAL or INST."""
-        asked = resolve(module, name, self.protocol)
-        self.names[str(asked)] = None
-        self.made += len(name) + len(module) >> _SHARE
-        if asked.entry is None and not self._is_admitted(module, name):
-            self.refused[str(asked)] = None
-            rule = rules.CODE if runs_code(asked.module, asked.name) else rules.IMPORT
-            self.find(rule, f"asks for {shown(str(asked))}", at)
-        return asked
-
-    def _is_admitted(self, module: str, name: str) -> bool:
-        return self.admitted is not None and self.admitted(module, name)
-
-    def call(self, callee: object, arguments: object, at: int) -> object:
-        """What a call gives."""
-        entry = callee.entry if type(callee) is Name else None
-        return self._made(entry, None if entry is None else entry.call, callee, arguments, at)
-
-    def new(self, callee: object, arguments: object, at: int) -> object:
-        """What making an object without initialising it gives (NEWOBJ)."""
-        entry = callee.entry if type(callee) is Name else None
-        return self._made(entry, None if entry is None else entry.new, callee, arguments, at)
-
-    def _made(self, entry: Entry | None, rule: Call | None, callee: object, arguments: object, at: int) -> object:
-        """What the allow-list's rule for a name makes of arguments; without a rule it is refused."""
-        if entry is None or rule is None or type(arguments) is not tuple:
-            self.refuse_call(callee, at)
-            return REFUSED
-        try:
-            return rule(entry, arguments, self)
-        except (Objection, TypeError, ValueError) as objection:
-            return self.object_to(objection, str(callee), at) or Made(entry)
-
-    def refuse_call(self, callee: object, at: int) -> None:
-        """Something is called that must not be."""
-        self.calls += 1
-        if type(callee) is Name and self._is_admitted(callee.module, callee.name):
-            return
-        self.find(rules.CALL, f"calls {shown(described(callee))}", at)
-
-    def object_to(self, objection: Exception, what: str, at: int) -> Opaque | None:
-        """A check of the policy objects, or stumbles over what it was given.
-
-        Returns:
-            What stands for the result; `None` where it is not known to be bad, and the check's own object does.
-        """
-        if isinstance(objection, CutError | TooComplexError):
-            raise objection
-        if not isinstance(objection, Objection):
-            objection = Objection("with arguments of a kind that no pickler writes")
-        self.find(objection.rule, f"{shown(what)}: {objection}", at)
-        if objection.rule.outcome is not Outcome.UNSAFE:
-            return None
-        self.calls += 1
-        return REFUSED
 
     def build(self, position: int) -> int:
         """BUILD; returns where to go on, as an array may follow in the stream."""
@@ -396,51 +314,6 @@ class Machine(Costs):
             array = inline.array.detail._replace(source=Blob(bytes, offset, inline.size))
             inline.array.detail = array._replace(survey=survey(array, self)) if array.dtype.fields else array
         return self.step_over(offset - self.base, inline.size)
-
-    def set_items(self, target: object, items: list[object], at: int) -> None:
-        """Keys and values in turn go into a dictionary."""
-        if len(items) % 2:
-            raise IndexError("a key without a value")
-        keys = items[::2]
-        kinds = set(map(type, keys))
-        if int in kinds or not kinds <= _KEY_TYPES:
-            self.check_keys(keys, at)
-        if isinstance(target, Mapping | Made) and target.kept:
-            self.find(rules.MEMORY, f"changes {shown(described(target))} that is in use", at)
-        if type(target) is Mapping:
-            target += items
-            self.made += len(keys)
-        elif type(target) is Made and target.entry.items == "mapping":
-            target.ready = True
-            if target.entry.data == DEEP:
-                self._hold(target, items[1::2], at)
-        elif target is not REFUSED:
-            self.find(rules.BUILD, f"sets items of {shown(described(target))}", at)
-
-    def append_items(self, target: object, items: list[object], at: int) -> None:
-        """Items go to the end of a list."""
-        if type(target) is list:
-            target += items
-            self.made += len(items)
-        elif type(target) is Made and target.entry.items == "list":
-            self._hold(target, items, at)
-        elif target is not REFUSED:
-            self.find(rules.BUILD, f"appends to {shown(described(target))}", at)
-
-    def _hold(self, target: Made, items: list[object], at: int) -> None:
-        try:
-            self.nests(target, items)
-        except Objection as objection:
-            self.object_to(objection, target.entry.name, at)
-
-    def load_persistent(self, identifier: object, at: int) -> object:
-        """PERSID and BINPERSID."""
-        storage = self.persistent(identifier) if self.persistent else None
-        if storage is None:
-            self.find(rules.PERSISTENT, f"refers to {shown(described(identifier))} outside it", at)
-            return EXTERNAL
-        self.storages.append(storage)
-        return storage
 
     def pop_mark(self) -> list[object]:
         """The items above the last mark."""

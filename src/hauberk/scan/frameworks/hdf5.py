@@ -18,7 +18,7 @@ from hauberk.scan.formats import Format
 from hauberk.scan.frameworks import hdf5_storage, json_text, keras_config
 from hauberk.scan.frameworks.hdf5_groups import Link, dense_attributes, dense_links, link, links_of_table
 from hauberk.scan.frameworks.hdf5_heaps import texts
-from hauberk.scan.frameworks.hdf5_objects import SHARED, SIGNATURE, Attribute, Message, Object, Reader
+from hauberk.scan.frameworks.hdf5_objects import SHARED, SIGNATURE, Attribute, Kind, Message, Object, Reader
 from hauberk.scan.frameworks.hdf5_values import NotFollowedError, is_text, number
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -96,7 +96,7 @@ NOT_FOLLOWED = Rule(
 )
 _BOMB_BYTES, _BOMB_RATIO = 4 << 30, 1000
 _CONFIGURATIONS = {b"model_config", b"training_config"}
-_DATASET, _GROUPS = {0x01, 0x03, 0x08}, (0x02, 0x11)
+_DATASET, _GROUPS = {Kind.DATASPACE, Kind.DATATYPE, Kind.LAYOUT}, (Kind.LINK_INFO, Kind.SYMBOL_TABLE)
 
 
 def recognise(head: bytes, content: Content) -> bool:
@@ -169,49 +169,60 @@ class _Scan:
 
     def _check_extension(self, reader: Reader) -> None:
         for message in reader.object(reader.extension).messages:
-            if message.kind in {0x0F, 0x14}:
-                kept = "messages are kept in a shared table" if message.kind == 0x0F else "driver information"
+            if message.kind in {Kind.SHARED_TABLE, Kind.DRIVER}:
+                kept = (
+                    "messages are kept in a shared table" if message.kind == Kind.SHARED_TABLE else "driver information"
+                )
                 self.examination.find(NOT_FOLLOWED, kept)
 
     def _object(self, reader: Reader, found: Object, path: str) -> None:
         self._kind(reader, found, path)
         names: set[bytes] = set()
         for message in found.messages:
-            if message.kind == 0x11:
+            if message.kind == Kind.SYMBOL_TABLE:
                 self._links(links_of_table(reader, message), path)
-            elif message.kind == 0x06:
+            elif message.kind == Kind.LINK:
                 self._links([link(reader, message.data)], path)
-            elif message.kind == 0x02:
+            elif message.kind == Kind.LINK_INFO:
                 self._links(dense_links(reader, message), path)
-            elif message.kind == 0x0C:
+            elif message.kind == Kind.ATTRIBUTE:
                 self._attribute(reader, message, path, names)
-            elif message.kind == 0x15:
+            elif message.kind == Kind.ATTRIBUTE_INFO:
                 for each in dense_attributes(reader, message):
                     self._attribute(reader, each, path, names)
-            elif message.kind == 0x07:
+            elif message.kind == Kind.EXTERNAL_FILES:
                 self.examination.find(EXTERNAL_DATA, self._external_names(reader, message), at=path)
 
     def _kind(self, reader: Reader, found: Object, path: str) -> None:
         """An object is a group, a dataset or a type, and nothing of two of them."""
         kinds = {message.kind for message in found.messages}
         kept = reader.cached.get(found.address)
-        if kept and any(message.kind == 0x11 and _noted(reader, message) != kept for message in found.messages):
+        if kept and any(
+            message.kind == Kind.SYMBOL_TABLE and _noted(reader, message) != kept for message in found.messages
+        ):
             raise NotFollowedError("a group that is noted with another tree beside a link to it")
-        if len(kinds.intersection(_GROUPS)) == 1 and not kinds & {0x01, 0x03, 0x08}:
-            if kinds >= {0x06, 0x11}:
+        if len(kinds.intersection(_GROUPS)) == 1 and not kinds & {Kind.DATASPACE, Kind.DATATYPE, Kind.LAYOUT}:
+            if kinds >= {Kind.LINK, Kind.SYMBOL_TABLE}:
                 raise NotFollowedError("a group that keeps its links in two ways")
             self.groups += 1
-        elif kinds >= _DATASET and not kinds & {0x02, 0x06, 0x0A, 0x11}:
+        elif kinds >= _DATASET and not kinds & {Kind.LINK_INFO, Kind.LINK, Kind.GROUP_INFO, Kind.SYMBOL_TABLE}:
             self.datasets += 1
             self._dataset(reader, found, path)
-        elif 0x03 in kinds and not kinds & {0x01, 0x02, 0x06, 0x08, 0x0A, 0x11}:
+        elif Kind.DATATYPE in kinds and not kinds & {
+            Kind.DATASPACE,
+            Kind.LINK_INFO,
+            Kind.LINK,
+            Kind.LAYOUT,
+            Kind.GROUP_INFO,
+            Kind.SYMBOL_TABLE,
+        }:
             self._messages_of_type(reader, found)
         else:
             raise NotFollowedError(f"an object with messages {sorted(kinds)}")
 
     def _messages_of_type(self, reader: Reader, found: Object) -> None:
         for message in found.messages:
-            if message.kind == 0x03:
+            if message.kind == Kind.DATATYPE:
                 reader.datatype(message.data, shared=bool(message.flags & SHARED))
 
     def _links(self, links: Iterable[Link], path: str) -> None:
@@ -269,9 +280,9 @@ class _Scan:
 
     def _dataset(self, reader: Reader, found: Object, path: str) -> None:
         by_kind = {message.kind: message for message in found.messages}
-        extent, kind, stored = by_kind[0x01], by_kind[0x03], by_kind[0x08]
+        extent, kind, stored = by_kind[Kind.DATASPACE], by_kind[Kind.DATATYPE], by_kind[Kind.LAYOUT]
         space, element = reader.dataspace(extent.data), reader.datatype(kind.data, shared=bool(kind.flags & SHARED))
-        steps = list(hdf5_storage.filters(by_kind[0x0B].data)) if 0x0B in by_kind else []
+        steps = list(hdf5_storage.filters(by_kind[Kind.FILTERS].data)) if Kind.FILTERS in by_kind else []
         for step in steps:
             if len(step.values) < hdf5_storage.KNOWN_FILTERS.get(step.identifier, len(step.values) + 1):
                 self.examination.find(FILTER, f"filter {step.identifier}", at=path)
@@ -282,9 +293,11 @@ class _Scan:
         if declared > _BOMB_BYTES and declared > _BOMB_RATIO * self.content.size:
             what = f"{declared} bytes declared in a file of {self.content.size}"
             self.examination.find(BOMB, what, at=path)
-        for each in (0x04, 0x05):
+        for each in (Kind.OLD_FILL_VALUE, Kind.FILL_VALUE):
             if each in by_kind:
-                problem = hdf5_storage.fill_value_problem(by_kind[each].data, element.size, old=each == 0x04)
+                problem = hdf5_storage.fill_value_problem(
+                    by_kind[each].data, element.size, old=each == Kind.OLD_FILL_VALUE
+                )
                 if problem:
                     raise NotFollowedError(problem)
         hdf5_storage.check(reader, kept, space, element, steps)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hauberk.scan.content import CutError
 from hauberk.scan.frameworks.hdf5_heaps import FractalHeap, records
-from hauberk.scan.frameworks.hdf5_objects import SHARED, Message, Reader
+from hauberk.scan.frameworks.hdf5_objects import SHARED, Kind, Message, Reader
 from hauberk.scan.frameworks.hdf5_trees import LINKS, nodes
 from hauberk.scan.frameworks.hdf5_values import NotFollowedError, checksum, number
 
@@ -177,7 +177,7 @@ def dense_attributes(reader: Reader, message: Message) -> Iterator[Message]:
     for data, record in _dense(reader, message, 2, (_ATTRIBUTES_BY_NAME, _ATTRIBUTES_BY_ORDER), 0):
         if record[8] & SHARED:
             raise NotFollowedError("an attribute that several objects share")
-        found = Message(0x0C, 0, data, 0)
+        found = Message(Kind.ATTRIBUTE, 0, data, 0)
         if checksum(reader.attribute(found).name) != number(record, 13, 4):
             raise NotFollowedError("an attribute that is kept under another name")
         yield found

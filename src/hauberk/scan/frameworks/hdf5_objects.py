@@ -9,6 +9,7 @@ Format: https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html (HDF
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
@@ -28,10 +29,34 @@ SHARED = 2
 _HEADER_BYTES_MOST = 4 << 20  # its checksum takes a second
 _BLOCKS_MOST = 4096
 _STEPS = 512  # between two looks at the clock; a read is one, and one more for every 2 KiB
-_KINDS = frozenset(range(0x18)) - {0x09}
-_REPEATED = frozenset({0x06, 0x0C})
 _COMMITTED = 2
 _CHUNK_RANK = 32  # children of half a node of a tree of chunks, where the superblock does not say
+
+
+class Kind(IntEnum):
+    """Messages of an object's header that something follows from."""
+
+    DATASPACE = 0x01
+    LINK_INFO = 0x02
+    DATATYPE = 0x03
+    OLD_FILL_VALUE = 0x04
+    FILL_VALUE = 0x05
+    LINK = 0x06
+    EXTERNAL_FILES = 0x07
+    LAYOUT = 0x08
+    BOGUS = 0x09
+    GROUP_INFO = 0x0A
+    FILTERS = 0x0B
+    ATTRIBUTE = 0x0C
+    SHARED_TABLE = 0x0F
+    CONTINUATION = 0x10
+    SYMBOL_TABLE = 0x11
+    DRIVER = 0x14
+    ATTRIBUTE_INFO = 0x15
+
+
+_KINDS = frozenset(range(0x18)) - {Kind.BOGUS}
+_REPEATED = frozenset({Kind.LINK, Kind.ATTRIBUTE})
 
 
 @dataclass
@@ -253,11 +278,11 @@ class Reader:
 
     def _message(self, found: Object, blocks: list[tuple[int, int]], message: Message) -> None:
         wrong = message.flags > 5 or (
-            message.flags & SHARED and message.kind != 0x03
+            message.flags & SHARED and message.kind != Kind.DATATYPE
         )  # constant, shared or never shared
         if message.kind not in _KINDS or wrong:
             raise NotFollowedError(f"a message of kind {message.kind} with flags {message.flags}")
-        if message.kind == 0x10:
+        if message.kind == Kind.CONTINUATION:
             blocks.append((self.offset(message.data, 0), self.length(message.data, self.offset_size)))
         elif message.kind:
             found.messages.append(message)
@@ -283,7 +308,7 @@ class Reader:
         if version not in {1, 2, 3} or (kind != _COMMITTED if version == 3 else kind not in {0, _COMMITTED}):
             raise NotFollowedError("a type in a table that many objects share")
         found = self.object(self.offset(data, 8 if version == 1 else 2))
-        kept = [message for message in found.messages if message.kind == 0x03 and not message.flags & SHARED]
+        kept = [message for message in found.messages if message.kind == Kind.DATATYPE and not message.flags & SHARED]
         if not kept:
             raise NotFollowedError(f"no type at byte {found.address}")
         return datatype(kept[0].data)

@@ -96,7 +96,9 @@ NOT_FOLLOWED = Rule(
 )
 _BOMB_BYTES, _BOMB_RATIO = 4 << 30, 1000
 _CONFIGURATIONS = {b"model_config", b"training_config"}
-_DATASET, _GROUPS = {Kind.DATASPACE, Kind.DATATYPE, Kind.LAYOUT}, (Kind.LINK_INFO, Kind.SYMBOL_TABLE)
+_DATASET = {Kind.DATASPACE, Kind.DATATYPE, Kind.LAYOUT}
+_GROUP = {Kind.LINK_INFO, Kind.SYMBOL_TABLE}
+_OF_GROUPS = {*_GROUP, Kind.LINK, Kind.GROUP_INFO}
 
 
 def recognise(head: bytes, content: Content) -> bool:
@@ -169,11 +171,10 @@ class _Scan:
 
     def _check_extension(self, reader: Reader) -> None:
         for message in reader.object(reader.extension).messages:
-            if message.kind in {Kind.SHARED_TABLE, Kind.DRIVER}:
-                kept = (
-                    "messages are kept in a shared table" if message.kind == Kind.SHARED_TABLE else "driver information"
-                )
-                self.examination.find(NOT_FOLLOWED, kept)
+            if message.kind == Kind.SHARED_TABLE:
+                self.examination.find(NOT_FOLLOWED, "messages are kept in a shared table")
+            elif message.kind == Kind.DRIVER:
+                self.examination.find(NOT_FOLLOWED, "driver information")
 
     def _object(self, reader: Reader, found: Object, path: str) -> None:
         self._kind(reader, found, path)
@@ -197,25 +198,17 @@ class _Scan:
         """An object is a group, a dataset or a type, and nothing of two of them."""
         kinds = {message.kind for message in found.messages}
         kept = reader.cached.get(found.address)
-        if kept and any(
-            message.kind == Kind.SYMBOL_TABLE and _noted(reader, message) != kept for message in found.messages
-        ):
+        tables = [message for message in found.messages if message.kind == Kind.SYMBOL_TABLE]
+        if kept and any(_noted(reader, table) != kept for table in tables):
             raise NotFollowedError("a group that is noted with another tree beside a link to it")
-        if len(kinds.intersection(_GROUPS)) == 1 and not kinds & {Kind.DATASPACE, Kind.DATATYPE, Kind.LAYOUT}:
+        if len(kinds & _GROUP) == 1 and not kinds & _DATASET:
             if kinds >= {Kind.LINK, Kind.SYMBOL_TABLE}:
                 raise NotFollowedError("a group that keeps its links in two ways")
             self.groups += 1
-        elif kinds >= _DATASET and not kinds & {Kind.LINK_INFO, Kind.LINK, Kind.GROUP_INFO, Kind.SYMBOL_TABLE}:
+        elif kinds >= _DATASET and not kinds & _OF_GROUPS:
             self.datasets += 1
             self._dataset(reader, found, path)
-        elif Kind.DATATYPE in kinds and not kinds & {
-            Kind.DATASPACE,
-            Kind.LINK_INFO,
-            Kind.LINK,
-            Kind.LAYOUT,
-            Kind.GROUP_INFO,
-            Kind.SYMBOL_TABLE,
-        }:
+        elif kinds & _DATASET == {Kind.DATATYPE} and not kinds & _OF_GROUPS:
             self._messages_of_type(reader, found)
         else:
             raise NotFollowedError(f"an object with messages {sorted(kinds)}")

@@ -74,7 +74,11 @@ def test_a_file_that_the_graph_names(text, verdict, tmp_path):
 def test_a_name_from_outside_with_an_ending_is_how_savers_work(tmp_path):
     join = node("j", "StringJoin", "p", "e"), constant("e", "_temp/part")
     nodes = (node("p", "Placeholder"), *join, node("s", "SaveV2", "j", "j", "j"))
-    assert scanned(saved_model(*nodes)(tmp_path)).verdict == "safe"
+    saver = field(3, field(1, "p:0"))
+    assert scanned(saved_model(*nodes, more=saver)(tmp_path)).verdict == "safe"
+    assert scanned(saved_model(*nodes)(tmp_path)).verdict == "unknown"  # any input of the model could be meant
+    asked = field(5, field(1, "serve") + field(2, field(1, field(1, "text") + field(2, field(1, "p:0")))))
+    assert scanned(saved_model(*nodes, more=saver + asked)(tmp_path)).verdict == "unknown"
 
 
 def test_a_name_from_outside_with_a_beginning_is_not(tmp_path):

@@ -11,9 +11,9 @@ from typing import Any
 
 from corpus import SAFE, Case
 from corpus.frameworks_files import packed
-from corpus.frameworks_graphs import gguf, setting, template, tensor, tflite
+from corpus.frameworks_graphs import constant, gguf, node, saved_model, setting, template, tensor, tflite
 from corpus.frameworks_keras import hdf5, keras, layer, legacy, sequential, weights
-from corpus.messages import FIXTURES, written
+from corpus.messages import FIXTURES, field, written
 
 
 def fixture(name: str) -> Callable[[Path], Path]:
@@ -162,6 +162,34 @@ def _crowd(file: Any) -> None:
         file.create_group(f"many/{index}")
 
 
+def _old_saver(folder: Path) -> Path:
+    """A saver and a table as TensorFlow 1 keeps them: the vocabulary's place on the machine where it was made."""
+    default = node("save/filename", "PlaceholderWithDefault", "save/filename/input")
+    nodes = (
+        constant("save/filename/input", "model"),
+        default,
+        node("save/Const", "PlaceholderWithDefault", "save/filename"),
+        constant("save/StringJoin/inputs_1", "_temp_5e5d0a1c/part"),
+        node("save/StringJoin", "StringJoin", "save/Const", "save/StringJoin/inputs_1"),
+        node("save/ShardedFilename", "ShardedFilename", "save/StringJoin", "shard", "shards"),
+        node("save/SaveV2", "SaveV2", "save/ShardedFilename", "names", "slices", "v"),
+        node("save/MergeV2Checkpoints/prefixes", "Pack", "save/ShardedFilename", "^save/SaveV2"),
+        node("save/MergeV2Checkpoints", "MergeV2Checkpoints", "save/MergeV2Checkpoints/prefixes", "save/Const"),
+        node("save/RestoreV2", "RestoreV2", "save/Const", "names", "slices"),
+        constant("vocab", "/home/someone/data/vocab.txt"),
+        node("table", "HashTableV2"),
+        node("key_value_init", "InitializeTableFromTextFileV2", "table", "vocab"),
+        node("init", "NoOp", "^key_value_init"),
+        node("x", "Placeholder"),
+        node("y", "LookupTableFindV2", "table", "x", "zero"),
+    )
+    saver = field(3, field(1, "save/Const:0") + field(2, "save/Identity:0") + field(3, "save/restore_all"))
+    first = field(4, field(1, "legacy_init_op") + field(2, field(1, field(1, "init"))))
+    asset = field(6, field(1, field(1, "vocab:0")) + field(2, "vocab.txt"))
+    answer = field(5, field(1, "serve") + field(2, field(2, field(1, "y") + field(2, field(1, "y:0")))))
+    return saved_model(*nodes, more=saver + first + asset + answer)(folder)
+
+
 TOKENS = {"merges": ["$ (", "$x(", "a b"], "vocab": {"$": 1, "$(": 2}, "post_processor": {"pair": "$A:0 [SEP] $B:1"}}
 ADAPTER = {
     "peft_type": "LORA",
@@ -255,6 +283,7 @@ CASES = (
             "lightgbm_linear.txt",
         )
     ),
+    Case("tensorflow-old-saver", _old_saver, SAFE),
     Case("tflite-with-labels", packed({"labels.txt": "cat\ndog\n", "vocabulary.json": '["a", "b"]'}), SAFE),
     Case("keras-by-hand", keras(sequential(layer("Dense", units=2, activation="relu"))), SAFE),
     Case("h5-by-hand", legacy(sequential(layer("Dense", units=2)), {"loss": "mse", "metrics": ["accuracy"]}), SAFE),

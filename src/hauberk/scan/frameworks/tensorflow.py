@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -20,7 +21,10 @@ from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks import json_text, keras_config
-from hauberk.scan.frameworks.tensorflow_graph import GraphReader, Node, Origins, Scope
+from hauberk.scan.frameworks.tensorflow_checkpoint import SIZES
+from hauberk.scan.frameworks.tensorflow_graph import REPEATED, GraphReader, Node, Scope
+from hauberk.scan.frameworks.tensorflow_names import Names, Surroundings, leads_outside
+from hauberk.scan.frameworks.tensorflow_objects import read_objects
 from hauberk.scan.graphs.wire import Stretch
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -50,6 +54,15 @@ FILE_NAME = Rule(
     " file of its own.",
     _SECURITY,
 )
+FILE_UNCLEAR = Rule(
+    "tensorflow-file-unclear",
+    "a file whose name may not be the loader's",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "Savers and tables take the name of their file from the loader, and add TensorFlow's own endings. Of this name it"
+    " cannot be told: it is put together, computed, or handed in by others.",
+    _SECURITY,
+)
 ASSET = Rule(
     "tensorflow-asset-path",
     "an asset outside the model's folder",
@@ -74,7 +87,7 @@ DAMAGED = Rule(
     "It is cut short, holds fields that its definition does not have, or names a node twice.",
     "https://www.tensorflow.org/guide/saved_model",
 )
-RULES = (DANGEROUS, UNKNOWN_OPERATION, FILE_NAME, ASSET, BOMB, DAMAGED)
+RULES = (DANGEROUS, UNKNOWN_OPERATION, FILE_NAME, FILE_UNCLEAR, ASSET, BOMB, DAMAGED)
 
 _DANGEROUS = re.compile(
     r"ReadFile|WriteFile|(Experimental)?MatchingFiles(Dataset)?|PyFunc(Stateless)?|EagerPyFunc|RecordInput"
@@ -91,13 +104,12 @@ _FILES = dict.fromkeys(("SaveV2", "RestoreV2", "Save", "SaveSlices", "Restore", 
     "InitializeTableFromTextFile": (1,),
     "InitializeTableFromTextFileV2": (1,),
 }
-_NAMELESS = {"NoOp", "VarHandleOp", "Variable", "VariableV2"}
-_OUTSIDE = re.compile(rb"(?:^|[\\/])\.\.(?:[\\/]|$)|^[\\/~]|^[A-Za-z]:|^\w+://")
-_MARKED = re.compile(rb"^\^?(?:s3|gs|hdfs)?:?(?://)?\.?\*?$")
+_WRITERS = frozenset({"SaveV2", "Save", "SaveSlices", "MergeV2Checkpoints"})
 _FILE_TEXTS = {"vocab_file", "data_filename", "shared_file", "memory_region_name"}
-_WITHOUT_FILE = (b"local://", b"bytes://")
 _OP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.>]*")
-_LARGEST_TENSOR = 4 << 30
+_TEXT_SIZE = 24  # bytes of an empty text
+_INITIAL = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
+_MAIN = frozenset({"saved_model_main_op", "legacy_init_op"})
 
 
 @cache
@@ -117,7 +129,7 @@ def _opens(key: str, text: bytes) -> bool:
     if key in {"value", "pattern", "rewrite"}:
         return False
     if key == "descriptor_source":
-        return not text.startswith(_WITHOUT_FILE)
+        return text != b"local://" and not text.startswith(b"bytes://")
     return key in _FILE_TEXTS or b"://" in text
 
 
@@ -177,9 +189,13 @@ def examine_saved_model(content: Content, examination: Examination) -> None:
     """Follow all graphs, assets and metadata of layers."""
     scan = _Scan(examination)
     with scan.reading():
-        for number, value in scan.reader.walk(Stretch(content, 0, content.size), "saved model", frozenset({1, 2})):
+        fields = scan.reader.walk(Stretch(content, 0, content.size), "saved model", frozenset({1, 2}), frozenset({2}))
+        for number, value in fields:
             if number == 2:
-                scan.meta_graph(value)
+                graph = _Scan(examination)  # what one graph calls a function another may not
+                with graph.reading():
+                    graph.meta_graph(value)
+                graph.judge()
     scan.judge()
 
 
@@ -192,10 +208,12 @@ def examine_graph(content: Content, examination: Examination) -> None:
 
 
 class _Scan:
+    """One graph, with what a meta graph says about it."""
+
     def __init__(self, examination: Examination) -> None:
         self._examination = examination
         self.reader = GraphReader(examination)
-        self._assets: set[str] = set()
+        self._around = Surroundings()
 
     @contextlib.contextmanager
     def reading(self) -> Any:
@@ -207,41 +225,79 @@ class _Scan:
 
     def meta_graph(self, message: Any) -> None:
         """A `MetaGraphDef`."""
-        for number, value in self.reader.walk(message, "meta graph", frozenset(range(1, 8))):
+        readers = {3: self._saver, 4: self._collection, 5: self._signature, 6: self._asset}
+        self._around.checkpoints = set()
+        for number, value in self.reader.walk(message, "meta graph", frozenset(range(1, 8)), frozenset({4, 5, 6})):
             if number == 2:
                 self.reader.graph(value)
-            elif number == 6:
-                self._asset(value)
+            elif number in readers:
+                readers[number](value)
             elif number == 7:
-                self._objects(value)
+                self._around.objects = read_objects(self.reader, value)
+                for text in self._around.objects.metadata:
+                    examine_metadata(text, self._examination)
+
+    def _saver(self, message: Any) -> None:
+        fields = self.reader.walk(message, "saver", frozenset(range(1, 9)))
+        self._around.checkpoints = {self._node_name(value) for number, value in fields if number == 1}
+
+    def _node_name(self, value: Any) -> str:
+        """The node of a tensor."""
+        return self.reader.name(value).partition(":")[0].lstrip("^")
+
+    def _collection(self, message: Any) -> None:
+        key = ""
+        for number, value in self.reader.walk(message, "collection", frozenset({1, 2})):
+            if number == 1:
+                key = self.reader.name(value)
+            elif key in _MAIN:
+                for part, names in self.reader.walk(value, "values", frozenset(range(1, 6))):
+                    if part == 1:
+                        for _, name in self.reader.walk(names, "names", frozenset({1}), REPEATED):
+                            self._around.first.add(self._node_name(name))
+
+    def _signature(self, message: Any) -> None:
+        """A way to run the model: tensors that are filled, and tensors that are asked for."""
+        key = ""
+        for number, value in self.reader.walk(message, "named signature", frozenset({1, 2})):
+            if number == 1:
+                key = self.reader.name(value)
+                continue
+            for part, entry in self.reader.walk(value, "signature", frozenset({1, 2, 3, 4}), frozenset({1, 2, 4})):
+                if part in {1, 2}:
+                    asked = self._around.first if key in _INITIAL else self._around.outputs
+                    (self._around.inputs if part == 1 else asked).update(self._tensors(entry))
+
+    def _tensors(self, entry: Any) -> Iterator[str]:
+        """Nodes of a tensor of a signature, by its name there."""
+        for number, value in self.reader.walk(entry, "named tensor", frozenset({1, 2})):
+            if number == 2:
+                for part, inner in self.reader.walk(value, "tensor name", frozenset(range(1, 7))):
+                    if part == 1:
+                        yield self._node_name(inner)
+                    elif part in {4, 5}:  # one of several parts
+                        for _, piece in self.reader.walk(inner, "tensor in parts", REPEATED, REPEATED):
+                            if not isinstance(piece, int):
+                                yield self._node_name(piece)
 
     def _asset(self, message: Any) -> None:
         for number, value in self.reader.walk(message, "asset", frozenset({1, 2})):
             if number == 2:
                 name = self.reader.text(value)
-                if _OUTSIDE.search(name):
+                if leads_outside(name):
                     self._examination.find(ASSET, shown(name))
             else:
                 for part, inner in self.reader.walk(value, "tensor name", frozenset(range(1, 6))):
                     if part == 1:
-                        self._assets.add(self.reader.name(inner).partition(":")[0])
-
-    def _objects(self, message: Any) -> None:
-        """The tree of objects: layers of Keras keep their configuration in it."""
-        for number, value in self.reader.walk(message, "objects", frozenset({1, 2})):
-            if number != 1:
-                continue
-            for part, inner in self.reader.walk(value, "object", frozenset(range(1, 16))):
-                if part == 4 and not isinstance(inner, int):
-                    for piece, text in self.reader.walk(inner, "user object", frozenset({1, 2, 3})):
-                        if piece == 3:
-                            examine_metadata(self.reader.text(text), self._examination)
+                        self._around.assets.add(self._node_name(inner))
 
     def judge(self) -> None:
         """All nodes of all scopes."""
         scopes = self.reader.scopes
-        functions = {scope.name for scope in scopes}
-        origins = Origins(scopes, self._examination)
+        functions = {scope.name for scope in scopes if scope.name}
+        if len(functions) != sum(1 for scope in scopes if scope.name):
+            self.reader.strange.add("two functions of one name")
+        names = Names(scopes, self._around, self._examination)
         count = 0
         for what in sorted(self.reader.strange)[:5]:
             self._examination.find(DAMAGED, what)
@@ -253,47 +309,45 @@ class _Scan:
                 count += 1
                 if count % 512 == 0:
                     self._examination.check_time()
-                self._node(scope, node, origins, functions, f"{place}, node {shown(node.name)}")
-        self._examination.facts["nodes"] = count
-        self._examination.facts["functions"] = len(functions - {""})
+                self._node(scope, node, names, functions, f"{place}, node {shown(node.name)}")
+        self._sizes()
+        for key, number in (("nodes", count), ("functions", len(functions))):
+            known = self._examination.facts.get(key, 0)
+            self._examination.facts[key] = number + (known if isinstance(known, int) else 0)
 
-    def _node(self, scope: Scope, node: Node, origins: Origins, functions: set[str], at: str) -> None:
+    def _node(self, scope: Scope, node: Node, names: Names, functions: set[str], at: str) -> None:
         for op in sorted(node.ops) or [""]:
             if _DANGEROUS.fullmatch(op):
                 self._examination.find(DANGEROUS, shown(op), at=at)
             elif op in _FILES:
                 for named in _FILES[op]:
-                    self._file(origins, scope, node, op, at, named=named)
+                    self._file(names, scope, node, op, at, named=named)
             elif op not in allowed_operations() and op not in functions:
                 self._examination.find(UNKNOWN_OPERATION, shown(op) or "no operation", at=at)
         for key, texts in node.texts.items():
             if any(text and _opens(key, text) for text in texts):
                 self._examination.find(DANGEROUS, shown(f"{node.op} with {key} {texts[0]!r}"), at=at)
-        if node.elements > _LARGEST_TENSOR and node.elements > 1000 * max(1, node.stored):
-            self._examination.find(BOMB, f"{node.elements} elements in {node.stored} bytes", at=at)
 
-    def _file(self, origins: Origins, scope: Scope, node: Node, op: str, at: str, *, named: int) -> None:
-        """A node that opens the file whose name is its input `named`: the name must come from outside the graph."""
+    def _sizes(self) -> None:
+        """Constants of which one stored value stands for many."""
+        declared = stored = 0
+        for node in (*self.reader.loose, *(node for scope in self.reader.scopes for node in scope.nodes.values())):
+            size = node.elements * SIZES.get(node.kind, _TEXT_SIZE)
+            if size > 1000 * max(1, node.stored):
+                declared += size
+                stored += node.stored
+        if declared > self._examination.limits.model_memory:
+            self._examination.find(BOMB, f"{declared} bytes of constants in {stored}")
+
+    def _file(self, names: Names, scope: Scope, node: Node, op: str, at: str, *, named: int) -> None:
+        """A node that opens the file whose name is its input `named`: the name must come from the loader."""
         if named >= len(node.inputs):
             self._examination.find(DANGEROUS, f"{op} without the name of a file", at=at)
             return
-        from_outside = False
-        for place, source in origins.of(scope, node.inputs[named]):
-            if source is None or source.op.startswith("Placeholder") or self._is_asset(place, source):
-                from_outside = True
-            elif source.op == "Const":
-                texts = source.texts.get("value", [])
-                wrong = next((text for text in texts if _OUTSIDE.search(text) and not _MARKED.match(text)), None)
-                if wrong is not None:
-                    self._examination.find(FILE_NAME, shown(f"{op} of {wrong!r}"), at=at)
-            elif source.op not in _NAMELESS:
-                self._examination.find(UNKNOWN_OPERATION, shown(f"{op} of a name from {source.op}"), at=at)
-        if not from_outside:
-            self._examination.find(FILE_NAME, f"{op} of a name that the graph makes up", at=at)
-
-    def _is_asset(self, scope: Scope, node: Node) -> bool:
-        """A constant of the main graph that the loader replaces by the path of an asset."""
-        return node.op == "Const" and not scope.name and node.name in self._assets
+        if op in _WRITERS and (scope.name, node.name) in names.first:
+            self._examination.find(FILE_NAME, f"{op} while the model is loaded", at=at)
+        for certain, what in names.faults(scope, node.inputs[named], op):
+            self._examination.find(FILE_NAME if certain else FILE_UNCLEAR, shown(f"{op} of {what}"), at=at)
 
 
 def examine_metadata(text: bytes, examination: Examination) -> None:
@@ -322,7 +376,7 @@ def examine_keras_metadata(content: Content, examination: Examination) -> None:
     """Configurations of all layers."""
     scan = _Scan(examination)
     with scan.reading():
-        for _, node in scan.reader.walk(Stretch(content, 0, content.size), "metadata", frozenset({1})):
+        for _, node in scan.reader.walk(Stretch(content, 0, content.size), "metadata", frozenset({1}), REPEATED):
             for number, value in scan.reader.walk(node, "node", frozenset(range(1, 6))):
                 if number == 5:
                     examine_metadata(scan.reader.text(value), examination)

@@ -36,7 +36,8 @@ DAMAGED = Rule(
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER, _TRAILER = 48, 5
 _BLOCK_MOST = 64 << 20
-_SIZES = {1: 4, 2: 8, 3: 4, 4: 1, 5: 2, 6: 1, 8: 8, 9: 8, 10: 1, 14: 2, 17: 2, 18: 16, 19: 2, 22: 4, 23: 8}
+SIZES = {1: 4, 2: 8, 3: 4, 4: 1, 5: 2, 6: 1, 8: 8, 9: 8, 10: 1, 14: 2, 17: 2, 18: 16, 19: 2, 22: 4, 23: 8}
+"""Bytes of an element, by the number of its type."""
 _LARGEST = 1 << 62
 
 
@@ -119,8 +120,8 @@ def _check(key: bytes, value: bytes, examination: Examination) -> None:
     elements = math.prod(dims)
     if max(offset, size, elements, *dims, 0) >= _LARGEST:
         examination.find(BOUNDS, f"{shown(key)}: {size} bytes at {offset}, shape {dims}")
-    elif kind in _SIZES and not sliced and size != elements * _SIZES[kind]:
-        examination.find(BOUNDS, f"{shown(key)}: {size} bytes for shape {dims} of {_SIZES[kind]} bytes an element")
+    elif kind in SIZES and not sliced and size != elements * SIZES[kind]:
+        examination.find(BOUNDS, f"{shown(key)}: {size} bytes for shape {dims} of {SIZES[kind]} bytes an element")
 
 
 def _size(dimension: memoryview) -> int:

@@ -1,0 +1,148 @@
+"""What a SavedModel keeps beside its graph: objects, and which of them its functions are given when they are called.
+
+The loader of TensorFlow 2 calls functions that no node of the graph calls, some of them while it loads, and hands them
+objects of this list: a table, an asset, but also a constant of the graph.
+Definitions: `saved_object_graph.proto` and `struct.proto` of
+https://github.com/tensorflow/tensorflow/tree/master/tensorflow/core/protobuf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hauberk.protobuf import VARINT, walk
+from hauberk.scan.content import CutError
+from hauberk.scan.frameworks.tensorflow_graph import REPEATED, GraphReader
+
+_USER, _ASSET, _FUNCTION, _BARE, _CONSTANT, _CAPTURED = 4, 5, 6, 8, 9, 12
+_KINDS = frozenset(range(4, _CAPTURED + 1)) - {11}
+_SPECIFIED = {_FUNCTION: 2, _BARE: 4}
+_DICTIONARY, _NAMED, _BOUNDED, _TENSORS = 53, 54, 35, (55, 56)
+_NESTED = {34: 2, 51: 1, 52: 1, _DICTIONARY: 1, _NAMED: 2}
+"""Values that hold values, and in which field: types, lists, tuples, dictionaries, named tuples."""
+_PAIRS = (_DICTIONARY, _NAMED)
+_DEEPEST = 64
+_OBJECT_REPEATED = frozenset({1, 3, 11, 15})
+
+
+@dataclass
+class Objects:
+    """Objects of a SavedModel.
+
+    Attributes:
+        kinds: Of each object in its order: the number of the field that says what it is, 0 where none does.
+        constants: Names of the nodes that objects stand for, by the number of the object.
+        bound: Which objects each function is handed as its last arguments, by the name of the function.
+        metadata: What layers of Keras keep.
+    """
+
+    kinds: list[int] = field(default_factory=list)
+    constants: dict[int, str] = field(default_factory=dict)
+    bound: dict[str, list[int]] = field(default_factory=dict)
+    metadata: list[bytes] = field(default_factory=list)
+
+    def is_asset(self, number: int) -> bool:
+        """Whether an object is a file of the folder of assets."""
+        return 0 <= number < len(self.kinds) and self.kinds[number] == _ASSET
+
+
+def read_objects(reader: GraphReader, message: Any) -> Objects:
+    """Follow a `SavedObjectGraph`.
+
+    Raises:
+        CutError: It is nested too deeply.
+        RefusedModelError: It is cut short.
+    """
+    objects = Objects()
+    for number, value in reader.walk(message, "list of objects", frozenset({1, 2}), REPEATED):
+        if number == 1:
+            _object(reader, value, objects)
+        else:
+            _function(reader, value, objects)
+    return objects
+
+
+def _object(reader: GraphReader, message: Any, objects: Objects) -> None:
+    number = len(objects.kinds)
+    objects.kinds.append(0)
+    for part, value in reader.walk(message, "object", frozenset(range(1, 16)), _OBJECT_REPEATED):
+        if part not in _KINDS:
+            continue
+        if objects.kinds[number]:
+            reader.strange.add("an object of two kinds")
+        objects.kinds[number] = part
+        if part == _USER:
+            objects.metadata += [reader.text(text) for text in _parts(reader, value, {1, 2, 3}, 3)]
+        elif part == _CONSTANT:
+            objects.constants.update((number, reader.name(text)) for text in _parts(reader, value, {1}, 1))
+        elif part in _SPECIFIED:
+            for specification in _parts(reader, value, {1, 2, 3, 4}, _SPECIFIED[part]):
+                for wanted in (1, 5):
+                    for inner in _parts(reader, specification, {1, 2, 5, 6}, wanted):
+                        _structure(reader, inner, 0)
+
+
+def _parts(reader: GraphReader, message: Any, known: set[int], wanted: int) -> Iterator[Any]:
+    """Fields of one number."""
+    fields = reader.walk(message, "part of an object", frozenset(known), REPEATED)
+    return (value for number, value in fields if number == wanted)
+
+
+def _function(reader: GraphReader, message: Any, objects: Objects) -> None:
+    name, bound = "", []
+    for part, value in reader.walk(message, "function by name", frozenset({1, 2})):
+        if part == 1:
+            name = reader.name(value)
+            continue
+        for piece, inner in reader.walk(value, "function", frozenset({2, 3, 4}), frozenset({2})):
+            if piece == 2:
+                bound += [inner] if isinstance(inner, int) else _packed(reader.text(inner))
+            else:
+                _structure(reader, inner, 0)
+    if name in objects.bound:
+        reader.strange.add("a function that is listed twice")
+    objects.bound[name] = bound
+
+
+def _packed(data: bytes) -> list[int]:
+    """Numbers that stand one behind another."""
+    message = b"".join(b"\x08" + each for each in _numbers(data))
+    return [value for _, wire, value, _ in walk(memoryview(message)) if wire == VARINT]
+
+
+def _numbers(data: bytes) -> list[bytes]:
+    found, start = [], 0
+    for at, byte in enumerate(data):
+        if byte < 0x80:
+            found.append(data[start : at + 1])
+            start = at + 1
+    if start != len(data):
+        raise CutError("a list of numbers that is cut short")
+    return found
+
+
+def _structure(reader: GraphReader, message: Any, depth: int) -> None:
+    """A nested value; the loader makes the constants in it."""
+    if depth > _DEEPEST:
+        raise CutError("values nested too deeply")
+    for part, value in reader.walk(message, "nested value", REPEATED, REPEATED):
+        if part in _TENSORS:
+            reader.tensor(value)
+        elif part == _BOUNDED:
+            for bound in (4, 5):
+                for inner in _parts(reader, value, {1, 2, 3, 4, 5}, bound):
+                    reader.tensor(inner)
+        elif part in _NESTED:
+            for inner in _values(reader, value, part):
+                _structure(reader, inner, depth + 1)
+
+
+def _values(reader: GraphReader, message: Any, kind: int) -> Iterator[Any]:
+    """What a list, a dictionary or the like holds."""
+    for inner in _parts(reader, message, {1, 2, 3, 4}, _NESTED[kind]):
+        if kind in _PAIRS:
+            yield from _parts(reader, inner, {1, 2}, 2)
+        else:
+            yield inner

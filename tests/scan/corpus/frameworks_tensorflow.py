@@ -1,0 +1,158 @@
+"""Graphs of TensorFlow that open files of their own choice by way of the operations that every SavedModel has."""
+
+from __future__ import annotations
+
+from corpus import NEVER_SAFE, UNKNOWN, UNSAFE, Case
+from corpus.frameworks_graphs import (
+    INPUT,
+    TENSORFLOW,
+    constant,
+    function,
+    function_attribute,
+    graph,
+    node,
+    saved_model,
+    text_attribute,
+)
+from corpus.messages import field, written
+
+SAVER = field(3, field(1, "p:0"))
+"""What the loader hands the name of a checkpoint."""
+PREFIX = node("p", "PlaceholderWithDefault", "d"), constant("d", "model")
+SAVE = node("s", "SaveV2", "n", "n", "n")
+FIRST = field(
+    5,
+    field(1, "__saved_model_init_op") + field(2, field(2, field(1, "x") + field(2, field(1, "s")))),
+)
+"""The node `s` runs while the model is loaded."""
+
+
+def named(*nodes: bytes) -> Case:
+    """A saver whose name `n` is made by these nodes, besides what the loader hands in."""
+    return Case("", saved_model(*PREFIX, *nodes, SAVE, more=SAVER), NEVER_SAFE, TENSORFLOW)
+
+
+def _called_by_the_loader(*, kind: bytes) -> bytes:
+    """A function that the loader calls with an object: a constant of the graph, an asset, …"""
+    bound = field(2, field(1, "start") + field(2, field(2, b"\0")))
+    return field(7, field(1, kind) + bound)
+
+
+def _packed_text() -> bytes:
+    """A constant text that stands where numbers stand."""
+    return node("d", "Const", more=field(5, field(1, "value") + field(2, field(8, field(1, 7) + field(4, b"\4/srv")))))
+
+
+def _constant_of(size: int) -> bytes:
+    shape = field(2, field(2, field(1, size)))
+    return field(1, 1) + shape + field(5, b"\0\0\0\0")
+
+
+START = function("start", ("a",), node("s", "SaveV2", "a", "a", "a"))
+TABLE = node("t", "HashTableV2"), node("i", "InitializeTableFromTextFileV2", "t", "n")
+VOCABULARY = field(6, field(1, field(1, "n:0")) + field(2, "vocab.txt"))
+ANSWER = field(5, field(1, "serve") + field(2, field(2, field(1, "y") + field(2, field(1, "y:0")))))
+OPERATION = graph(INPUT, node("y", "XlaSort", "x"))
+OTHER = graph(INPUT, functions=(function("XlaSort", ("a",)),))
+
+TENSORFLOW_CASES = (
+    *(
+        Case(f"tensorflow-name-{name}", case.make, case.expected, case.reference)
+        for name, case in (
+            ("cut-out", named(constant("c", "a/srv/flag"), node("n", "Substr", "c", "c", "c"))),
+            (
+                "joined-by-more",
+                named(constant("c", "flag"), node("n", "StringJoin", "p", "c", more=text_attribute("separator", b"/"))),
+            ),
+            ("with-an-ending", named(constant("c", "x.py"), node("n", "StringJoin", "p", "c"))),
+            ("in-pieces", named(constant("c", "/."), constant("e", "./x"), node("n", "StringJoin", "p", "c", "e"))),
+            ("formatted", named(node("n", "StringFormat", "p", more=text_attribute("template", b"/srv/flag%s")))),
+            ("very-long", named(constant("n", "/." * (1 << 19) + "/srv/flag"))),
+            ("missing", named()),
+        )
+    ),
+    Case(
+        "tensorflow-name-packed",
+        saved_model(_packed_text(), node("p", "PlaceholderWithDefault", "d"), SAVE.replace(b"n", b"p"), more=SAVER),
+        NEVER_SAFE,
+        TENSORFLOW,
+    ),
+    Case("tensorflow-name-of-an-input", saved_model(INPUT, node("s", "SaveV2", "x", "x", "x"), more=SAVER), UNKNOWN),
+    Case(
+        "tensorflow-save-while-loading",
+        saved_model(*PREFIX, node("s", "SaveV2", "p", "p", "p"), more=SAVER + FIRST),
+        UNSAFE,
+        TENSORFLOW,
+    ),
+    Case(
+        "tensorflow-name-the-loader-hands-over",
+        saved_model(
+            constant("n", "/srv/flag"), functions=(START,), more=_called_by_the_loader(kind=field(9, field(1, "n")))
+        ),
+        UNSAFE,
+        TENSORFLOW,
+    ),
+    Case(
+        "tensorflow-save-over-an-asset",
+        saved_model(INPUT, functions=(START,), more=_called_by_the_loader(kind=field(5, field(1, 0)))),
+        UNKNOWN,
+        TENSORFLOW,
+    ),
+    Case("tensorflow-function-that-nothing-calls", saved_model(INPUT, functions=(START,)), UNKNOWN),
+    Case(
+        "tensorflow-gradient-with-a-name",
+        saved_model(
+            constant("n", "/srv/flag"),
+            node("g", "SymbolicGradient", "n", more=function_attribute("f", "other")),
+            functions=(START, function("other", ("a",))),
+        ),
+        UNKNOWN,
+        TENSORFLOW,
+    ),
+    Case(
+        "tensorflow-asset-for-an-answer",
+        saved_model(
+            constant("n", "/etc/passwd"), *TABLE, node("y", "LookupTableFindV2", "t", "^i"), more=VOCABULARY + ANSWER
+        ),
+        UNSAFE,
+        TENSORFLOW,
+    ),
+    Case(
+        "tensorflow-graph-in-two-parts",
+        saved_model(node("s", "SaveV2", "n", "n", "n"), more=field(2, graph(constant("n", "/srv/flag")))),
+        NEVER_SAFE,
+        "https://protobuf.dev/programming-guides/encoding/#last-one-wins",
+    ),
+    Case(
+        "tensorflow-function-of-another-graph",
+        lambda folder: written(
+            folder / "saved_model.pb", field(1, 1) + field(2, field(2, OPERATION)) + field(2, field(2, OTHER))
+        ),
+        UNKNOWN,
+    ),
+    Case(
+        "tensorflow-two-functions-of-one-name",
+        saved_model(INPUT, functions=(function("f", ("a",)), function("f", ("b",)))),
+        UNKNOWN,
+    ),
+    Case(
+        "tensorflow-constants-together",
+        saved_model(
+            *(
+                node(f"c{n}", "Const", more=field(5, field(1, "value") + field(2, field(8, _constant_of(1 << 28)))))
+                for n in range(5)
+            )
+        ),
+        UNSAFE,
+        "https://cwe.mitre.org/data/definitions/789.html",
+    ),
+    Case(
+        "tensorflow-constant-in-a-signature",
+        saved_model(
+            INPUT,
+            more=field(7, field(2, field(1, "f") + field(2, field(3, field(55, _constant_of(1 << 40)))))),
+        ),
+        UNSAFE,
+        "https://cwe.mitre.org/data/definitions/789.html",
+    ),
+)

@@ -39,6 +39,8 @@ from measured_page import checked_out, fill
 _MEMORY = 4 << 30
 _GROWN = 1.5
 """Resident memory at the end over that at a fifth of the time: more than this is growth."""
+_AGAIN = 120.0
+"""Seconds of processor time without coverage for a target whose memory grew with it."""
 _KINDS = 50
 """Kinds of complaints after which a target has enough."""
 
@@ -90,21 +92,14 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
         print(f"{target.name}: no seed of {', '.join(target.formats)}; nothing run")
         return False
     (folder / "found").mkdir(exist_ok=True)
-    command = [sys.executable, __file__, target.name, "--child", "--driver", options.driver]
-    command += ["--seconds", str(options.seconds), "--wait", str(options.wait)]
-    command += ["--folder", str(options.folder), "--seed", str(options.seed)]
-    started, commit = time.time(), checked_out()  # before it runs: the checkout may move on meanwhile
-    memory: list[tuple[float, int]] = []
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_limit)  # noqa: PLW1509 - no threads
-        while process.poll() is None:
-            memory.append((_processor(process.pid), _resident(process.pid)))
-            if memory[-1][0] > options.seconds + 60 or time.time() - started > options.wait + 300:
-                process.kill()
-            time.sleep(1)
-    text = (folder / "log").read_text(errors="replace")
-    summary = _sum_up(target, options.driver, text, memory, process.returncode)
-    summary |= {"waited": round(time.time() - started), "commit": commit, "seeds": count}
+    began, commit = time.time(), checked_out()  # before it runs: the checkout may move on meanwhile
+    log, memory, code = _observe(target, options, options.driver, options.seconds)
+    summary = _sum_up(target, options.driver, log, memory, code)
+    summary |= {"waited": round(time.time() - began), "commit": commit, "seeds": count}
+    if options.driver == "atheris" and _grew(memory):
+        # atheris keeps something of each comparison that it traces; what the target keeps is seen without it.
+        _, memory, _ = _observe(target, options, "mutations", _AGAIN)
+        summary |= {"grew": _grew(memory), "memory_without_coverage": _early_and_end(memory)}
     kinds = sorted({path.stem for path in (folder / "found").glob("*.txt")})
     summary["kinds"] = [(folder / "found" / f"{kind}.txt").read_text().strip()[:300] for kind in kinds]
     summaries = folder / "runs.jsonl"
@@ -112,6 +107,39 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
         file.write(json.dumps(summary) + "\n")
     print(json.dumps(summary))
     return bool(summary["kinds"] or summary["ended"] or summary["grew"])
+
+
+Memory = list[tuple[float, int]]
+"""Processor time and resident memory of a process, as it goes."""
+
+
+def _observe(target: Target, options: argparse.Namespace, driver: str, seconds: float) -> tuple[str, Memory, int]:
+    """Run a target in a process of its own: what it prints, its memory, its exit code."""
+    command = [sys.executable, __file__, target.name, "--child", "--driver", driver]
+    command += ["--seconds", str(seconds), "--wait", str(options.wait)]
+    command += ["--folder", str(options.folder), "--seed", str(options.seed)]
+    place, started = options.folder / target.name / "log", time.time()
+    memory: Memory = []
+    with place.open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_limit)  # noqa: PLW1509 - no threads
+        while process.poll() is None:
+            memory.append((_processor(process.pid), _resident(process.pid)))
+            if memory[-1][0] > seconds + 60 or time.time() - started > options.wait + 300:
+                process.kill()
+            time.sleep(1)
+    return place.read_text(errors="replace"), memory, process.returncode
+
+
+def _early_and_end(memory: Memory) -> tuple[int, int]:
+    """Resident memory at a fifth of the time and at the end; 0 where it is not known."""
+    last = max((at for at, _ in memory), default=0.0)
+    known = [(at, size) for at, size in memory if size]
+    return next((size for at, size in known if at > last / 5), 0), known[-1][1] if known else 0
+
+
+def _grew(memory: Memory) -> bool:
+    early, end = _early_and_end(memory)
+    return end > _GROWN * early and end - early > 64 << 20
 
 
 def _processor(process: int) -> float:
@@ -139,23 +167,20 @@ def _resident(process: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _sum_up(target: Target, driver: str, log: str, memory: list[tuple[float, int]], code: int) -> dict[str, object]:
+def _sum_up(target: Target, driver: str, log: str, memory: Memory, code: int) -> dict[str, object]:
     runs = [int(number) for number in re.findall(r"^(?:#|stat::number_of_executed_units: )(\d+)\s", log, re.MULTILINE)]
     coverage = re.findall(r"cov: (\d+)", log)
-    seconds = max((at for at, _ in memory), default=0.0)
-    known = [(at, size) for at, size in memory if size]
-    early = next((size for at, size in known if at > seconds / 5), 0)
-    end = known[-1][1] if known else 0
+    early, end = _early_and_end(memory)
     return {
         "target": target.name,
         "driver": driver,
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
-        "seconds": round(seconds),
+        "seconds": round(max((at for at, _ in memory), default=0.0)),
         "inputs": max(runs, default=0),
         "coverage": int(coverage[-1]) if coverage else None,
         "memory_early": early,
         "memory_end": end,
-        "grew": end > _GROWN * early and end - early > 64 << 20,
+        "grew": _grew(memory),
         "ended": "" if code == 0 else f"exit code {code}: " + " ".join(log.strip().splitlines()[-1:])[:200],
     }
 
@@ -179,11 +204,17 @@ def report(folder: Path) -> str:
             f"{last['coverage'] or '–'}",
             last["date"],
             last["commit"],
-            f"{last['memory_early'] >> 20} → {last['memory_end'] >> 20} MiB" + " **grew**" * last["grew"],
+            _shown_memory(last),
             "; ".join(_found(runs)) or "nothing",
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def _shown_memory(run: dict[str, Any]) -> str:
+    pairs = [(run["memory_early"], run["memory_end"]), run.get("memory_without_coverage")]
+    shown = [f"{early >> 20} → {end >> 20} MiB" for early, end in filter(None, pairs)]
+    return ", without coverage ".join(shown) + " **grew**" * run["grew"]
 
 
 def _found(runs: list[dict[str, Any]]) -> Iterator[str]:

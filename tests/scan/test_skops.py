@@ -7,11 +7,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from corpus.frameworks_skops import SKOPS_CASES
 from corpus.frameworks_trees import TREE_CASES, estimator, mapping, node, plain, skops, tree
 from skops import io as real
 
 from hauberk.scan import scan_paths
-from hauberk.scan.frameworks.skops import listed_types
+from hauberk.scan.frameworks.skops_names import listed_types
 
 # Types that skops makes its user approve and that hold data only (tests of their content are in the scan).
 APPROVED = {
@@ -28,7 +29,7 @@ def scanned(path):
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in TREE_CASES if case.name.startswith("skops")], ids=lambda case: case.name
+    "case", [case for case in (*TREE_CASES, *SKOPS_CASES) if case.name.startswith("skops")], ids=lambda case: case.name
 )
 def test_what_skops_would_not_load_is_never_safe(case, tmp_path):
     path = case.make(tmp_path)
@@ -37,8 +38,9 @@ def test_what_skops_would_not_load_is_never_safe(case, tmp_path):
         untrusted = real.get_untrusted_types(file=path)
     except Exception:  # noqa: BLE001 - any refusal will do
         return
-    # What skops itself takes is refused for its content: indices of trees, arrays, numbers of nodes.
-    assert set(untrusted) - APPROVED or {"skops-tree-bounds", "skops-identity", "pickle-code", "skops-member"} & {
+    # What skops itself takes is refused for its content: indices of trees, arrays, numbers and forms of nodes.
+    content = {"tree-bounds", "identity", "member", "node", "special", "unchecked-indices", "type"}
+    assert set(untrusted) - APPROVED or {"pickle-code", *(f"skops-{each}" for each in content)} & {
         finding.rule for finding in scanned(path).findings
     }
 
@@ -86,6 +88,7 @@ def test_trees(children, feature, verdict, tmp_path):
 def test_a_function_of_an_old_protocol_is_what_it_would_call(tmp_path):
     called = node("FunctionNode", "system", "os", content={"module_path": "numpy", "function": "log1p"})
     assert scanned(skops(called, protocol=0)(tmp_path)).verdict == "safe"
+    assert scanned(skops(called, protocol=2)(tmp_path)).verdict == "unsafe"
 
 
 def test_findings_say_where(tmp_path):
@@ -149,3 +152,45 @@ def test_splits_by_categories_are_unknown(tmp_path):
     model = HistGradientBoostingClassifier(max_iter=2, categorical_features=[0], min_samples_leaf=2)
     real.dump(model.fit(numbers, numbers[:, 0] % 2), tmp_path / "model.skops")
     assert {finding.rule for finding in scanned(tmp_path / "model.skops").findings} == {"skops-unchecked-indices"}
+
+
+def test_a_tree_whose_columns_nobody_makes_sure_of_is_unknown(tmp_path):
+    real.dump(_fitted("DecisionTreeClassifier"), tmp_path / "model.skops")
+    path = changed(tmp_path / "model.skops", lambda state: state.pop("n_features_in_"))
+    assert "skops-unchecked-indices" in {finding.rule for finding in scanned(path).findings}
+
+
+def test_columns_must_be_a_plain_number(tmp_path):
+    """An array node with a text beside it: the text is not what skops loads."""
+    real.dump(_fitted("DecisionTreeClassifier"), tmp_path / "model.skops")
+    path = changed(tmp_path / "model.skops", lambda state: state["n_features_in_"].update(__loader__="SliceNode"))
+    assert scanned(path).verdict != "safe"
+
+
+def test_gradient_boosting_makes_sure_of_the_columns_of_its_first_tree_only(tmp_path):
+    real.dump(_fitted("GradientBoostingClassifier", n_estimators=2), tmp_path / "model.skops")
+    assert scanned(tmp_path / "model.skops").verdict == "safe"
+
+    def widen(state):
+        second = state["estimators_"]["content"][1]["content"][0]["content"]["content"]
+        second["n_features_in_"]["content"] = "9"
+        second["n_features_in_"]["__id__"] = 1
+
+    path = changed(tmp_path / "model.skops", widen)
+    assert {finding.rule for finding in scanned(path).findings} == {"skops-tree-bounds"}
+
+
+def test_what_prepares_columns_of_gradient_boosting_is_unknown(tmp_path):
+    real.dump(_fitted("HistGradientBoostingClassifier", max_iter=2), tmp_path / "model.skops")
+    path = changed(tmp_path / "model.skops", lambda state: state.update(_preprocessor=estimator()))
+    assert "skops-unchecked-indices" in {finding.rule for finding in scanned(path).findings}
+
+
+def test_search_with_its_folds_and_scorer_is_safe(tmp_path):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, KFold
+
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=KFold(2))
+    numbers = np.random.default_rng(0).random((40, 3))
+    real.dump(search.fit(numbers, numbers[:, 0] > 0.5), tmp_path / "model.skops")
+    assert scanned(tmp_path / "model.skops").verdict == "safe"

@@ -41,17 +41,28 @@ def estimator(**attributes: Any) -> dict[str, Any]:
     return node("ObjectNode", "LogisticRegression", "sklearn.linear_model._logistic", content=mapping(**attributes))
 
 
-def tree(children: tuple[int, int], feature: int = 0, *, shared: bool = False) -> Callable[[Path], Path]:
-    """A decision tree of three nodes."""
+_FIELDS = (
+    ("left_child", "<i8"), ("right_child", "<i8"), ("feature", "<i8"), ("threshold", "<f8"), ("impurity", "<f8"),
+    ("n_node_samples", "<i8"), ("weighted_n_node_samples", "<f8"), ("missing_go_to_left", "u1"),
+)  # fmt: skip
+
+
+def tree(
+    children: tuple[int, int], feature: int = 0, *, shared: bool = False, depth: int = 1, exchanged: bool = False
+) -> Callable[[Path], Path]:
+    """A decision tree of three nodes; `exchanged`: scikit-learn takes the first field for the left child."""
 
     def make(folder: Path) -> Path:
         import io
 
         import numpy as np
 
-        fields = [("left_child", "<i8"), ("right_child", "<i8"), ("feature", "<i8"), ("threshold", "<f8")]
-        nodes, values = np.full(3, -1, dtype=fields), np.zeros((3, 1, 2))
-        nodes[0] = (*children, feature, 0.5)
+        fields = [(_FIELDS[2 - number][0] if exchanged and number in (0, 2) else name, kind)
+                  for number, (name, kind) in enumerate(_FIELDS)]  # fmt: skip
+        nodes, values = np.zeros(3, dtype=list(_FIELDS)), np.zeros((3, 1, 2))
+        nodes["left_child"] = nodes["right_child"] = -1
+        nodes[0] = (*children, feature, 0.5, 0, 1, 1, 0)
+        nodes = nodes.view(fields)
         files = {}
         for name, array in (("nodes.npy", nodes), ("values.npy", values)):
             stream = io.BytesIO()
@@ -61,7 +72,7 @@ def tree(children: tuple[int, int], feature: int = 0, *, shared: bool = False) -
             name: node("NdArrayNode", "ndarray", "numpy", type="numpy", file=f"{name}.npy")
             for name in ("nodes", "values")
         }
-        state = mapping(max_depth=plain(1), node_count=plain(3), **held)
+        state = mapping(max_depth=plain(depth), node_count=plain(3), **held)
         count = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="values.npy")
         arguments = node("TupleNode", "tuple", content=[plain(4), count, plain(1)])
         found = node("TreeNode", "Tree", "sklearn.tree._tree", content=state, __reduce__={"args": arguments})

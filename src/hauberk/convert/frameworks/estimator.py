@@ -31,7 +31,7 @@ from hauberk.convert.frameworks.repairs import compare_categories, keep_scores, 
 from hauberk.convert.inside import Feeds
 from hauberk.errors import InputError, RefusedModelError, one_line
 from hauberk.graph.model import IR_VERSION, OPSET
-from hauberk.scan.frameworks.skops import UNCHECKED_TYPES, listed_types, types_of_loaders
+from hauberk.scan.frameworks.skops_names import UNCHECKED_TYPES, listed_types, types_of_loaders
 
 _PROBED = 64
 """Records on which a graph is held against the estimator before it is called a graph of it."""

@@ -2,15 +2,14 @@
 
 skops asks its user to approve the types that a file names, and several times what was shown for approval was not what
 was called. Here every node is judged by what its loader would do with it, against a list of types that only hold data
-(`skops_types.txt`); a method, a function of `operator` or any other name is never called safe.
+(`skops_types.txt`); a method, a function of `operator` or any other name is never called safe. Its children must have
+the form that skops writes (`skops_forms`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from functools import cache
-from importlib import resources
 from tokenize import TokenError
 from typing import Any
 
@@ -21,6 +20,16 @@ from hauberk.scan.archives.zip import Zip
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.frameworks import json_text
 from hauberk.scan.frameworks.json_text import nodes
+from hauberk.scan.frameworks.skops_forms import FormError, check_form, natural
+from hauberk.scan.frameworks.skops_names import (
+    BOOSTING,
+    BY_LOADER,
+    HISTOGRAM,
+    PREDICTOR,
+    SPARSE,
+    UNCHECKED_TYPES,
+    listed_for,
+)
 from hauberk.scan.frameworks.skops_trees import predictor_problem, read_array, state_of, tree_problem
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -50,7 +59,7 @@ OPERATOR = Rule(
 )
 NODE = Rule(
     "skops-node",
-    "a kind of node that is not known",
+    "a node that skops does not write",
     Severity.MEDIUM,
     Outcome.UNKNOWN,
     "What a loader does with it is not known here: it belongs to another version, to another package, or is damaged.",
@@ -72,6 +81,15 @@ TREE = Rule(
     "scikit-learn follows the nodes of a tree without checking them: such a tree reads foreign memory or never ends.",
     "https://github.com/scikit-learn/scikit-learn/pull/34558",
 )
+SPECIAL = Rule(
+    "skops-special",
+    "what is asked or called while the file is loaded",
+    Severity.CRITICAL,
+    Outcome.UNSAFE,
+    "A dictionary calls the types of its keys, numpy asks what lies in an array for an address in memory, and an"
+    " isotonic regression calls an attribute of its own.",
+    "https://numpy.org/doc/stable/reference/arrays.interface.html",
+)
 MEMBER = Rule(
     "skops-member",
     "a node whose member is missing or not an array",
@@ -88,65 +106,14 @@ IDENTITY = Rule(
     "skops makes the first node of a number and uses it for all others, so the others are not what is loaded.",
     "https://skops.readthedocs.io/en/stable/persistence.html",
 )
-RULES = (TYPE, METHOD, OPERATOR, NODE, UNCHECKED, TREE, MEMBER, IDENTITY)
+RULES = (TYPE, METHOD, OPERATOR, NODE, UNCHECKED, TREE, SPECIAL, MEMBER, IDENTITY)
 
 SCHEMA = "schema.json"
 _NEWEST_PROTOCOL = 2
-_PRIMITIVE = {f"builtins.{name}" for name in ("int", "float", "str", "bool", "list", "set", "tuple", "dict", "complex")}
-_DTYPE_NAMES = (
-    "bool bool_ bytes_ str_ void object_ float16 float32 float64 longdouble complex64 complex128 clongdouble int8"
-    " int16 int32 int64 longlong uint8 uint16 uint32 uint64 ulonglong datetime64 timedelta64 intp uintp intc uintc"
-)
-_DTYPES = {f"numpy.{name}" for name in _DTYPE_NAMES.split()}
-_GENERATORS = {"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"}
-_SPARSE = {
-    f"{form}_{what}" for form in ("csr", "csc", "coo", "bsr", "dia", "lil", "dok") for what in ("matrix", "array")
-}
-
-# What each kind of node makes, by the kind; a name outside its set is judged as any other type.
-_BY_LOADER: dict[str, frozenset[str]] = {
-    "DictNode": frozenset({"builtins.dict", "collections.OrderedDict", "sklearn.utils._bunch.Bunch"}),
-    "DefaultDictNode": frozenset({"collections.defaultdict"}),
-    "ListNode": frozenset({"builtins.list"}),
-    "SetNode": frozenset({"builtins.set"}),
-    "TupleNode": frozenset({"builtins.tuple"}),
-    "BytesNode": frozenset({"builtins.bytes"}),
-    "BytearrayNode": frozenset({"builtins.bytearray"}),
-    "SliceNode": frozenset({"builtins.slice"}),
-    "TypeNode": frozenset(_PRIMITIVE | _DTYPES),
-    "NdArrayNode": frozenset({"numpy.ndarray", "numpy.matrix", *_DTYPES}),
-    "MaskedArrayNode": frozenset({"numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray"}),
-    "DTypeNode": frozenset({"numpy.dtype"}),
-    "RandomStateNode": frozenset({"numpy.random.RandomState", "numpy.random.mtrand.RandomState"}),
-    "RandomGeneratorNode": frozenset({"numpy.random.Generator", "numpy.random._generator.Generator"}),
-    "ConstructorFromReduceNode": frozenset(
-        {f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")}
-    ),
-    "PartialNode": frozenset({"functools.partial"}),
-}
 _LISTED = {"ObjectNode", "FunctionNode", "LossNode", "TreeNode"}
-_PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
-_HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting"
-UNCHECKED_TYPES = (
-    _PREDICTOR,
-    "sklearn.neighbors._kd_tree.",
-    "sklearn.neighbors._ball_tree.",
-    "sklearn.metrics._dist_metrics.",
-    "scipy.interpolate._bsplines.BSpline",
-)
-
-
-@cache
-def listed_types() -> frozenset[str]:
-    """Full names of classes and functions that a file may name."""
-    text = resources.files("hauberk.scan.frameworks").joinpath("skops_types.txt").read_text("utf-8")
-    lines = (line.split(": ") for line in text.splitlines() if not line.startswith("#"))
-    return frozenset(f"{module}.{name}" for module, names in lines for name in names.split())
-
-
-def types_of_loaders() -> frozenset[str]:
-    """Full names that nodes of a kind of their own may have: containers, arrays, dtypes, partial calls."""
-    return frozenset[str]().union(*_BY_LOADER.values())
+_ARRAY = b"\x93NUMPY"
+_READ_ANEW = 64 << 20
+_UNLIKE_A_TREE = (KeyError, TypeError, IndexError, ValueError, AttributeError, SyntaxError, TokenError)
 
 
 def recognise(archive: Zip) -> bool:
@@ -171,7 +138,7 @@ def examine(archive: Zip, examination: Examination) -> None:
     protocol = schema.get("protocol") if isinstance(schema, dict) else None
     if isinstance(protocol, bool) or not isinstance(protocol, int) or not 0 <= protocol <= _NEWEST_PROTOCOL:
         examination.find(NODE, shown(f"protocol {protocol!r}"), at=SCHEMA)
-    scan = _Schema(archive, examination)
+    scan = _Schema(archive, examination, protocol)
     for place, each in nodes(schema, examination):
         if isinstance(each, dict) and ({"__loader__", "__class__", "__module__"} & each.keys()):
             scan.node(each, f"{SCHEMA}:{place}" if place else SCHEMA)
@@ -182,16 +149,19 @@ def examine(archive: Zip, examination: Examination) -> None:
 class _Schema:
     """The nodes of one schema."""
 
-    def __init__(self, archive: Zip, examination: Examination) -> None:
+    def __init__(self, archive: Zip, examination: Examination, protocol: Any) -> None:
         self._archive = archive
+        self._protocol = protocol
         self._examination = examination
         self.count = 0
         self._first: dict[int, dict[str, Any]] = {}
-        self._ambiguous: set[Any] = set()
         self._made: dict[Any, Any] = {}
         self._digests: dict[str, bytes] = {}
         self._trees: list[tuple[dict[str, Any], str]] = []
         self._features: dict[int, Any] = {}
+        self._held = sum(member.size for member in archive.members.values())
+        self._read: dict[tuple[str, Any], int] = {}
+        self._taken = 0
 
     def node(self, each: dict[str, Any], at: str) -> None:
         """Judge one node; what lies in it is judged on its own."""
@@ -200,11 +170,11 @@ class _Schema:
         if not (isinstance(loader, str) and isinstance(module, str) and isinstance(name, str)):
             self._find(NODE, "a node without loader, module or class", at)
             return
-        self._identity(each, loader, at)
-        if loader in {"JsonNode", "CachedNode"}:
-            return  # a plain value, or another node once more: neither looks at the names
+        self._identity(each, at)
         full = f"{module}.{name}"
-        if loader in _BY_LOADER:
+        if loader == "JsonNode":  # a plain value: nobody looks at the names
+            self._form(each, loader, full, at)
+        elif loader in BY_LOADER:
             self._plain(each, loader, full, at)
         elif loader in _LISTED:
             self._listed(each, loader, full, at)
@@ -218,22 +188,29 @@ class _Schema:
         else:
             self._find(NODE, f"{loader} for {full}", at)
 
-    def _identity(self, each: dict[str, Any], loader: str, at: str) -> None:
+    def _identity(self, each: dict[str, Any], at: str) -> None:
         """A number that was given before stands for the node that had it first, whatever is written here."""
         number = each.get("__id__")
-        if not number or loader == "CachedNode":
+        if number is None:
             return
-        first = self._first.setdefault(number, each) if isinstance(number, int) else {}
+        if type(number) is not int or not number:
+            self._find(NODE, f"{number!r} as the number of a node", at)
+            return
+        first = self._first.setdefault(number, each)
         if first is each or first == each:
             return
         self._examination.check_time()
         if number not in self._made:
             self._made[number] = self._plainly(first)
-        if self._made[number] == self._plainly(each):
-            return
-        self._ambiguous.add(number)  # states of random generators are made anew each time they are saved
-        if _surface(first) != _surface(each):
+        if self._made[number] != self._plainly(each):
             self._find(IDENTITY, f"{number!r} for two nodes", at)
+
+    def _form(self, each: dict[str, Any], loader: str, full: str, at: str) -> None:
+        """What lies in a node is what its loader takes it for."""
+        try:
+            check_form(each, loader, full)
+        except FormError as error:
+            self._find(SPECIAL if error.special else NODE, f"{full} in a {loader}: {error}", at)
 
     def _plainly(self, value: Any) -> Any:
         """A node by what it makes: states are new dictionaries and arrays, with new numbers, each time they are saved.
@@ -243,8 +220,6 @@ class _Schema:
         if isinstance(value, list):
             return [self._plainly(each) for each in value]
         if not isinstance(value, dict):
-            return value
-        if value.get("__loader__") == "CachedNode":  # its number is all that it is
             return value
         plain = {key: self._plainly(each) for key, each in value.items() if key != "__id__"}
         if isinstance(file := plain.get("file"), str) and file in self._archive.members:
@@ -260,65 +235,78 @@ class _Schema:
         return self._digests[name]
 
     def _plain(self, each: dict[str, Any], loader: str, full: str, at: str) -> None:
-        if full not in _BY_LOADER[loader]:
+        if full not in BY_LOADER[loader]:
             self._find(TYPE, f"{full} in a {loader}", at)
-        elif loader in {"NdArrayNode", "BytesNode", "BytearrayNode"}:
+            return
+        self._form(each, loader, full, at)
+        if loader in {"NdArrayNode", "BytesNode", "BytearrayNode"}:
             self._member(each, at)
-        elif loader == "RandomGeneratorNode":
-            self._generator(each, at)
 
     def _find(self, rule: Rule, what: str, at: str) -> None:
         self._examination.find(rule, shown(what), at=at)
 
     def _listed(self, each: dict[str, Any], loader: str, full: str, at: str) -> None:
         content = each.get("content")
-        if loader == "FunctionNode" and isinstance(content, dict) and "__loader__" not in content:
-            full = f"{content.get('module_path')}.{content.get('function')}"  # protocol 0 called what stands here
-        if full == _PREDICTOR and id(each) in self._features:
+        if loader == "FunctionNode" and self._protocol == 0:  # called what stands here, whatever the node is called
+            inner = content if isinstance(content, dict) else {}
+            full = f"{inner.get('module_path')}.{inner.get('function')}"
+        if full == PREDICTOR and id(each) in self._features:
+            self._form(each, loader, full, at)
             return  # kept by its estimator
         if full.startswith(UNCHECKED_TYPES):
             self._find(UNCHECKED, full, at)
-        elif full not in listed_types():
+            return
+        if full not in listed_for(loader):
             self._find(TYPE, f"{full} in a {loader}", at)
-        elif loader == "TreeNode":
+            return
+        self._form(each, loader, full, at)
+        if loader == "TreeNode":
             self._trees.append((each, at))
         elif loader == "ObjectNode":
             self._keep_trees(each, full, at)
 
     def _member(self, each: dict[str, Any], at: str) -> None:
-        if each.get("type", "numpy") == "json":
+        """The member of an array or of bytes; skops reads it once for each node that names it."""
+        array = each["__loader__"] == "NdArrayNode"
+        if array and each.get("type") == "json":
             return
         file = each.get("file")
         if not isinstance(file, str) or file not in self._archive.members:
             self._find(MEMBER, f"file {file!r}", at)
+            return
+        if array and self._archive.content(file).head(len(_ARRAY)) != _ARRAY:
+            self._find(MEMBER, f"file {file!r} is no array", at)
+        if (key := (file, each.get("__id__") or id(each))) not in self._read:
+            self._read[key] = size = self._archive.members[file].size
+            self._taken += size
+            if self._taken - size <= 2 * self._held + _READ_ANEW < self._taken:
+                self._find(MEMBER, f"members of {self._held} bytes are read again and again", at)
 
     def _sparse(self, each: dict[str, Any], module: str, name: str, at: str) -> None:
-        if not module.startswith("scipy.sparse") or name not in _SPARSE:
+        if not module.startswith("scipy.sparse") or name not in SPARSE:
             self._find(TYPE, f"{module}.{name} in a SparseMatrixNode", at)
         elif each.get("type") != "scipy":
             self._find(NODE, "a sparse matrix of another kind", at)
         else:
-            self._member(each, at)
-
-    def _generator(self, each: dict[str, Any], at: str) -> None:
-        """The state of a random generator names the class of its bits as a mere text."""
-        content = each.get("content")
-        state = content.get("bit_generator") if isinstance(content, dict) else None
-        inner = state.get("content", state) if isinstance(state, dict) else None
-        stated = inner.get("bit_generator") if isinstance(inner, dict) else None
-        text = stated.get("content") if isinstance(stated, dict) else stated
-        if not isinstance(text, str) or text.strip('"') not in _GENERATORS:
-            self._find(TYPE, f"bits of a random generator: {text!r}", at)
+            self._find(UNCHECKED, f"{module}.{name}", at)
 
     def _keep_trees(self, each: dict[str, Any], full: str, at: str) -> None:
         """Trees of an estimator, with the number of columns that it makes sure of."""
         state = state_of(each)
-        if isinstance(tree := state.get("tree_"), dict) and "n_features_in_" in state:
-            self._features[id(tree)] = state["n_features_in_"]
-        if full.startswith(_HISTOGRAM) and "n_features_in_" in state:
+        columns = state.get("n_features_in_")
+        if isinstance(tree := state.get("tree_"), dict):
+            self._features[id(tree)] = columns or {}
+        if full.startswith(BOOSTING):  # looks at the columns of its first tree only
+            told = {_columns(inner) for _, inner in nodes(state.get("estimators_"), self._examination)} - {None}
+            if len(told) > 1:
+                self._find(TREE, "trees for different numbers of columns", at)
+        if full.startswith(HISTOGRAM) and columns is not None:
+            prepared = state.get("_preprocessor")
+            if prepared is not None and (prepared.get("__loader__"), prepared.get("content")) != ("JsonNode", "null"):
+                self._find(UNCHECKED, "what prepares categories changes the number of columns", at)
             for place, inner in nodes(state.get("_predictors"), self._examination):
                 if isinstance(inner, dict) and inner.get("__class__") == "TreePredictor":
-                    self._features[id(inner)] = state["n_features_in_"]
+                    self._features[id(inner)] = columns
                     self._trees.append((inner, f"{at}.content.content._predictors{place}"))
 
     def check_trees(self) -> None:
@@ -328,17 +316,22 @@ class _Schema:
 
     def _tree(self, each: dict[str, Any], at: str) -> None:
         features = self._features.get(id(each))
-        for _, inner in nodes([each, features], self._examination):
-            if isinstance(inner, dict) and inner.get("__id__") in self._ambiguous:
-                self._find(IDENTITY, f"{inner['__id__']} for two nodes", at)
-                return
         try:
-            columns = None if features is None else int(features["content"])
+            columns = None if features is None else natural(features)
             if each["__loader__"] == "TreeNode":
                 problem = tree_problem(each, columns, self._array)
             else:
                 problem = predictor_problem(each, columns or 0, self._array)
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError, SyntaxError, TokenError) as error:
+        except (
+            KeyError,
+            TypeError,
+            IndexError,
+            ValueError,
+            AttributeError,
+            SyntaxError,
+            TokenError,
+            FormError,
+        ) as error:
             self._find(UNCHECKED, f"a tree that cannot be checked: {error}", at)
             return
         if problem:
@@ -350,12 +343,10 @@ class _Schema:
         return read_array(content)
 
 
-def _surface(node: dict[str, Any]) -> dict[str, Any]:
-    """A node without the nodes inside it; a file of bytes has a new name each time it is saved."""
-    plain = {key: value for key, value in node.items() if not isinstance(value, dict | list)}
-    if plain.get("__loader__") in {"BytesNode", "BytearrayNode"}:
-        plain.pop("file", None)
-    return plain
+def _columns(node: Any) -> Any:
+    """The number of columns of an estimator; `None` for anything else."""
+    columns = state_of(node).get("n_features_in_") if isinstance(node, dict) else None
+    return columns.get("content") if isinstance(columns, dict) else None
 
 
 ZIP_KINDS = (ZipKind("skops", recognise, examine, (*RULES, *json_text.RULES)),)

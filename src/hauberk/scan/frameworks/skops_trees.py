@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hauberk.scan.content import Content
+from hauberk.scan.pickles.node_tables import is_table
 
 Array = npt.NDArray[Any]
 
@@ -60,11 +61,14 @@ def tree_problem(node: dict[str, Any], features: int | None, read: Callable[[str
     state = node["content"]["content"]
     count = int(state["node_count"]["content"])
     data, values = read(state["nodes"]["file"]), read(state["values"]["file"])
+    if not is_table(data.dtype):
+        return "a table of nodes whose fields are others than scikit-learn's"
     if data.ndim != 1 or not values.ndim or len(data) < count or len(values) < count:
         return f"{count} nodes, of which {len(data)} are there and {len(values) if values.ndim else 0} have values"
     left, right = data["left_child"][:count], data["right_child"][:count]
     limit = stated if features is None else min(stated, features)
-    return _problem(left, right, left != -1, data["feature"][:count], limit)
+    problem = _problem(left, right, left != -1, data["feature"][:count], limit)
+    return problem or _depth_problem(left, right, left != -1, int(state["max_depth"]["content"]))
 
 
 def predictor_problem(node: dict[str, Any], features: int, read: Callable[[str], Array]) -> str:
@@ -82,6 +86,8 @@ def predictor_problem(node: dict[str, Any], features: int, read: Callable[[str],
     data = read(state_of(node)["nodes"]["file"])
     if data.ndim != 1 or not len(data):
         return "a tree without nodes"
+    if not is_table(data.dtype):
+        return "a table of nodes whose fields are others than scikit-learn's"
     if np.any(data["is_categorical"]):
         raise ValueError("splits by categories")
     return _problem(data["left"], data["right"], data["is_leaf"] == 0, data["feature_idx"], features)
@@ -97,4 +103,21 @@ def _problem(left: Array, right: Array, inner: npt.NDArray[np.bool_], feature: A
     asked = feature[inner].astype(np.int64)
     if np.any(asked < 0) or np.any(asked >= features):
         return f"a node that asks for a feature beyond the {features} that there are"
+    return ""
+
+
+def _depth_problem(left: Array, right: Array, inner: npt.NDArray[np.bool_], stated: int) -> str:
+    """`decision_path` makes room for the stated depth, and writes every node of a way through the tree."""
+    count = len(inner)
+    children = np.concatenate([left[inner], right[inner]]).astype(np.int64)
+    if np.bincount(children, minlength=count).max(initial=0) > 1:
+        return "a node with two parents"
+    above = np.arange(count)
+    above[children] = np.tile(np.arange(count)[inner], 2)
+    depth = (above != np.arange(count)).astype(np.int64)
+    while np.any(above != above[above]):  # twice as far up each time
+        depth += depth[above]
+        above = above[above]
+    if count and depth.max() > stated:
+        return f"a tree of {depth.max()} levels that says it has {stated}"
     return ""

@@ -103,6 +103,15 @@ def _is_record(fields: list[tuple[str, str]], known: dict[str, tuple[str, ...]])
     return all_there and all(kind in known[name] for name, kind in fields)
 
 
+def is_table(dtype: np.dtype[Any]) -> bool:
+    """Whether a record of numpy has exactly the fields, in their order, that scikit-learn keeps nodes in."""
+    if dtype.names is None:
+        return False
+    record = [(name, f"{dtype[name].kind}{dtype[name].itemsize}") for name in dtype.names]
+    aligned = all(dtype[name].byteorder in "<=|" for name in dtype.names)
+    return aligned and any(_is_record(record, known) for known in (_TREE, _BOOSTED))
+
+
 def check_neighbours(data: Array, order: Array, nodes: Array, bounds: Array, count: int, context: Context) -> None:
     """Follow every node of a ball tree or k-d tree to its points.
 

@@ -1,0 +1,154 @@
+"""skops archives in which a node is written otherwise than skops writes it, so that something else is loaded."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from corpus import UNKNOWN, UNSAFE, Case
+from corpus.frameworks_trees import estimator, mapping, node, plain, skops, tree
+
+_INTERFACE = "https://numpy.org/doc/stable/reference/arrays.interface.html"
+_TREES = "https://github.com/scikit-learn/scikit-learn/pull/34558"
+
+
+def _saved(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _items(loader: str, *content: dict[str, Any], **more: Any) -> dict[str, Any]:
+    name = {"ListNode": "list", "TupleNode": "tuple", "SetNode": "set"}[loader]
+    return node(loader, name, content=list(content), **more)
+
+
+def _array(file: str = "a.npy", name: str = "ndarray") -> dict[str, Any]:
+    return node("NdArrayNode", name, "numpy", type="numpy", file=file)
+
+
+def _objects(*rows: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    held = _items("TupleNode", *(plain(size) for size in shape))
+    return node("NdArrayNode", "ndarray", "numpy", type="json", content=list(rows), shape=held)
+
+
+def _keyed(kind: dict[str, Any], key: str) -> dict[str, Any]:
+    return node("DictNode", "dict", content={key: plain(1)}, key_types=_items("ListNode", kind))
+
+
+def _address() -> dict[str, Any]:
+    """What numpy takes for an array at an address."""
+    return mapping(
+        data=_items("TupleNode", plain(0x41414141), plain(False)),
+        shape=_items("TupleNode", plain(4)),
+        typestr=plain("<f8"),
+        version=plain(3),
+    )
+
+
+def _partial(function: str, *arguments: dict[str, Any]) -> dict[str, Any]:
+    return node(
+        "PartialNode",
+        "partial",
+        "functools",
+        content={
+            "func": node("FunctionNode", function, "numpy"),
+            "args": _items("TupleNode", *arguments),
+            "kwds": mapping(),
+            "namespace": mapping(),
+        },
+    )
+
+
+def _pointing() -> dict[str, Any]:
+    return estimator(__array_interface__=_address())
+
+
+def _bunch() -> dict[str, Any]:
+    found = mapping(__array_interface__=_address())
+    return found | {"__class__": "Bunch", "__module__": "sklearn.utils._bunch"}
+
+
+def _isotonic(**attributes: Any) -> dict[str, Any]:
+    return node("ObjectNode", "IsotonicRegression", "sklearn.isotonic", content=mapping(**attributes))
+
+
+def _masked(data: dict[str, Any]) -> dict[str, Any]:
+    return node("MaskedArrayNode", "MaskedArray", "numpy.ma", content={"data": data, "mask": plain(False)})
+
+
+def _random(pos: int) -> dict[str, Any]:
+    state = mapping(key=_array(), pos=plain(pos))
+    held = mapping(bit_generator=plain("MT19937"), state=state, has_gauss=plain(0), gauss=plain(0.0))
+    return node("RandomStateNode", "RandomState", "numpy.random.mtrand", content=held)
+
+
+def _seeded(pool: int) -> dict[str, Any]:
+    numbers = mapping(state=plain(1), inc=plain(1))
+    bits = mapping(bit_generator=plain("PCG64"), state=numbers, has_uint32=plain(0), uinteger=plain(0))
+    seeds = mapping(entropy=plain(1), spawn_key=_items("TupleNode"), pool_size=plain(pool), n_children_spawned=plain(0))
+    return node("RandomGeneratorNode", "Generator", "numpy.random", content={"bit_generator": bits, "seed_seq": seeds})
+
+
+def _in_one_another() -> dict[str, Any]:
+    """Lists that stand in one another: 64 ** 6 elements to numpy."""
+    inner = _items("ListNode", *[plain(0)] * 64, __id__=1)
+    for number in range(2, 7):
+        cached = node("CachedNode", "list", __id__=number - 1)
+        inner = _items("ListNode", inner, *[cached] * 63, __id__=number)
+    return inner
+
+
+_WIDE = {"a.npy": _saved(np.zeros((1000, 1))), "b.npy": _saved(np.zeros((1, 1000)))}
+_TWO = (_array("a.npy"), _array("b.npy"))
+
+SKOPS_CASES = (
+    Case(
+        "skops-function-with-another-name",
+        skops(_keyed(node("FunctionNode", "system", "posix",
+                          content={"module_path": "numpy", "function": "log1p"}), "true")),
+        UNSAFE,
+    ),
+    Case("skops-keys-made-by-a-call", skops(_keyed(_partial("add", *_TWO), "x"), **_WIDE), UNSAFE),
+    Case("skops-address-in-an-array", skops(_objects(_items("ListNode", _pointing()), shape=(1, 1))), UNSAFE,
+         _INTERFACE),
+    Case("skops-address-as-masked-array", skops(_masked(_pointing())), UNSAFE, _INTERFACE),
+    Case("skops-address-in-a-bunch", skops(_masked(_bunch())), UNSAFE, _INTERFACE),
+    Case(
+        "skops-loss-that-is-a-function",
+        skops(node("LossNode", "add", "numpy", content=mapping(),
+                   __reduce__={"args": _items("TupleNode", *_TWO)}), **_WIDE),
+        UNSAFE,
+    ),
+    Case("skops-loss-that-is-a-tree",
+         skops(node("LossNode", "Tree", "sklearn.tree._tree", content=mapping(),
+                    __reduce__={"args": _items("TupleNode", plain(1), _array(), plain(1))}), **_WIDE),
+         UNSAFE),
+    Case(
+        "skops-isotonic-call",
+        skops(_isotonic(X_thresholds_=_TWO[0], y_thresholds_=_TWO[1], _build_f=_partial("add")), **_WIDE),
+        UNSAFE,
+    ),
+    Case("skops-isotonic-thresholds", skops(_isotonic(X_thresholds_=mapping(), y_thresholds_=mapping())), UNKNOWN),
+    Case("skops-lists-in-one-another", skops(_objects(_in_one_another(), shape=(1, 64))), UNKNOWN),
+    Case("skops-number-alone", skops(_items("ListNode", plain(1) | {"__id__": 7}, {"__id__": 7})), UNKNOWN),
+    Case("skops-number-that-is-none", skops(plain(1) | {"__id__": [1]}), UNKNOWN),
+    Case("skops-one-member-for-many", skops(_items("ListNode", *[_array()] * 400),
+                                            **{"a.npy": _saved(np.zeros(1 << 16))}), UNKNOWN),
+    Case("skops-member-that-is-no-array", skops(_array(), **{"a.npy": b"some words"}), UNKNOWN),
+    Case("skops-array-as-bytes", skops(_array(name="void"), **_WIDE), UNSAFE),
+    Case("skops-random-position", skops(_random(10**9), **{"a.npy": _saved(np.zeros(624, np.uint32))}), UNKNOWN),
+    Case("skops-random-pool", skops(_seeded(1 << 31)), UNKNOWN),
+    Case("skops-sparse", skops(node("SparseMatrixNode", "csr_matrix", "scipy.sparse._csr", type="scipy",
+                                    file="a.npy"), **_WIDE), UNKNOWN),
+    Case("skops-set-of-one-hash", skops(_items("SetNode", *(plain(number * ((1 << 61) - 1)) for number in range(9)))),
+         UNKNOWN),
+    Case("skops-value-that-is-a-list", skops(node("JsonNode", "str", content="[[[1]]]")), UNKNOWN),
+    Case("skops-state-that-is-no-dictionary", skops(estimator() | {"content": _items("TupleNode")}), UNKNOWN),
+    Case("skops-version-that-is-no-text", skops(estimator(_sklearn_version=estimator())), UNKNOWN),
+    Case("skops-tree-fields-exchanged", tree((1, 2), exchanged=True), UNSAFE, _TREES),
+    Case("skops-tree-two-parents", tree((1, 1)), UNSAFE, _TREES),
+    Case("skops-tree-depth", tree((1, 2), depth=0), UNSAFE, _TREES),
+)  # fmt: skip

@@ -200,6 +200,17 @@ def _text(name: str, **config: Any) -> dict[str, Any]:
     return estimator(**{name: config})
 
 
+def _two_lines(folder: Path) -> Path:
+    """XGBoost reads the first value of a file and no further."""
+    model = xgboost(_all("parents", [10**8]))(folder).read_text("utf-8")
+    return written(folder / "model.json", json.dumps(json.loads(model)) + "\n{}\n")
+
+
+def _two_models(folder: Path) -> Path:
+    model = json.loads((FIXTURES / "xgboost_dart.json").read_bytes())
+    return written(folder / "model.json", json.dumps({"Model": {}, **model}))
+
+
 TREE_CASES = (
     Case("skops-function", skops(estimator(solver=node("FunctionNode", "system", "os"))), UNSAFE),
     Case("skops-class", skops(node("ObjectNode", "Popen", "subprocess", content=mapping(args=plain("true")))), UNSAFE),
@@ -278,6 +289,9 @@ TREE_CASES = (
     Case(
         "skops-tree-feature", tree((1, 2), feature=4), UNSAFE, "https://github.com/scikit-learn/scikit-learn/pull/34558"
     ),
+    Case("xgboost-json-lines", _two_lines, UNSAFE, INDEX),
+    Case("xgboost-two-models", _two_models, UNKNOWN),
+    Case("xgboost-figures-of-another-kind", xgboost(_stated("tree_param", "num_nodes", "0_7")), UNKNOWN),
     Case("xgboost-circle", xgboost(_set("left_children", 1, 0)), UNSAFE, INDEX),
     Case("xgboost-child-beyond", xgboost(_set("right_children", 0, 1 << 20)), UNSAFE, INDEX),
     Case("xgboost-feature-beyond", xgboost(_set("split_indices", 0, 1 << 20)), UNSAFE, INDEX),

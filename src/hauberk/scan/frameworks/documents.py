@@ -247,7 +247,7 @@ def _examine_lines(raw: bytes, examination: Examination) -> str:
                 value = json_text.parse_text(line, examination, place=f"line {count + 1}")
             except StopScan:
                 return "json-lines"
-            _examine_settings(value, examination)
+            examine_value(value, examination)  # XGBoost, for one, reads the first value and no further
     return "json-lines"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,23 @@ BOUNDS = Rule(
 )
 
 Integers = npt.NDArray[np.int64]
+
+_FIGURES = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def figure(value: Any) -> int:
+    """A natural number, as a number or in plain figures.
+
+    Python reads `1_0`, the figures of other scripts, and spaces around them; other readers stop at them, or do not.
+
+    Raises:
+        ValueError: It is none, or written otherwise.
+    """
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and _FIGURES.fullmatch(value):
+        return int(value)
+    raise ValueError(f"{value!r} in place of a number")
 
 
 def integers(values: Any, what: str) -> Integers:

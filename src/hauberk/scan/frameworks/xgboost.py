@@ -14,7 +14,7 @@ import numpy as np
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
-from hauberk.scan.frameworks.trees import BOUNDS, integers
+from hauberk.scan.frameworks.trees import BOUNDS, figure, integers
 from hauberk.scan.frameworks.ubjson import Reader
 from hauberk.scan.frameworks.xgboost_trees import category_bits, encoding_problem, tree_problem
 from hauberk.scan.report import Outcome, Rule, Severity, shown
@@ -68,13 +68,15 @@ def examine_model(model: Any, examination: Examination) -> None:
         model: The outermost object.
         examination: Reported to.
     """
+    if isinstance(model, dict) and {"learner", "Model"} <= model.keys():
+        examination.find(DAMAGED, "two models: one is loaded from a file, the other from a copy of the library's memory")
     try:
         learner = model["learner"] if "learner" in model else model["Model"]["learner"]
         booster = learner["gradient_booster"]
         name = booster["name"]
-        features = int(learner["learner_model_param"]["num_feature"])
-        outputs = int(learner["learner_model_param"]["num_class"])
-        targets = int(learner["learner_model_param"].get("num_target", 1))
+        features = figure(learner["learner_model_param"]["num_feature"])
+        outputs = figure(learner["learner_model_param"]["num_class"])
+        targets = figure(learner["learner_model_param"].get("num_target", 1))
         if not (0 <= features <= _FEATURES_MOST and 0 <= outputs <= _OUTPUTS_MOST and 0 <= targets <= _OUTPUTS_MOST):
             examination.find(BOUNDS, f"{features} features, {outputs} classes, {targets} targets")
             return
@@ -100,7 +102,7 @@ def _examine_learner(learner: Any, features: int, classes: int, outputs: int, ex
         if len(learner.get(key, ())) not in {0, features}:
             raise ValueError(f"{len(learner[key])} {key} of {features} features")
     for parameters in learner["objective"].values():
-        if isinstance(parameters, dict) and int(parameters.get("num_class", classes)) != classes:
+        if isinstance(parameters, dict) and figure(parameters.get("num_class", classes)) != classes:
             examination.find(BOUNDS, shown(f"an objective of {parameters['num_class']} classes, of {classes}"))
     scores = json.loads(str(learner["learner_model_param"].get("base_score", "0.5")))
     scores = scores if isinstance(scores, list) else [scores]
@@ -118,11 +120,11 @@ def _examine_linear(model: Any, features: int, outputs: int, examination: Examin
 def _examine_trees(model: Any, features: int, outputs: int, examination: Examination) -> None:
     trees, groups = model["trees"], integers(model["tree_info"], "groups of trees")
     examination.facts["trees"] = len(trees)
-    if len(groups) != len(trees) or int(model["gbtree_model_param"]["num_trees"]) != len(trees):
+    if len(groups) != len(trees) or figure(model["gbtree_model_param"]["num_trees"]) != len(trees):
         examination.find(BOUNDS, f"{len(trees)} trees, {len(groups)} groups of trees")
     if groups.size and (groups.min() < 0 or groups.max() >= outputs):
         examination.find(BOUNDS, f"a tree of group {groups.max()}, of {outputs}")
-    parallel = int(model["gbtree_model_param"].get("num_parallel_tree", 1))
+    parallel = figure(model["gbtree_model_param"].get("num_parallel_tree", 1))
     if "cats" in model and (problem := encoding_problem(model["cats"], features)):
         examination.find(BOUNDS, problem)
     starts = integers(model.get("iteration_indptr", []), "first trees of iterations")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hauberk.scan.frameworks.trees import Integers, integers, walk_problem
+from hauberk.scan.frameworks.trees import Integers, figure, integers, walk_problem
 
 _NODES_MOST = 1 << 26
 _CATEGORIES_MOST = 1 << 24
@@ -32,8 +32,8 @@ def tree_problem(tree: Any, index: int, features: int, outputs: int) -> str:
     """
     left, right = integers(tree["left_children"], "children"), integers(tree["right_children"], "children")
     split = integers(tree["split_indices"], "features")
-    count, stated = len(left), int(tree["tree_param"]["num_nodes"])
-    size = max(1, int(tree["tree_param"].get("size_leaf_vector", 1)))
+    count, stated = len(left), figure(tree["tree_param"]["num_nodes"])
+    size = max(1, figure(tree["tree_param"].get("size_leaf_vector", 1)))
     lengths = {key: len(tree[key]) for key in ("right_children", "split_indices", "split_conditions", "default_left")}
     if not 0 < count <= _NODES_MOST or stated != count or any(length != count for length in lengths.values()):
         return f"{stated} nodes stated, {count} there, {lengths}"
@@ -58,7 +58,7 @@ def tree_problem(tree: Any, index: int, features: int, outputs: int) -> str:
 def _plain_problem(tree: Any, index: int, features: int, size: int) -> str:
     """Arrays whose numbers lead nowhere: their lengths count."""
     count = len(tree["left_children"])
-    if int(tree["tree_param"]["num_feature"]) != features or int(tree.get("id", index)) != index:
+    if figure(tree["tree_param"]["num_feature"]) != features or figure(tree.get("id", index)) != index:
         raise ValueError("a tree of another number of features, or at another place")
     lengths = {"base_weights": count * size}
     if size == 1 or "loss_changes" in tree:
@@ -86,7 +86,7 @@ def _parents_problem(tree: Any, left: Integers, right: Integers, inner: npt.NDAr
     if (parents[left[inner]] != numbers).any() or (parents[right[inner]] != numbers).any():
         return "a parent of which a node is no child"
     unnamed = count - 1 - 2 * len(numbers)
-    if not 0 <= int(tree["tree_param"].get("num_deleted", 0)) == unnamed:
+    if not 0 <= figure(tree["tree_param"].get("num_deleted", 0)) == unnamed:
         raise ValueError(f"{unnamed} nodes that hang together with nothing")
     return _categories_problem(tree, count) or _kinds_problem(tree, inner)
 

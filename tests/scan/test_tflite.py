@@ -12,6 +12,7 @@ from hauberk.scan import scan_paths
 from hauberk.scan.content import BytesContent, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks.flatbuffer import Buffer
+from hauberk.scan.frameworks.tflite_costs import Costs, peak, total
 
 
 def scanned(path):
@@ -69,11 +70,12 @@ def test_a_model_by_hand_is_safe(tmp_path):
         ({"code": 39, "inputs": (0, 2), "constants": ((1,),)}, "unknown"),
         ({"code": 74, "inputs": (0, 2), "constants": ((0,),), "result": ()}, "safe"),
         ({"code": 74, "inputs": (0, 2), "constants": ((0, 0),), "result": ()}, "unknown"),
-        ({"code": 22, "inputs": (0,), "result": (1, 2)}, "safe"),
+        ({"code": 22, "inputs": (0,), "result": (1, 2)}, "unknown"),  # nothing says to which shape
         ({"code": 118, "calls": (1, 1), "subgraphs": 2}, "unsafe"),  # the second one calls itself
         ({"code": 52}, "unknown"),
         ({"code": 500}, "unknown"),
-        ({"elsewhere": (16, 8)}, "safe"),
+        ({"elsewhere": (16, 8)}, "unknown"),  # two contents
+        ({"elsewhere": (16, 8), "data": b""}, "safe"),
         ({"data": bytes(7)}, "unsafe"),
         ({"shape": ()}, "unsafe"),  # one element, eight bytes
         ({"shape": (), "data": bytes(4)}, "safe"),
@@ -94,3 +96,22 @@ def test_damage_is_no_fault_of_the_scanner(name, tmp_path):
             changed[int(at)] = int(rng.integers(0, 256))
         result = scanned(written(tmp_path / "x", bytes(changed)))
         assert "scan-failed" not in {finding.rule for finding in result.findings}
+
+
+def test_what_calls_add_up_to():
+    calls = [Costs(operations=1, calls=[index + 1, index + 1]) for index in range(60)]
+    assert total([*calls, Costs(operations=1)]) > 1 << 60
+    assert total([Costs(operations=5), Costs(operations=3, calls=[0])]) == 10
+
+
+def test_memory_at_its_peak():
+    sizes = {0: 10, 1: 100, 2: 20, 3: 5}
+    steps = [((0,), (1,)), ((1,), (2,)), ((2,), (3,))]
+    assert peak(steps, sizes, [0]) == 130  # the first result goes once the second is there
+    assert peak(steps, sizes, [0, 3]) == 135
+
+
+def test_what_a_model_leaves_open_is_worked_out():
+    """The number of records is stated as 1 and open, as the converter of TensorFlow writes it."""
+    result = scanned(FIXTURES / "open_batch.tflite")
+    assert (result.verdict, result.facts["operators"] > 5) == ("safe", True)

@@ -134,6 +134,8 @@ class _TfLite:
         data: bytes = bytes(8),
         options: bytes = b"",
         elsewhere: tuple[int, int] | None = None,
+        kind: int = 0,
+        table: int = 0,
     ) -> None:
         self.builder = builder
         for name, value in list(locals().items()):
@@ -175,13 +177,15 @@ class _TfLite:
 
     def _subgraph(self) -> int:
         me: Any = self
-        tensors = [self._tensor(me.shape, me.buffer), self._tensor(me.shape if me.result is None else me.result, 0)]
+        result = me.shape if me.result is None else me.result
+        tensors = [self._tensor(me.shape, me.buffer, me.kind), self._tensor(result, 0, me.kind)]
         tensors += [self._tensor((len(each),), index + 2, 2) for index, each in enumerate(me.constants)]
         called = self._table((0, "Int32", me.calls[0]), (1, "Int32", me.calls[1])) if me.calls else 0
         options = me.builder.CreateByteVector(me.options) if me.options else 0
         inputs, outputs = self._numbers(me.inputs), self._numbers((1,))
         fields = [(0, "Uint32", me.opcode), (1, "UOffsetTRelative", inputs), (2, "UOffsetTRelative", outputs)]
-        fields += [(3, "Uint8", 92), (4, "UOffsetTRelative", called)] if called else []
+        called = called or (self._table() if me.table else 0)
+        fields += [(3, "Uint8", me.table or 92), (4, "UOffsetTRelative", called)] if called else []
         fields += [(5, "UOffsetTRelative", options)] if options else []
         operator = self._table(*fields)
         parts = {0: self._tables(tensors), 1: self._numbers((0,)), 2: self._numbers((1,)), 3: self._tables([operator])}
@@ -361,6 +365,23 @@ GRAPH_CASES = (
     Case("tflite-input-left-out", tflite(inputs=(-1,)), UNSAFE, OUT),
     Case("tflite-read-before-written", tflite(inputs=(1,)), UNSAFE, OUT),
     Case("tflite-more-than-there-is-room-for", tflite(result=(1,)), UNKNOWN, OUT),
+    Case(
+        "tflite-reshaped-to-another-shape",
+        tflite(code=22, inputs=(0, 2), constants=((1, 2),), shape=(2,), result=(2, 1)),
+        UNKNOWN,
+        OUT,
+    ),
+    Case(
+        "tflite-texts",
+        tflite(code=22, inputs=(0, 2), constants=((1,),), shape=(1,), kind=5, data=struct.pack("<3i", 1, 12, 1 << 20)),
+        UNKNOWN,
+        "https://cwe.mitre.org/data/definitions/125.html",
+    ),
+    Case("tflite-options-of-another-operator", tflite(table=5), UNKNOWN, OUT),
+    Case("tflite-no-scale", tflite(code=0, inputs=(0, 0), kind=9, data=bytes(2)), UNKNOWN),
+    Case("tflite-division", tflite(code=42, inputs=(0, 0), kind=2, data=struct.pack("<2i", -1 << 31, -1)), UNKNOWN),
+    Case("tflite-many-dimensions", tflite(shape=(1,) * 9, data=bytes(4)), UNKNOWN),
+    Case("tflite-much-memory", tflite(shape=((1 << 29) + 8,), buffer=0), UNKNOWN),
     Case("tflite-no-subgraph", tflite(subgraphs=0), UNKNOWN),
     Case("tflite-loop", lambda folder: written(folder / "m.tflite", (FIXTURES / "while.tflite").read_bytes()), UNKNOWN),
     Case(

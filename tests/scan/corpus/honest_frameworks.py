@@ -274,6 +274,7 @@ CASES = (
             "saved_model_table/saved_model.pb",
             "dense.tflite",
             "conv.tflite",
+            "open_batch.tflite",
             "tiny.gguf",
             "catboost_oblivious.cbm",
             "catboost_depthwise.cbm",

@@ -18,10 +18,12 @@ import numpy.typing as npt
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
-from hauberk.scan.frameworks import tensorflow, tflite_shapes
+from hauberk.scan.frameworks import tensorflow, tflite_shapes, tflite_types
 from hauberk.scan.frameworks.flatbuffer import Buffer, Table
+from hauberk.scan.frameworks.tflite_calls import Call, Tensor
+from hauberk.scan.frameworks.tflite_costs import Costs, peak, total
+from hauberk.scan.frameworks.tflite_numbers import computed
 from hauberk.scan.frameworks.tflite_operators import missing_input
-from hauberk.scan.frameworks.tflite_shapes import Call, Tensor
 from hauberk.scan.pickles.bare import begins_pickle
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -66,6 +68,14 @@ UNCHECKED = Rule(
     " the size of its input.",
     "https://cwe.mitre.org/data/definitions/125.html",
 )
+COSTLY = Rule(
+    "tflite-costly",
+    "a model that takes more than the limits",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "One run takes more memory, or more operations, than the scan's limits allow; a small file can ask for any amount.",
+    "https://cwe.mitre.org/data/definitions/400.html",
+)
 DAMAGED = Rule(
     "tflite-damaged",
     "a model of TensorFlow Lite that cannot be followed",
@@ -74,7 +84,7 @@ DAMAGED = Rule(
     "It is cut short, damaged, or has parts that this version of the format does not know.",
     "https://flatbuffers.dev/internals/",
 )
-RULES = (BOUNDS, RECURSION, FLEX, CUSTOM, UNCHECKED, DAMAGED, tensorflow.DANGEROUS)
+RULES = (BOUNDS, RECURSION, FLEX, CUSTOM, UNCHECKED, COSTLY, DAMAGED, tensorflow.DANGEROUS)
 
 _CUSTOM, _CALL, _DELEGATE, _IF, _WHILE, _CALL_ONCE = 32, 31, 51, 118, 119, 129
 _NEWEST_PLAIN = 161
@@ -108,6 +118,7 @@ class _Model:
         self._buffers = self._root.tables(4)
         self._calls: dict[int, set[int]] = {}
         self._handed: list[tuple[Table, int, list[Tensor], list[Tensor]]] = []
+        self._costs: list[Costs] = []
 
     def run(self) -> None:
         self._known(self._root, _MODEL_FIELDS, "model")
@@ -118,14 +129,17 @@ class _Model:
             raise ValueError("a model without subgraphs")
         for index, subgraph in enumerate(subgraphs):
             self._known(subgraph, _SUBGRAPH_FIELDS, "subgraph")
-            self._subgraph(subgraph, index, codes, buffers, len(subgraphs))
+            self._costs.append(Costs())
+            tensors = self._subgraph(subgraph, index, codes, buffers, len(subgraphs))
+            self._memory(subgraph, tensors, buffers, f"subgraph {index}")
         for each in self._root.tables(6):
             if each.scalar(1, 4) >= len(buffers):
                 self._find(f"metadata in buffer {each.scalar(1, 4)} of {len(buffers)}", "metadata")
         for each in self._root.tables(7):
             if each.scalar(4, 4) >= len(subgraphs):
                 self._find(f"a signature of subgraph {each.scalar(4, 4)} of {len(subgraphs)}", "signature")
-        self._check_recursion()
+        if self._check_recursion():
+            self._check_operations()
         for operator, code, inputs, outputs in self._handed:
             if not all(self._agrees(*each) for each in _parts_called(operator, code, inputs, outputs)):
                 self._examination.find(UNCHECKED, f"operator {code} calls a subgraph that takes or gives other tensors")
@@ -146,6 +160,8 @@ class _Model:
         if offset > 1:  # kept behind the FlatBuffer, in models of more than 2 GB
             if offset + length > self._content.size:
                 self._find(f"{length} bytes at byte {offset}", f"buffer {index}")
+            if size:
+                self._examination.find(DAMAGED, "a buffer with two contents", at=f"buffer {index}")
             return length
         return size if place else 0
 
@@ -165,7 +181,7 @@ class _Model:
 
     def _subgraph(
         self, table: Table, index: int, codes: list[tuple[int, str]], buffers: list[int], subgraphs: int
-    ) -> None:
+    ) -> list[Tensor]:
         tensors = table.tables(0)
         for number, tensor in enumerate(tensors):
             self._tensor(tensor, buffers, f"subgraph {index}, tensor {number}")
@@ -185,6 +201,7 @@ class _Model:
                 self._reach(operator, codes[code][0], described, at)
             self._large_options(operator, at)
             self._options(operator, codes[code], index, subgraphs, at)
+        return described
 
     def _indices(self, table: Table, field: int, tensors: int, at: str, *, least: int) -> bool:
         """Whether all tensors that a field names are there."""
@@ -197,10 +214,13 @@ class _Model:
     def _described(self, table: Table) -> Tensor:
         shape = tuple(int(size) for size in table.numbers(0, "<i4"))
         kind, scaled, fits = table.scalar(1, 1), table.table(4), True
+        scales: list[float] = []
         if scaled is not None:
             scales, zeros = scaled.numbers(2, "<f4").tolist(), scaled.numbers(3, "<i8").tolist()
             fits = tflite_shapes.scales_fit(kind, shape, scales, zeros, scaled.scalar(6, 4, signed=True))
-        return Tensor(kind, shape, partial(self._constant, table.scalar(2, 4), kind), fits)
+        buffer = 0 if table.scalar(5, 1) else table.scalar(2, 4)  # what a variable begins with is not what it holds
+        left_open = tuple(int(size) for size in table.numbers(7, "<i4"))
+        return Tensor(kind, shape, partial(self._constant, buffer, kind), fits, tuple(scales), left_open)
 
     def _check_order(self, table: Table, tensors: list[Table], buffers: list[int], at: str) -> None:
         """Every tensor is written before it is read, once, and by one operator."""
@@ -233,6 +253,8 @@ class _Model:
         """What kernels do not look at: inputs that are absent, and whether there is room for what they give."""
         inputs, outputs = ([int(each) for each in operator.numbers(field, "<i4")] for field in (1, 2))
         problem = missing_input(code, inputs, outputs)
+        if operator.table(4) and operator.scalar(3, 1) != tflite_types.OPTIONS.get(code, 0):
+            self._examination.find(UNCHECKED, f"options of type {operator.scalar(3, 1)} for operator {code}", at=at)
         if problem:
             self._find(problem, at)
         elif code in _CALLS:
@@ -243,9 +265,18 @@ class _Model:
             )
         elif code != _CUSTOM:
             given = [tensors[each] if each >= 0 else None for each in inputs]
-            problem = tflite_shapes.problem(code, Call(given, [tensors[each] for each in outputs], operator.table(4)))
+            call = Call(given, [tensors[each] for each in outputs], operator.table(4))
+            problem, shapes = tflite_shapes.problem(code, call)
+            problem = problem or tflite_types.mismatch(code, call)
             if problem:
                 self._examination.find(UNCHECKED, shown(f"operator {code}: {problem}"), at=at)
+                return
+            for each, shape in zip(outputs, shapes, strict=True):
+                tensors[each] = tensors[each]._replace(shape=shape)
+            call = call._replace(outputs=[tensors[each] for each in outputs])
+            self._costs[-1].add(code, call)
+            if (numbers := computed(code, call)) is not None:
+                tensors[outputs[0]] = tensors[outputs[0]]._replace(numbers=lambda: numbers)
 
     def _tensor(self, table: Table, buffers: list[int], at: str) -> None:
         self._known(table, _TENSOR_FIELDS, "tensor")
@@ -276,6 +307,7 @@ class _Model:
                 if not 0 <= called < subgraphs:
                     self._find(f"a call of subgraph {called} of {subgraphs}", at)
                 self._calls.setdefault(index, set()).add(called)
+                self._costs[-1].calls.append(called)
         elif number == _CUSTOM and name.startswith("Flex"):
             for word in set(_WORD.findall(operator.numbers(5, "u1").tobytes())):
                 if tensorflow.is_dangerous(word.decode("ascii")):
@@ -295,7 +327,27 @@ class _Model:
             )
         return _alike(takes, inputs) and _alike(gives, outputs)
 
-    def _check_recursion(self) -> None:
+    def _memory(self, table: Table, tensors: list[Tensor], buffers: list[int], at: str) -> None:
+        """Tensors that are there at once, and what convolutions lay out beside them."""
+        sizes = {}
+        for number, (tensor, described) in enumerate(zip(table.tables(0), tensors, strict=True)):
+            buffer = tensor.scalar(2, 4)
+            if buffer < len(buffers) and not buffers[buffer]:
+                sizes[number] = math.prod(described.shape) * _SIZES.get(described.kind, 16)
+        steps = [tuple(each.numbers(field, "<i4").tolist() for field in (1, 2)) for each in table.tables(3)]
+        kept = [*table.numbers(1, "<i4").tolist(), *table.numbers(2, "<i4").tolist()]
+        needed = peak([(takes, gives) for takes, gives in steps], sizes, kept) + self._costs[-1].scratch
+        if needed > self._examination.limits.model_memory:
+            self._examination.find(COSTLY, f"{needed} bytes at once", at=at)
+
+    def _check_operations(self) -> None:
+        if any(not 0 <= each < len(self._costs) for one in self._costs for each in one.calls):
+            return  # found where it was called
+        operations = total(self._costs)
+        if operations > self._examination.limits.model_operations:
+            self._examination.find(COSTLY, f"{float(operations):.1e} operations for a run")
+
+    def _check_recursion(self) -> bool:
         """Subgraphs that are called by nothing that is left are taken away until only circles are left."""
         left = {caller: set(called) for caller, called in self._calls.items()}
         while True:
@@ -306,6 +358,7 @@ class _Model:
                 del left[caller]
         if left:
             self._examination.find(RECURSION, f"subgraphs {shown(str(sorted(left)))}")
+        return not left
 
 
 def _alike(some: list[Tensor], others: list[Tensor]) -> bool:

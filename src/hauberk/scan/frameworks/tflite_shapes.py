@@ -10,77 +10,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from hauberk.scan.frameworks.flatbuffer import Table
+from hauberk.scan.frameworks.tflite_calls import (
+    BYTE,
+    FLOAT,
+    QUANTIZED,
+    SHORT,
+    SIGNED_BYTE,
+    WHOLE_32,
+    WHOLE_64,
+    Call,
+    Shape,
+    Tensor,
+)
 
-Shape = tuple[int, ...]
-_FLOAT, _WHOLE_32, _BYTE, _WHOLE_64, _TRUTH, _SHORT, _SIGNED_BYTE = 0, 2, 3, 4, 6, 7, 9
-_QUANTIZED = frozenset({_BYTE, _SHORT, _SIGNED_BYTE})
 _FILTERED = {
-    (_FLOAT, _FLOAT): frozenset({_FLOAT}),
-    (_FLOAT, _SIGNED_BYTE): frozenset({_FLOAT}),
-    (_SIGNED_BYTE, _SIGNED_BYTE): frozenset({_WHOLE_32}),
-    (_BYTE, _BYTE): frozenset({_WHOLE_32}),
-    (_SHORT, _SIGNED_BYTE): frozenset({_WHOLE_32, _WHOLE_64}),
+    (FLOAT, FLOAT): frozenset({FLOAT}),
+    (FLOAT, SIGNED_BYTE): frozenset({FLOAT}),
+    (SIGNED_BYTE, SIGNED_BYTE): frozenset({WHOLE_32}),
+    (BYTE, BYTE): frozenset({WHOLE_32}),
+    (SHORT, SIGNED_BYTE): frozenset({WHOLE_32, WHOLE_64}),
 }
 """Types of a bias, by those of an input and of the filter that goes over it."""
 _SAME_PADDING = 0
 _LARGEST_WINDOW = 1 << 16
-
-
-class Tensor(NamedTuple):
-    """A tensor of a model.
-
-    Attributes:
-        kind: Number of its type.
-        shape: As stored.
-        numbers: Its whole numbers where it is a constant of 32 or 64 bits; `None` otherwise.
-        quantized: Whether its scales and zero points, if it needs any, are there and make sense.
-    """
-
-    kind: int
-    shape: Shape
-    numbers: Callable[[], npt.NDArray[np.int64] | None]
-    quantized: bool = True
-
-
-class Call(NamedTuple):
-    """An operator with what it is given and what it gives; inputs that are left out are `None`."""
-
-    inputs: Sequence[Tensor | None]
-    outputs: Sequence[Tensor]
-    options: Table | None
-
-    def option(self, field: int, width: int = 4, default: int = 0) -> int:
-        """A number of the options."""
-        return self.options.scalar(field, width, default, signed=True) if self.options else default
-
-    def given(self, count: int) -> list[Tensor]:
-        """Exactly so many inputs, none of them left out.
-
-        Raises:
-            ValueError: There are others.
-        """
-        there = [each for each in self.inputs if each is not None]
-        if len(there) != count or len(self.inputs) != count:
-            raise ValueError(f"{len(self.inputs)} inputs, {count} expected")
-        return there
-
-    def constant(self, index: int) -> list[int]:
-        """Whole numbers of an input that stands in the model.
-
-        Raises:
-            ValueError: It does not.
-        """
-        tensor = self.inputs[index]
-        numbers = tensor.numbers() if tensor else None
-        if tensor is None or numbers is None or len(numbers) != math.prod(tensor.shape):
-            raise ValueError("its figures are known only when the model runs")
-        return [int(each) for each in numbers]
 
 
 def _axis(axis: int, rank: int) -> int:
@@ -110,6 +65,8 @@ def _dense(call: Call) -> list[Shape]:
     if data is None or weights is None or len(weights.shape) != 2:
         raise ValueError("weights of another rank")
     units, depth = weights.shape
+    if call.option(1, 1):
+        raise ValueError("weights in another order")
     _check_filter(call, units)
     if math.prod(data.shape) % depth or not data.shape:
         raise ValueError(f"{data.shape} for weights of {weights.shape}")
@@ -177,10 +134,21 @@ def _pool(call: Call) -> list[Shape]:
 def _reshape(call: Call) -> list[Shape]:
     if not 1 <= len(call.inputs) <= 2 or call.inputs[0] is None:
         raise ValueError(f"{len(call.inputs)} inputs")
-    wanted = call.outputs[0].shape
-    if math.prod(call.inputs[0].shape) != math.prod(wanted):
-        raise ValueError(f"{call.inputs[0].shape} as {wanted}")
-    return [wanted]  # a shape that is computed is held against the number of elements when the model runs
+    shape, second = call.inputs[0].shape, call.inputs[-1]
+    if len(call.inputs) == 2 and second and len(second.shape) == 1 and second.kind == WHOLE_32:
+        wanted = call.constant(1)
+    else:  # a shape of another form is passed over
+        wanted = call.listed(0)
+        wanted = [] if wanted == [0] else wanted
+    unknown = [place for place, size in enumerate(wanted) if size == -1]
+    rest = math.prod(size for size in wanted if size != -1)
+    if len(unknown) > 1 or any(size < -1 for size in wanted) or (unknown and math.prod(shape) % max(1, rest)):
+        raise ValueError(f"{shape} as {wanted}")
+    for place in unknown:
+        wanted[place] = math.prod(shape) // max(1, rest)
+    if math.prod(shape) != math.prod(wanted):
+        raise ValueError(f"{shape} as {wanted}")
+    return [tuple(wanted)]
 
 
 def _concatenation(call: Call) -> list[Shape]:
@@ -273,12 +241,19 @@ def _unpack(call: Call) -> list[Shape]:
     return [(*shape[:axis], *shape[axis + 1 :])] * len(call.outputs)
 
 
-def _regrouped(call: Call) -> list[Shape]:
-    """Dimensions of one come or go."""
-    shape, wanted = call.given(len(call.inputs))[0].shape, call.outputs[0].shape
-    if [size for size in shape if size != 1] != [size for size in wanted if size != 1]:
-        raise ValueError(f"{shape} as {wanted}")
-    return [wanted]
+def _squeezed(call: Call) -> list[Shape]:
+    shape, stated = call.given(1)[0].shape, call.listed(0)
+    axes = {_axis(each, len(shape)) for each in stated} or {axis for axis, size in enumerate(shape) if size == 1}
+    if any(shape[axis] != 1 for axis in axes):
+        raise ValueError(f"{shape} without {stated}")
+    return [tuple(size for axis, size in enumerate(shape) if axis not in axes)]
+
+
+def _widened(call: Call) -> list[Shape]:
+    shape = call.given(2)[0].shape
+    (axis,) = call.constant(1)
+    axis = _axis(axis, len(shape) + 1)
+    return [(*shape[:axis], 1, *shape[axis:])]
 
 
 def _resize(call: Call) -> list[Shape]:
@@ -353,7 +328,8 @@ _FOLLOWED: tuple[tuple[Callable[[Call], list[Shape]], tuple[int, ...]], ...] = (
     (_pool, (1, 12, 17)),
     (_padding, (34, 60)),
     (_split, (49, 102)),
-    (_regrouped, (43, 70)),
+    (_squeezed, (43,)),
+    (_widened, (70,)),
     (_resize, (23, 97)),
     (_largest_place, (56, 79)),
     (partial(_blocks, deeper=False), (5,)),
@@ -365,33 +341,42 @@ _FOLLOWED: tuple[tuple[Callable[[Call], list[Shape]], tuple[int, ...]], ...] = (
 )
 _EXPECTED = {code: expected for expected, codes in _FOLLOWED for code in codes}
 """What an operator gives, by its number."""
-# Casts and comparisons: what they give is of a type of its own.
-_OTHER_TYPES = frozenset({6, 53, 56, 58, 61, 62, 63, 71, 72, 77, 79, 114})
-_INDICES = {22: 1, 36: 1, 39: 1, 40: 1, 74: 1, 82: 1, 89: 1, 81: 1, 91: 1, 34: 1, 60: 1, 65: 1, 45: 1, 43: 1, 70: 1}
-_INDICES |= {23: 1, 56: 1, 79: 1, 97: 1, 100: 1, 130: 1}  # from this input on, inputs are places and sizes
 
 
-def problem(code: int, call: Call) -> str:
+def problem(code: int, call: Call) -> tuple[str, list[Shape]]:
     """Why an operator cannot be followed, or what it says that it gives and does not; empty where all agrees.
 
     Args:
         code: Number of the operator.
         call: What it is given, and gives.
+
+    Returns:
+        The reason, and the shapes that it gives: a model may leave sizes open, such as the number of records.
     """
     if code not in _EXPECTED:
-        return "what it gives is not followed"
+        return "what it gives is not followed", []
     try:
         expected = _EXPECTED[code](call)
     except (ValueError, IndexError, ZeroDivisionError) as error:
-        return str(error)
+        return str(error), []
     stated = [each.shape for each in call.outputs]
-    if expected != stated:
-        return f"{stated[:4]} where {expected[:4]} would be given"
-    if any(size < 1 for shape in expected for size in shape):
-        return f"{expected[:4]}, which has no elements"
-    if not all(each.quantized for each in (*call.inputs, *call.outputs) if each):
-        return "scales that do not fit"
-    return "" if _types_fit(code, call) else "tensors of types that do not go together"
+    reason = ""
+    if len(expected) != len(stated) or not all(map(_is_as_stated, expected, call.outputs)):
+        reason = f"{stated[:4]} where {expected[:4]} would be given"
+    elif any(size < 1 for shape in expected for size in shape):
+        reason = f"{expected[:4]}, which has no elements"
+    elif not all(each.quantized for each in (*call.inputs, *call.outputs) if each):
+        reason = "scales that do not fit"
+    return reason, expected
+
+
+def _is_as_stated(expected: Shape, output: Tensor) -> bool:
+    """Whether a shape is the one that is stated, but for sizes that are stated to be open."""
+    if len(expected) != len(output.shape) or len(output.open) not in {0, len(expected)}:
+        return False
+    left_open = output.open or expected
+    pairs = zip(expected, output.shape, left_open, strict=True)
+    return all(size == stated or one == -1 for size, stated, one in pairs)
 
 
 def scales_fit(kind: int, shape: Shape, scales: Sequence[float], zeros: Sequence[int], axis: int) -> bool:
@@ -399,22 +384,7 @@ def scales_fit(kind: int, shape: Shape, scales: Sequence[float], zeros: Sequence
     if not scales and not zeros:
         return True  # plain numbers
     parts = {1, shape[axis]} if 0 <= axis < len(shape) else {1}
-    least, most = (0, 255) if kind == _BYTE else (-128, 127) if kind == _SIGNED_BYTE else (0, 0)
+    least, most = (0, 255) if kind == BYTE else (-128, 127) if kind == SIGNED_BYTE else (0, 0)
     sound = all(math.isfinite(each) and each > 0 for each in scales)
-    inside = all(least <= each <= most for each in zeros) if kind in _QUANTIZED else not any(zeros)
+    inside = all(least <= each <= most for each in zeros) if kind in QUANTIZED else not any(zeros)
     return sound and inside and len(scales) in parts and len(zeros) == len(scales)
-
-
-def _types_fit(code: int, call: Call) -> bool:
-    """Whether data is of one type, places and sizes whole numbers, and truths truths."""
-    kinds = [each.kind for each in call.inputs if each is not None]
-    if code in {3, 4, 9}:
-        return call.outputs[0].kind == kinds[0]  # the others were looked at with the filter
-    data = kinds[: _INDICES.get(code, len(kinds))]
-    if code in {49, 102}:  # the axis comes first, or last behind the sizes
-        data = kinds[1:] if code == 49 else kinds[:1]
-    if code == 123:
-        data = kinds[1:]
-        if kinds[0] != _TRUTH:
-            return False
-    return len(set(data)) == 1 and (code in _OTHER_TYPES or {each.kind for each in call.outputs} == set(data))

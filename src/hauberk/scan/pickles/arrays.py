@@ -36,11 +36,13 @@ class Survey(NamedTuple):
         problem: What is wrong with it; empty where nothing is.
         feature: The highest that a node asks for; -1 where none does.
         category: The highest row of the table of categories that a node asks for; -1 where none does.
+        depth: Steps from the first node to the last one below it.
     """
 
     problem: str
     feature: int = -1
     category: int = -1
+    depth: int = 0
 
 
 class Array(NamedTuple):
@@ -147,20 +149,32 @@ def set_masked(made: Made, state: object, context: Context) -> None:
         case tuple((int(), shape, dtype, _, data, mask, fill)):
             kind = used_dtype(dtype)
             check_dimensions(made.detail, shape)
-            if kind.fields:
-                raise Objection("a masked array of structures", rules.BUILD)
-            if not _is_one_item(fill):  # numpy makes an array of it, however long that gets
+            if not _is_one_item(fill, kind):  # numpy makes an item of it, however long that gets
                 raise Objection("a fill value that is no single item", rules.EXHAUSTS)
+            context.copies(kind.itemsize)
             described_array(kind, sizes(shape), data, context)
-            described_array(DType("b", 1, objects=False), sizes(shape), mask, context)
+            described_array(DType("b", _mask_size(kind), objects=False), sizes(shape), mask, context)
         case _:
             raise Objection("an array's state that no pickler writes", rules.BUILD)
 
 
-def _is_one_item(value: object) -> bool:
+def _mask_size(kind: DType) -> int:
+    """Truth values of an item: one, or one for each field."""
+    if kind.fields and kind.objects:
+        raise Objection("a masked array of structures that hold objects", rules.UNCHECKED)
+    if kind.repeated:
+        raise Objection("a masked array of structures with little arrays", rules.UNCHECKED)
+    return sum(_mask_size(inner) for _, inner, _ in kind.fields) if kind.fields else 1
+
+
+def _is_one_item(value: object, kind: DType) -> bool:
+    """Whether it is one, and of objects only where no text or number is made of them."""
     if type(value) is Made:
-        return value.entry.name in MAKES_SCALARS or (isinstance(value.detail, Array) and value.detail.shape == ())
-    return value is None or type(value) in {bool, int, float, str, bytes}
+        if not isinstance(value.detail, Array):
+            return value.entry.name in MAKES_SCALARS and not kind.fields
+        same = value.detail.dtype.fields == kind.fields and value.detail.dtype.objects == kind.objects
+        return value.detail.shape == () and same
+    return value is None or (type(value) in {bool, int, float, str, bytes} and not kind.fields)
 
 
 def from_buffer(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
@@ -171,6 +185,14 @@ def from_buffer(entry: Entry, arguments: tuple[object, ...], context: Context) -
             if kind.objects:
                 raise Objection("objects from bytes", rules.MEMORY)
             return Made(entry, described_array(kind, sizes(shape), data, context))
+        case (data, dtype, shape, "K", tuple() as axes):
+            kind, lengths = used_dtype(dtype), sizes(shape)
+            if kind.objects:
+                raise Objection("objects from bytes", rules.MEMORY)
+            if sorted(sizes(axes)) != list(range(len(lengths))):
+                raise Objection("axes that are no permutation")
+            described_array(kind, lengths, data, context)
+            return Made(entry, Array(kind, tuple(lengths[axis] for axis in sizes(axes))))
     raise Objection("with arguments that no pickler writes")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.costs import Costs, TooComplexError
-from hauberk.scan.pickles.entries import DEEP, Call, Entry, Objection, Reporter
+from hauberk.scan.pickles.entries import ATTRIBUTES, DEEP, Call, Entry, Objection, Reporter
 from hauberk.scan.pickles.notorious import runs_code
 from hauberk.scan.pickles.policy import resolve
 from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Made, Mapping, Name, Opaque, Storage, described
@@ -138,6 +138,8 @@ class Calls(Costs):
             target.ready = True
             if target.entry.data == DEEP:
                 self._hold(target, items[1::2], at)
+            elif target.entry.data == ATTRIBUTES and any(str(key).startswith("__") for key in keys):
+                self.find(rules.BUILD, f"sets an attribute with a special name of {target.entry.name}", at)
         elif target is not REFUSED:
             self.find(rules.BUILD, f"sets items of {shown(described(target))}", at)
 

@@ -18,7 +18,9 @@ from hauberk.scan.pickles.entries import DEEP, Objection, Reporter
 from hauberk.scan.pickles.values import NUMBER, Blob, Frozen, Made
 from hauberk.scan.pickles.window import Window
 
-_DEEPEST = 500
+_DEEPEST = (
+    60  # CPython lets go of 50 other containers (lists, say) in one another by recursion, with these between them
+)
 _MODULUS = (1 << 61) - 1  # of hashes of numbers
 _MOST_EQUAL = 1000
 _MOST_KEY_PARTS = 1000

@@ -7,13 +7,13 @@ a pickle: it must ask for a name that is refused, and for one that exists or is 
 from __future__ import annotations
 
 import math
-import re
 
 from hauberk.scan.content import BytesContent, Content
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.bare import Listener, asks_in_earnest
 from hauberk.scan.pickles.machine import Machine
+from hauberk.scan.pickles.signs import signs
 from hauberk.scan.pickles.torch_names import torch_storage
 from hauberk.scan.report import shown
 
@@ -23,14 +23,6 @@ _WINDOW = 1 << 20
 _FOLLOWED = 1 << 16  # bytes that a pickle is followed at least
 _SECONDS = 5.0
 _MOST_FOLLOWED = 5000
-
-# PROTO with something that may follow it, a name asked for in text, or two texts that become one: what a hostile pickle
-# can hardly do without.
-_SIGN = re.compile(
-    rb"\x80[\x00-\x05](?=[\x95(c}\])\x8cXUTKJMNIiSVq\x94\x88\x89G\x8f])"
-    rb"|\(?[ci][^\W\d][\w.]{0,100}\n[^\W\d][\w.]{0,100}\n"
-    rb"|(?:(?:\x8c.|X.\0\0\0|U.|V|S['\"])[^\W\d][\w.]{0,100}['\"]?\n?(?:\x94|q.)?){2}\x93"
-)
 
 
 def first_embedded(
@@ -55,14 +47,14 @@ def first_embedded(
         size = min(_WINDOW + _FOLLOWED, content.size - at)
         window = rest[:size] + content.read(at + len(rest[:size]), size - len(rest[:size]))
         rest = window[_WINDOW:]
-        for sign in _SIGN.finditer(window):
-            if sign.start() >= _WINDOW:
+        for sign in signs(window, listener.check_time):
+            if sign.start >= _WINDOW:
                 break
             followed += 1
             if followed > _MOST_FOLLOWED:
                 return None
-            if hostile := _follow(BytesContent(window), sign.start(), listener, known=sign[0][0] == 0x80):
-                return at + sign.start(), hostile
+            if hostile := _follow(BytesContent(window), sign.start, listener, known=sign.is_protocol):
+                return at + sign.start, hostile
     return None
 
 

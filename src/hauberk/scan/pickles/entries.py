@@ -19,6 +19,8 @@ from hauberk.scan.report import Rule, shown
 _MOST_DIMENSIONS = 64  # of numpy's arrays and torch's tensors
 DEEP = "deep"
 """`Entry.data` of containers that are let go of by recursion."""
+ATTRIBUTES = "attributes"
+"""`Entry.data` of dictionaries whose items are attributes, too."""
 _ATTRIBUTE = 100  # bytes that one takes
 
 

@@ -7,7 +7,7 @@ Sources: numpy 2.4 `random/_pickle.py`, `random/bit_generator.pyx`, `random/_phi
 from __future__ import annotations
 
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.arrays import MAKES_ARRAYS, is_scalar
+from hauberk.scan.pickles.arrays import MAKES_ARRAYS, Array, is_scalar
 from hauberk.scan.pickles.entries import Context, Entry, Objection, check_attributes, is_made, is_name
 from hauberk.scan.pickles.values import Made, Mapping, Name
 
@@ -22,10 +22,13 @@ SEEDS = "numpy.random.bit_generator.SeedSequence"
 CONSTRUCTOR = "numpy.random._pickle.__bit_generator_ctor"
 _SEEDED = "numpy.random.bit_generator.__pyx_unpickle_SeedSequence"
 _LENGTHS = {"pos": 624, "buffer_pos": 4}  # words of the tables that they are positions in
+_COST = 1 << 14  # to seed one takes as long as to copy so many bytes
+_LARGEST_POOL = 1024
 
 
-def make_bit_generator(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
-    """One of numpy's own, by name or class."""
+def make_bit_generator(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
+    """One of numpy's own, by name or class; it is seeded anew before its state is set."""
+    context.copies(_COST)
     match arguments:
         case () | (None,):
             return Made(entry)
@@ -40,7 +43,7 @@ def make_generator(entry: Entry, arguments: tuple[object, ...], context: Context
     """A `Generator` or a `RandomState` on one of them."""
     match arguments:
         case () | (_,) | (_, _):
-            if arguments and not is_made(arguments[0], CONSTRUCTOR):
+            if not arguments or not is_made(arguments[0], CONSTRUCTOR):
                 make_bit_generator(entry, arguments[:1], context)
             if arguments[1:] and not is_name(arguments[1], CONSTRUCTOR):
                 raise Objection("a function that makes generators and is not known")
@@ -86,9 +89,13 @@ def make_seeds(entry: Entry, arguments: tuple[object, ...], context: Context) ->
 
 
 def set_seeds(made: Made, state: object, _: Context) -> None:
-    """Entropy, counters and pool."""
+    """Entropy, counters, and a pool of the size that is said: children get one of that size."""
     del made
-    if type(state) is not tuple:
-        raise Objection("a state that no pickler writes", rules.BUILD)
-    for part in state[5:]:
-        check_attributes(part)
+    match state:
+        case tuple((_, int(), Made(detail=Array(shape=(length,))), int(size), tuple(), *attributes)):
+            if length != size or size > _LARGEST_POOL:
+                raise Objection("a pool of another size", rules.BUILD)
+            for part in attributes:
+                check_attributes(part)
+        case _:
+            raise Objection("a state that no pickler writes", rules.BUILD)

@@ -21,6 +21,7 @@ from hauberk.scan.pickles.plain_names import Encoded
 from hauberk.scan.pickles.values import NOWHERE, Blob
 
 _CHUNK = 1 << 20
+_MOST_NODES = 1 << 24  # of a tree whose depth is measured, at some 30 bytes each
 # The records of scikit-learn 1.x. It copies one table into another field by field in their order, whatever they are
 # called and however long they are, so that only exactly these types in this order mean what they say.
 _INDEX = ("i8", "i4")  # of 64 and of 32 bits
@@ -33,6 +34,7 @@ _BOOSTED = {
     "left": ("u4",), "right": ("u4",), "gain": ("f8",), "depth": ("u4",), "is_leaf": ("u1",), "bin_threshold": ("u1",),
     "is_categorical": ("u1",), "bitset_idx": ("u4",),
 }  # fmt: skip
+_NEIGHBOURS = [("idx_start", "i8", 0), ("idx_end", "i8", 8), ("is_leaf", "i8", 16), ("radius", "f8", 24)]
 _NEWER = {"missing_go_to_left"}  # trees before 1.3 are without it
 _READ = {
     "left_child": ("feature", "left_child", "right_child"),
@@ -42,19 +44,24 @@ _READ = {
 _Table = npt.NDArray[Any]
 
 
-def check_nodes(nodes: Array, features: int, context: Context, *, categories: int = 0) -> None:
+def check_nodes(
+    nodes: Array, features: int, context: Context, *, categories: int = 0, deepest: int | None = None
+) -> None:
     """Every node of a decision tree leads to nodes, features and categories that exist.
 
     Args:
         nodes: The table.
         features: How many there are.
         categories: Rows of the table of categories.
+        deepest: How deep it says it is; room for the way to a leaf is made for that.
         context: For the data.
 
     Raises:
-        Objection: A child does not exist or stands before its parent, or a feature or category does not exist; or the
-            table cannot be read.
+        Objection: There is no node, a child does not exist or stands before its parent, a feature or category does not
+            exist, or it is deeper than it says; or the table cannot be read.
     """
+    if nodes.shape == (0,):
+        raise Objection("a tree without nodes", rules.MEMORY)
     found = nodes.survey or survey(nodes, context)
     if found is None:
         raise Objection("a table of nodes that cannot be read", rules.UNCHECKED)
@@ -64,6 +71,8 @@ def check_nodes(nodes: Array, features: int, context: Context, *, categories: in
         raise Objection(f"a node that asks for feature {found.feature} of {features}", rules.MEMORY)
     if found.category >= categories:
         raise Objection(f"a node that asks for categories {found.category} of {categories}", rules.MEMORY)
+    if deepest is not None and not found.depth <= deepest <= nodes.shape[0]:
+        raise Objection(f"a tree of {found.depth} levels that says it has {deepest}", rules.MEMORY)
 
 
 def survey(nodes: Array, context: Context) -> Survey | None:
@@ -74,27 +83,51 @@ def survey(nodes: Array, context: Context) -> Survey | None:
         return None
     if not _is_record(record, _BOOSTED if "is_leaf" in layout else _TREE):
         return Survey("a table of nodes whose fields are others than scikit-learn's")
-    feature, *sides = layout[:3]
-    highest = categories = -1
     try:
-        count = _rows(nodes)
-        for first, table in _tables(nodes, layout, context):
-            own = np.arange(first, first + len(table))
-            inner = table["is_leaf"] == 0 if "is_leaf" in layout else table[sides[0]] != -1
-            for side in sides:
-                child = table[side].astype(np.int64)
-                if np.any(inner & ((child <= own) | (child >= count))):
-                    return Survey("a node whose child does not exist or is its ancestor")
-            asked = table[feature].astype(np.int64)[inner]
-            if np.any(asked < 0):
-                return Survey("a node that asks for a feature below 0")
-            highest = max(highest, int(asked.max(initial=-1)))
-            if "is_categorical" in layout:
-                rows = table["bitset_idx"][inner & (table["is_categorical"] != 0)].astype(np.int64)
-                categories = max(categories, int(rows.max(initial=-1)))
+        return _followed(nodes, layout, context)
     except Objection as objection:
         return None if objection.rule is rules.UNCHECKED else Survey(str(objection))
-    return Survey("", highest, categories)
+
+
+def _followed(nodes: Array, layout: tuple[str, ...], context: Context) -> Survey:
+    feature, *sides = layout[:3]
+    boosted = "is_leaf" in layout
+    highest = categories = -1
+    count = _rows(nodes)
+    if count > _MOST_NODES and not boosted:
+        raise Objection(f"{count} nodes", rules.UNCHECKED)
+    below: list[tuple[_Table, _Table]] = []
+    for first, table in _tables(nodes, layout, context):
+        own = np.arange(first, first + len(table))
+        inner = table["is_leaf"] == 0 if boosted else table[sides[0]] != -1
+        for side in sides:
+            child = table[side].astype(np.int64)
+            if np.any(inner & ((child <= own) | (child >= count))):
+                return Survey("a node whose child does not exist or is its ancestor")
+            if not boosted:
+                below.append((own[inner].astype(np.int32), child[inner].astype(np.int32)))
+        asked = table[feature].astype(np.int64)[inner]
+        if np.any(asked < 0):
+            return Survey("a node that asks for a feature below 0")
+        highest = max(highest, int(asked.max(initial=-1)))
+        if boosted:
+            rows = table["bitset_idx"][inner & (table["is_categorical"] != 0)].astype(np.int64)
+            categories = max(categories, int(rows.max(initial=-1)))
+    return Survey("", highest, categories) if boosted or not count else _measured(Survey("", highest), count, below)
+
+
+def _measured(found: Survey, count: int, below: list[tuple[_Table, _Table]]) -> Survey:
+    """How deep it is, from pairs of parents and children."""
+    above = np.arange(count, dtype=np.int32)
+    parents, children = (np.concatenate(each) for each in zip(*below, strict=True))
+    above[children] = parents
+    if len(children) != np.count_nonzero(above != np.arange(count)):
+        return Survey("a node with two parents")
+    depth = (above != np.arange(count)).astype(np.int32)
+    while np.any(above != above[above]):  # twice as far up each time
+        depth += depth[above]
+        above = above[above]
+    return found._replace(depth=int(depth.max(initial=0)))
 
 
 def _is_record(fields: list[tuple[str, str]], known: dict[str, tuple[str, ...]]) -> bool:
@@ -119,7 +152,8 @@ def check_neighbours(data: Array, order: Array, nodes: Array, bounds: Array, cou
         Objection: Tables do not fit each other, or a node or point does not exist; or a table cannot be read.
     """
     points = data.shape[0] if len(data.shape) == 2 else -1
-    fits = order.shape == (points,) and nodes.shape == (count,) and len(bounds.shape) == 3
+    fits = order.shape == (points,) and nodes.shape == (count,) and count > 0 and len(bounds.shape) == 3
+    _check_record(nodes)
     if not fits or bounds.shape[1:] != (count, data.shape[1]) or (data.dtype.kind, data.dtype.itemsize) != ("f", 8):
         raise Objection("tables of a tree that do not fit each other", rules.MEMORY)
     for _, table in _tables(order, (), context):
@@ -130,6 +164,13 @@ def check_neighbours(data: Array, order: Array, nodes: Array, bounds: Array, cou
         right = 2 * np.arange(first, first + len(table)) + 2  # children of i are 2i + 1 and 2i + 2
         if np.any((start < 0) | (start > end) | (end > points) | ((table["is_leaf"] == 0) & (right >= count))):
             raise Objection("a node whose points or children do not exist", rules.MEMORY)
+
+
+def _check_record(nodes: Array) -> None:
+    """scikit-learn reads a table of neighbours by the places of its fields, whatever they are called."""
+    record = [(name, f"{inner.kind}{inner.itemsize}", offset) for name, inner, offset in nodes.dtype.fields]
+    if record != _NEIGHBOURS:
+        raise Objection("a table of nodes whose fields are others than scikit-learn's", rules.MEMORY)
 
 
 def _rows(array: Array) -> int:

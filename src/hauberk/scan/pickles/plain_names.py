@@ -23,6 +23,7 @@ from hauberk.scan.report import shown
 
 _ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1"})
 _ITEM, _ENTRY = 8, 64  # bytes of an item of a list, and of a set or a dictionary
+_DEQUE = 700  # bytes of an empty one
 _LONGEST_DECIMAL = 1000
 
 
@@ -76,11 +77,12 @@ def _default(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
 
 def _deque(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     match arguments:
-        case () | ((),) | ((), None | int()):
-            return Made(entry)
-        case (list() | tuple() as items,) | (list() | tuple() as items, None | int()):
+        case () | (_,) | (_, None | int()):
+            items = arguments[0] if arguments else ()
+            if type(items) is not list and type(items) is not tuple:  # a set's items are not known
+                raise Objection("with anything but a list and a length")
             made = Made(entry)
-            context.copies(len(items) * _ITEM)
+            context.copies(_DEQUE + len(items) * _ITEM)
             context.nests(made, items)
             return made
     raise Objection("with anything but a list and a length")
@@ -90,7 +92,7 @@ def _set(entry: Entry, arguments: tuple[object, ...], context: Context) -> objec
     match arguments:
         case ():
             return Bag() if entry.name == "builtins.set" else Frozen(())
-        case ((list() | tuple()) as items,) if not isinstance(items, Mapping):
+        case ((list() | tuple()) as items,) if not isinstance(items, Mapping | Bag):
             context.copies(len(items) * _ENTRY)
             context.check_keys(list(items), context.base)
             return Bag() if entry.name == "builtins.set" else Frozen(tuple(items))

@@ -16,8 +16,9 @@ Sources: scikit-learn 1.9 `base.py`, `tree/_tree.pyx`, `neighbors/_binary_tree.p
 from __future__ import annotations
 
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.arrays import Array
+from hauberk.scan.pickles.arrays import Array, elements
 from hauberk.scan.pickles.entries import (
+    ATTRIBUTES,
     Call,
     Context,
     Entry,
@@ -188,6 +189,7 @@ _HOLDS_FUNCTIONS = frozenset({"score_func"})
 _HOLDS_CALLABLES = frozenset({"_loss", "_base_loss", "loss_", "scorer_"})
 _CALLABLES = ("sklearn._loss.loss.", "sklearn.metrics._scorer.")
 _LONGEST_VERSION = 64
+_SORTED = 64  # bytes that take as long to copy as a number to sort
 
 
 def _set_estimator(made: Made, state: object, context: Context) -> None:
@@ -221,8 +223,8 @@ def _set_isotonic(made: Made, state: object, context: Context) -> None:
         match given.get(attribute):
             case None:
                 pass
-            case Made(detail=Array(shape=(_,), dtype=dtype)) if dtype.kind in "fiu":
-                pass
+            case Made(detail=Array(shape=(length,), dtype=dtype)) if dtype.kind in "fiu":
+                context.copies(_SORTED * length)
             case _:
                 raise Objection(f"{attribute} that is no array of numbers", rules.BUILD)
 
@@ -255,12 +257,14 @@ def _set_tree(made: Made, state: object, context: Context) -> None:
             "nodes": Made(detail=Array() as nodes),
             "values": Made(detail=Array() as values),
             "node_count": int(count),
+            "max_depth": int(depth),
         }:
+            context.copies(sum(elements(each.dtype, each.shape) * each.dtype.itemsize for each in (nodes, values)))
             if nodes.shape != (count,) or len(values.shape) != 3 or values.shape[0] != count:
                 raise Objection(
                     f"{count} nodes in tables of {list(nodes.shape)} and {list(values.shape)}", rules.BOUNDS
                 )
-            check_nodes(nodes, made.detail, context)
+            check_nodes(nodes, made.detail, context, deepest=depth)
         case _:
             raise Objection("a tree without its nodes", rules.BUILD)
 
@@ -275,6 +279,7 @@ def _set_predictor(made: Made, state: object, context: Context) -> None:
             "raw_left_cat_bitsets": Made(detail=Array(shape=(raw, 8)) as second),
             **others,
         } if not others and {(each.dtype.kind, each.dtype.itemsize) for each in (first, second)} == {("u", 4)}:
+            context.copies(elements(nodes.dtype, nodes.shape) * nodes.dtype.itemsize)  # where its numbers are others
             check_nodes(nodes, 1 << 31, context, categories=min(binned, raw))
         case _:
             raise Objection("a tree without its nodes and categories", rules.BUILD)
@@ -339,7 +344,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("sklearn.isotonic.IsotonicRegression", _GROUP, new=make_empty, build=_set_isotonic),
     *_entries(_LOSSES, _numbers),
     *_entries(_FUNCTIONS),
-    Entry("sklearn.utils._bunch.Bunch", _GROUP, make_empty, make_empty, plain_state, "mapping"),
+    Entry("sklearn.utils._bunch.Bunch", _GROUP, make_empty, make_empty, plain_state, "mapping", ATTRIBUTES),
     Entry("sklearn.tree._tree.Tree", _GROUP, _tree, build=_set_tree),
     Entry(
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 from hauberk.scan.pickles import rules
+from hauberk.scan.pickles.arrays import Array
 from hauberk.scan.pickles.entries import (
     Call,
     Context,
@@ -24,7 +25,8 @@ from hauberk.scan.pickles.entries import (
     sizes,
     whole,
 )
-from hauberk.scan.pickles.values import EXTERNAL, Made, Mapping, Name, Storage, is_text
+from hauberk.scan.pickles.values import EXTERNAL, Made, Mapping, Name, Storage, described, is_text
+from hauberk.scan.report import shown
 
 _GROUP = "torch"
 
@@ -101,9 +103,10 @@ def _check_view(storage: object, offset: object, size: object, stride: object, i
     return storage
 
 
-def _is_expanded(stored: Storage, size: object, itemsize: int = 0) -> bool:
-    """Whether it shows the same numbers again and again, so that a copy is larger than the storage."""
-    return math.prod(sizes(size)) * (itemsize or stored.itemsize) > stored.reach
+def _elements(stored: Storage, size: object, itemsize: int = 0) -> int | None:
+    """How many it has; `None` where it shows the same again and again, so that a copy is larger than the storage."""
+    count = math.prod(sizes(size))
+    return count if count * (itemsize or stored.itemsize) <= stored.reach else None
 
 
 def _check_hooks(hooks: object) -> None:
@@ -129,7 +132,7 @@ def _check_metadata(metadata: tuple[object, ...]) -> None:
 
 def _tensor(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     storage, offset, size, stride = arguments
-    return Made(entry, _is_expanded(_check_view(storage, offset, size, stride), size))
+    return Made(entry, _elements(_check_view(storage, offset, size, stride), size))
 
 
 def _tensor_v2(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -138,7 +141,7 @@ def _tensor_v2(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     _check_hooks(hooks)
     if metadata:
         _check_metadata(tuple(metadata))
-    return Made(entry, _is_expanded(stored, size))
+    return Made(entry, _elements(stored, size))
 
 
 def _tensor_v3(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -146,7 +149,7 @@ def _tensor_v3(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     stored = _check_view(storage, offset, size, stride, _itemsize(dtype))
     _check_hooks(hooks)
     _check_metadata(tuple(metadata))
-    return Made(entry, _is_expanded(stored, size, _itemsize(dtype)))
+    return Made(entry, _elements(stored, size, _itemsize(dtype)))
 
 
 def _quantized(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -156,10 +159,24 @@ def _quantized(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     elements = math.prod(sizes(size))
     if elements > held.reach // held.itemsize * 4:
         raise Objection(f"{elements} elements of a storage of {held.reach} bytes", rules.BOUNDS)
-    if not (type(scheme) is tuple and scheme and is_name(scheme[0], *(f"torch.{each}" for each in _SCHEMES))):
+    if not _is_scheme(scheme):
         raise Objection("a scheme of quantization that is none")
     _check_hooks(hooks)
     return Made(entry)
+
+
+def _is_scheme(scheme: object) -> bool:
+    """A scheme with its scales and zero points: numbers, tensors, or lists of numbers, of which torch makes tensors."""
+    match scheme:
+        case tuple((kind, scales, zeros, *axis)) if is_name(kind, *(f"torch.{each}" for each in _SCHEMES)):
+            return all(_are_numbers(each) for each in (scales, zeros)) and all(type(each) is int for each in axis)
+    return False
+
+
+def _are_numbers(value: object) -> bool:
+    if type(value) is list:
+        return all(type(each) is int or type(each) is float for each in value)
+    return type(value) is int or type(value) is float or _is_tensor(value)
 
 
 def _itemsize(dtype: object) -> int:
@@ -189,9 +206,17 @@ def _check_state(state: object) -> None:
     for part in state if type(state) is tuple else (state,):
         if part is None:
             continue
-        for name in check_attributes(part):
+        for name, value in check_attributes(part).items():
             if name in _OF_TENSORS or "hook" in name:
-                raise Objection(f"sets {name} of a tensor", rules.BUILD)
+                raise Objection(f"sets {shown(name)} of a tensor", rules.BUILD)
+            if _is_callable(value):  # in a method's place
+                raise Objection(f"keeps {shown(described(value))} as {shown(name)} of a tensor", rules.BUILD)
+
+
+def _is_callable(value: object) -> bool:
+    if type(value) is Name:
+        return not (value.module == "torch" and value.name in {*_DTYPES, *_SCHEMES})
+    return type(value) is Made and value.entry.name.startswith("sklearn.")
 
 
 _OF_TENSORS = frozenset(
@@ -212,9 +237,12 @@ def _from_type(entry: Entry, arguments: tuple[object, ...], context: Context) ->
     return Made(entry, inside.detail if type(inside) is Made else None)
 
 
-def _check_copied(data: object) -> None:
-    if _is_tensor(data) and type(data) is Made and data.detail is not False:
+def _copied(data: object) -> int:
+    """Elements of a tensor or an array that is copied."""
+    detail = data.detail if type(data) is Made else 0
+    if _is_tensor(data) and type(detail) is not int:
         raise Objection("copies a tensor that is larger than its storage", rules.EXHAUSTS)
+    return detail if type(detail) is int else math.prod(detail.shape) if isinstance(detail, Array) else 0
 
 
 def _sparse(_: Entry, arguments: tuple[object, ...], __: Context) -> Made:
@@ -224,7 +252,7 @@ def _sparse(_: Entry, arguments: tuple[object, ...], __: Context) -> Made:
     for each in data:
         if not (_is_tensor(each) or each is None or type(each) is bool or type(each) is tuple):
             raise Objection("a sparse tensor of anything but tensors")
-        _check_copied(each)
+        _copied(each)
     raise Objection("a sparse tensor's numbers lie where other tensors say", rules.UNCHECKED)
 
 
@@ -241,12 +269,11 @@ def _nested(_: Entry, arguments: tuple[object, ...], __: Context) -> Made:
     raise Objection("the parts of a nested tensor lie where other tensors say", rules.UNCHECKED)
 
 
-def _from_array(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+def _from_array(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     data, dtype, device, _gradient = arguments
     if not (_is_tensor(data) or (type(data) is Made and data.entry.data == "array")):
         raise Objection("a tensor made of anything but an array")
-    _check_copied(data)
-    _itemsize(dtype)
+    context.copies(_copied(data) * _itemsize(dtype))
     _check_device(device)
     return Made(entry)
 

@@ -124,6 +124,9 @@ def test_what_the_sandbox_of_jinja_refuses_is_unsafe(code):
         "{{ tool.items() | map(attribute='name') | join(', ') }}{{ id[-9:] }}{{ x[0]['a' if y else 'b'] }}",
         "{{ '{\"a\": {' }}{{- '}}' -}}{% raw %}{{ x[ }{% endraw %}",
         "{% set text = text.split('</think>')[-1].lstrip('\\n') %}{% set t = '<' + text + '>' %}{{ t[:-1] }}",
+        "{% for m in messages | reverse %}{{ messages[loop.index0 + 1] }}{{ {'user': 'U'}[m.role] }}{% endfor %}",
+        "{% set n = {'user': 'U'} %}{% set ns = namespace(x='') %}{% set ns.x = ns.x + m.x %}{{ n[m.role] + n['a'] }}",
+        "{% set k = ['a', 'b'] %}{% for i in k %}{{ m[i] }}{% endfor %}{{ '{} of {}'.format(1, 2) }}",
         "os.system in plain text, {{ 'popen' }} in quotes",
     ],
 )

@@ -406,6 +406,7 @@ GRAPH_CASES = (
     Case("gguf-two-settings", gguf(setting("a", "1"), setting("a", "2")), UNSAFE),
     Case("gguf-two-tensors", gguf(tensors=(tensor("x", (8,)), tensor("x", (8,), 32)), data=64), UNSAFE),
     Case("gguf-alignment", gguf(text("general.alignment") + struct.pack("<II", 4, 0)), UNSAFE),
+    Case("gguf-alignment-of-another-type", gguf(text("general.alignment") + struct.pack("<IQ", 10, 32)), UNKNOWN),
     Case("gguf-unknown-type", gguf(tensors=(tensor("x", (8,), kind=99),), data=64), UNKNOWN),
     Case("gguf-version", lambda folder: written(folder / "m.gguf", b"GGUF" + struct.pack("<IQQ", 9, 0, 0)), UNKNOWN),
     Case(
@@ -432,6 +433,8 @@ GRAPH_CASES = (
             ("mapped-attribute-filter", "{{ [x] | map('attr', y) | list }}"),
             ("repeated", "{{ x['_' * 2 ~ 'class'] }}"),
             ("joined-list", "{{ x[['_', '_class'] | join] }}"),
+            ("frame", "{{ (x | map('upper'))['gi_frame']['f_builtins']['print']('x') }}"),
+            ("every-second-letter", "{{ ''['x_x_xcxlxaxsxsx_x_'[1::2]] }}"),
         )
     ),
     *(
@@ -445,6 +448,32 @@ GRAPH_CASES = (
             ("by-namespace", "{% set ns = namespace(k='') %}{% set ns.k = '%c' % 95 %}{{ x[ns.k] }}"),
             ("by-list", "{% set l = [] %}{% if l.append('%c' % 95) %}{% endif %}{{ x[l[0]] }}"),
             ("unreadable", "{{ x[ }}"),
+            ("by-step", "{% set k = 'x_x_xcxlxaxsxsx_x_'[1::2] %}{{ ''[k] }}"),
+            ("by-step-of-element", "{% set s = ('x_x_xcx',) %}{% set k = s[0][1::2] %}{{ ''[k] }}"),
+            ("turned", "{% set k = 'emarf_ig' | reverse %}{{ x[k] }}"),
+            ("added-names", "{% set u = 'x_'[1] %}{% set c = 'class' %}{% set k = u+u+c+u+u %}{{ ''[k] }}"),
+            (
+                "added-letters",
+                "{% set ns = namespace(k='') %}{% for c in 'x_x' %}{% set ns.k = ns.k + c %}{% endfor %}{{ x[ns.k] }}",
+            ),
+            ("name-in-other-letters", "{% set \uff4b = 'x_'[1] * 2 ~ 'class' %}{{ ''[k] }}"),
+            ("loop-that-calls-itself", "{% for c in x recursive %}{{ ''[c] }}{{ loop(['x_x_x'[1::2]]) }}{% endfor %}"),
+            ("more-arguments", "{% macro f() %}{{ ''[varargs[0]] }}{% endmacro %}{{ f('x_x_x'[1::2]) }}"),
+            ("macro-by-another-name", "{% macro f(k) %}{{ ''[k] }}{% endmacro %}{% set g = f %}{{ g('x_x'[1::2]) }}"),
+            (
+                "namespace-by-another-name",
+                "{% set ns = namespace() %}{% for a in [ns] %}{% set a.k = 'x_x'[1::2] %}{% endfor %}{{ ''[ns.k] }}",
+            ),
+            (
+                "list-by-another-name",
+                "{% set l = [] %}{% set m = l %}{% set q = m.append('x_x'[1::2]) %}{{ ''[l[0]] }}",
+            ),
+            ("element-before", "{% for c in ['x_x_x'[1::2], 'b'] %}{{ ''[loop.previtem] }}{% endfor %}"),
+            (
+                "element-before-by-subscript",
+                "{% for c in ['x_x_x'[1::2], 'b'] %}{{ ''[loop['previtem']] }}{% endfor %}",
+            ),
+            ("filled-in", "{% set a = 'x' %}{{ (a ~ '{0.x}').format(x) }}"),
         )
     ),
     Case("gguf-template-include", template("{% include '/etc/passwd' %}"), UNKNOWN),

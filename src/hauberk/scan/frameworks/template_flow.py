@@ -4,12 +4,16 @@ Jinja looks up `x[name]` among the attributes of `x`, too, so a name put togethe
 reaches when it is written out. Honest templates subscript by numbers, slices, plain constants, and names that hold one
 of these or come from the messages. Everything else is told apart here: texts that are joined, filtered, formatted or
 returned by something, used at once or by way of names, loops, macros and lists.
+
+A text of which a template takes every second letter, or that it turns round, is put together, too. So names are of
+three sorts: what comes from outside or counts, what may hold a text of the template, what may hold one put together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from hauberk.scan.frameworks.template_code import Code, Token
 
@@ -25,6 +29,7 @@ _PLAIN_CALLS = _words(
     " selectattr rejectattr dictsort sort length"
 )
 _ATTRIBUTE_FILTERS = _words("map selectattr rejectattr groupby sum unique min max sort select reject")
+_STATEMENTS = _words("macro call with endset true false none True False None")
 _GROWING = _words("append extend insert update setdefault add")
 _ARITHMETIC = _words("+ - // * : ( ) .")
 _ROUNDS_MOST = 20
@@ -77,15 +82,27 @@ def inside(tokens: Sequence[Token], opening: int) -> Sequence[Token]:
     return tokens[opening + 1 :]
 
 
-def is_plain(what: str, held: Sequence[Token], built: set[str]) -> bool:
+class Names(NamedTuple):
+    """Names of a template that hold more than what comes from outside.
+
+    Attributes:
+        built: May hold texts which the template put together.
+        texts: May hold texts which stand in the template.
+    """
+
+    built: set[str]
+    texts: set[str]
+
+
+def is_plain(what: str, held: Sequence[Token], names: Names) -> bool:
     """Whether what is looked up is a number, a constant or a name that was not put together.
 
     Args:
         what: As `lookups` calls it.
         held: The words in the brackets.
-        built: Names that hold texts which were put together.
+        names: That hold texts.
     """
-    if any(name_is_in(name, built) for name in dotted_names(held)):
+    if any(name_is_in(name, names.built) for name in dotted_names(held)) or composes(held, names.texts):
         return False
     if any(token.kind == "text" and _reaches(token.value) for token in held):
         return False
@@ -114,7 +131,7 @@ def _without_subscripts(tokens: Sequence[Token]) -> list[Token]:
         if index < until:
             continue
         before = tokens[index - 1] if index else Token("sign", "")
-        if token == ("sign", "[") and (before.kind in {"name", "text"} or before.value in {")", "]"}):
+        if token == ("sign", "[") and _is_value(before):
             until = index + len(inside(tokens, index)) + 2
         else:
             kept.append(token)
@@ -171,33 +188,122 @@ def _mark(names: set[str], built: set[str]) -> None:
         built.update(".".join(parts[:count]) + "." for count in range(1, len(parts)))
 
 
-def built_names(codes: Sequence[Code]) -> set[str]:
-    """Names that may hold a text which the template put together itself.
+def names_of(codes: Sequence[Code]) -> Names:
+    """Names that may hold a text of the template, and those that may hold one which it put together itself.
 
     Any statement or expression that does more than copy and count marks what it binds; so does one that mentions a
     name which is marked. Repeated until nothing more is marked; where that takes long, all names are.
     """
-    built: set[str] = set()
     parameters: dict[str, set[str]] = {}
     for code in codes:
         words = [token.value for token in code.tokens]
         if code.statement and words[:1] == ["macro"] and len(words) > 1:
-            parameters.setdefault(words[1], set()).update(each.value for each in code.tokens[2:] if each.kind == "name")
+            held = {each.value for each in code.tokens[2:] if each.kind == "name"}
+            parameters.setdefault(words[1], set()).update(held, {"varargs", "kwargs"})
         if code.statement and words[:2] == ["call", "("]:
-            held = inside(code.tokens, 1)
-            parameters.setdefault("caller", set()).update(each.value for each in held if each.kind == "name")
+            held = {each.value for each in inside(code.tokens, 1) if each.kind == "name"}
+            parameters.setdefault("caller", set()).update(held)
     handed = [each for code in codes for each in _handed(code, parameters)]
-    bound = [(code, names, _builds(code)) for code, names in (*((code, _bound(code)) for code in codes), *handed)]
+    bound = [(code, names) for code, names in (*((code, _bound(code)) for code in codes), *handed) if names]
+    texts: set[str] = set()
+    alike = _alike(bound)
+    _spread([(code, names, _has_text(code.tokens)) for code, names in bound], texts, alike)
+    built: set[str] = set()
+    for code in codes:
+        for name in _passed_around(code, parameters):
+            _mark(parameters[name], built)
+    _spread([(code, names, _builds(code) or composes(code.tokens, texts)) for code, names in bound], built, alike)
+    return Names(built, texts)
+
+
+def _spread(bound: Sequence[tuple[Code, set[str], bool]], marked: set[str], alike: dict[str, set[str]]) -> None:
+    """Mark what is bound by code that is marked itself or mentions a marked name, until nothing more is marked."""
     for _ in range(_ROUNDS_MOST):
-        before = len(built)
-        for code, names, builds in bound:
-            if names and (builds or any(name_is_in(name, built) for name in dotted_names(code.tokens))):
-                _mark(names, built)
-        if len(built) == before:
-            return built
+        before = len(marked)
+        for code, names, begins in bound:
+            if begins or any(name_is_in(name, marked) for name in dotted_names(code.tokens)):
+                _mark(names, marked)
+                if _changes(code):
+                    for name in names:
+                        _mark(alike.get(name.partition(".")[0], set()), marked)
+        if len(marked) == before:
+            return
     for _, names, _ in bound:
-        _mark(names, built)
-    return built
+        _mark(names, marked)
+
+
+def _changes(code: Code) -> bool:
+    """Whether it changes something that may have other names: a namespace, or what `append` is asked of."""
+    tokens = code.tokens
+    grows = any(right == ("sign", "(") and left.value in _GROWING for left, right in pairwise(tokens))
+    return grows or (code.statement and tokens[:1] == [Token("name", "set")] and tokens[2:3] == [Token("sign", ".")])
+
+
+def _alike(bound: Sequence[tuple[Code, set[str]]]) -> dict[str, set[str]]:
+    """Names that may be names of one thing: those that are bound together, and by mentioning one another."""
+    groups: dict[str, set[str]] = {}
+    for code, names in bound:
+        roots = {name.partition(".")[0] for name in (*names, *dotted_names(code.tokens))} - _WORDS - _STATEMENTS
+        joined = set[str]().union(roots, *(groups.get(name, set()) for name in roots))
+        for name in joined:
+            groups[name] = joined
+    return groups
+
+
+def _passed_around(code: Code, parameters: dict[str, set[str]]) -> Iterator[str]:
+    """Macros that are mentioned without being called: whoever gets them may hand them anything."""
+    for index, token in enumerate(code.tokens):
+        before, after = code.tokens[index - 1] if index else None, code.tokens[index + 1 : index + 2]
+        defined = code.statement and index == 1 and code.tokens[0].value == "macro"
+        mentioned = token.kind == "name" and token.value in parameters and before != ("sign", ".")
+        if mentioned and not defined and after != [Token("sign", "(")]:
+            yield token.value
+
+
+def _has_text(tokens: Sequence[Token]) -> bool:
+    """Whether a text stands in code, but for plain subscripts."""
+    return any(token.kind == "text" for token in _without_subscripts(tokens))
+
+
+def composes(tokens: Sequence[Token], texts: set[str]) -> bool:
+    """Whether code makes another text of one: joins two, or takes letters of one in another order.
+
+    Args:
+        tokens: Of the code.
+        texts: Names that may hold texts of the template.
+    """
+    held = _has_text(tokens) or any(name_is_in(name, texts) for name in dotted_names(tokens))
+    for index, token in enumerate(tokens):
+        before = tokens[index - 1] if index else Token("sign", "")
+        after = tokens[index + 1] if index + 1 < len(tokens) else Token("sign", "")
+        if token == ("sign", "+") and "number" not in {before.kind, after.kind}:
+            return True  # a text and a number cannot be added
+        if token == ("sign", "*") and held:
+            return True
+        turned = token == ("sign", "|") and after.value == "reverse"
+        sliced = token == ("sign", "[") and _is_value(before) and Token("sign", ":") in inside(tokens, index)
+        if (turned or sliced) and held and _is_text(tokens, index, texts):
+            return True
+        if token == ("name", "loop") and before != ("sign", ".") and after != ("sign", "."):
+            return True  # holds the elements beside this one
+    return False
+
+
+def _is_value(token: Token) -> bool:
+    return (
+        token.kind == "text" or token.value in {")", "]", "}"} or (token.kind == "name" and token.value not in _WORDS)
+    )
+
+
+def _is_text(tokens: Sequence[Token], index: int, texts: set[str]) -> bool:
+    """Whether what stands before a place may be a text of the template."""
+    name = ""
+    while index and (tokens[index - 1].kind == "name" or tokens[index - 1] == ("sign", ".")):
+        index -= 1
+        name = tokens[index].value + name
+        if index and tokens[index].kind == tokens[index - 1].kind == "name":
+            break
+    return not name or name.startswith(".") or name_is_in(name, texts)
 
 
 def _builds(code: Code) -> bool:
@@ -235,6 +341,7 @@ def _bound(code: Code) -> set[str]:
     if first in {"set", "for"}:
         end = next((i for i, token in enumerate(tokens) if token.value in {"=", "in"} and i), len(tokens))
         names |= set(dotted_names(tokens[1:end]))
+        names |= {"loop.previtem", "loop.nextitem"} if first == "for" else set()
     elif first in {"with", "macro"}:
         names |= {left.value for left, right in pairwise(tokens) if right == ("sign", "=") and left.kind == "name"}
     for index, (left, right) in enumerate(pairwise(tokens)):

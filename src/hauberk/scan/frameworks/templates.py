@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks.template_code import Code, Token, UnreadableError, code_of
-from hauberk.scan.frameworks.template_flow import built_names, is_plain, joined_underscores, lookups
+from hauberk.scan.frameworks.template_flow import Names, is_plain, joined_underscores, lookups, names_of
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 ATTACK = Rule(
@@ -53,6 +53,10 @@ _WORDS = re.compile(
     r"\b(?:os|sys|subprocess|builtins|importlib|pty|socket)\s*(?:\.|\[)|\b(?:popen|getattr|eval|exec|mro|globals|locals"
     r"|func_globals|gi_frame|f_globals|get_flashed_messages|url_for|lipsum)\b"
 )
+_FRAMES = re.compile(r"(?:gi|cr|ag|tb)_(?:frame|code)|f_(?:globals|builtins|locals|back|code)|co_consts")
+"""Attributes of generators and frames, from which Python's own functions can be reached without any underscore in
+front."""
+_REACHING = re.compile(r"\{[^{}]*[.\[]")
 _OTHER = re.compile(r"^-?\s*(?:include|import|from|extends)\b")
 
 
@@ -79,10 +83,10 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
     except UnreadableError as error:
         if certain:
             examination.find(UNUSUAL, shown(str(error)), at=place)
-    built = built_names(codes)
+    names = names_of(codes)
     for code in codes:
         examination.check_time()
-        _examine_code(code, built, examination, place, certain=certain)
+        _examine_code(code, names, examination, place, certain=certain)
 
 
 def _examine_patterns(text: str, examination: Examination, place: str) -> None:
@@ -99,22 +103,39 @@ def _examine_patterns(text: str, examination: Examination, place: str) -> None:
             examination.find(UNUSUAL, shown(" ".join(code.split())), at=place)
 
 
-def _examine_code(code: Code, built: set[str], examination: Examination, place: str, *, certain: bool) -> None:
+def _examine_code(code: Code, names: Names, examination: Examination, place: str, *, certain: bool) -> None:
     """One expression or statement, by its words."""
     words = shown(" ".join(code.source.split()))
     for before, token in pairwise((Token("sign", ""), *code.tokens)):
         inward = token.value.startswith("_") if before == ("sign", ".") else "__" in token.value
+        inward |= bool(_FRAMES.search(token.value))
         if (inward and token.kind in {"name", "text"}) or (token.value == "attr" and before.value in {"|", "filter"}):
             examination.find(ATTACK, words, at=place)
+    if certain and (what := _unusual(code)):
+        examination.find(UNUSUAL, f"{what}: {words}", at=place)
     if joined_underscores(code.tokens):
         examination.find(ATTACK, words, at=place)
     for what, held in lookups(code.tokens):
-        if not is_plain(what, held, built):
+        if not is_plain(what, held, names):
             texts = [token.value for token in held if token.kind == "text"]
             inward = any("_" in each if certain else each[:1] == "_" or each[-1:] == "_" for each in texts)
             inward |= what != "subscript" and "attr" in texts
             if inward or certain:
                 examination.find(ATTACK if inward else UNUSUAL, words, at=place)
+
+
+def _unusual(code: Code) -> str:
+    """What no honest template has and this look does not follow; empty where there is nothing of it."""
+    tokens = code.tokens
+    if any(token.kind == "name" and not token.value.isascii() for token in tokens):
+        return "a name that Python may take for another one"
+    if code.statement and tokens[:1] == [Token("name", "for")] and Token("name", "recursive") in tokens:
+        return "a loop that calls itself"
+    for left, middle, right in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        formats = middle == ("sign", ".") and right.value in {"format", "format_map"}
+        if formats and (left.kind != "text" or _REACHING.search(left.value)):
+            return "a text that is filled in with attributes"
+    return ""
 
 
 def _without_text(code: str) -> str:

@@ -69,7 +69,7 @@ def examine_model(model: Any, examination: Examination) -> None:
         examination: Reported to.
     """
     if isinstance(model, dict) and {"learner", "Model"} <= model.keys():
-        examination.find(DAMAGED, "two models: one is loaded from a file, the other from a copy of the library's memory")
+        examination.find(DAMAGED, "two models: one for files, one for copies of memory")
     try:
         learner = model["learner"] if "learner" in model else model["Model"]["learner"]
         booster = learner["gradient_booster"]

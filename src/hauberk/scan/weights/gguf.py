@@ -77,7 +77,7 @@ _BLOCKS = {
     35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18),
 }  # fmt: skip
 _FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
-_TEXT, _ARRAY = 8, 9
+_WORD, _TEXT, _ARRAY = 4, 8, 9
 _WINDOW = 1 << 18
 _KEY_MOST, _NAME_MOST, _KEPT_MOST = 65535, 64, 16 << 20
 _DIMENSIONS, _DEEPEST = 4, 4
@@ -178,8 +178,10 @@ class _File:
         if key in names:
             self._examination.find(DUPLICATE, f"the setting {shown(key)!r}", at=at)
         names.add(key)
-        value = self._value(self._number("I"), key, 0)
+        value = self._value(kind := self._number("I"), key, 0)
         if key == b"general.alignment":
+            if kind != _WORD:  # llama.cpp asserts its type, and ends the process
+                self._refuse(DAMAGED, f"an alignment of type {kind}")
             if not isinstance(value, int) or not 0 < value <= 1 << 20 or value & (value - 1):
                 self._refuse(DATA, f"an alignment of {value}")
             self._alignment = value

@@ -24,6 +24,7 @@ _NO_FIRST = b"0123456789."
 _SHORT, _LONG, _UNICODE, _STRING = b"\x8cU", 0x58, 0x56, 0x53
 _MEMOIZE, _BINPUT, _QUOTES, _NEWLINE = 0x94, 0x71, b"'\"", 0x0A
 _BETWEEN_LOOKS = 256
+_MOST_V = 4
 
 
 class Sign(NamedTuple):
@@ -88,9 +89,13 @@ def _lines(window: bytes, end: int) -> Iterator[int]:
         if run and start >= 2 and window[start - 1] == window[end - 1] and window[start - 2] == _STRING:
             yield start - 2
         return
-    place = window.find(_UNICODE, max(0, start - 1), end - 1)  # it may be taken for a part of the name
-    if place >= 0 and window[place + 1] not in _NO_FIRST:
-        yield place
+    for _ in range(_MOST_V):  # it may be taken for a part of the name; names of functions have few of it
+        place = window.rfind(_UNICODE, max(0, start - 1), end - 1)
+        if place < 0:
+            return
+        if window[place + 1] not in _NO_FIRST:
+            yield place
+        end = place + 1
 
 
 def _run_before(window: bytes, end: int) -> int:

@@ -1,0 +1,68 @@
+"""Where a hostile pickle may begin: every way to write a name is seen, and no bytes make the search slow."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from observed import LIMITS, observe, watching
+
+from hauberk.scan.pickles.signs import signs
+from hauberk.scan.report import Verdict
+
+NAMES = st.one_of(
+    st.sampled_from(["os", "system", "V.U", "UU", "VV", "q", "Xq", "x" * 101]),
+    st.from_regex(r"[A-Za-z_][\w.]{0,40}", fullmatch=True).filter(lambda name: name.isascii() and name.count("V") < 3),
+)
+WAYS = (
+    lambda name: b"\x8c" + bytes([len(name)]) + name,
+    lambda name: b"U" + bytes([len(name)]) + name,
+    lambda name: b"X" + len(name).to_bytes(4, "little") + name,
+    lambda name: b"V" + name + b"\n",
+    lambda name: b"S'" + name + b"'\n",
+    lambda name: b'S"' + name + b'"\n',
+)
+MEMO = st.one_of(st.just(b""), st.just(b"\x94"), st.binary(min_size=1, max_size=1).map(lambda index: b"q" + index))
+TEXTS = st.builds(lambda name, way, memo: way(name.encode()) + memo, NAMES, st.sampled_from(WAYS), MEMO)
+
+
+def places(window: bytes) -> list[int]:
+    return [sign.start for sign in signs(window, lambda: None)]
+
+
+@given(junk=st.binary(max_size=40), module=TEXTS, name=TEXTS, rest=st.binary(max_size=10))
+def test_two_texts_that_become_a_name_are_seen_behind_anything(junk, module, name, rest):
+    assert len(junk) in places(junk + module + name + b"\x93" + rest)
+
+
+@given(junk=st.binary(max_size=40), module=NAMES, name=NAMES, code=st.sampled_from([b"c", b"(i", b"i"]))
+def test_names_in_lines_are_seen_behind_anything(junk, module, name, code):
+    found = places(junk + code + f"{module}\n{name}\n".encode())
+    # What stands in front may be taken for a part of it; then the beginning lies a few bytes before.
+    assert any(len(junk) - 101 <= place <= len(junk) + len(code) for place in found)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"V",
+        b"U",
+        b"c",
+        b"S'",
+        b"X\x05\0\0\0",
+        b"a\x93",
+        b"V" * 199 + b"\x93",
+        b"V" * 100 + b"\n\x93",
+        b"c" * 100 + b"\n",
+        b"Vq\x93",
+    ],
+    ids=repr,
+)
+def test_no_text_makes_the_search_slow(unit):
+    """An expression that tries every split took 5 s for 12 kB of the first, and is not ended by a deadline."""
+    data = b"t~" + unit * ((1 << 18) // len(unit))
+    with watching() as faults:
+        seen = observe(data, faults)
+    assert not seen.fault
+    assert seen.seconds < LIMITS.seconds
+    assert seen.report.verdict is not Verdict.SAFE or seen.report.format == "text"

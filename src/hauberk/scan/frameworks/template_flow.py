@@ -216,37 +216,56 @@ def names_of(codes: Sequence[Code]) -> Names:
     return Names(built, texts)
 
 
-def _spread(bound: Sequence[tuple[Code, set[str], bool]], marked: set[str], alike: dict[str, set[str]]) -> None:
+def _spread(bound: Sequence[tuple[Code, set[str], bool]], marked: set[str], alike: dict[str, list[str]]) -> None:
     """Mark what is bound by code that is marked itself or mentions a marked name, until nothing more is marked."""
+    done: set[tuple[int, str]] = set()
     for _ in range(_ROUNDS_MOST):
         before = len(marked)
         for code, names, begins in bound:
             if begins or any(name_is_in(name, marked) for name in dotted_names(code.tokens)):
                 _mark(names, marked)
-                if _changes(code):
-                    for name in names:
-                        _mark(alike.get(name.partition(".")[0], set()), marked)
+                for name in names:
+                    _mark(_also_changed(code, name, alike, done), marked)
         if len(marked) == before:
             return
     for _, names, _ in bound:
         _mark(names, marked)
 
 
-def _changes(code: Code) -> bool:
-    """Whether it changes something that may have other names: a namespace, or what `append` is asked of."""
+def _also_changed(code: Code, name: str, alike: dict[str, list[str]], done: set[tuple[int, str]]) -> set[str]:
+    """What changes with a name that may be one of several: an attribute of a namespace, or what `append` adds to.
+
+    Args:
+        code: That binds it.
+        name: That is marked.
+        alike: See `_alike`.
+        done: Groups of names that were marked already; this one is added.
+    """
     tokens = code.tokens
+    root, _, attribute = name.partition(".")
     grows = any(right == ("sign", "(") and left.value in _GROWING for left, right in pairwise(tokens))
-    return grows or (code.statement and tokens[:1] == [Token("name", "set")] and tokens[2:3] == [Token("sign", ".")])
+    if not grows and not (attribute and code.statement and tokens[:1] == [Token("name", "set")]):
+        return set()
+    group = alike.get(root, [])
+    key = (id(group), "" if grows else attribute)
+    if key in done:
+        return set()
+    done.add(key)
+    return set(group) if grows else {f"{other}.{attribute}" for other in group}
 
 
-def _alike(bound: Sequence[tuple[Code, set[str]]]) -> dict[str, set[str]]:
+def _alike(bound: Sequence[tuple[Code, set[str]]]) -> dict[str, list[str]]:
     """Names that may be names of one thing: those that are bound together, and by mentioning one another."""
-    groups: dict[str, set[str]] = {}
+    groups: dict[str, list[str]] = {}
     for code, names in bound:
-        roots = {name.partition(".")[0] for name in (*names, *dotted_names(code.tokens))} - _WORDS - _STATEMENTS
-        joined = set[str]().union(roots, *(groups.get(name, set()) for name in roots))
-        for name in joined:
-            groups[name] = joined
+        head = next(iter(names)).partition(".")[0]
+        for name in {name.partition(".")[0] for name in (*names, *dotted_names(code.tokens))} - _WORDS - _STATEMENTS:
+            first = groups.setdefault(head, [head])
+            other = groups.setdefault(name, [name])
+            if other is not first:
+                small, large = sorted((first, other), key=len)
+                large.extend(small)
+                groups.update(dict.fromkeys(small, large))
     return groups
 
 

@@ -18,6 +18,7 @@ from hauberk.scan.frameworks.hdf5_values import checksum
 CODE = base64.b64encode(marshal.dumps(compile("open('flag', 'w')", "x", "eval"))).decode()
 """Compiled Python that would open a flag file; nobody runs it."""
 
+BOMB = "https://cwe.mitre.org/data/definitions/789.html"
 LOOP = "https://cwe.mitre.org/data/definitions/835.html"
 GHSA = "https://github.com/advisories/"
 NVD = "https://nvd.nist.gov/vuln/detail/"
@@ -231,6 +232,18 @@ def _behind_picture(folder: Path) -> Path:
     return written(folder / "picture.png", bytes(data))
 
 
+def built(name: str, build: dict[str, Any], **config: Any) -> dict[str, Any]:
+    """A model of a layer that is built for inputs of a shape before any weight is read."""
+    return sequential(layer(name, **config) | {"build_config": build})
+
+
+def at_once(name: str, *arguments: Any, **config: Any) -> dict[str, Any]:
+    """A functional model with an operation that is given constants only."""
+    nodes = {"inbound_nodes": [{"args": arguments, "kwargs": {}}]}
+    start = layer("InputLayer", batch_shape=[None, 4], dtype="float32")
+    return layer("Functional", "keras", layers=[start, layer(name, "keras.src.ops.numpy", **config) | nodes])
+
+
 def _rewritten(*changes: tuple[str, Any]) -> dict[str, Any]:
     changed = sequential(layer("Dense", units=2))
     for key, value in changes:
@@ -250,6 +263,29 @@ KERAS_CASES = (
     Case("keras-recurrent", keras(sequential(layer("LSTM", units=1 << 24))), UNSAFE),
     Case("keras-input-product", keras(sequential(layer("InputLayer", batch_shape=[None, 1 << 20, 1 << 20]))), UNSAFE),
     Case("keras-two-wide", keras(sequential(layer("Dense", units=1 << 22), layer("Dense", units=1 << 22))), UNKNOWN),
+    *(
+        Case(f"keras-built-{name.lower()}", keras(built(name, build, **config)), UNSAFE, BOMB)
+        for name, build, config in (
+            ("Dense", {"shapes_dict": {"input_shape": [None, 1 << 20]}}, {"units": 1 << 20}),
+            (
+                "MultiHeadAttention",
+                {"shapes_dict": {"query_shape": [9, 1 << 14]}},
+                {"num_heads": 4096, "key_dim": 4096},
+            ),
+            ("PReLU", {"input_shape": [None, 1 << 20, 1 << 20]}, {}),
+            ("LayerNormalization", {"input_shape": [None, 1 << 20, 1 << 20]}, {"axis": [1, 2]}),
+            ("EinsumDense", {"input_shape": [None, 1 << 20]}, {"output_shape": [1 << 20], "equation": "ab,bc->ac"}),
+        )
+    ),
+    Case("keras-rank", keras(built("Dense", {"input_shape": [None, 4]}, units=4, lora_rank=1 << 30)), UNSAFE, BOMB),
+    Case(
+        "keras-metric-of-many-classes",
+        keras(_rewritten(("compile_config", {"metrics": [layer("MeanIoU", "keras.metrics", num_classes=1 << 20)]}))),
+        UNSAFE,
+        BOMB,
+    ),
+    Case("keras-stretched", keras(sequential(*[layer("UpSampling2D", size=[999, 999])] * 3)), UNKNOWN, BOMB),
+    Case("keras-operation-on-constants", keras(at_once("Arange", 0, 1 << 40, dtype="float32")), UNKNOWN, BOMB),
     Case("keras-long-element", keras(sequential(layer("Rescaling", scale=LONG, offset=0))), UNSAFE),
     Case("keras-strange-element", keras(sequential(layer("Rescaling", scale=STRANGE, offset=0))), UNKNOWN),
     Case("keras-lambda", keras(sequential(LAMBDA)), UNSAFE, NVD + "CVE-2024-3660"),

@@ -68,7 +68,16 @@ CUSTOM = Rule(
     "Only code of your own, registered under this name, can be meant; what it does with the file is not known here.",
     "https://keras.io/guides/serialization_and_saving/",
 )
-RULES = (LAMBDA, FOREIGN, NOT_A_MODEL, LOADS_MORE, READS_FILE, CUSTOM, HUGE, LARGE)
+AT_ONCE = Rule(
+    "keras-runs-at-once",
+    "an operation on constants",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "An operation that is given no input of the model runs while the model is loaded, and takes as much memory and time"
+    " as its arguments ask for.",
+    "https://cwe.mitre.org/data/definitions/789.html",
+)
+RULES = (LAMBDA, FOREIGN, NOT_A_MODEL, LOADS_MORE, READS_FILE, CUSTOM, HUGE, LARGE, AT_ONCE)
 
 _LAMBDAS = {"Lambda", "__lambda__"}
 _LOADERS = {"TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"}
@@ -192,8 +201,26 @@ def _examine_values(each: dict[str, Any], examination: Examination, at: str) -> 
         value = each[key]
         if isinstance(value, str) and value:
             examination.find(READS_FILE, shown(f"{key} is {value!r}"), at=at)
+    calls = each.get("inbound_nodes")
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict) and not _is_given_a_tensor(call):
+            examination.find(AT_ONCE, "a call without a tensor", at=at)
     if each.get("function_type") in {"lambda", "raw"} and "class_name" not in each:
         examination.find(LAMBDA, "a function kept as code", at=at)
+
+
+def _is_given_a_tensor(call: dict[str, Any]) -> bool:
+    """Whether one of the arguments is an input of the model, or what a layer gives."""
+    waiting: list[Any] = [call]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if each.get("class_name") == "__keras_tensor__":
+                return True
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+    return False
 
 
 def _code_of(each: dict[str, Any]) -> str:

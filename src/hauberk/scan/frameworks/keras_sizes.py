@@ -33,11 +33,18 @@ _FACTORS = ("units", "filters", "input_dim", "output_dim", "kernel_size", "num_h
 _OTHERS = (
     "max_tokens padding n height width pool_size strides dilation_rate output_padding cropping num_bins groups"
     " output_sequence_length input_length key_dim value_dim num_mel_bins fft_length sequence_length num_query_heads"
-    " num_key_value_heads head_dim input_shape"
+    " num_key_value_heads head_dim input_shape num_thresholds num_classes lora_rank repeats num shape pad_width depth"
+    " num_oov_indices fft_size"
 )
 _SIZES = frozenset((*_WIDTHS, *_SHAPES, *_FACTORS, *_OTHERS.split(" ")))
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell")
 _TABLES = ("Embedding", "ReversibleEmbedding")
+_WHOLE = ("PReLU", "LayerNormalization", "RMSNormalization", "Normalization")  # a weight for each element of an input
+_TRANSFORMS = ("MelSpectrogram", "STFTSpectrogram", "STFT")
+_COUNTS = ("MeanIoU", "IoU", "OneHotIoU", "OneHotMeanIoU")  # a table of classes by classes
+_STRETCHES = ("size", "n", "repeats", "pad_width")
+_STRETCHED = 64
+_MOST_DIMENSIONS = 8
 _NUMBER = 4  # bytes of a weight when a layer is made
 _MARGIN = 16
 
@@ -55,6 +62,7 @@ class Sizes:
         self._examination = examination
         self._widest = 1
         self._largest = 1
+        self._stretch = 1
 
     def add(self, each: dict[str, Any], at: str) -> None:
         """Take one object of the tree into account, whatever it is."""
@@ -64,33 +72,48 @@ class Sizes:
                 self._examination.find(HUGE, shown(f"{key} is {each[key]}"), at=at)
             elif key in _SHAPES or key in _WIDTHS:
                 self._widest = max(self._widest, math.prod(sizes))
+        for key in each.keys() & _STRETCHES:
+            factor = math.prod(_integers(each[key]))
+            self._stretch *= factor if factor > _STRETCHED else 1
+        for shape in _shapes(each):
+            if math.prod(shape) > _LARGEST:
+                self._examination.find(LARGE, shown(f"a shape of {shape}"), at=at)
         config = each.get("config")
         if isinstance(each.get("class_name"), str) and isinstance(config, dict):
             self._layer(each, config, at)
 
     def end(self, place: str) -> None:
         """Once all were added: the largest layer behind the widest one."""
-        weights = self._largest * self._widest
+        weights = self._largest * self._widest * self._stretch
         if self._is_too_much(weights // _MARGIN):
-            self._examination.find(LARGE, f"up to {weights * _NUMBER} bytes in one layer", at=place or None)
+            self._examination.find(LARGE, f"up to {float(weights) * _NUMBER:.1e} bytes in one layer", at=place or None)
 
     def _layer(self, each: dict[str, Any], config: dict[str, Any], at: str) -> None:
-        own = math.prod(size for key in _FACTORS for size in _integers(config.get(key)))
+        own = _product(config, _FACTORS)
         own *= max(
             (size for key in ("key_dim", "value_dim", "head_dim") for size in _integers(config.get(key))), default=1
         )
-        build = each.get("build_config")
-        shape = build.get("input_shape") if isinstance(build, dict) else None
-        last = max(list(_integers(shape))[-1:], default=1)
+        shapes = _built(each.get("build_config"))
+        last = max((size for shape in shapes for size in shape[-1:]), default=1)
         name = str(each["class_name"])
         if name in _TABLES:  # nothing before one makes it larger
             by_itself = own
+        elif name in _WHOLE:
+            by_itself = max((math.prod(shape) for shape in shapes), default=1)
+        elif name in _TRANSFORMS:
+            by_itself = _product(config, ("num_mel_bins", "fft_length"))
+        elif name in _COUNTS:
+            by_itself = max(_integers(config.get("num_classes")), default=1) ** 2
         else:
+            if name == "EinsumDense":
+                own *= math.prod(_integers(config.get("output_shape")))
             again = max(_integers(config.get("units")), default=0) if name.endswith(_RECURRENT) else 0
             by_itself = own * (last + again)
             self._largest = max(self._largest, own)
-        if self._is_too_much(by_itself):
-            self._examination.find(HUGE, f"{by_itself * _NUMBER} bytes of weights", at=at)
+        beside = max(_integers(config.get("lora_rank")), default=0) * max(last, own)
+        thresholds = max(_integers(config.get("num_thresholds")), default=0) * _MARGIN
+        if self._is_too_much(max(by_itself, beside, thresholds)):
+            self._examination.find(HUGE, f"{float(max(by_itself, beside, thresholds)) * _NUMBER:.1e} bytes", at=at)
 
     def _is_too_much(self, weights: int) -> bool:
         """More than a model may take, and more than the file could fill with a byte for each."""
@@ -106,3 +129,22 @@ def _integers(value: Any) -> Iterator[int]:
             stack = each[:64] + stack
         elif isinstance(each, int) and not isinstance(each, bool) and each > 0:
             yield each
+
+
+def _product(config: dict[str, Any], keys: tuple[str, ...]) -> int:
+    return math.prod(size for key in keys for size in _integers(config.get(key)))
+
+
+def _shapes(value: dict[str, Any]) -> Iterator[list[int]]:
+    """Shapes by their names, with sizes that are not known left out."""
+    for key, each in value.items():
+        if key.endswith("shape") and isinstance(each, list) and len(each) <= _MOST_DIMENSIONS:
+            yield list(_integers(each))
+
+
+def _built(build: Any) -> list[list[int]]:
+    """Shapes that a layer is built for: one, or one for each of its inputs."""
+    if not isinstance(build, dict):
+        return []
+    named = build.get("shapes_dict")
+    return [*_shapes(build), *(_shapes(named) if isinstance(named, dict) else ())]

@@ -177,11 +177,11 @@ def _with_sizes(text: str) -> str:
     return re.sub(r"tree_sizes=[^\n]*", "tree_sizes=" + " ".join(sizes), text)
 
 
-def catboost(at: int, value: int, width: int = 4) -> Callable[[Path], Path]:
+def catboost(at: int, value: int, width: int = 4, name: str = "oblivious") -> Callable[[Path], Path]:
     """A model of CatBoost with a number overwritten."""
 
     def make(folder: Path) -> Path:
-        data = bytearray((FIXTURES / "catboost_oblivious.cbm").read_bytes())
+        data = bytearray((FIXTURES / f"catboost_{name}.cbm").read_bytes())
         data[at : at + width] = value.to_bytes(width, "little")
         return written(folder / "model.cbm", bytes(data))
 
@@ -365,6 +365,10 @@ TREE_CASES = (
     ),
     Case("lightgbm-cut", lightgbm(("end of trees", "end of tree")), UNKNOWN),
     Case("catboost-split-beyond", _catboost_split, UNSAFE, INDEX),
+    Case("catboost-leaf-that-is-none", catboost(6436 + 4 * 3, 0xFFFFFFFF, name="depthwise"), UNSAFE, INDEX),
+    Case("catboost-feature-below-0", catboost(7620, 0xFFFFFFFF, name="depthwise"), UNSAFE, INDEX),
+    Case("catboost-feature-beyond", catboost(7624, 0x7FFFFFFF, name="depthwise"), UNSAFE, INDEX),
+    Case("catboost-tree-of-nothing", catboost(7096, 0, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-root-beyond", catboost(8, 0x7FFFFFF0), UNKNOWN, "https://flatbuffers.dev/internals/"),
     Case("catboost-size-beyond", catboost(4, 0x7FFFFFF0), UNKNOWN),
 )

@@ -32,6 +32,7 @@ PARTS = Rule(
 )
 _MARK = b"CBM1"
 _DEEPEST = 16
+_FEATURES_MOST = 1 << 24
 
 
 def recognise(head: bytes, content: Content) -> bool:
@@ -67,6 +68,11 @@ def _examine_core(core: Table, examination: Examination) -> None:
     if trees.vector(12, 4)[1] or trees.vector(13, 4)[1] or trees.vector(18, 4)[1]:
         examination.find(PARTS, "features made from texts or embeddings")
         return
+    if trees.vector(7, 4)[1]:
+        examination.find(PARTS, "features made from statistics of categories")
+    if problem := _features_problem(trees):
+        examination.find(BOUNDS, problem)
+        return
     borders = sum(each.vector(3, 4)[1] for each in trees.tables(5))
     borders += sum(each.vector(1, 4)[1] for each in trees.tables(6))
     borders += sum(each.vector(1, 4)[1] for each in trees.tables(7))
@@ -78,6 +84,23 @@ def _examine_core(core: Table, examination: Examination) -> None:
         examination.find(BOUNDS, f"split {splits.max()} of {borders}")
     elif (sizes > _DEEPEST).any() or trees.vector(8, 8)[1] != int((1 << sizes).sum()) * dimension:
         examination.find(BOUNDS, f"{trees.vector(8, 8)[1]} values of leaves, which are not those of the trees")
+
+
+def _features_problem(trees: Table) -> str:
+    """What is wrong with the places of features among those that a prediction is handed; empty where nothing is.
+
+    The library counts them from the highest, and reads at the place of each that is used.
+    """
+    numbers = [(each.scalar(1, 4, -1, signed=True), each.scalar(2, 4, -1, signed=True)) for each in trees.tables(5)]
+    categories = [(each.scalar(0, 4, -1, signed=True), each.scalar(1, 4, -1, signed=True)) for each in trees.tables(4)]
+    flat = [place for _, place in (*numbers, *categories)]
+    for places in ([index for index, _ in numbers], [index for index, _ in categories], flat):
+        if len(set(places)) != len(places) or any(not 0 <= place <= _FEATURES_MOST for place in places):
+            return "features at one place, or at none"
+    known = {index for index, _ in categories}
+    if any(each.scalar(0, 4, -1, signed=True) not in known for each in trees.tables(6)):
+        return "a category of a feature that is not there"
+    return ""
 
 
 def _examine_steps(trees: Table, splits: Integers, borders: int, dimension: int, examination: Examination) -> None:
@@ -95,12 +118,15 @@ def _examine_steps(trees: Table, splits: Integers, borders: int, dimension: int,
     sizes, starts = (integers(trees.numbers(field, "<i4"), "trees") for field in (2, 3))
     for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
         examination.check_time()
+        if not size:
+            examination.find(BOUNDS, "a tree without a node")
+            return
         for node in range(start, start + size):
             if node + max(left[node], right[node]) >= start + size:
                 examination.find(BOUNDS, "a child that is none of its tree's nodes", at=f"node {node}")
                 return
             last = int(leaves[node]) if not left[node] or not right[node] else 0
-            if last != 0xFFFFFFFF and last + dimension > values:
+            if last + dimension > values:
                 examination.find(BOUNDS, f"leaf {last} of {values} values", at=f"node {node}")
                 return
 

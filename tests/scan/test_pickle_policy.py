@@ -90,7 +90,8 @@ def test_classes_that_are_made_run_nothing_of_their_own():
             continue
         kind = real(each)
         assert inspect.isclass(kind)
-        assert "__getattr__" not in vars(kind), each
+        # A frozen estimator hands on what it is asked for, and has what an unpickler asks for itself.
+        assert "__getattr__" not in vars(kind) or each == "sklearn.frozen._frozen.FrozenEstimator", each
         assert "__setattr__" not in vars(kind), each
         assert not any("__reduce__" in vars(base) for base in kind.__mro__[:-1]), each
         warns = kind.__new__.__qualname__.startswith("deprecated.")

@@ -24,7 +24,7 @@ _LONGEST_CODE = 64 << 20
 _JOINED = re.compile(r"\\\r?\n|#[^\n]*|\s+")
 _DOTTED = re.compile(r"\.\s*([^\W\d]\w*)")
 _OPERATOR = re.compile(r"\bops\s*\.\s*([^\W\d]\w*)\s*\.\s*([^\W\d]\w*)")
-_FULL_NAME = re.compile(rb"(\w+)::(\w+)")
+_FULL_NAME = re.compile(rb"(?<!\w)(\w++)::(\w+)")  # tried once at each word: there may be megabytes
 _CLASS = re.compile(r"__torch__\s*\.\s*torch\s*\.\s*classes\s*\.\s*([^\W\d]\w*)\s*\.\s*([^\W\d]\w*)")
 _PICKLED_LISTS = frozenset(
     {"build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "build_tensor_from_id"}

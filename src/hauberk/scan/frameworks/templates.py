@@ -44,6 +44,7 @@ _LARGEST = 1 << 20
 _CODE = re.compile(r"\{\{(.*?)(?:\}\}|\Z)|\{%(.*?)(?:%\}|\Z)", re.DOTALL)
 _LINE_CODE = re.compile(r"^[ \t\v\f\r]*#\s*(?:for|if|set|include|import|from|call|extends)\b", re.MULTILINE)
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+_TEXT = re.compile(r"""(?s)'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|(?P<rest>['"].*+)""")
 _DUNDER = re.compile(
     r"__|\\x5f|\\u005f|\\137|\\N\{LOW LINE\}"  # two underscores, or one that is written otherwise
     r"|\.\s*_|\[\s*['\"]_|\|\s*attr\b|\bself\s*\.\s*_",
@@ -139,5 +140,5 @@ def _unusual(code: Code) -> str:
 
 
 def _without_text(code: str) -> str:
-    """Code without what stands in quotes; names inside are mere text there."""
-    return re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", "''", code)
+    """Code without what stands in quotes, where names are mere text; what an open quote begins stays."""
+    return _TEXT.sub(lambda found: found["rest"] or "''", code)

@@ -1,12 +1,16 @@
-"""Where a hostile pickle may begin: every way to write a name is seen, and no bytes make the search slow."""
+"""No bytes make a search slow, and every way to write a name is seen where a hostile pickle may begin."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from observed import LIMITS, observe, watching
 
+from hauberk.scan.archives import torch_script
+from hauberk.scan.frameworks import templates
 from hauberk.scan.pickles.signs import signs
 from hauberk.scan.report import Verdict
 
@@ -66,3 +70,16 @@ def test_no_text_makes_the_search_slow(unit):
     assert not seen.fault
     assert seen.seconds < LIMITS.seconds
     assert seen.report.verdict is not Verdict.SAFE or seen.report.format == "text"
+
+
+def test_no_text_makes_other_expressions_slow():
+    """Each took time that grows with the square of these; the search for expressions that do was made by trying them."""
+    started = time.process_time()
+    assert not list(torch_script._FULL_NAME.finditer(b"w" * (1 << 17)))
+    assert templates._without_text("'" + "\\'" * (1 << 16)).startswith("'\\'")
+    assert time.process_time() - started < 1  # it was minutes
+
+
+def test_what_an_open_quote_begins_is_not_taken_for_text():
+    assert templates._without_text("a + 'os' + \"b\" + 'c\\'d' + os") == "a + '' + '' + '' + os"
+    assert templates._without_text('a + \'os + "b" + os') == 'a + \'os + "b" + os'

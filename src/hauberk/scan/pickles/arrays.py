@@ -51,7 +51,8 @@ class Array(NamedTuple):
     Attributes:
         dtype: Of its items.
         shape: Its sizes.
-        source: Its bytes, or text that becomes bytes, or where either lies in the content; `None` where none of that.
+        source: Its bytes, or text that becomes bytes, or where either lies in the content; a tuple of trees; `None`
+            where none of that.
         survey: What a table of nodes holds, where it was looked at in passing.
     """
 
@@ -86,7 +87,7 @@ def described_array(dtype: DType, shape: tuple[int, ...], data: object, context:
         if len(data) != count:
             raise Objection(f"{len(data)} objects in an array of shape {list(shape)[:8]}", rules.BOUNDS)
         context.copies(count * dtype.itemsize)
-        return Array(dtype, shape)
+        return Array(dtype, shape, tuple(data) if data and _is_kept(data[0]) else None)
     if is_text(data) or data is BYTES or isinstance(data, Encoded):
         # Text becomes bytes, one a letter; numpy compares their number before it makes room.
         context.copies(count * dtype.itemsize)
@@ -99,6 +100,11 @@ def described_array(dtype: DType, shape: tuple[int, ...], data: object, context:
     if (length > _COPIED and dtype.order == ">") or dtype.fields:
         context.copies(length)
     return Array(dtype, shape, data)
+
+
+def _is_kept(item: object) -> bool:
+    """Whether an array of such objects is one that models are made of."""
+    return type(item) is Made and item.entry.name.startswith("sklearn.tree.")
 
 
 def check_dimensions(kind: object, shape: object) -> None:

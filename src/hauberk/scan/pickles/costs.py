@@ -9,7 +9,7 @@ dictionaries are let go of by recursion, lists and dictionaries are not); numpy 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hauberk.scan.content import Content
 from hauberk.scan.pickles import rules
@@ -47,6 +47,7 @@ class Costs(Window):
         levels: How deep other containers lie in one, by its identity.
         inside: Containers that were put into others, by their identity.
         outside: Those others; kept, so that their identities stay theirs.
+        checks: What is looked at when all has been filled.
         filled_late: How many were put into others first and filled with further ones then.
     """
 
@@ -60,6 +61,11 @@ class Costs(Window):
         self.inside: dict[int, Made] = {}
         self.outside: list[Made] = []
         self.filled_late = 0
+        self.checks: list[Callable[[], None]] = []
+
+    def at_end(self, check: Callable[[], None]) -> None:
+        """Call it at STOP."""
+        self.checks.append(check)
 
     def copies(self, size: int) -> None:
         """Count bytes that are copied from something that stays.

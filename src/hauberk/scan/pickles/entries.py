@@ -68,6 +68,9 @@ class Context(Protocol):
     def copies(self, size: int) -> None:
         """Count bytes that are copied from something that stays; object when they are out of proportion."""
 
+    def at_end(self, check: Callable[[], None]) -> None:
+        """Call a check when the pickle has come to its end, which raises `Objection`."""
+
     def nests(self, container: Made, values: Sequence[object]) -> None:
         """Object to containers too deep in one another, where CPython lets go of them by recursion."""
 

@@ -229,6 +229,11 @@ class Machine(Calls):
         self.leave_frame(position)
         self.result = self.stack.pop()
         self.end = self.base + position
+        for check in self.checks:
+            try:
+                check()
+            except Objection as objection:
+                self.object_to(objection, "at its end", self.end)
         if self.frame_end > self.end:
             self.find(
                 rules.FRAME, f"STOP comes {self.frame_end - self.end} bytes before the end of its frame", self.end

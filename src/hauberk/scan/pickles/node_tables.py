@@ -46,7 +46,7 @@ _Table = npt.NDArray[Any]
 
 def check_nodes(
     nodes: Array, features: int, context: Context, *, categories: int = 0, deepest: int | None = None
-) -> None:
+) -> int:
     """Every node of a decision tree leads to nodes, features and categories that exist.
 
     Args:
@@ -55,6 +55,9 @@ def check_nodes(
         categories: Rows of the table of categories.
         deepest: How deep it says it is; room for the way to a leaf is made for that.
         context: For the data.
+
+    Returns:
+        The highest feature that is asked for; -1 where none is.
 
     Raises:
         Objection: There is no node, a child does not exist or stands before its parent, a feature or category does not
@@ -73,6 +76,7 @@ def check_nodes(
         raise Objection(f"a node that asks for categories {found.category} of {categories}", rules.MEMORY)
     if deepest is not None and not found.depth <= deepest <= nodes.shape[0]:
         raise Objection(f"a tree of {found.depth} levels that says it has {deepest}", rules.MEMORY)
+    return found.feature
 
 
 def survey(nodes: Array, context: Context) -> Survey | None:

@@ -15,10 +15,13 @@ Sources: scikit-learn 1.9 `base.py`, `tree/_tree.pyx`, `neighbors/_binary_tree.p
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.arrays import Array, elements
+from hauberk.scan.pickles.arrays import Array
 from hauberk.scan.pickles.entries import (
     ATTRIBUTES,
+    Build,
     Call,
     Context,
     Entry,
@@ -29,11 +32,24 @@ from hauberk.scan.pickles.entries import (
     make_empty,
     plain_state,
 )
-from hauberk.scan.pickles.node_tables import check_neighbours, check_nodes
+from hauberk.scan.pickles.fitted_trees import (
+    PREDICTOR,
+    TREE,
+    check_boosting,
+    check_decision_tree,
+    check_dummy,
+    check_histogram_boosting,
+    make_tree,
+    set_predictor,
+    set_tree,
+)
+from hauberk.scan.pickles.node_tables import check_neighbours
 from hauberk.scan.pickles.values import Made, Mapping, Name
 from hauberk.scan.report import shown
 
 _GROUP = "scikit-learn"
+
+Held = Callable[[Made, dict[str, object], Context], None]
 
 _ESTIMATORS = {
     "calibration": "CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
@@ -66,16 +82,12 @@ _ESTIMATORS = {
     "decomposition._sparse_pca": "SparsePCA MiniBatchSparsePCA",
     "decomposition._truncated_svd": "TruncatedSVD",
     "discriminant_analysis": "LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis",
-    "dummy": "DummyClassifier DummyRegressor",
+    "dummy": "DummyRegressor",
     "ensemble._bagging": "BaggingClassifier BaggingRegressor",
     "ensemble._forest": (
         "RandomForestClassifier RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor RandomTreesEmbedding"
     ),
-    "ensemble._gb": "GradientBoostingClassifier GradientBoostingRegressor",
     "ensemble._hist_gradient_boosting.binning": "_BinMapper",
-    "ensemble._hist_gradient_boosting.gradient_boosting": (
-        "HistGradientBoostingClassifier HistGradientBoostingRegressor"
-    ),
     "ensemble._iforest": "IsolationForest",
     "ensemble._stacking": "StackingClassifier StackingRegressor",
     "ensemble._voting": "VotingClassifier VotingRegressor",
@@ -83,6 +95,7 @@ _ESTIMATORS = {
     "feature_extraction._dict_vectorizer": "DictVectorizer",
     "feature_extraction._hash": "FeatureHasher",
     "feature_extraction.text": "CountVectorizer HashingVectorizer TfidfTransformer TfidfVectorizer",
+    "frozen._frozen": "FrozenEstimator",
     "feature_selection._from_model": "SelectFromModel",
     "feature_selection._rfe": "RFE RFECV",
     "feature_selection._sequential": "SequentialFeatureSelector",
@@ -150,13 +163,22 @@ _ESTIMATORS = {
     "semi_supervised._label_propagation": "LabelPropagation LabelSpreading",
     "semi_supervised._self_training": "SelfTrainingClassifier",
     "svm._classes": "LinearSVC LinearSVR NuSVC NuSVR OneClassSVM SVC SVR",
-    "tree._classes": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor",
     "_loss.link": "Interval IdentityLink LogLink LogitLink HalfLogitLink MultinomialLogit",
     "_loss.loss": (
         "HalfBinomialLoss HalfMultinomialLoss HalfSquaredError HalfPoissonLoss HalfGammaLoss HalfTweedieLoss"
         " HalfTweedieLossIdentity AbsoluteError PinballLoss HuberLoss ExponentialLoss"
     ),
 }
+
+# Those whose attributes are held against one another.
+_HELD: tuple[tuple[dict[str, str], Held], ...] = (
+    ({"tree._classes": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor"},
+     check_decision_tree),
+    ({"dummy": "DummyClassifier"}, check_dummy),
+    ({"ensemble._gb": "GradientBoostingClassifier GradientBoostingRegressor"}, check_boosting),
+    ({"ensemble._hist_gradient_boosting.gradient_boosting":
+      "HistGradientBoostingClassifier HistGradientBoostingRegressor"}, check_histogram_boosting),
+)  # fmt: skip
 
 # Native losses: made of numbers, without state.
 _LOSSES = {
@@ -177,18 +199,22 @@ _FUNCTIONS = {
 
 _TREES = ("sklearn.neighbors._kd_tree.KDTree", "sklearn.neighbors._ball_tree.BallTree")
 _DISTANCES = tuple(
-    f"sklearn.metrics._dist_metrics.{kind}Distance64" for kind in ("Euclidean", "Manhattan", "Chebyshev", "Minkowski")
+    f"sklearn.metrics._dist_metrics.{kind}Distance64"
+    for kind in ("Euclidean", "Manhattan", "Chebyshev", "Minkowski", "Haversine")
 )
 _DISTANCE = "sklearn.metrics._dist_metrics.newObj"
+_OF_TWO = "HaversineDistance64"  # looks at two numbers of each point
 _WEIGHTED = frozenset({"MinkowskiDistance64"})  # looks at a weight for each feature if it has any
 
 
 # Attributes that honest estimators keep something in that can be called. None of them is the name of a method.
 _HOLDS_CLASSES = ("dtype", "dtype_")  # how they end: classes of numbers
 _HOLDS_FUNCTIONS = frozenset({"score_func"})
-_HOLDS_CALLABLES = frozenset({"_loss", "_base_loss", "loss_", "scorer_"})
-_CALLABLES = ("sklearn._loss.loss.", "sklearn.metrics._scorer.")
+_HOLDS_CALLABLES = frozenset({"_loss", "_base_loss", "loss_", "scorer_", "func"})
+_CALLABLES = ("sklearn._loss.loss.", "sklearn.metrics._scorer.", "functools.partial")
 _LONGEST_VERSION = 64
+_MULTINOMIAL = "sklearn._loss._loss.CyHalfMultinomialLoss"
+_CHECKS = "sklearn.utils.validation.check_array"
 _SORTED = 64  # bytes that take as long to copy as a number to sort
 
 
@@ -201,6 +227,18 @@ def _set_estimator(made: Made, state: object, context: Context) -> None:
                 _check_attribute(str(attribute), value)
 
 
+def _holding(check: Held) -> Build:
+    """Sets the state of an estimator once, and holds its attributes against one another."""
+
+    def build(made: Made, state: object, context: Context) -> None:
+        if made.ready:
+            raise Objection("sets the state of a tree's estimator twice", rules.BUILD)
+        _set_estimator(made, state, context)
+        check(made, check_attributes(state), context)
+
+    return build
+
+
 def _check_attribute(attribute: str, value: object) -> None:
     if type(value) is Name:
         fine = value.entry is not None and value.entry.call is None and value.entry.new is None
@@ -209,6 +247,8 @@ def _check_attribute(attribute: str, value: object) -> None:
             raise Objection(f"keeps {shown(str(value))} as {shown(attribute)}", rules.BUILD)
     elif type(value) is Made and value.entry.name.startswith(_CALLABLES) and attribute not in _HOLDS_CALLABLES:
         raise Objection(f"keeps {value.entry.name} as {shown(attribute)}", rules.BUILD)
+    elif attribute == "is_multiclass":
+        raise Objection("sets what a loss's class says", rules.BUILD)
     elif attribute == "_sklearn_version" and not (type(value) is str and len(value) <= _LONGEST_VERSION):
         raise Objection("a version that is no text", rules.BUILD)  # it is put into a warning, however large
 
@@ -235,54 +275,43 @@ def _numbers(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     raise Objection("with anything but numbers")
 
 
+def _loss(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    """The one native loss that is pickled by a function of its own: its class, a number, no state."""
+    match arguments:
+        case (kind, int(), None | ()) if is_name(kind, _MULTINOMIAL) and not isinstance(arguments[2], list):
+            return Made(entry)
+    raise Objection("with anything but its class")
+
+
+def _partial(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    match arguments:
+        case (function,) if is_name(function, _CHECKS):
+            return Made(entry)
+    raise Objection(f"of anything but {_CHECKS}")
+
+
+def _set_partial(made: Made, state: object, _: Context) -> None:
+    """The function again, and what is passed to it by name: words, truth values, types of numbers."""
+    match state:
+        case tuple((function, (), Mapping() as given, None | Mapping() as attributes)) if type(state[1]) is tuple:
+            plain = all(type(value) in {str, bool, type(None)} or _is_type(value) for _, value in given.items_of())
+            if is_name(function, _CHECKS) and plain and not attributes and not made.ready:
+                check_attributes(given)
+                given.kept = True
+                if isinstance(attributes, Mapping):
+                    attributes.kept = True
+                return
+    raise Objection("anything but a check of arrays", rules.BUILD)
+
+
+def _is_type(value: object) -> bool:
+    if type(value) is list:
+        return all(type(each) is Name and _is_type(each) for each in value)
+    return type(value) is Name and value.entry is not None and value.module == "numpy" and value.entry.call is None
+
+
 def _is_scalar(value: object) -> bool:
     return is_made(value, "numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
-
-
-def _tree(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
-    match arguments:
-        case (int(features), Made(detail=Array() as classes), int(outputs)):
-            if 0 < features < 1 << 31 and classes.shape == (outputs,) and not classes.dtype.objects:
-                return Made(entry, features)
-    raise Objection("a tree with sizes that do not fit each other")
-
-
-def _set_tree(made: Made, state: object, context: Context) -> None:
-    if made.ready:
-        raise Objection("sets the state of a tree twice", rules.MEMORY)
-    given = check_attributes(state)
-    assert isinstance(made.detail, int)  # noqa: S101 - from `_tree`
-    match given:
-        case {
-            "nodes": Made(detail=Array() as nodes),
-            "values": Made(detail=Array() as values),
-            "node_count": int(count),
-            "max_depth": int(depth),
-        }:
-            context.copies(sum(elements(each.dtype, each.shape) * each.dtype.itemsize for each in (nodes, values)))
-            if nodes.shape != (count,) or len(values.shape) != 3 or values.shape[0] != count:
-                raise Objection(
-                    f"{count} nodes in tables of {list(nodes.shape)} and {list(values.shape)}", rules.BOUNDS
-                )
-            check_nodes(nodes, made.detail, context, deepest=depth)
-        case _:
-            raise Objection("a tree without its nodes", rules.BUILD)
-
-
-def _set_predictor(made: Made, state: object, context: Context) -> None:
-    if made.ready:
-        raise Objection("sets the state of a tree twice", rules.MEMORY)
-    match check_attributes(state):
-        case {
-            "nodes": Made(detail=Array() as nodes),
-            "binned_left_cat_bitsets": Made(detail=Array(shape=(binned, 8)) as first),
-            "raw_left_cat_bitsets": Made(detail=Array(shape=(raw, 8)) as second),
-            **others,
-        } if not others and {(each.dtype.kind, each.dtype.itemsize) for each in (first, second)} == {("u", 4)}:
-            context.copies(elements(nodes.dtype, nodes.shape) * nodes.dtype.itemsize)  # where its numbers are others
-            check_nodes(nodes, 1 << 31, context, categories=min(binned, raw))
-        case _:
-            raise Objection("a tree without its nodes and categories", rules.BUILD)
 
 
 def _new_object(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -299,7 +328,7 @@ def _set_distance(made: Made, state: object, _: Context) -> None:
     match state:
         case tuple((float() | int(), Made(detail=Array() as vector), Made(detail=Array() as matrix))):
             if len(vector.shape) == 1 and len(matrix.shape) == 2 and not made.ready:
-                made.detail = vector.shape[0] if made.detail in _WEIGHTED else 0
+                made.detail = 2 if made.detail == _OF_TWO else vector.shape[0] if made.detail in _WEIGHTED else 0
                 return
     raise Objection("a distance's state that no pickler writes", rules.BUILD)
 
@@ -341,15 +370,16 @@ def _entries(classes: dict[str, str], call: Call | None = None, **more: object) 
 
 ENTRIES: tuple[Entry, ...] = (
     *_entries(_ESTIMATORS, new=make_empty, build=_set_estimator),
+    *(entry for classes, check in _HELD for entry in _entries(classes, new=make_empty, build=_holding(check))),
     Entry("sklearn.isotonic.IsotonicRegression", _GROUP, new=make_empty, build=_set_isotonic),
     *_entries(_LOSSES, _numbers),
     *_entries(_FUNCTIONS),
+    Entry("sklearn._loss._loss.__pyx_unpickle_CyHalfMultinomialLoss", _GROUP, _loss),
+    Entry(_CHECKS, _GROUP),
+    Entry("functools.partial", _GROUP, _partial, build=_set_partial),
     Entry("sklearn.utils._bunch.Bunch", _GROUP, make_empty, make_empty, plain_state, "mapping", ATTRIBUTES),
-    Entry("sklearn.tree._tree.Tree", _GROUP, _tree, build=_set_tree),
-    Entry(
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        _GROUP, new=make_empty, build=_set_predictor,
-    ),
+    Entry(TREE, _GROUP, make_tree, build=set_tree),
+    Entry(PREDICTOR, _GROUP, new=make_empty, build=set_predictor),
     *(Entry(name, _GROUP) for name in (*_TREES, *_DISTANCES)),
     Entry(_DISTANCE, _GROUP, _new_object, build=_set_distance),
     Entry("sklearn.neighbors._kd_tree.newObj", _GROUP, _new_object, build=_set_neighbours),

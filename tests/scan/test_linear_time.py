@@ -73,7 +73,7 @@ def test_no_text_makes_the_search_slow(unit):
 
 
 def test_no_text_makes_other_expressions_slow():
-    """Each took time that grows with the square of these; the search for expressions that do was made by trying them."""
+    """Each took time that grows with the square of these."""
     started = time.process_time()
     assert not list(torch_script._FULL_NAME.finditer(b"w" * (1 << 17)))
     assert templates._without_text("'" + "\\'" * (1 << 16)).startswith("'\\'")

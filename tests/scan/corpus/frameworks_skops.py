@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from corpus import UNKNOWN, UNSAFE, Case
 from corpus.frameworks_trees import estimator, mapping, node, plain, skops, tree
+from corpus.messages import zipped
 
+SCHEMA = "schema.json"
 _INTERFACE = "https://numpy.org/doc/stable/reference/arrays.interface.html"
 _TREES = "https://github.com/scikit-learn/scikit-learn/pull/34558"
 
@@ -104,7 +109,24 @@ def _in_one_another() -> dict[str, Any]:
 _WIDE = {"a.npy": _saved(np.zeros((1000, 1))), "b.npy": _saved(np.zeros((1, 1000)))}
 _TWO = (_array("a.npy"), _array("b.npy"))
 
+
+def _spelled(change: Callable[[str], str | bytes]) -> Callable[[Path], Path]:
+    """An archive with one hostile node, its schema written otherwise."""
+    root = _keyed(node("FunctionNode", "system", "posix"), "true") | {"protocol": 2}
+    return lambda folder: zipped(folder / "model.skops", {SCHEMA: change(json.dumps(root))})
+
+
 SKOPS_CASES = (
+    *(
+        Case(f"skops-schema-{name}", _spelled(change), UNSAFE)
+        for name, change in (
+            ("behind-space", lambda text: " " * 70_000 + text),
+            ("behind-text", lambda text: '{"a": "' + "x" * 70_000 + '", ' + text[1:]),
+            ("with-escapes", lambda text: text.replace("__", "\\u005f_")),
+            ("in-utf-16", lambda text: text.encode("utf-16")),
+            ("in-utf-32", lambda text: text.encode("utf-32")),
+        )
+    ),
     Case(
         "skops-function-with-another-name",
         skops(_keyed(node("FunctionNode", "system", "posix",

@@ -117,12 +117,25 @@ _UNLIKE_A_TREE = (KeyError, TypeError, IndexError, ValueError, AttributeError, S
 
 
 def recognise(archive: Zip) -> bool:
-    """A skops archive has its tree of nodes in `schema.json`."""
+    """A skops archive has its tree of nodes in `schema.json`, in any encoding and spelling that JSON allows.
+
+    Who looked at the first bytes only would take it for a plain archive where spaces or escapes stand in front.
+    """
     member = archive.members.get(SCHEMA)
     if member is None or not member.readable:
         return False
-    head = archive.content(SCHEMA).head(1 << 16)
-    return b"__loader__" in head or b"__class__" in head or b"_skops_version" in head
+    content = archive.content(SCHEMA)
+    head = content.head(1 << 16)
+    if (
+        any(mark in head for mark in (b"__loader__", b"__class__", b"_skops_version"))
+        or content.size > json_text.LARGEST
+    ):
+        return True
+    try:
+        schema, _ = json_text.load(content.read(0, content.size))
+    except (ValueError, RecursionError):
+        return True  # what cannot be read is told by whoever examines it
+    return isinstance(schema, dict) and not {"__loader__", "__class__", "__module__", "protocol"}.isdisjoint(schema)
 
 
 def examine(archive: Zip, examination: Examination) -> None:

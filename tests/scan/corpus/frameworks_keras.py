@@ -217,6 +217,25 @@ def _endless_heap(text: Any) -> Callable[[Path], Path]:
     return make
 
 
+def _first_value(file: Any) -> None:
+    """A text that elements have before they are written: it lies in a heap, too."""
+    import h5py
+
+    file.create_dataset("a", shape=(2,), dtype=h5py.string_dtype(), fillvalue="text")
+
+
+def _regions(file: Any) -> None:
+    import h5py
+
+    regions = file.create_dataset("a", shape=(1,), dtype=h5py.regionref_dtype)
+    regions[0] = file["layers/dense/vars/0"].regionref[1:2]
+
+
+def _many_large(file: Any) -> None:
+    for index in range(20):
+        file.create_dataset(f"large{index}", shape=(1 << 29,), dtype="f4")
+
+
 def _scaled(file: Any) -> None:
     file.create_dataset("x", data=range(8), chunks=(4,), scaleoffset=4)
 
@@ -407,6 +426,9 @@ KERAS_CASES = (
     Case("h5-two-tables", _two_tables, UNKNOWN, "https://cwe.mitre.org/data/definitions/436.html"),
     Case("h5-endless-heap", _endless_heap(lambda file: file.attrs.__setitem__("a", "text")), UNKNOWN, LOOP),
     Case("h5-endless-elements", _endless_heap(lambda file: file.create_dataset("a", data=["text"])), UNKNOWN, LOOP),
+    Case("h5-endless-first-value", _endless_heap(_first_value), UNKNOWN, LOOP),
+    Case("h5-regions", hdf5(_regions), UNKNOWN, LOOP),
+    Case("h5-shape-bombs-together", hdf5(_many_large), UNSAFE, BOMB),
     Case("h5-checksum", _wrong_checksum, UNKNOWN),
     Case("h5-numbers-of-parts", hdf5(_scaled), UNKNOWN),
     Case("h5-external-link", hdf5(_external_link), UNSAFE, NVD + "CVE-2026-1669"),

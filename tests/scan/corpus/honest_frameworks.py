@@ -147,6 +147,7 @@ def _many_forms(file: Any) -> None:
     file.create_dataset("texts", data=["a", "größer"])
     file.create_dataset("pointer", data=np.array([file.ref], dtype=h5py.ref_dtype))
     file.create_dataset("empty", shape=(2, 2), dtype="i4", fillvalue=3)
+    file.create_dataset("empty_texts", shape=(2,), dtype=h5py.string_dtype(), fillvalue="none")
     file.create_dataset("packed", data=np.arange(20), chunks=(3,), compression="gzip", shuffle=True, fletcher32=True)
     file.create_dataset("quick", data=np.arange(20), chunks=(3,), compression="lzf")
     file.create_dataset("compact", data=np.arange(4), chunks=(4,))

@@ -147,6 +147,7 @@ class _Scan:
     content: Content
     examination: Examination
     datasets: int = 0
+    declared: int = 0
     groups: int = 0
     is_model: bool = False
     is_pytables: bool = False
@@ -283,16 +284,14 @@ class _Scan:
         if kept.kind == hdf5_storage.VIRTUAL:
             self.examination.find(VIRTUAL, "a virtual dataset", at=path)
         declared = max(space.count * element.size, math.prod(kept.chunk))
-        if declared > _BOMB_BYTES and declared > _BOMB_RATIO * self.content.size:
-            what = f"{declared} bytes declared in a file of {self.content.size}"
+        self.declared += declared
+        if self.declared > _BOMB_BYTES and self.declared > _BOMB_RATIO * self.content.size:
+            what = f"{self.declared} bytes declared in a file of {self.content.size}"
             self.examination.find(BOMB, what, at=path)
+            self.declared = 0
         for each in (Kind.OLD_FILL_VALUE, Kind.FILL_VALUE):
             if each in by_kind:
-                problem = hdf5_storage.fill_value_problem(
-                    by_kind[each].data, element.size, old=each == Kind.OLD_FILL_VALUE
-                )
-                if problem:
-                    raise NotFollowedError(problem)
+                hdf5_storage.check_fill_value(reader, by_kind[each].data, element, old=each == Kind.OLD_FILL_VALUE)
         hdf5_storage.check(reader, kept, space, element, steps)
 
     def _external_names(self, reader: Reader, message: Message) -> str:

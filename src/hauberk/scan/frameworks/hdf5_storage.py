@@ -307,17 +307,25 @@ def _fixed_array(reader: Reader, address: int, chunks: int, whole: int, *, filte
         yield chunk, stored
 
 
-def fill_value_problem(data: bytes, size: int, *, old: bool) -> str:
-    """What is wrong with a message of the value that elements have before they are written; empty where nothing is.
+def check_fill_value(reader: Reader, data: bytes, kind: Datatype, *, old: bool) -> None:
+    """The value that elements have before they are written: it has their size, and its text can be looked up.
 
     Args:
-        data: Its bytes.
-        size: Of an element.
+        reader: The file.
+        data: Of the message.
+        kind: Of the elements.
         old: Whether it is the message of the first version of the format.
 
     Raises:
+        NotFollowedError: It has not, or cannot.
         CutError: It ends before it should.
     """
+    value = _fill_value(data, kind.size, old=old)
+    if value and kind.kind == _VARIABLE:
+        listed(reader, kind, value)
+
+
+def _fill_value(data: bytes, size: int, *, old: bool) -> bytes:
     if old:
         length, at = number(data, 0, 4), 4
     else:
@@ -325,16 +333,16 @@ def fill_value_problem(data: bytes, size: int, *, old: bool) -> str:
         if version in {1, 2}:
             late, written, defined, at = flags, number(data, 2, 1), number(data, 3, 1), 4
             if late not in {1, 2, 3} or written > 2 or defined > 1:
-                return f"a first value with flags {late}, {written}, {defined}"
+                raise NotFollowedError(f"a first value with flags {late}, {written}, {defined}")
             present = version == 1 or defined == 1
         elif version == 3:
             present = bool(flags & 0x20)
             if flags & ~0x3F or not flags & 3 or flags & 0x30 == 0x30 or flags >> 2 & 3 > 2:
-                return f"a first value with flags {flags:#x}"
+                raise NotFollowedError(f"a first value with flags {flags:#x}")
         else:
-            return f"version {version} of a first value"
+            raise NotFollowedError(f"version {version} of a first value")
         if present:
             length, at = number(data, at, 4), at + 4
     if at + length > len(data) or length not in {0, size}:
-        return f"a first value of {length} bytes for elements of {size}"
-    return ""
+        raise NotFollowedError(f"a first value of {length} bytes for elements of {size}")
+    return data[at : at + length]

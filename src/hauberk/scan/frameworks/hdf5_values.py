@@ -152,7 +152,7 @@ def _plain_end(data: bytes, at: int, bits: int, kind: Datatype) -> int | None:
     if kind.kind == _OPAQUE and bits < 256:
         return at + padded(bits)
     is_text = kind.kind == _TEXT and bits & 15 <= 2 and bits >> 4 <= 1
-    is_reference = kind.kind == _REFERENCE and (bits, kind.size) in {(0, 8), (0, 4), (1, 12), (1, 8)}
+    is_reference = kind.kind == _REFERENCE and (bits, kind.size) in {(0, 8), (0, 4)}
     return at if is_text or is_reference else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from corpus import UNKNOWN, UNSAFE, Case
 from corpus.frameworks_trees import estimator, mapping, node, plain, skops, tree
-from corpus.messages import zipped
+from corpus.messages import FIXTURES, zipped
 
 SCHEMA = "schema.json"
 _INTERFACE = "https://numpy.org/doc/stable/reference/arrays.interface.html"
@@ -116,7 +117,15 @@ def _spelled(change: Callable[[str], str | bytes]) -> Callable[[Path], Path]:
     return lambda folder: zipped(folder / "model.skops", {SCHEMA: change(json.dumps(root))})
 
 
+def _in_keras(folder: Path) -> Path:
+    """A sound archive of Keras with the schema of another model."""
+    with zipfile.ZipFile(FIXTURES / "functional.keras") as archive:
+        members: dict[str, bytes | str] = {name: archive.read(name) for name in archive.namelist()}
+    return zipped(folder / "model.keras", {**members, SCHEMA: json.dumps(estimator() | {"protocol": 2})})
+
+
 SKOPS_CASES = (
+    Case("skops-in-keras", _in_keras, UNSAFE, "https://cwe.mitre.org/data/definitions/436.html"),
     *(
         Case(f"skops-schema-{name}", _spelled(change), UNSAFE)
         for name, change in (
@@ -172,5 +181,6 @@ SKOPS_CASES = (
     Case("skops-version-that-is-no-text", skops(estimator(_sklearn_version=estimator())), UNKNOWN),
     Case("skops-tree-fields-exchanged", tree((1, 2), exchanged=True), UNSAFE, _TREES),
     Case("skops-tree-two-parents", tree((1, 1)), UNSAFE, _TREES),
+    Case("skops-tree-without-nodes", tree((1, 2), count=0), UNSAFE, _TREES),
     Case("skops-tree-depth", tree((1, 2), depth=0), UNSAFE, _TREES),
 )  # fmt: skip

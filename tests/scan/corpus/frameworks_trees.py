@@ -48,7 +48,13 @@ _FIELDS = (
 
 
 def tree(
-    children: tuple[int, int], feature: int = 0, *, shared: bool = False, depth: int = 1, exchanged: bool = False
+    children: tuple[int, int],
+    feature: int = 0,
+    *,
+    shared: bool = False,
+    depth: int = 1,
+    exchanged: bool = False,
+    count: int = 3,
 ) -> Callable[[Path], Path]:
     """A decision tree of three nodes; `exchanged`: scikit-learn takes the first field for the left child."""
 
@@ -72,7 +78,7 @@ def tree(
             name: node("NdArrayNode", "ndarray", "numpy", type="numpy", file=f"{name}.npy")
             for name in ("nodes", "values")
         }
-        state = mapping(max_depth=plain(depth), node_count=plain(3), **held)
+        state = mapping(max_depth=plain(depth), node_count=plain(count), **held)
         count = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="values.npy")
         arguments = node("TupleNode", "tuple", content=[plain(4), count, plain(1)])
         found = node("TreeNode", "Tree", "sklearn.tree._tree", content=state, __reduce__={"args": arguments})

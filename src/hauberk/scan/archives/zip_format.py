@@ -22,6 +22,9 @@ def _examine(content: Content, examination: Examination) -> str:
     kind = next(kind for kind in zip_kinds() if kind.recognise(archive))
     examination.format = kind.name
     _check_hdf5(archive, content, examination)
+    for other in zip_kinds():
+        if other.name in _BY_NAMED_MEMBERS - {kind.name} and other.recognise(archive):
+            examination.find(POLYGLOT, f"is an archive of the format {other.name}, too")
     kind.examine(archive, examination)
     return kind.name
 
@@ -36,6 +39,8 @@ def _check_hdf5(archive: Zip, content: Content, examination: Examination) -> Non
         examination.find(POLYGLOT, HDF5_INSIDE, at=place)
 
 
+_BY_NAMED_MEMBERS = frozenset({"keras", "skops"})
+"""Kinds whose readers look for members by their names and mind no others."""
 _WITH_NUMBERS = frozenset({"pytorch-zip", "torch-exported-program", "torchscript"})
 """Kinds that hold bare numbers, which nobody looks into."""
 

@@ -63,7 +63,7 @@ def tree_problem(node: dict[str, Any], features: int | None, read: Callable[[str
     data, values = read(state["nodes"]["file"]), read(state["values"]["file"])
     if not is_table(data.dtype):
         return "a table of nodes whose fields are others than scikit-learn's"
-    if data.ndim != 1 or not values.ndim or len(data) < count or len(values) < count:
+    if count < 1 or data.ndim != 1 or not values.ndim or len(data) < count or len(values) < count:
         return f"{count} nodes, of which {len(data)} are there and {len(values) if values.ndim else 0} have values"
     left, right = data["left_child"][:count], data["right_child"][:count]
     limit = stated if features is None else min(stated, features)

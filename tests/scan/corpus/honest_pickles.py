@@ -31,6 +31,7 @@ from sklearn import (
     tree,
 )
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 
 from corpus import SAFE, Case
 from corpus.pickle_numpy import HONEST as NEIGHBOURS
@@ -98,7 +99,8 @@ def _described() -> object:
         np.zeros(2, np.dtype([("a", "f8", (2, 3)), ("b", "U3", (2,))])), np.zeros(2, np.dtype([("a", inner)])),
         np.zeros(2, "M8[3D]"), np.zeros(2, "m8"), np.zeros(2, ">U3"), np.array(["", ""]), np.zeros((0, 3)),
         np.ma.array([1.0, 2.0], mask=[0, 1], fill_value=3), np.ma.array(["a", None], dtype=object),
-        np.float32(1.5), np.datetime64("2026-11-22"), np.array(7)[()],
+        np.ma.array([(1, 2.0)], mask=[(0, 1)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.ones((2, 3, 4)).transpose(1, 0, 2), np.float32(1.5), np.datetime64("2026-11-22"), np.array(7)[()],
         np.zeros(2, np.dtype({"names": ["a"], "formats": ["U2"], "offsets": [3], "itemsize": 16})),
     ]  # fmt: skip
 
@@ -132,6 +134,21 @@ def _generators() -> object:
     drawn.normal(size=3)
     state = drawn.get_state(legacy=False)
     return [*made, drawn, _Older("__randomstate_ctor", "MT19937", state), np.random.SeedSequence(3).spawn(2)]
+
+
+def _boosting() -> object:
+    """Boosting of three classes, with categories, frozen, and with a first guess of its own."""
+    records, _ = _records()
+    classes, guess = np.arange(60) % 3, ensemble.GradientBoostingClassifier(n_estimators=2, init="zero")
+    kinds = np.hstack([records, (np.arange(60) % 4)[:, None]])
+    histograms = ensemble.HistGradientBoostingClassifier(max_iter=2, min_samples_leaf=3, categorical_features=[6])
+    return [
+        ensemble.GradientBoostingClassifier(n_estimators=2).fit(records, classes), guess.fit(records, classes),
+        ensemble.HistGradientBoostingClassifier(max_iter=2).fit(records, classes), histograms.fit(kinds, classes),
+        FrozenEstimator(tree.DecisionTreeClassifier(ccp_alpha=0.02).fit(records, classes)),
+        ensemble.RandomForestClassifier(3, max_leaf_nodes=5).fit(records, np.stack([classes, classes], axis=1)),
+        neighbors.KNeighborsClassifier(algorithm="ball_tree", metric="haversine").fit(records[:, :2], classes),
+    ]  # fmt: skip
 
 
 def _random_states() -> object:
@@ -275,6 +292,8 @@ CASES: tuple[Case, ...] = (
         for each in _PROTOCOLS
     ),
     *(Case(f"sklearn-random-states-protocol-{each}", _pickle(_random_states, each), SAFE) for each in (0, 2, 5)),
+    *(Case(f"sklearn-boosting-protocol-{each}", _pickle(_boosting, each), SAFE) for each in (2, 5)),
+    Case("sklearn-boosting-joblib", _joblib(_boosting), SAFE),
     Case("sklearn-random-states-joblib", _joblib(_random_states), SAFE),
     *(Case(f"{name}-joblib", _joblib(make), SAFE) for name, make in (("ragged", _ragged), ("described", _described))),
     *(Case(name, _bytes("tree.pkl", lambda data=data: data), SAFE) for name, data in NEIGHBOURS.items()),

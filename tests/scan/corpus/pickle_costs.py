@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 
 from corpus import NEVER_SAFE, UNSAFE
-from corpus.pickle_bytes import Raw, call, made, name, pickled, text, value
-from corpus.pickle_structures import dtype
+from corpus.pickle_bytes import Raw, built, call, made, name, pickled, text, value
+from corpus.pickle_structures import dtype, storage, tensor
 
 _ENDLESS = "https://cwe.mitre.org/data/definitions/400.html"
 _STACK = "https://cwe.mitre.org/data/definitions/674.html"
@@ -34,6 +34,47 @@ _ARRAYS = (
     name("numpy._core.multiarray:_reconstruct") + b"q\x000" + name("numpy:ndarray") + b"q\x010" + dtype("O8")
     + b"q\x020"
 )  # fmt: skip
+_SET = b"\x8f(" + b"".join(b"M" + struct.pack("<H", each) for each in range(20_000)) + b"\x90"
+
+
+def _between(opening: bytes, closing: bytes) -> bytes:
+    """Arrays of objects in one another, with something between every fifty-nine of them and the next."""
+    array = b"h\x00h\x01K\x00\x85C\x01b\x87R(K\x01K\x01\x85h\x02\x89]"
+    return _deep(_ARRAYS, opening + array * 100, b"atb" * 100 + closing, 20)
+
+
+def _many(callee: bytes, times: int) -> bytes:
+    """A list of what calling a function with nothing gives, many times."""
+    return b"\x80\x04" + callee + b"q\x000](" + b"h\x00)R" * times + b"e."
+
+
+def _scales(scales: bytes) -> bytes:
+    """A quantized tensor with a scale for each of two channels."""
+    scheme = Raw(b"(" + name("torch:per_channel_affine") + scales + b"](K\x00K\x00eK\x00t")
+    whole = storage(4, "torch:QInt8Storage")
+    return pickled(call("torch._utils:_rebuild_qtensor", whole, 0, (2,), (1,), scheme, False, _HOOKS))
+
+
+def _nested_lists(levels: int) -> bytes:
+    """Lists of the same list twice."""
+    lists = b"](K\x01K\x01e"
+    for _ in range(levels):
+        lists = b"](" + lists + b"q\x50h\x50e"
+    return lists
+
+
+def _cast(array: bytes, function: str) -> bytes:
+    """Copies of an array's or a tensor's numbers as longer ones, again and again."""
+    copied = b"h\x61(h\x60" + name("torch:complex128") + text("cpu") + b"\x89tR"
+    return pickled(array + b"q\x600" + name(f"torch._utils:{function}") + b"q\x610](" + copied * 1500 + b"e")
+
+
+_HOOKS = call("collections:OrderedDict")
+_BYTES = built(
+    call("numpy._core.multiarray:_reconstruct", name("numpy:ndarray"), (0,), b"b"),
+    (1, (20_000,), dtype("i1"), False, bytes(20_000)),
+)
+_TENSOR = tensor(storage(20_000, "torch:CharStorage"), (20_000,), (1,))
 _NUMBERS = value([0] * 20_000)
 _LONG = value(b"A" * 100_000)
 _STATE = value({f"attribute{each}": None for each in range(3000)})
@@ -74,6 +115,22 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
     "arrays-of-objects-in-one-another": (
         _deep(_ARRAYS, b"h\x00h\x01K\x00\x85C\x01b\x87R(K\x01K\x01\x85h\x02\x89]", b"atb"), UNSAFE, _STACK,
     ),
+    "arrays-of-objects-with-lists-between": (_between(b"](", b"e"), UNSAFE, _STACK),
+    "arrays-of-objects-with-models-between": (
+        _between(name("sklearn.pipeline:Pipeline") + b")\x81}" + text("a"), b"sb"), UNSAFE, _STACK,
+    ),
+    "queue-of-a-set-again-and-again": (_again(name("collections:deque"), _SET, 4000), UNSAFE, _ENDLESS),
+    "set-of-a-set-again-and-again": (_again(name("builtins:frozenset"), _SET, 4000), UNSAFE, _ENDLESS),
+    "random-generators-again-and-again": (
+        _many(name("numpy.random._pickle:__bit_generator_ctor"), 20_000), UNSAFE, _ENDLESS,
+    ),
+    "random-states-again-and-again": (
+        _many(name("numpy.random._pickle:__randomstate_ctor"), 20_000), UNSAFE, _ENDLESS,
+    ),
+    "scales-of-lists-in-one-another": (_scales(_nested_lists(40)), UNSAFE, _ENDLESS),
+    "scales-of-ranges": (_scales(b"](" + call("builtins:range", 10**9) * 2 + b"e"), UNSAFE, _ENDLESS),
+    "array-cast-again-and-again": (_cast(_BYTES, "_rebuild_device_tensor_from_numpy"), UNSAFE, _ENDLESS),
+    "tensor-cast-again-and-again": (_cast(_TENSOR, "_rebuild_device_tensor_from_cpu_tensor"), UNSAFE, _ENDLESS),
     "arrays-of-objects-filled-from-outside": (_outside_in(_LEVELS), NEVER_SAFE, _STACK),
     "tuples-in-one-another-as-an-order": (
         pickled(Raw(_WRAPPER + b"}(" + text("subclass") + name("numpy:ndarray") + text("shape") + b"K\x01\x85"

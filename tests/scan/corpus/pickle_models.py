@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from corpus import UNSAFE, Case
+from corpus import NEVER_SAFE, UNSAFE, Case
 
 _PERSISTENCE = "https://scikit-learn.org/stable/model_persistence.html"
 _BOUNDS = "https://cwe.mitre.org/data/definitions/125.html"
+_ENDLESS = "https://cwe.mitre.org/data/definitions/400.html"
 _LOOP = "https://cwe.mitre.org/data/definitions/835.html"
 
 
@@ -132,6 +133,95 @@ def _categorical(nodes: Any, numpy: Any) -> Any:
     return nodes
 
 
+def _empty(state: Any) -> None:
+    state.update(nodes=state["nodes"][:0], values=state["values"][:0], node_count=0)
+
+
+def _shallow(state: Any) -> None:
+    state["max_depth"] = 0
+
+
+def _shared(state: Any) -> None:
+    state["nodes"]["left_child"][0] = state["nodes"]["right_child"][0]
+
+
+def _wider(width: int = 100) -> object:
+    """A tree of more features than its estimator lets in."""
+    import numpy as np
+    from sklearn.tree import DecisionTreeClassifier
+
+    records, classes = table()
+    model = DecisionTreeClassifier(random_state=0).fit(records, classes)
+    wide = DecisionTreeClassifier(random_state=0).fit(np.hstack([np.zeros((12, width)), records]), classes)
+    return _Instead(model, "tree_", wide.tree_)
+
+
+def _wider_steps() -> object:
+    """Boosting whose second tree has more features than the first, which looks at the records."""
+    import numpy as np
+    from sklearn.ensemble import GradientBoostingClassifier
+    from sklearn.tree import DecisionTreeRegressor
+
+    records, classes = table()
+    model = GradientBoostingClassifier(n_estimators=2).fit(records, classes)
+    wide = DecisionTreeRegressor(random_state=0).fit(np.hstack([np.zeros((12, 100)), records]), classes)
+    model.estimators_[1, 0] = wide
+    return model
+
+
+def _more_trees() -> object:
+    """Boosting with more trees in a step than there is room for results."""
+    import numpy as np
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    model = GradientBoostingClassifier(n_estimators=2).fit(*table())
+    model.estimators_ = np.hstack([model.estimators_] * 50)
+    return model
+
+
+def _histogram(**changed: object) -> Callable[[], object]:
+    def make() -> object:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        model = HistGradientBoostingClassifier(max_iter=1, min_samples_leaf=1, random_state=0).fit(*table())
+        model.__dict__.update(changed)
+        return model
+
+    return make
+
+
+class _Same:
+    """Pickles like an object each time anew, with the same parts."""
+
+    def __init__(self, parts: Any) -> None:
+        self._parts = parts
+
+    def __reduce__(self) -> object:
+        return self._parts
+
+
+def _copies() -> object:
+    """Many trees of one table, which each of them copies."""
+    import numpy as np
+    from sklearn.tree import DecisionTreeClassifier
+
+    model = DecisionTreeClassifier(random_state=0).fit(np.arange(6000.0).reshape(-1, 1), np.arange(6000) ** 3 // 7 % 2)
+    parts = model.tree_.__reduce__()
+    return [_Same(parts) for _ in range(3000)]
+
+
+def _sorted() -> object:
+    """Many isotonic regressions of the same numbers, each of which sorts them."""
+    import copyreg
+
+    import numpy as np
+    from sklearn.isotonic import IsotonicRegression
+
+    model = IsotonicRegression().fit(*table()[0][:, :2].T)
+    state = model.__getstate__() | dict.fromkeys(("X_thresholds_", "y_thresholds_"), np.arange(20_000.0))
+    return [_Same((copyreg._reconstructor, (IsotonicRegression, object, None), state)) for _ in range(3000)]
+
+
 def _pickled(protocol: int, make: Callable[[], object]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         path = folder / "model.pkl"
@@ -168,6 +258,19 @@ _TREES: tuple[tuple[str, Callable[[Any], None], str], ...] = (
     ("tree-with-a-child-that-is-not-there", _leaves, _BOUNDS),
     ("tree-that-asks-for-a-feature-that-is-not-there", _feature, _BOUNDS),
     ("tree-with-more-nodes-than-its-table", _longer, _BOUNDS),
+    ("tree-without-nodes", _empty, _BOUNDS),
+    ("tree-deeper-than-it-says", _shallow, _BOUNDS),
+    ("tree-whose-branches-meet", _shared, _BOUNDS),
+)
+
+_LED_ASTRAY: tuple[tuple[str, Callable[[], object], frozenset[str], str], ...] = (
+    ("tree-of-more-features-than-are-let-in", _wider, UNSAFE, _BOUNDS),
+    ("boosting-with-a-tree-of-more-features", _wider_steps, UNSAFE, _BOUNDS),
+    ("boosting-with-more-trees-than-results", _more_trees, NEVER_SAFE, _BOUNDS),
+    ("histograms-of-fewer-features", _histogram(n_features_in_=1), UNSAFE, _BOUNDS),
+    ("histograms-that-are-being-fitted", _histogram(_in_fit=True), UNSAFE, _BOUNDS),
+    ("trees-of-one-table", _copies, UNSAFE, _ENDLESS),
+    ("regressions-of-the-same-numbers", _sorted, UNSAFE, _ENDLESS),
 )
 
 CASES: tuple[Case, ...] = (
@@ -180,6 +283,7 @@ CASES: tuple[Case, ...] = (
         Case(f"{name}-joblib", _joblib(lambda c=change: _tree(c)), UNSAFE, reference)
         for name, change, reference in _TREES
     ),
+    *(Case(name, _pickled(4, make), expected, reference) for name, make, expected, reference in _LED_ASTRAY),
     Case("boosted-tree-with-a-child-that-is-not-there", _joblib(_boosted, 3), UNSAFE, _BOUNDS),
     *(
         Case(f"boosted-tree-with-{name}", _joblib(_retyped(change), 3), UNSAFE, _BOUNDS)

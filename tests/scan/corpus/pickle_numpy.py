@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corpus import NEVER_SAFE, UNSAFE
-from corpus.pickle_bytes import Raw, built, call, name, pickled, value
+from corpus.pickle_bytes import Raw, built, call, made, name, pickled, value
 from corpus.pickle_structures import dtype
 
 _NUMPY = "https://numpy.org/doc/stable/reference/security.html"
@@ -30,13 +30,24 @@ def _nested(levels: int) -> Raw:
     return kind
 
 
-def _tree(bounds: int = 2, weights: object = None, distance: str = "Euclidean", vector: int = 1, leaf: int = 40) -> Raw:
+_FIELDS = ("idx_start", "idx_end", "is_leaf", "radius")
+
+
+def _tree(
+    bounds: int = 2,
+    weights: object = None,
+    distance: str = "Euclidean",
+    vector: int = 1,
+    leaf: int = 40,
+    fields: tuple[str, ...] = _FIELDS,
+    nodes: int = 1,
+    width: int = 2,
+) -> Raw:
     """A k-d tree of two points of two numbers each, in one node."""
     floats, integers = dtype("f8"), dtype("i8")
-    record = dtype("V32", (3, "|", None, ("idx_start", "idx_end", "is_leaf", "radius"), {
-        "idx_start": (integers, 0), "idx_end": (integers, 8), "is_leaf": (integers, 16), "radius": (floats, 24),
-    }, 32, 1, 16))  # fmt: skip
-    node = b"".join(each.to_bytes(8, "little") for each in (0, 2, 1, 0))
+    places = {each: (floats if each == "radius" else integers, 8 * at) for at, each in enumerate(fields)}
+    record = dtype("V32", (3, "|", None, fields, places, 32, 1, 16))
+    node = b"".join({"idx_end": 2, "is_leaf": 1}.get(each, 0).to_bytes(8, "little") for each in fields) * nodes
     metric = built(
         call("sklearn.metrics._dist_metrics:newObj", name(f"sklearn.metrics._dist_metrics:{distance}Distance64")),
         (2.0, array(floats, (vector,), bytes(8 * vector)), array(floats, (1, 1), bytes(8))),
@@ -44,14 +55,23 @@ def _tree(bounds: int = 2, weights: object = None, distance: str = "Euclidean", 
     return built(
         call("sklearn.neighbors._kd_tree:newObj", name("sklearn.neighbors._kd_tree:KDTree")),
         (
-            array(floats, (2, 2), bytes(32)), array(integers, (2,), bytes(8) + b"\1" + bytes(7)),
-            array(record, (1,), node), array(floats, (bounds, 1, 2), bytes(16 * bounds)),
-            leaf, 1, 1, 0, 0, 0, 0, metric, weights,
+            array(floats, (2, width), bytes(16 * width)), array(integers, (2,), bytes(8) + b"\1" + bytes(7)),
+            array(record, (nodes,), node), array(floats, (bounds, nodes, width), bytes(8 * bounds * nodes * width)),
+            leaf, 1, nodes, 0, 0, 0, 0, metric, weights,
         ),
     )  # fmt: skip
 
 
+def _nested_dictionaries(levels: int) -> Raw:
+    """Dictionaries of the same dictionary twice."""
+    inner = b"N"
+    for _ in range(levels):
+        inner = b"}(" + value("a") + inner + b"q\x50" + value("b") + b"h\x50u"
+    return Raw(inner)
+
+
 _MASKED = call("numpy.ma.core:_mareconstruct", name("numpy.ma:MaskedArray"), name("numpy:ndarray"), (0,), b"b")
+_PAIR = dtype("V16", (3, "|", None, ("a", "b"), {"a": (dtype("f8"), 0), "b": (dtype("f8"), 8)}, 16, 1, 16))
 _PHILOX = {"counter": 0, "key": 0}
 
 HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
@@ -105,6 +125,30 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
         pickled(built(_MASKED, (1, (1,), dtype("f8"), False, bytes(8), b"\0", call("builtins:range", 0, 10**9)))),
         UNSAFE, _ENDLESS,
     ),
+    "fill-value-that-becomes-a-text": (
+        pickled(built(_MASKED, (1, (0,), dtype("U5", (3, "<", None, None, None, 20, 4, 8)), False, b"", b"",
+                                array(dtype("O8"), (), [_nested_dictionaries(60)])))), UNSAFE, _ENDLESS,
+    ),
+    "fill-value-of-a-gigabyte": (
+        pickled(built(_MASKED, (1, (0,), dtype("S1073741824", (3, "|", None, None, None, 1 << 30, 1, 0)), False, b"",
+                                b"", b"x"))), UNSAFE, _ENDLESS,
+    ),
+    "masked-structures-with-fewer-truth-values": (
+        pickled(built(_MASKED, (1, (1,), _PAIR, False, bytes(16), b"\0", None))), UNSAFE, _BOUNDS,
+    ),
+    "array-whose-axes-are-no-permutation": (
+        pickled(call("numpy._core.numeric:_frombuffer", bytes(32), dtype("f8"), (2, 2), "K", (0, 0))), UNSAFE, _BOUNDS,
+    ),
+    "seeds-with-a-pool-of-another-size": (
+        pickled(call("numpy.random.bit_generator:__pyx_unpickle_SeedSequence",
+                     name("numpy.random.bit_generator:SeedSequence"), 65708578,
+                     (5, 0, array(dtype("u4"), (4,), bytes(16)), 1 << 31, ()))), UNSAFE, _ENDLESS,
+    ),
+    "bunch-with-an-address": (
+        pickled(Raw(made("sklearn.utils._bunch:Bunch") + value("__array_interface__") + value({
+            "data": (0x4141, False), "shape": (1000,), "typestr": "<f8", "version": 3,
+        }) + b"s")), UNSAFE, _NUMPY,
+    ),
     "random-generator-beyond-its-buffer": (
         pickled(built(
             call("numpy.random._pickle:__bit_generator_ctor", name("numpy.random._philox:Philox")),
@@ -112,6 +156,11 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
         )), UNSAFE, _BOUNDS,
     ),
     "neighbours-with-bounds-of-one-side": (pickled(_tree(bounds=1)), UNSAFE, _BOUNDS),
+    "neighbours-read-by-name": (
+        pickled(_tree(fields=("is_leaf", "idx_start", "idx_end", "radius"))), UNSAFE, _BOUNDS,
+    ),
+    "neighbours-without-nodes": (pickled(_tree(nodes=0)), UNSAFE, _BOUNDS),
+    "neighbours-on-a-globe-of-one-number": (pickled(_tree(distance="Haversine", width=1)), UNSAFE, _BOUNDS),
     "neighbours-with-leaves-of-no-points": (pickled(_tree(leaf=0)), UNSAFE, _BOUNDS),
     "neighbours-without-bounds": (pickled(_tree(bounds=0)), UNSAFE, _BOUNDS),
     "neighbours-with-fewer-weights-than-points": (
@@ -148,6 +197,7 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
 
 HONEST = {
     "k-d-tree": pickled(_tree()),
+    "k-d-tree-on-a-globe": pickled(_tree(distance="Haversine")),
     "k-d-tree-with-weights": pickled(_tree(distance="Minkowski", vector=2)),
 }
 """Pickles of the same parts that are what they say."""

@@ -353,6 +353,12 @@ OTHERS: dict[str, tuple[bytes, frozenset[str], str]] = {
         pickled(call("torch._tensor:_rebuild_from_type_v2", name("torch._utils:_rebuild_tensor_v2"),
             name("torch.nn:Module"), (), {}), 2), UNSAFE, "CVE-2025-32434",
     ),
+    "parameter-with-a-class-in-a-method's-place": (
+        pickled(call(
+            "torch._tensor:_rebuild_from_type_v2", name(_PARAMETER), name("torch:Tensor"),
+            (_TENSOR, False, call("collections:OrderedDict"), {"as_subclass": name("numpy:ndarray")}), None,
+        ), 2), UNSAFE, _TORCH,
+    ),
     "parameter-with-hooks-by-state": (
         pickled(call(_PARAMETER, _TENSOR, False, None, {"_backward_hooks": {1: name("builtins:set")}}), 2),
         UNSAFE, _TORCH,

@@ -75,8 +75,10 @@ def check_decision_tree(made: Made, given: dict[str, object], _: Context) -> Non
     tree, features = given.get("tree_"), given.get("n_features_in_")
     if tree is None:
         return
-    if not (is_made(tree, TREE) and type(tree) is Made and tree.ready):
+    if type(tree) is not Made or not is_made(tree, TREE):
         raise Objection("a tree that is none", rules.BUILD)
+    if not tree.ready:  # or what its nodes are was not known
+        raise Objection("a tree whose nodes are not known", rules.UNCHECKED)
     if type(features) is not int:
         raise Objection("a tree that lets in records of any length", rules.UNCHECKED)
     if features != tree.detail:

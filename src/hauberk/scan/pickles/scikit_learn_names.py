@@ -7,7 +7,7 @@ convert and copy arrays. Left out, and so refused: what holds functions to be ca
 `BSpline` and sparse matrices of scipy), routing of metadata, Gaussian processes, callbacks.
 
 A `FunctionTransformer` or a vectorizer with a function of its own asks for that function by name, which is refused like
-any other name.
+any other name; except `check_array`, with plain arguments, which pipelines with categories begin with.
 
 Sources: scikit-learn 1.9 `base.py`, `tree/_tree.pyx`, `neighbors/_binary_tree.pxi.tp`, `metrics/_dist_metrics.pyx.tp`,
 `ensemble/_hist_gradient_boosting/predictor.py`; every class was fitted and pickled, and what it asks for observed.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
 from corpus import NEVER_SAFE, UNKNOWN, UNSAFE, Case
 from corpus.frameworks_graphs import (
     INPUT,
@@ -14,8 +18,9 @@ from corpus.frameworks_graphs import (
     saved_model,
     text_attribute,
 )
-from corpus.messages import field, written
+from corpus.messages import field, varint, written
 
+BOMB = "https://cwe.mitre.org/data/definitions/789.html"
 SAVER = field(3, field(1, "p:0"))
 """What the loader hands the name of a checkpoint."""
 PREFIX = node("p", "PlaceholderWithDefault", "d"), constant("d", "model")
@@ -55,7 +60,44 @@ ANSWER = field(5, field(1, "serve") + field(2, field(2, field(1, "y") + field(2,
 OPERATION = graph(INPUT, node("y", "XlaSort", "x"))
 OTHER = graph(INPUT, functions=(function("XlaSort", ("a",)),))
 
+
+def _index(*variables: tuple[bytes, bytes], search: int = 0) -> Callable[[Path], Path]:
+    """The index of a checkpoint of one file; `search` is where looking for a key begins."""
+
+    def block(*entries: tuple[bytes, bytes]) -> bytes:
+        data = b"".join(bytes([0, len(key), len(value)]) + key + value for key, value in entries)
+        return data + struct.pack("<II", search if len(entries) > 1 else 0, 1)
+
+    def make(folder: Path) -> Path:
+        header = b"", field(1, 1) + field(3, field(1, 1))
+        blocks = [block(header, *variables)]
+        blocks.append(block((b"z", varint(0) + varint(len(blocks[0])))))
+        place = len(blocks[0]) + 5
+        footer = varint(0) * 2 + varint(place) + varint(len(blocks[1]))
+        data = b"".join(each + bytes(5) for each in blocks) + footer.ljust(40, b"\0")
+        return written(folder / "x.index", data + bytes.fromhex("57fb808b247547db"))
+
+    return make
+
+
+def _variable(kind: int, size: int, *dims: int, shard: int = 0) -> tuple[bytes, bytes]:
+    shape = b"".join(field(2, field(1, each)) for each in dims)
+    return b"w", field(1, kind) + field(2, shape) + field(3, shard) + field(5, size)
+
+
+def _short_file(folder: Path) -> Path:
+    written(folder / "x.data-00000-of-00001", bytes(8))
+    return _index(_variable(1, 16, 4))(folder)
+
+
 TENSORFLOW_CASES = (
+    Case("checkpoint-bomb", _index(_variable(1, 4 << 36, 1 << 36)), UNKNOWN, BOMB),
+    Case("checkpoint-many-texts", _index(_variable(7, 1 << 33, 1 << 33)), UNKNOWN, BOMB),
+    Case("checkpoint-texts-without-bytes", _index(_variable(7, 4, 1 << 20)), UNSAFE),
+    Case("checkpoint-short-file", _short_file, UNSAFE),
+    Case("checkpoint-file-beyond", _index(_variable(1, 16, 4, shard=1)), UNSAFE),
+    Case("checkpoint-object", _index(_variable(21, 16, 4)), UNKNOWN),
+    Case("checkpoint-two-readings", _index(_variable(1, 16, 4), search=13), UNKNOWN),
     *(
         Case(f"tensorflow-name-{name}", case.make, case.expected, case.reference)
         for name, case in (
@@ -144,7 +186,7 @@ TENSORFLOW_CASES = (
             )
         ),
         UNSAFE,
-        "https://cwe.mitre.org/data/definitions/789.html",
+        BOMB,
     ),
     Case(
         "tensorflow-constant-in-a-signature",
@@ -153,6 +195,6 @@ TENSORFLOW_CASES = (
             more=field(7, field(2, field(1, "f") + field(2, field(3, field(55, _constant_of(1 << 40)))))),
         ),
         UNSAFE,
-        "https://cwe.mitre.org/data/definitions/789.html",
+        BOMB,
     ),
 )

@@ -184,11 +184,23 @@ def _old_saver(folder: Path) -> Path:
         node("x", "Placeholder"),
         node("y", "LookupTableFindV2", "table", "x", "zero"),
     )
+    others = (
+        node("save_1/Const", "PlaceholderWithDefault", "save/filename"),
+        node("save_1/RestoreV2", "RestoreV2", "save_1/Const", "names", "slices"),
+    )
     saver = field(3, field(1, "save/Const:0") + field(2, "save/Identity:0") + field(3, "save/restore_all"))
     first = field(4, field(1, "legacy_init_op") + field(2, field(1, field(1, "init"))))
-    asset = field(6, field(1, field(1, "vocab:0")) + field(2, "vocab.txt"))
+    asset = field(1, field(1, "vocab:0")) + field(2, "vocab.txt")
+    typed = field(1, field(1, "type.googleapis.com/tensorflow.AssetFileDef") + field(2, asset))
+    assets = field(4, field(1, "saved_model_assets") + field(2, field(5, typed)))
     answer = field(5, field(1, "serve") + field(2, field(2, field(1, "y") + field(2, field(1, "y:0")))))
-    return saved_model(*nodes, more=saver + first + asset + answer)(folder)
+    return saved_model(*nodes, *others, more=saver + first + assets + answer)(folder)
+
+
+def _checkpoint(folder: Path) -> Path:
+    """An index with the file of numbers beside it, which nothing recognises by itself."""
+    written(folder / "variables.data-00000-of-00001", bytes(282))
+    return Path(shutil.copy(FIXTURES / "saved_model" / "variables.index", folder / "variables.index"))
 
 
 TOKENS = {"merges": ["$ (", "$x(", "a b"], "vocab": {"$": 1, "$(": 2}, "post_processor": {"pair": "$A:0 [SEP] $B:1"}}
@@ -285,6 +297,7 @@ CASES = (
             "lightgbm_linear.txt",
         )
     ),
+    Case("checkpoint-beside-its-numbers", _checkpoint, SAFE),
     Case("tensorflow-old-saver", _old_saver, SAFE),
     Case("tflite-with-labels", packed({"labels.txt": "cat\ndog\n", "vocabulary.json": '["a", "b"]'}), SAFE),
     Case("keras-by-hand", keras(sequential(layer("Dense", units=2, activation="relu"))), SAFE),

@@ -109,6 +109,7 @@ _FILE_TEXTS = {"vocab_file", "data_filename", "shared_file", "memory_region_name
 _OP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.>]*")
 _TEXT_SIZE = 24  # bytes of an empty text
 _INITIAL = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
+_ASSETS = "saved_model_assets"
 _MAIN = frozenset({"saved_model_main_op", "legacy_init_op"})
 
 
@@ -255,6 +256,10 @@ class _Scan:
                     if part == 1:
                         for _, name in self.reader.walk(names, "names", frozenset({1}), REPEATED):
                             self._around.first.add(self._node_name(name))
+            elif key == _ASSETS:
+                for part, values in self.reader.walk(value, "values", frozenset(range(1, 6))):
+                    if part == 5:
+                        self._assets(values)
 
     def _signature(self, message: Any) -> None:
         """A way to run the model: tensors that are filled, and tensors that are asked for."""
@@ -279,6 +284,13 @@ class _Scan:
                         for _, piece in self.reader.walk(inner, "tensor in parts", REPEATED, REPEATED):
                             if not isinstance(piece, int):
                                 yield self._node_name(piece)
+
+    def _assets(self, message: Any) -> None:
+        """Assets as older versions keep them, each in a message with the name of its type."""
+        for _, value in self.reader.walk(message, "assets", frozenset({1}), REPEATED):
+            for part, inner in self.reader.walk(value, "asset with a type", frozenset({1, 2})):
+                if part == 2:
+                    self._asset(inner)
 
     def _asset(self, message: Any) -> None:
         for number, value in self.reader.walk(message, "asset", frozenset({1, 2})):

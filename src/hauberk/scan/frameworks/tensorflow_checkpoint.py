@@ -24,6 +24,15 @@ BOUNDS = Rule(
     "The loader reads as many bytes as stand here, from where it stands here, into a tensor of another size.",
     "https://cwe.mitre.org/data/definitions/130.html",
 )
+LARGE = Rule(
+    "checkpoint-large",
+    "a variable that is larger than what is there",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "The loader takes memory for the shape that stands here before it reads. The file with the numbers is not beside"
+    " the index, so that it cannot be told whether it has as many.",
+    "https://cwe.mitre.org/data/definitions/789.html",
+)
 DAMAGED = Rule(
     "checkpoint-damaged",
     "an index of a checkpoint that cannot be followed",
@@ -36,8 +45,31 @@ DAMAGED = Rule(
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER, _TRAILER = 48, 5
 _BLOCK_MOST = 64 << 20
-SIZES = {1: 4, 2: 8, 3: 4, 4: 1, 5: 2, 6: 1, 8: 8, 9: 8, 10: 1, 14: 2, 17: 2, 18: 16, 19: 2, 22: 4, 23: 8}
+_SHARDS_MOST = 10_000
+SIZES = {
+    1: 4,
+    2: 8,
+    3: 4,
+    4: 1,
+    5: 2,
+    6: 1,
+    8: 8,
+    9: 8,
+    10: 1,
+    11: 1,
+    12: 1,
+    13: 4,
+    14: 2,
+    15: 2,
+    16: 2,
+    17: 2,
+    18: 16,
+    19: 2,
+    22: 4,
+    23: 8,
+} | {24: 1, 25: 1}
 """Bytes of an element, by the number of its type."""
+_TEXT, _TEXT_SIZE = 7, 24
 _LARGEST = 1 << 62
 
 
@@ -49,14 +81,29 @@ def recognise(_: bytes, content: Content) -> bool:
 def examine(content: Content, examination: Examination) -> None:
     """Every variable: its place, its size and its shape."""
     count = 0
+    shards: list[int | None] = []
     try:
         for key, value in _entries(content, examination):
             if key:
                 count += 1
-                _check(key, value, examination)
+                _check(key, value, shards, examination)
+            else:
+                shards = _shards(value, examination)
     except (RefusedModelError, CutError, ValueError, IndexError) as error:
         examination.find(DAMAGED, shown(str(error)))
     examination.facts["variables"] = count
+
+
+def _shards(header: bytes, examination: Examination) -> list[int | None]:
+    """Sizes of the files with the numbers; `None` for one that is not beside the index."""
+    fields = {number: value for number, value in protobuf.fields(memoryview(header)) if isinstance(value, int)}
+    count, path = fields.get(1, 0), examination.path
+    if fields.get(2, 0) or not 0 < count <= _SHARDS_MOST:
+        raise ValueError(f"{count} files with numbers, in order {fields.get(2, 0)}")
+    if path is None or path.suffix != ".index":
+        return [None] * count
+    names = [path.with_suffix(f".data-{number:05}-of-{count:05}") for number in range(count)]
+    return [name.stat().st_size if name.is_file() else None for name in names]
 
 
 def _entries(content: Content, examination: Examination) -> Iterator[tuple[bytes, bytes]]:
@@ -67,10 +114,15 @@ def _entries(content: Content, examination: Examination) -> Iterator[tuple[bytes
     for _ in range(4):
         number, at = _varint(footer, at)
         handles.append(number)
+    before = None
     for _, handle in _block(content, handles[2], handles[3]):
         examination.check_time()
         offset, end = _varint(handle, 0)
-        yield from _block(content, offset, _varint(handle, end)[0])
+        for key, value in _block(content, offset, _varint(handle, end)[0]):
+            if before is not None and key <= before:
+                raise ValueError(f"keys out of order: {key!r} behind {before!r}")
+            before = key
+            yield key, value
 
 
 def _block(content: Content, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -84,9 +136,16 @@ def _block(content: Content, offset: int, size: int) -> Iterator[tuple[bytes, by
     end = size - 4 - 4 * restarts
     if end < 0:
         raise ValueError(f"{restarts} restarts in a block of {size} bytes")
+    places = {int.from_bytes(data[end + 4 * index : end + 4 * index + 4], "little") for index in range(restarts)}
     at, key = 0, b""
+    if end:
+        _check_restarts(places, end)
     while at < end:
+        whole = at in places
+        places.discard(at)
         shared, at = _varint(data, at)
+        if whole and shared:
+            raise ValueError(f"a search that begins within a key at byte {offset + at}")
         own, at = _varint(data, at)
         length, at = _varint(data, at)
         if shared > len(key) or at + own + length > end:
@@ -94,6 +153,14 @@ def _block(content: Content, offset: int, size: int) -> Iterator[tuple[bytes, by
         key = key[:shared] + data[at : at + own]
         yield key, data[at + own : at + own + length]
         at += own + length
+    if end and places:
+        raise ValueError(f"a search that begins within a value, at {sorted(places)[:4]} of the block at byte {offset}")
+
+
+def _check_restarts(places: set[int], end: int) -> None:
+    """The loader finds keys by going on from one of these places."""
+    if 0 not in places or max(places) >= end:
+        raise ValueError(f"searches begin at {sorted(places)[:4]}")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -106,26 +173,41 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number without an end")
 
 
-def _check(key: bytes, value: bytes, examination: Examination) -> None:
-    kind = offset = size = 0
+def _entry(value: bytes) -> tuple[dict[int, int], list[int], bool]:
+    """Numbers of an entry by their fields, the shape, and whether the variable is kept in slices."""
+    numbers: dict[int, int] = {}
     dims: list[int] = []
     sliced = False
     for number, field in protobuf.fields(memoryview(value)):
         if number == 2 and isinstance(field, memoryview):
-            dims = [_size(part) for inner, part in protobuf.messages(field) if inner == 2]
+            dims += [_size(part) for inner, part in protobuf.messages(field) if inner == 2]
         elif number == 7:
             sliced = True
         elif isinstance(field, int):
-            kind, offset, size = (field if number == each else old for each, old in ((1, kind), (4, offset), (5, size)))
+            numbers[number] = field
+    return numbers, dims, sliced
+
+
+def _check(key: bytes, value: bytes, shards: list[int | None], examination: Examination) -> None:
+    numbers, dims, sliced = _entry(value)
+    kind, shard, offset, size = (numbers.get(number, 0) for number in (1, 3, 4, 5))
     elements = math.prod(dims)
-    if max(offset, size, elements, *dims, 0) >= _LARGEST:
-        examination.find(BOUNDS, f"{shown(key)}: {size} bytes at {offset}, shape {dims}")
-    elif kind in SIZES and not sliced and size != elements * SIZES[kind]:
-        examination.find(BOUNDS, f"{shown(key)}: {size} bytes for shape {dims} of {SIZES[kind]} bytes an element")
+    taken = elements * SIZES.get(kind, _TEXT_SIZE)
+    if kind != _TEXT and kind not in SIZES:
+        examination.find(DAMAGED, f"{shown(key)}: a variable of type {kind}")
+    elif max(offset, size, elements, *dims, 0) >= _LARGEST or shard >= len(shards):
+        examination.find(BOUNDS, f"{shown(key)}: {size} bytes at {offset} of file {shard}, shape {dims}")
+    elif not sliced and (size < elements if kind == _TEXT else size != taken):
+        examination.find(BOUNDS, f"{shown(key)}: {size} bytes for shape {dims} of type {kind}")
+    elif (there := shards[shard]) is not None and not sliced:
+        if offset + size > there:
+            examination.find(BOUNDS, f"{shown(key)}: {size} bytes at {offset} of {there}")
+    elif taken > examination.limits.model_memory:
+        examination.find(LARGE, f"{shown(key)}: {taken} bytes for shape {dims}")
 
 
 def _size(dimension: memoryview) -> int:
     return next((value for number, value in protobuf.fields(dimension) if number == 1 and isinstance(value, int)), 0)
 
 
-FORMATS = (Format("tensorflow-checkpoint-index", recognise, examine, (BOUNDS, DAMAGED)),)
+FORMATS = (Format("tensorflow-checkpoint-index", recognise, examine, (BOUNDS, LARGE, DAMAGED)),)

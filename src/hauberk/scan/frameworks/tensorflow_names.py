@@ -235,17 +235,15 @@ class Names:
 
     def _placeholder(self, name: _Name, node: Node) -> Iterator[_Name | Fault]:
         around = self._around
-        if node.inputs:
+        handed_in = node.name in (around.checkpoints or ()) or (name.asset and node.name in around.assets)
+        if around.checkpoints is None:  # a graph by itself
+            handed_in = bool(_SAVERS_OWN.fullmatch(node.name))
+        if node.inputs:  # of other savers of the graph, nobody fills it
             yield name._replace(tensor=node.inputs[0], default=True)
+            handed_in = True
         if name.scope.name or name.ending:
             yield _unclear("a part that is handed in")
-        elif name.default and node.inputs and node.name not in around.inputs:
-            return  # the default of another one
-        elif name.asset and node.name in around.assets:
-            return
-        elif around.checkpoints is None and _SAVERS_OWN.fullmatch(node.name):
-            return  # a graph by itself
-        elif node.name not in (around.checkpoints or ()) or node.name in around.inputs:
+        elif not handed_in or node.name in around.inputs:
             yield _unclear(f"what is handed in as {node.name}")
 
     def _variable(self, name: _Name, node: Node) -> Iterator[_Name | Fault]:

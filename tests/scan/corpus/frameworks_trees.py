@@ -79,8 +79,8 @@ def tree(
             for name in ("nodes", "values")
         }
         state = mapping(max_depth=plain(depth), node_count=plain(count), **held)
-        count = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="values.npy")
-        arguments = node("TupleNode", "tuple", content=[plain(4), count, plain(1)])
+        classes = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="values.npy")
+        arguments = node("TupleNode", "tuple", content=[plain(4), classes, plain(1)])
         found = node("TreeNode", "Tree", "sklearn.tree._tree", content=state, __reduce__={"args": arguments})
         other = mapping(node_count=plain(9))
         if shared:

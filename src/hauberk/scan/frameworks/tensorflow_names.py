@@ -129,6 +129,7 @@ class Names:
         """Scope and name of all nodes that run for these of the main graph."""
         waiting = [("", name) for name in names]
         seen: set[tuple[str, str]] = set()
+        entered: set[str] = set()
         scopes = {"": self._main, **self._functions}
         while waiting:
             place = waiting.pop()
@@ -139,7 +140,8 @@ class Names:
             if len(seen) % 512 == 0:
                 self._examination.check_time()
             waiting += [(place[0], each.lstrip("^").partition(":")[0]) for each in (*node.inputs, *node.before)]
-            for called in {*node.functions, *(node.ops & self._functions.keys())} & self._functions.keys():
+            for called in ({*node.functions, *node.ops} & self._functions.keys()) - entered:
+                entered.add(called)
                 waiting += [(called, each) for each in self._functions[called].nodes]
         return seen
 

@@ -119,6 +119,7 @@ class _Model:
         self._calls: dict[int, set[int]] = {}
         self._handed: list[tuple[Table, int, list[Tensor], list[Tensor]]] = []
         self._costs: list[Costs] = []
+        self._tensors: list[list[Tensor]] = []
 
     def run(self) -> None:
         self._known(self._root, _MODEL_FIELDS, "model")
@@ -131,6 +132,7 @@ class _Model:
             self._known(subgraph, _SUBGRAPH_FIELDS, "subgraph")
             self._costs.append(Costs())
             tensors = self._subgraph(subgraph, index, codes, buffers, len(subgraphs))
+            self._tensors.append(tensors)
             self._memory(subgraph, tensors, buffers, f"subgraph {index}")
         for each in self._root.tables(6):
             if each.scalar(1, 4) >= len(buffers):
@@ -318,8 +320,7 @@ class _Model:
         subgraphs = self._root.tables(2)
         if not 0 <= subgraph < len(subgraphs):
             return False  # found where it was called
-        table = subgraphs[subgraph]
-        tensors = [self._described(each) for each in table.tables(0)]
+        table, tensors = subgraphs[subgraph], self._tensors[subgraph]  # as they were worked out
         takes, gives = ([tensors[each] for each in table.numbers(field, "<i4").tolist()] for field in (1, 2))
         if outputs is None:
             return (

@@ -11,6 +11,7 @@ from hauberk.scan.frameworks.tflite_calls import Call
 _CONVOLUTION, _DEPTHWISE, _DENSE, _PRODUCT = 3, 4, 9, 126
 _POOLS = frozenset({1, 12, 17})
 _NUMBER = 8  # bytes, at most
+_MOST = 1 << 80
 
 
 @dataclass
@@ -62,7 +63,8 @@ def total(costs: Sequence[Costs]) -> int:
             waiting += missing
             continue
         waiting.pop()
-        known.setdefault(index, costs[index].operations + sum(known[each] for each in costs[index].calls) + 1)
+        operations = costs[index].operations + sum(known[each] for each in costs[index].calls) + 1
+        known.setdefault(index, min(operations, _MOST))  # twice as many with each subgraph soon takes memory here
     return max(known.values(), default=0)
 
 

@@ -124,6 +124,11 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
     "random-generators-again-and-again": (
         _many(name("numpy.random._pickle:__bit_generator_ctor"), 20_000), UNSAFE, _ENDLESS,
     ),
+    "state-of-a-generator-again-and-again": (
+        b"\x80\x04" + value({"bit_generator": "PCG64", "state": {"state": 1, "inc": 1}, "has_uint32": 0, "uinteger": 0})
+        + b"q\x000" + call("numpy.random._pickle:__bit_generator_ctor", name("numpy.random._pcg64:PCG64"))
+        + b"h\x00b" * 30_000 + b".", UNSAFE, _ENDLESS,
+    ),
     "random-states-again-and-again": (
         _many(name("numpy.random._pickle:__randomstate_ctor"), 20_000), UNSAFE, _ENDLESS,
     ),

@@ -30,6 +30,17 @@ def _nested(levels: int) -> Raw:
     return kind
 
 
+def _wide(order: str, fields: int, levels: int = 8) -> Raw:
+    """Structures whose fields are all the same structure, at the same place."""
+    kind = dtype("f8", (3, ">", None, None, None, -1, -1, 0))
+    for _ in range(levels):
+        first = Raw(kind + b"q\x33")
+        names = tuple(f"a{each}" for each in range(fields))
+        places = {each: (Raw(b"h\x33") if at else first, 0) for at, each in enumerate(names)}
+        kind = dtype("V8", (3, order, None, names, places, 8, 1, 16))
+    return kind
+
+
 _FIELDS = ("idx_start", "idx_end", "is_leaf", "radius")
 
 
@@ -91,6 +102,8 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
     "dtype-that-holds-itself": (
         pickled(Raw(call("numpy:dtype", "V8", False, True) + b"q\x09" + value(_FIELD) + b"b")), UNSAFE, _NUMPY,
     ),
+    "structures-of-one-structure-turned": (pickled(array(_wide(">", 1), (1,), bytes(8))), UNSAFE, _ENDLESS),
+    "structures-of-one-structure": (pickled(array(_wide("|", 40), (1,), bytes(8))), UNSAFE, _ENDLESS),
     "dtypes-in-one-another": (pickled(_nested(40)), UNSAFE, _NUMPY),
     "flags-that-numpy-does-not-have": (
         pickled(dtype("V8", (3, "|", None, ("a",), {"a": (dtype("f8"), 0)}, 8, 1, 4))), UNSAFE, _NUMPY,

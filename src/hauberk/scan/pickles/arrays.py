@@ -26,6 +26,7 @@ MAKES_ARRAYS = (
 MAKES_SCALARS = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
 _MOST_ELEMENTS = 1 << 48
 MOST_OF_NOTHING = 1 << 20  # items without bytes: a copy of them is longer than they are
+_MASKED = 1 << 11  # bytes of an empty masked array; it takes as long as to copy more, and each field does
 _COPIED = 1000  # bytes up to which numpy copies what it is given; it looks at longer ones where they are
 
 
@@ -139,8 +140,9 @@ def set_array(made: Made, state: object, context: Context) -> None:
             raise Objection("an array's state that no pickler writes", rules.BUILD)
 
 
-def reconstruct_masked(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+def reconstruct_masked(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     """An empty masked array, whose state comes after."""
+    context.copies(_MASKED)
     match arguments:
         case (kind, base, (0,), b"b" | "b") if is_name(kind, "numpy.ma.MaskedArray") and is_name(base, *ARRAYS):
             return Made(entry, base)
@@ -155,22 +157,21 @@ def set_masked(made: Made, state: object, context: Context) -> None:
         case tuple((int(), shape, dtype, _, data, mask, fill)):
             kind = used_dtype(dtype)
             check_dimensions(made.detail, shape)
+            mask_size = _mask_size(kind)
             if not _is_one_item(fill, kind):  # numpy makes an item of it, however long that gets
                 raise Objection("a fill value that is no single item", rules.EXHAUSTS)
-            context.copies(kind.itemsize)
+            context.copies(kind.itemsize + _MASKED * len(kind.fields))
             described_array(kind, sizes(shape), data, context)
-            described_array(DType("b", _mask_size(kind), objects=False), sizes(shape), mask, context)
+            described_array(DType("b", mask_size, objects=False), sizes(shape), mask, context)
         case _:
             raise Objection("an array's state that no pickler writes", rules.BUILD)
 
 
 def _mask_size(kind: DType) -> int:
     """Truth values of an item: one, or one for each field."""
-    if kind.fields and kind.objects:
-        raise Objection("a masked array of structures that hold objects", rules.UNCHECKED)
-    if kind.repeated:
-        raise Objection("a masked array of structures with little arrays", rules.UNCHECKED)
-    return sum(_mask_size(inner) for _, inner, _ in kind.fields) if kind.fields else 1
+    if kind.fields and (kind.objects or kind.levels > 1):
+        raise Objection("a masked array of structures that hold more than numbers and texts", rules.UNCHECKED)
+    return len(kind.fields) or 1
 
 
 def _is_one_item(value: object, kind: DType) -> bool:
@@ -178,7 +179,8 @@ def _is_one_item(value: object, kind: DType) -> bool:
     if type(value) is Made:
         if not isinstance(value.detail, Array):
             return value.entry.name in MAKES_SCALARS and not kind.fields
-        same = value.detail.dtype.fields == kind.fields and value.detail.dtype.objects == kind.objects
+        own = value.detail.dtype
+        same = own.levels == kind.levels and own.objects == kind.objects and own.fields == kind.fields
         return value.detail.shape == () and same
     return value is None or (type(value) in {bool, int, float, str, bytes} and not kind.fields)
 

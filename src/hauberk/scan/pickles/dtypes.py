@@ -22,6 +22,7 @@ from hauberk.scan.report import shown
 
 _MOST_ITEM_BYTES = 1 << 31
 _MOST_LEVELS = 16  # of fields in fields
+_MOST_LEAVES = 10_000  # one dtype may be many fields: whoever follows them all never ends
 _TYPE = re.compile(r"(b1|[iu][1248]|f2|f4|f8|f12|f16|c8|c16|c24|c32|O[48]|M8|m8|([SUV])([0-9]{1,10}))")
 _ORDERS = frozenset("<>|=")
 _ALIGNMENTS = frozenset({1, 2, 4, 8, 16})
@@ -42,6 +43,7 @@ class DType(NamedTuple):
         order: Of bytes: `<`, `>` or `|`, where it is told.
         fields: Dtype and offset by name, of structures.
         levels: Of dtypes in it; 0 where it has none.
+        leaves: Fields that hold no others, in all.
         repeated: An item is a little array; numpy makes dimensions of that before it makes an array.
     """
 
@@ -51,6 +53,7 @@ class DType(NamedTuple):
     order: str = "|"
     fields: tuple[tuple[str, DType, int], ...] = ()
     levels: int = 0
+    leaves: int = 1
     repeated: bool = False
 
 
@@ -84,6 +87,8 @@ def set_dtype(made: Made, state: object, _: Context) -> None:
         case tuple((3 | 4, str(order), part, names, fields, int(size), int(alignment), int(flags), *metadata)):
             if order not in _ORDERS or (kind.objects and order != "|"):
                 raise Objection(f"a dtype of kind {kind.kind} whose byte order is {shown(order)!r}", rules.MEMORY)
+            if kind.kind in "SV" and order != "|":  # numpy turns each field of each field
+                raise Objection(f"a dtype of kind {kind.kind} whose byte order is {shown(order)!r}", rules.EXHAUSTS)
             if metadata and not (kind.kind in "mM" and len(metadata) == 1 and _counts_time(metadata[0])):
                 raise Objection("metadata that numpy would not write", rules.BUILD)
             if kind.kind in "mM" and not metadata:
@@ -132,10 +137,19 @@ def _composed(made: Made, kind: DType, part: object, names: object, fields: obje
         true = flags & ~_FLAGS_OF_STRUCTURES == 0 and flags & _FLAG_PYTHON == _FLAG_PYTHON
     if not true:
         raise Objection(f"flags {flags} on a structure that holds {'' if objects else 'no '}objects", rules.MEMORY)
-    levels = 1 + max((inner.levels for _, inner, _ in items), default=0)
+    levels, leaves = _nested([inner for _, inner, _ in items])
+    return DType("V", kind.itemsize, objects, "|", tuple(found[name] for name in names), levels, leaves)
+
+
+def _nested(parts: list[DType]) -> tuple[int, int]:
+    """Levels and leaves of a structure, which are not too many."""
+    levels = 1 + max((inner.levels for inner in parts), default=0)
     if levels > _MOST_LEVELS:
         raise Objection(f"more than {_MOST_LEVELS} dtypes in one another", rules.MEMORY)
-    return DType("V", kind.itemsize, objects, fields=tuple(found[name] for name in names), levels=levels)
+    leaves = sum(inner.leaves for inner in parts)
+    if leaves > _MOST_LEAVES:
+        raise Objection(f"{leaves} fields in one another", rules.EXHAUSTS)
+    return levels, leaves
 
 
 def _check_apart(fields: list[tuple[str, DType, int]], named: int) -> None:
@@ -175,7 +189,7 @@ def _repeated(made: Made, kind: DType, part: object, names: object, fields: obje
             fits = count * inner.itemsize == kind.itemsize and flags & ~_FLAGS_OF_STRUCTURES == 0
             if inner.objects or not fits or inner.levels >= _MOST_LEVELS:
                 raise Objection("an item of parts that do not fill it", rules.MEMORY)
-            return kind._replace(levels=inner.levels + 1, repeated=True)
+            return kind._replace(levels=inner.levels + 1, repeated=True, leaves=inner.leaves)
     raise Objection("parts that are none", rules.BUILD)
 
 

@@ -22,6 +22,7 @@ DEEP = "deep"
 ATTRIBUTES = "attributes"
 """`Entry.data` of dictionaries whose items are attributes, too."""
 _ATTRIBUTE = 100  # bytes that one takes
+_STATE = 1 << 10  # bytes that take as long to copy as to set a state of none
 
 
 class Objection(Exception):  # noqa: N818 - no error: what a check has against a use
@@ -137,7 +138,7 @@ def plain_state(made: Made, state: object, context: Context) -> None:
     parts = state if type(state) is tuple and len(state) == 2 else (state,)
     for part in parts:
         if part is not None:
-            context.copies(len(check_attributes(part)) * _ATTRIBUTE)
+            context.copies(_STATE + len(check_attributes(part)) * _ATTRIBUTE)
 
 
 def check_attributes(state: object) -> dict[str, object]:

@@ -18,13 +18,16 @@ from hauberk.scan.pickles.values import Made
 TREE = "sklearn.tree._tree.Tree"
 PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 _DUMMY = "sklearn.dummy.DummyClassifier"
+_OUTPUT = 512  # bytes that take as long to copy as to read how many classes an output has
+_ITEM = 64
 _SEVERAL = "sklearn._loss.loss.HalfMultinomialLoss"
 
 
-def make_tree(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+def make_tree(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     """A tree of so many features, classes and outputs, whose nodes come after."""
     match arguments:
         case (int(features), Made(detail=Array() as classes), int(outputs)):
+            context.copies(_OUTPUT * max(outputs, 0))
             if 0 < features < 1 << 31 and classes.shape == (outputs,) and not classes.dtype.objects:
                 return Made(entry, features)
     raise Objection("a tree with sizes that do not fit each other")
@@ -93,7 +96,7 @@ def check_dummy(made: Made, given: dict[str, object], _: Context) -> None:
             made.detail = classes
 
 
-def check_boosting(_: Made, given: dict[str, object], __: Context) -> None:
+def check_boosting(_: Made, given: dict[str, object], context: Context) -> None:
     """All trees have as many features as the first one, which looks at the records, and there is room for each."""
     match given.get("estimators_"):
         case None:
@@ -102,6 +105,7 @@ def check_boosting(_: Made, given: dict[str, object], __: Context) -> None:
             pass
         case _:
             raise Objection("boosting whose trees were not kept", rules.UNCHECKED)
+    context.copies(len(trees) * _ITEM)
     features = {tree.detail if type(tree) is Made else None for tree in trees}
     if len(features) > 1 or not all(is_made(tree, "sklearn.tree._classes.DecisionTreeRegressor") for tree in trees):
         raise Objection("boosting with trees of other features", rules.MEMORY)
@@ -124,8 +128,8 @@ def check_histogram_boosting(_: Made, given: dict[str, object], context: Context
         return
 
     def check() -> None:
-        for step in _items(steps):
-            for tree in _items(step):
+        for step in _items(steps, context):
+            for tree in _items(step, context):
                 asked = tree.detail if type(tree) is Made and is_made(tree, PREDICTOR) else None
                 if type(features) is not int or type(asked) is not int:
                     raise Objection("boosting that lets in records of any length", rules.UNCHECKED)
@@ -135,7 +139,8 @@ def check_histogram_boosting(_: Made, given: dict[str, object], context: Context
     context.at_end(check)  # the lists may grow until then
 
 
-def _items(steps: object) -> list[object]:
+def _items(steps: object, context: Context) -> list[object]:
     if type(steps) is list:
+        context.copies(len(steps) * _ITEM)
         return steps
     raise Objection("steps of boosting that are no list", rules.UNCHECKED)

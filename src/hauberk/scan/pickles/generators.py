@@ -22,7 +22,7 @@ SEEDS = "numpy.random.bit_generator.SeedSequence"
 CONSTRUCTOR = "numpy.random._pickle.__bit_generator_ctor"
 _SEEDED = "numpy.random.bit_generator.__pyx_unpickle_SeedSequence"
 _LENGTHS = {"pos": 624, "buffer_pos": 4}  # words of the tables that they are positions in
-_COST = 1 << 14  # to seed one takes as long as to copy so many bytes
+_COST = 1 << 14  # to seed one, or to set its state, takes as long as to copy so many bytes
 _LARGEST_POOL = 1024
 
 
@@ -51,9 +51,10 @@ def make_generator(entry: Entry, arguments: tuple[object, ...], context: Context
     raise Objection("with arguments that no pickler writes")
 
 
-def set_generator(made: Made, state: object, _: Context) -> None:
+def set_generator(made: Made, state: object, context: Context) -> None:
     """Its tables and positions, and what it was seeded with."""
     del made
+    context.copies(_COST)
     parts = state if type(state) is tuple and len(state) == 2 else (state,)
     for part in parts:
         if type(part) is Mapping:
@@ -92,8 +93,8 @@ def set_seeds(made: Made, state: object, _: Context) -> None:
     """Entropy, counters, and a pool of the size that is said: children get one of that size."""
     del made
     match state:
-        case tuple((_, int(), Made(detail=Array(shape=(length,))), int(size), tuple(), *attributes)):
-            if length != size or size > _LARGEST_POOL:
+        case tuple((_, int(), Made(detail=Array(shape=(length,), dtype=dtype)), int(size), tuple(), *attributes)):
+            if length != size or size > _LARGEST_POOL or (dtype.kind, dtype.itemsize) != ("u", 4):
                 raise Objection("a pool of another size", rules.BUILD)
             for part in attributes:
                 check_attributes(part)

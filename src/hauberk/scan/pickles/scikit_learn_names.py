@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.arrays import Array
+from hauberk.scan.pickles.arrays import Array, elements
 from hauberk.scan.pickles.entries import (
     ATTRIBUTES,
     Build,
@@ -215,6 +215,7 @@ _CALLABLES = ("sklearn._loss.loss.", "sklearn.metrics._scorer.", "functools.part
 _LONGEST_VERSION = 64
 _MULTINOMIAL = "sklearn._loss._loss.CyHalfMultinomialLoss"
 _CHECKS = "sklearn.utils.validation.check_array"
+_INTERPOLATED = 1 << 12  # bytes of a function that looks up numbers, about
 _SORTED = 64  # bytes that take as long to copy as a number to sort
 
 
@@ -264,7 +265,7 @@ def _set_isotonic(made: Made, state: object, context: Context) -> None:
             case None:
                 pass
             case Made(detail=Array(shape=(length,), dtype=dtype)) if dtype.kind in "fiu":
-                context.copies(_SORTED * length)
+                context.copies(_INTERPOLATED + _SORTED * length)
             case _:
                 raise Objection(f"{attribute} that is no array of numbers", rules.BUILD)
 
@@ -341,6 +342,9 @@ def _set_neighbours(made: Made, state: object, context: Context) -> None:
             Made(detail=Array() as data), Made(detail=Array() as order), Made(detail=Array() as nodes),
             Made(detail=Array() as bounds), int(leaf), int(), int(count), int(), int(), int(), int(), distance, weights,
         )):  # fmt: skip
+            context.copies(
+                sum(elements(each.dtype, each.shape) * each.dtype.itemsize for each in (order, nodes, bounds))
+            )
             if not (type(distance) is Made and distance.ready and is_made(distance, _DISTANCE)):
                 raise Objection("a distance that is none", rules.BUILD)
             sides = 2 if "_kd_" in made.entry.name else 1
@@ -352,7 +356,7 @@ def _set_neighbours(made: Made, state: object, context: Context) -> None:
                 case None:
                     pass
                 case Made(detail=Array(shape=shape)) if shape == data.shape[:1]:
-                    pass
+                    context.copies(_INTERPOLATED + 8 * shape[0])
                 case _:
                     raise Objection("weights that are not as many as the points", rules.MEMORY)
             check_neighbours(data, order, nodes, bounds, count, context)

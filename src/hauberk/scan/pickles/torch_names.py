@@ -52,6 +52,7 @@ _SCHEMES = tuple(
     )
 )  # fmt: skip
 
+_TENSOR = 512  # bytes of one, whatever it holds
 _WORDS = ("storage", b"storage")  # the latter in files of Python 2
 _UNTYPED = ("torch.storage.UntypedStorage", "torch.storage.TypedStorage")
 _SUBCLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter")
@@ -324,6 +325,11 @@ def _new_parameter(entry: Entry, arguments: tuple[object, ...], _: Context) -> M
     raise Objection("a parameter that is no tensor")
 
 
+def _empty_tensor(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
+    context.copies(_TENSOR)
+    return make_empty(entry, arguments, context)
+
+
 def _tensor_state(made: Made, state: object, _: Context) -> None:
     """Files of the first versions of torch: storage, offset, size and stride of a tensor."""
     if made.ready:
@@ -367,9 +373,9 @@ ENTRIES: tuple[Entry, ...] = (
     _rebuilds("torch._utils._rebuild_device_tensor_from_cpu_tensor", _from_array, 4),
     _rebuilds("torch._tensor._rebuild_from_type_v2", _from_type, 4),
     Entry("torch.nn.parameter.Parameter", _GROUP, _new_parameter, _new_parameter, _tensor_state, data="torch tensor"),
-    Entry("torch.Tensor", _GROUP, make_empty, make_empty, _tensor_state, data="torch tensor"),
+    Entry("torch.Tensor", _GROUP, _empty_tensor, _empty_tensor, _tensor_state, data="torch tensor"),
     *(
-        Entry(f"torch.{place}{kind}Tensor", _GROUP, make_empty, make_empty, _tensor_state, data="torch tensor")
+        Entry(f"torch.{place}{kind}Tensor", _GROUP, _empty_tensor, _empty_tensor, _tensor_state, data="torch tensor")
         for place, kinds in (("", _TENSORS), ("cuda.", _TENSORS))
         for kind in kinds
     ),

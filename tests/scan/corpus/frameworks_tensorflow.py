@@ -43,6 +43,11 @@ def _called_by_the_loader(*, kind: bytes) -> bytes:
     return field(7, field(1, kind) + bound)
 
 
+def _initializer() -> bytes:
+    """An object that the loader initialises by a function."""
+    return field(1, field(1, field(1, 1) + field(2, "_initialize"))) + field(1, field(6, field(1, "start")))
+
+
 def _packed_text() -> bytes:
     """A constant text that stands where numbers stand."""
     return node("d", "Const", more=field(5, field(1, "value") + field(2, field(8, field(1, 7) + field(4, b"\4/srv")))))

@@ -25,69 +25,19 @@ from hauberk.scan.frameworks.tensorflow_checkpoint import SIZES
 from hauberk.scan.frameworks.tensorflow_graph import REPEATED, GraphReader, Node, Scope
 from hauberk.scan.frameworks.tensorflow_names import Names, Surroundings, leads_outside
 from hauberk.scan.frameworks.tensorflow_objects import read_objects
+from hauberk.scan.frameworks.tensorflow_rules import (
+    ASSET,
+    AT_ONCE,
+    BOMB,
+    DAMAGED,
+    DANGEROUS,
+    FILE_NAME,
+    FILE_UNCLEAR,
+    RULES,
+    UNKNOWN_OPERATION,
+)
 from hauberk.scan.graphs.wire import Stretch
-from hauberk.scan.report import Outcome, Rule, Severity, shown
-
-_SECURITY = "https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md"
-DANGEROUS = Rule(
-    "tensorflow-dangerous-operation",
-    "an operation that opens files, runs code or speaks to others",
-    Severity.CRITICAL,
-    Outcome.UNSAFE,
-    "The operation does so whenever the graph runs, some also when it is loaded; no detector needs it.",
-    _SECURITY,
-)
-UNKNOWN_OPERATION = Rule(
-    "tensorflow-unknown-operation",
-    "an operation that is not known to only compute",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "It belongs to a library of operations, to special hardware or to another version of TensorFlow.",
-    _SECURITY,
-)
-FILE_NAME = Rule(
-    "tensorflow-file-name",
-    "a file that the graph names itself",
-    Severity.HIGH,
-    Outcome.UNSAFE,
-    "Variables and tables are read from the folder of the model, whose name the loader hands in; this graph names a"
-    " file of its own.",
-    _SECURITY,
-)
-FILE_UNCLEAR = Rule(
-    "tensorflow-file-unclear",
-    "a file whose name may not be the loader's",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "Savers and tables take the name of their file from the loader, and add TensorFlow's own endings. Of this name it"
-    " cannot be told: it is put together, computed, or handed in by others.",
-    _SECURITY,
-)
-ASSET = Rule(
-    "tensorflow-asset-path",
-    "an asset outside the model's folder",
-    Severity.HIGH,
-    Outcome.UNSAFE,
-    "The loader joins this name to the folder of assets, so that any file of the machine is read.",
-    "https://cwe.mitre.org/data/definitions/22.html",
-)
-BOMB = Rule(
-    "tensorflow-bomb",
-    "a constant far larger than the file",
-    Severity.HIGH,
-    Outcome.UNSAFE,
-    "One stored value stands for all elements, which take memory as soon as the graph is loaded.",
-    "https://cwe.mitre.org/data/definitions/789.html",
-)
-DAMAGED = Rule(
-    "tensorflow-damaged",
-    "a graph that cannot be followed",
-    Severity.LOW,
-    Outcome.UNKNOWN,
-    "It is cut short, holds fields that its definition does not have, or names a node twice.",
-    "https://www.tensorflow.org/guide/saved_model",
-)
-RULES = (DANGEROUS, UNKNOWN_OPERATION, FILE_NAME, FILE_UNCLEAR, ASSET, BOMB, DAMAGED)
+from hauberk.scan.report import shown
 
 _DANGEROUS = re.compile(
     r"ReadFile|WriteFile|(Experimental)?MatchingFiles(Dataset)?|PyFunc(Stateless)?|EagerPyFunc|RecordInput"
@@ -104,6 +54,14 @@ _FILES = dict.fromkeys(("SaveV2", "RestoreV2", "Save", "SaveSlices", "Restore", 
     "InitializeTableFromTextFile": (1,),
     "InitializeTableFromTextFileV2": (1,),
 }
+_EARLY = re.compile(
+    r"NoOp|Const|Identity(N)?|Placeholder\w*|\w*HashTable\w*|InitializeTable\w*|LookupTable\w+|VarHandleOp"
+    r"|VarIsInitializedOp|AssignVariableOp|ReadVariableOp|Assign|Variable(V2)?|IsVariableInitialized"
+    r"|(Stateful)?PartitionedCall|Restore\w*|BoostedTreesCreateEnsemble|BoostedTreesEnsembleResourceHandleOp"
+    r"|Cast|Reshape|ExpandDims|Squeeze|Pack|Concat(V2)?|Shape|StridedSlice|StringJoin|ShardedFilename|AddV2|Sub|Mul"
+    r"|Select(V2)?|StaticRegex\w+|Size"
+)
+"""Operations that make tables and variables, and fill them; none of them takes much more than it is given."""
 _WRITERS = frozenset({"SaveV2", "Save", "SaveSlices", "MergeV2Checkpoints"})
 _FILE_TEXTS = {"vocab_file", "data_filename", "shared_file", "memory_region_name"}
 _OP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.>]*")
@@ -322,6 +280,8 @@ class _Scan:
                 if count % 512 == 0:
                     self._examination.check_time()
                 self._node(scope, node, names, functions, f"{place}, node {shown(node.name)}")
+        if circle := names.circle():
+            self._examination.find(AT_ONCE, f"functions that call themselves: {shown(', '.join(circle[:3]))}")
         self._sizes()
         for key, number in (("nodes", count), ("functions", len(functions))):
             known = self._examination.facts.get(key, 0)
@@ -336,6 +296,8 @@ class _Scan:
                     self._file(names, scope, node, op, at, named=named)
             elif op not in allowed_operations() and op not in functions:
                 self._examination.find(UNKNOWN_OPERATION, shown(op) or "no operation", at=at)
+            elif (scope.name, node.name) in names.first and op not in functions and not _EARLY.fullmatch(op):
+                self._examination.find(AT_ONCE, shown(op), at=at)
         for key, texts in node.texts.items():
             if any(text and _opens(key, text) for text in texts):
                 self._examination.find(DANGEROUS, shown(f"{node.op} with {key} {texts[0]!r}"), at=at)

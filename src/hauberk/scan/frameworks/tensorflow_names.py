@@ -122,12 +122,13 @@ class Names:
         for node in self._main.nodes.values():
             for each in node.inputs:
                 self._users.setdefault(each.partition(":")[0], []).append(node)
-        self._asked_for = self._needed(around.outputs)
-        self.first = self._needed(around.first)
+        self._asked_for = self._needed(around.outputs, set())
+        self.first = self._needed(around.first, around.objects.first())
 
-    def _needed(self, names: set[str]) -> set[tuple[str, str]]:
-        """Scope and name of all nodes that run for these of the main graph."""
+    def _needed(self, names: set[str], functions: set[str]) -> set[tuple[str, str]]:
+        """Scope and name of all nodes that run for these of the main graph, and for functions."""
         waiting = [("", name) for name in names]
+        waiting += [(name, each) for name in functions & self._functions.keys() for each in self._functions[name].nodes]
         seen: set[tuple[str, str]] = set()
         entered: set[str] = set()
         scopes = {"": self._main, **self._functions}
@@ -144,6 +145,24 @@ class Names:
                 entered.add(called)
                 waiting += [(called, each) for each in self._functions[called].nodes]
         return seen
+
+    def circle(self) -> list[str]:
+        """Functions that call themselves, directly or through others: what is left once all others are taken away."""
+        called: dict[str, set[str]] = {name: set() for name in self._functions}
+        for name, callers in self._callers.items():
+            for scope, _ in callers:
+                if scope.name and name in self._functions:
+                    called[scope.name].add(name)
+        waiting = [name for name, others in called.items() if not others]
+        while waiting:
+            name = waiting.pop()
+            del called[name]
+            for scope, _ in self._callers.get(name, ()):
+                if scope.name in called and name in called[scope.name]:
+                    called[scope.name].discard(name)
+                    if not called[scope.name]:
+                        waiting.append(scope.name)
+        return sorted(called)
 
     def faults(self, scope: Scope, tensor: str, op: str) -> list[Fault]:
         """Everything that is wrong with the name of a file; empty where the loader hands it in.

@@ -24,6 +24,7 @@ _NESTED = {34: 2, 51: 1, 52: 1, _DICTIONARY: 1, _NAMED: 2}
 """Values that hold values, and in which field: types, lists, tuples, dictionaries, named tuples."""
 _PAIRS = (_DICTIONARY, _NAMED)
 _DEEPEST = 64
+_EARLY = frozenset({b"_create_resource", b"_initialize"})
 _OBJECT_REPEATED = frozenset({1, 3, 11, 15})
 
 
@@ -36,12 +37,20 @@ class Objects:
         constants: Names of the nodes that objects stand for, by the number of the object.
         bound: Which objects each function is handed as its last arguments, by the name of the function.
         metadata: What layers of Keras keep.
+        named: Names of the functions that an object calls, by the number of the object.
+        early: Numbers of objects that the loader calls itself: they make tables and fill them.
     """
 
     kinds: list[int] = field(default_factory=list)
     constants: dict[int, str] = field(default_factory=dict)
     bound: dict[str, list[int]] = field(default_factory=dict)
     metadata: list[bytes] = field(default_factory=list)
+    named: dict[int, list[str]] = field(default_factory=dict)
+    early: set[int] = field(default_factory=set)
+
+    def first(self) -> set[str]:
+        """Names of the functions that run while the model is loaded."""
+        return {name for number in self.early for name in self.named.get(number, ())}
 
     def is_asset(self, number: int) -> bool:
         """Whether an object is a file of the folder of assets."""
@@ -68,20 +77,39 @@ def _object(reader: GraphReader, message: Any, objects: Objects) -> None:
     number = len(objects.kinds)
     objects.kinds.append(0)
     for part, value in reader.walk(message, "object", frozenset(range(1, 16)), _OBJECT_REPEATED):
-        if part not in _KINDS:
-            continue
-        if objects.kinds[number]:
-            reader.strange.add("an object of two kinds")
-        objects.kinds[number] = part
-        if part == _USER:
-            objects.metadata += [reader.text(text) for text in _parts(reader, value, {1, 2, 3}, 3)]
-        elif part == _CONSTANT:
-            objects.constants.update((number, reader.name(text)) for text in _parts(reader, value, {1}, 1))
-        elif part in _SPECIFIED:
-            for specification in _parts(reader, value, {1, 2, 3, 4}, _SPECIFIED[part]):
-                for wanted in (1, 5):
-                    for inner in _parts(reader, specification, {1, 2, 5, 6}, wanted):
-                        _structure(reader, inner, 0)
+        if part == 1:
+            _child(reader, value, objects)
+        elif part in _KINDS:
+            if objects.kinds[number]:
+                reader.strange.add("an object of two kinds")
+            objects.kinds[number] = part
+            _kind(reader, value, number, objects)
+
+
+def _kind(reader: GraphReader, message: Any, number: int, objects: Objects) -> None:
+    """What an object is."""
+    kind = objects.kinds[number]
+    if kind == _USER:
+        objects.metadata += [reader.text(text) for text in _parts(reader, message, {1, 2, 3}, 3)]
+    elif kind == _CONSTANT:
+        objects.constants.update((number, reader.name(text)) for text in _parts(reader, message, {1}, 1))
+    elif kind in _SPECIFIED:
+        objects.named[number] = [reader.name(name) for name in _parts(reader, message, {1, 2, 3, 4}, 1)]
+        for specification in _parts(reader, message, {1, 2, 3, 4}, _SPECIFIED[kind]):
+            for wanted in (1, 5):
+                for inner in _parts(reader, specification, {1, 2, 5, 6}, wanted):
+                    _structure(reader, inner, 0)
+
+
+def _child(reader: GraphReader, message: Any, objects: Objects) -> None:
+    number, name = 0, b""
+    for part, value in reader.walk(message, "child", frozenset({1, 2})):
+        if isinstance(value, int):
+            number = value
+        elif part == 2:
+            name = reader.text(value)
+    if name in _EARLY:
+        objects.early.add(number)
 
 
 def _parts(reader: GraphReader, message: Any, known: set[int], wanted: int) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks import tensorflow, tflite_shapes, tflite_types
 from hauberk.scan.frameworks.flatbuffer import Buffer, Table
+from hauberk.scan.frameworks.tensorflow_rules import DANGEROUS
 from hauberk.scan.frameworks.tflite_calls import Call, Tensor
 from hauberk.scan.frameworks.tflite_costs import Costs, peak, total
 from hauberk.scan.frameworks.tflite_numbers import computed
@@ -84,7 +85,7 @@ DAMAGED = Rule(
     "It is cut short, damaged, or has parts that this version of the format does not know.",
     "https://flatbuffers.dev/internals/",
 )
-RULES = (BOUNDS, RECURSION, FLEX, CUSTOM, UNCHECKED, COSTLY, DAMAGED, tensorflow.DANGEROUS)
+RULES = (BOUNDS, RECURSION, FLEX, CUSTOM, UNCHECKED, COSTLY, DAMAGED, DANGEROUS)
 
 _CUSTOM, _CALL, _DELEGATE, _IF, _WHILE, _CALL_ONCE = 32, 31, 51, 118, 119, 129
 _NEWEST_PLAIN = 161
@@ -174,7 +175,7 @@ class _Model:
         if number == _CUSTOM:
             operation = name.removeprefix("Flex")
             if operation != name and tensorflow.is_dangerous(operation):
-                self._examination.find(tensorflow.DANGEROUS, shown(name), at="operators")
+                self._examination.find(DANGEROUS, shown(name), at="operators")
             else:
                 self._examination.find(FLEX if operation != name else CUSTOM, shown(name), at="operators")
         elif number == _DELEGATE or not 0 <= number <= _NEWEST_PLAIN:
@@ -313,7 +314,7 @@ class _Model:
         elif number == _CUSTOM and name.startswith("Flex"):
             for word in set(_WORD.findall(operator.numbers(5, "u1").tobytes())):
                 if tensorflow.is_dangerous(word.decode("ascii")):
-                    self._examination.find(tensorflow.DANGEROUS, shown(f"{name} with {word!r}"), at=at)
+                    self._examination.find(DANGEROUS, shown(f"{name} with {word!r}"), at=at)
 
     def _agrees(self, subgraph: int, inputs: list[Tensor], outputs: list[Tensor] | None) -> bool:
         """Whether a subgraph takes and gives tensors of these types and shapes; a truth where none are stated."""

@@ -59,6 +59,7 @@ def _constant_of(size: int) -> bytes:
 
 
 START = function("start", ("a",), node("s", "SaveV2", "a", "a", "a"))
+READ = function("start", ("a",), node("i", "InitializeTableFromTextFileV2", "t", "a"))
 TABLE = node("t", "HashTableV2"), node("i", "InitializeTableFromTextFileV2", "t", "n")
 VOCABULARY = field(6, field(1, field(1, "n:0")) + field(2, "vocab.txt"))
 ANSWER = field(5, field(1, "serve") + field(2, field(2, field(1, "y") + field(2, field(1, "y:0")))))
@@ -136,6 +137,22 @@ TENSORFLOW_CASES = (
         saved_model(
             constant("n", "/srv/flag"), functions=(START,), more=_called_by_the_loader(kind=field(9, field(1, "n")))
         ),
+        UNSAFE,
+        TENSORFLOW,
+    ),
+    Case(
+        "tensorflow-asset-handed-over-as-a-constant",
+        saved_model(
+            constant("n", "/etc/passwd"),
+            functions=(READ,),
+            more=VOCABULARY + _called_by_the_loader(kind=field(9, field(1, "n"))),
+        ),
+        NEVER_SAFE,
+        TENSORFLOW,
+    ),
+    Case(
+        "tensorflow-asset-while-restoring",
+        saved_model(constant("n", "/etc/passwd"), *TABLE, more=VOCABULARY + field(3, field(1, "p:0") + field(3, "i"))),
         UNSAFE,
         TENSORFLOW,
     ),

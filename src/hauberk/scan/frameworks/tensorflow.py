@@ -57,7 +57,7 @@ _FILES = dict.fromkeys(("SaveV2", "RestoreV2", "Save", "SaveSlices", "Restore", 
 _EARLY = re.compile(
     r"NoOp|Const|Identity(N)?|Placeholder\w*|\w*HashTable\w*|InitializeTable\w*|LookupTable\w+|VarHandleOp"
     r"|VarIsInitializedOp|AssignVariableOp|ReadVariableOp|Assign|Variable(V2)?|IsVariableInitialized"
-    r"|(Stateful)?PartitionedCall|Restore\w*|BoostedTreesCreateEnsemble|BoostedTreesEnsembleResourceHandleOp"
+    r"|(Stateful)?PartitionedCall|Restore\w*|BoostedTrees(Create|Deserialize)Ensemble|BoostedTrees\w+(HandleOp|ResourceDeserialize)"
     r"|Cast|Reshape|ExpandDims|Squeeze|Pack|Concat(V2)?|Shape|StridedSlice|StringJoin|ShardedFilename|AddV2|Sub|Mul"
     r"|Select(V2)?|StaticRegex\w+|Size"
 )
@@ -197,8 +197,11 @@ class _Scan:
                     examine_metadata(text, self._examination)
 
     def _saver(self, message: Any) -> None:
-        fields = self.reader.walk(message, "saver", frozenset(range(1, 9)))
+        fields = [*self.reader.walk(message, "saver", frozenset(range(1, 9)))]
         self._around.checkpoints = {self._node_name(value) for number, value in fields if number == 1}
+        restored = {self._node_name(value) for number, value in fields if number == 3}
+        self._around.first |= restored
+        self._around.outputs |= restored  # assets are not handed in here
 
     def _node_name(self, value: Any) -> str:
         """The node of a tensor."""

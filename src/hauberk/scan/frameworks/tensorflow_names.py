@@ -233,7 +233,7 @@ class Names:
         place = index - (len(function.arguments) - len(bound))
         number = bound[place] if 0 <= place < len(bound) else -1
         if number in objects.constants:
-            yield name._replace(scope=self._main, tensor=objects.constants[number])
+            yield name._replace(scope=self._main, tensor=objects.constants[number], asset=False)  # as it stands there
         elif not (objects.is_asset(number) and name.asset and not name.ending):
             yield _unclear("an argument that is neither a checkpoint nor an asset")
 

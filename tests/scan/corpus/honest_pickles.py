@@ -100,6 +100,7 @@ def _described() -> object:
         np.zeros(2, "M8[3D]"), np.zeros(2, "m8"), np.zeros(2, ">U3"), np.array(["", ""]), np.zeros((0, 3)),
         np.ma.array([1.0, 2.0], mask=[0, 1], fill_value=3), np.ma.array(["a", None], dtype=object),
         np.ma.array([(1, 2.0)], mask=[(0, 1)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.rec.array([(1, 2.0), (3, 4.0)], dtype=[("a", "i4"), ("b", "f8")]),
         np.ones((2, 3, 4)).transpose(1, 0, 2), np.float32(1.5), np.datetime64("2026-11-22"), np.array(7)[()],
         np.zeros(2, np.dtype({"names": ["a"], "formats": ["U2"], "offsets": [3], "itemsize": 16})),
     ]  # fmt: skip

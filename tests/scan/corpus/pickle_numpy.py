@@ -41,6 +41,12 @@ def _wide(order: str, fields: int, levels: int = 8) -> Raw:
     return kind
 
 
+def _record(state: tuple[object, ...] | None) -> Raw:
+    """The dtype of recarrays."""
+    made_dtype = call("numpy:dtype", name("numpy:record"), False, True)
+    return made_dtype if state is None else built(made_dtype, state)
+
+
 _FIELDS = ("idx_start", "idx_end", "is_leaf", "radius")
 
 
@@ -102,7 +108,16 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
     "dtype-that-holds-itself": (
         pickled(Raw(call("numpy:dtype", "V8", False, True) + b"q\x09" + value(_FIELD) + b"b")), UNSAFE, _NUMPY,
     ),
-    "structures-of-one-structure-turned": (pickled(array(_wide(">", 1), (1,), bytes(8))), UNSAFE, _ENDLESS),
+    "record-without-fields": (pickled(array(_record(None), (1,), b"")), UNSAFE, _NUMPY),
+    "record-that-is-shorter-than-its-fields": (
+        pickled(array(_record((3, "|", None, ("a",), {"a": (dtype("f8"), 0)}, 4, 1, 16)), (1,), bytes(4))),
+        UNSAFE, _NUMPY,
+    ),
+    "record-without-flags-for-its-objects": (
+        pickled(array(_record((3, "|", None, ("a",), {"a": (dtype("O8"), 0)}, 8, 1, 16)), (1,), bytes(8))),
+        UNSAFE, _NUMPY,
+    ),
+    "structures-of-one-structure-turned": (pickled(array(_wide(">", 9, 4), (1,), bytes(8))), UNSAFE, _ENDLESS),
     "structures-of-one-structure": (pickled(array(_wide("|", 40), (1,), bytes(8))), UNSAFE, _ENDLESS),
     "dtypes-in-one-another": (pickled(_nested(40)), UNSAFE, _NUMPY),
     "flags-that-numpy-does-not-have": (

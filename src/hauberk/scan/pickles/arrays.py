@@ -18,7 +18,7 @@ from hauberk.scan.pickles.entries import Context, Entry, Objection, is_made, is_
 from hauberk.scan.pickles.plain_names import Encoded
 from hauberk.scan.pickles.values import BYTES, NUMBER, Blob, Made, Name, is_bytes, is_text, length_of
 
-ARRAYS = ("numpy.ndarray", "numpy.matrix")
+ARRAYS = ("numpy.ndarray", "numpy.matrix", "numpy.rec.recarray", "numpy.recarray")
 MAKES_ARRAYS = (
     "numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct",
     "numpy._core.numeric._frombuffer", "numpy.core.numeric._frombuffer", "joblib array",

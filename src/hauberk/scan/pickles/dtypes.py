@@ -16,12 +16,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.entries import Context, Entry, Objection, sizes
+from hauberk.scan.pickles.entries import Context, Entry, Objection, is_name, sizes
 from hauberk.scan.pickles.values import Made, Mapping
 from hauberk.scan.report import shown
 
 _MOST_ITEM_BYTES = 1 << 31
 _MOST_LEVELS = 16  # of fields in fields
+_MOST_TURNED = 64  # fields of a structure that numpy turns one by one in each item; it writes none with a byte order
 _MOST_LEAVES = 10_000  # one dtype may be many fields: whoever follows them all never ends
 _TYPE = re.compile(r"(b1|[iu][1248]|f2|f4|f8|f12|f16|c8|c16|c24|c32|O[48]|M8|m8|([SUV])([0-9]{1,10}))")
 _ORDERS = frozenset("<>|=")
@@ -57,11 +58,17 @@ class DType(NamedTuple):
     repeated: bool = False
 
 
+_RECORD = DType("V", -1, objects=False)
+"""Of recarrays: a structure whose size its state says."""
+
+
 def make_dtype(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     """`numpy.dtype` of a simple type, as a copy: without it the state would be set on the whole process's dtype."""
     match arguments:
         case (str(text), False | 0, True | 1) if (found := _described(text)) is not None:
             return Made(entry, found)
+        case (kind, False | 0, True | 1) if is_name(kind, "numpy.record"):
+            return Made(entry, _RECORD)
         case (str(text), *_):
             raise Objection(f"with {shown(text)!r} and arguments that no pickler writes")
     raise Objection("with arguments that no pickler writes")
@@ -83,12 +90,12 @@ def set_dtype(made: Made, state: object, _: Context) -> None:
         raise Objection("sets the state of a dtype that is in use", rules.MEMORY)
     kind = made.detail
     assert isinstance(kind, DType)  # noqa: S101 - from `make_dtype`
+    if kind is _RECORD:
+        kind = _sized(state)
     match state:
         case tuple((3 | 4, str(order), part, names, fields, int(size), int(alignment), int(flags), *metadata)):
             if order not in _ORDERS or (kind.objects and order != "|"):
                 raise Objection(f"a dtype of kind {kind.kind} whose byte order is {shown(order)!r}", rules.MEMORY)
-            if kind.kind in "SV" and order != "|":  # numpy turns each field of each field
-                raise Objection(f"a dtype of kind {kind.kind} whose byte order is {shown(order)!r}", rules.EXHAUSTS)
             if metadata and not (kind.kind in "mM" and len(metadata) == 1 and _counts_time(metadata[0])):
                 raise Objection("metadata that numpy would not write", rules.BUILD)
             if kind.kind in "mM" and not metadata:
@@ -98,9 +105,18 @@ def set_dtype(made: Made, state: object, _: Context) -> None:
             if kind.kind in "SUV" and alignment not in _ALIGNMENTS:
                 raise Objection(f"an alignment of {alignment}", rules.MEMORY)
             made.ready = True  # so that it is none of its own fields
-            made.detail = _composed(made, kind, part, names, fields, flags)._replace(order=order)
+            made.detail = found = _composed(made, kind, part, names, fields, flags)._replace(order=order)
+            if order != "|" and found.leaves > _MOST_TURNED:
+                raise Objection(f"a structure of {found.leaves} fields that has a byte order", rules.EXHAUSTS)
         case _:
             raise Objection("a dtype's state that no pickler writes", rules.BUILD)
+
+
+def _sized(state: object) -> DType:
+    match state:
+        case tuple((_, _, _, tuple(), Mapping(), int(size), *_)) if 0 <= size <= _MOST_ITEM_BYTES:
+            return _RECORD._replace(itemsize=size)
+    raise Objection("a record without fields", rules.MEMORY)
 
 
 def _counts_time(metadata: object) -> bool:
@@ -165,8 +181,8 @@ def _check_apart(fields: list[tuple[str, DType, int]], named: int) -> None:
 
 def _inner(made: Made, part: Made, detail: DType) -> DType:
     """A dtype inside another; from now on its state stays."""
-    if part is made:
-        raise Objection("a dtype that holds itself", rules.MEMORY)
+    if part is made or detail is _RECORD:
+        raise Objection("a dtype that holds itself, or is not complete", rules.MEMORY)
     part.ready = True
     return detail
 
@@ -201,6 +217,8 @@ def used_dtype(value: object) -> DType:
     """
     if type(value) is Made and isinstance(value.detail, DType):
         value.ready = True
+        if value.detail is _RECORD:
+            raise Objection("a record without fields", rules.MEMORY)
         if value.detail.repeated:
             raise Objection("items that are little arrays, where numpy makes dimensions of them", rules.MEMORY)
         return value.detail

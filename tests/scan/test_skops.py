@@ -142,7 +142,7 @@ def test_columns_that_an_estimator_does_not_make_sure_of(name, options, tmp_path
 def test_a_tree_of_gradient_boosting_on_its_own_is_unknown(tmp_path):
     real.dump(_fitted("HistGradientBoostingClassifier", max_iter=2), tmp_path / "model.skops")
     path = changed(tmp_path / "model.skops", lambda state: state.pop("n_features_in_"))
-    assert {finding.rule for finding in scanned(path).findings} == {"skops-unchecked-indices"}
+    assert "skops-unchecked-indices" in {finding.rule for finding in scanned(path).findings}
 
 
 def test_splits_by_categories_are_unknown(tmp_path):

@@ -49,10 +49,11 @@ def _nested_types() -> bytes:
     return wrapped(field(1, NODE) + field(11, field(1, b"x") + field(2, kind)))
 
 
-def _sound_that_is_a_model() -> bytes:
-    # A RIFF header is field 10 with 73 bytes to readers of protobuf, which step over fields that they do not know.
+def _sound_that_is_a_model(graph: bytes = b"") -> bytes:
+    # A RIFF header is field 10 with 73 bytes to readers of protobuf, which step over fields that they do not know, and
+    # put graphs that are given several times together.
     header = b"RIFF" + (2000).to_bytes(4, "little") + b"WAVEfmt "
-    return header.ljust(75, b"\0") + PLAIN
+    return header.ljust(75, b"\0") + graph + PLAIN
 
 
 MESSAGES = (
@@ -79,6 +80,9 @@ MESSAGES = (
         wrapped(field(1, NODE) + field(5, field(8, b"w") + field(2, 1) + field(40, 1))),
         NEVER_SAFE,
     ),
+    case("sound-behind-empty-graph", lambda: _sound_that_is_a_model(field(7, b"")), NEVER_SAFE),
+    case("sound-behind-unknown-graph", lambda: _sound_that_is_a_model(field(7, field(100, b"") * 70)), NEVER_SAFE),
+    case("sound-behind-many-fields", lambda: _sound_that_is_a_model(field(100, b"") * 100_100), NEVER_SAFE),
     case(
         "sound-that-is-a-model", _sound_that_is_a_model, NEVER_SAFE, "https://cwe.mitre.org/data/definitions/436.html"
     ),

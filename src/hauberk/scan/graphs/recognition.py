@@ -30,7 +30,7 @@ _ORT_MARK = b"ORTM"
 
 def recognise_binary(_head: bytes, content: Content) -> bool:
     """Whether a reader of protobuf would find a model, or the first part of one that was cut short."""
-    found: dict[int, tuple[int, int]] = {}
+    found: dict[int, list[tuple[int, int]]] = {}
     try:
         message = content.head(WINDOW) if content.size <= WINDOW else Stretch(content, 0, content.size)
         for count, (number, wire, start, size) in enumerate(_skim(message)):
@@ -38,14 +38,16 @@ def recognise_binary(_head: bytes, content: Content) -> bool:
                 cut_inside = _IR_VERSION in found and number in {_GRAPH, _FUNCTION} and content.size - start > 2
                 return cut_inside and found.keys() <= definition.MODEL.keys()
             if wire == (0 if number == _IR_VERSION else 2):
-                found.setdefault(number, (start, size))
+                places = found.setdefault(number, [])
+                if number == _GRAPH or not places:  # readers merge graphs; of the others it counts that they are there
+                    places.append((start, size))
             if count > _MOST_FIELDS:
-                break
+                return True  # nothing else reads as a message for so long; what it is, its examination tells
     except (RefusedModelError, CutError):
         return False
     if _GRAPH not in found:
         return found.keys() >= {_IR_VERSION, _FUNCTION}
-    return bool(found.keys() & {_IR_VERSION, _OPSET}) and _reads_like_a_graph(content, *found[_GRAPH])
+    return bool(found.keys() & {_IR_VERSION, _OPSET}) and _reads_like_graphs(content, found[_GRAPH])
 
 
 def recognise_ort(head: bytes, _content: Content) -> bool:
@@ -98,18 +100,25 @@ def _contains(content: Content, pattern: re.Pattern[bytes]) -> bool:
     return False
 
 
-def _reads_like_a_graph(content: Content, start: int, size: int) -> bool:
-    known = 0
-    try:
-        for count, (number, wire, at, length) in enumerate(_skim(Stretch(content, start, size))):
-            if at + length > size:
-                return False
-            known += number in definition.GRAPH and wire == BYTES
-            if count >= _FIELDS_OF_A_GRAPH:
-                break
-    except (RefusedModelError, CutError):
-        return False
-    return known > 0
+def _reads_like_graphs(content: Content, places: list[tuple[int, int]]) -> bool:
+    """Whether one of several parts reads like a graph, however much that no graph has stands before it."""
+    left = _MOST_FIELDS
+    for start, size in places:
+        known = 0
+        try:
+            for count, (number, wire, at, length) in enumerate(_skim(Stretch(content, start, size))):
+                left -= 1
+                if at + length > size:
+                    known = 0
+                    break
+                known += number in definition.GRAPH and wire == BYTES
+                if (known and count >= _FIELDS_OF_A_GRAPH) or left < 0:
+                    return True
+        except (RefusedModelError, CutError):
+            continue
+        if known:
+            return True
+    return False
 
 
 def _skim(message: Source) -> Iterator[tuple[int, int, int, int]]:

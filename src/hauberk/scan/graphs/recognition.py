@@ -26,6 +26,7 @@ _DEEPEST_GROUP = 100
 _GROUP, _GROUP_END = 3, 4
 _IR_VERSION, _GRAPH, _OPSET, _FUNCTION = 1, 7, 8, 25
 _ORT_MARK = b"ORTM"
+_PRINTED = b"\t\n\v\f\r" + bytes(range(0x20, 0x100))
 
 
 def recognise_binary(_head: bytes, content: Content) -> bool:
@@ -42,12 +43,18 @@ def recognise_binary(_head: bytes, content: Content) -> bool:
                 if number == _GRAPH or not places:  # readers merge graphs; of the others it counts that they are there
                     places.append((start, size))
             if count > _MOST_FIELDS:
-                return True  # nothing else reads as a message for so long; what it is, its examination tells
+                return not _is_text(content)  # what reads as a message for so long, its examination tells
     except (RefusedModelError, CutError):
         return False
     if _GRAPH not in found:
         return found.keys() >= {_IR_VERSION, _FUNCTION}
     return bool(found.keys() & {_IR_VERSION, _OPSET}) and _reads_like_graphs(content, found[_GRAPH])
+
+
+def _is_text(content: Content) -> bool:
+    """Whether no byte is a control character, as that of the version of a model is."""
+    blocks = (content.read(at, min(_BLOCK, content.size - at)) for at in range(0, content.size, _BLOCK))
+    return not any(block.translate(None, _PRINTED) for block in blocks)
 
 
 def recognise_ort(head: bytes, _content: Content) -> bool:

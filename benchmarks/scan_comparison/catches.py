@@ -47,6 +47,8 @@ _CLASSES = (
     ("graphs", "graphs", "TREES", "ONNX: trees that leave their tables"),
     ("frameworks", "frameworks_keras", "KERAS_CASES", "Keras and HDF5"),
     ("frameworks", "frameworks_trees", "TREE_CASES", "skops and boosted trees"),
+    ("frameworks", "frameworks_skops", "SKOPS_CASES", "skops and boosted trees"),
+    ("frameworks", "frameworks_tensorflow", "TENSORFLOW_CASES", "TensorFlow, TFLite, GGUF"),
     ("frameworks", "frameworks_graphs", "GRAPH_CASES", "TensorFlow, TFLite, GGUF"),
     ("frameworks", "frameworks_files", "FILE_CASES", "programs, sources, settings"),
     ("frameworks", "frameworks_text", "TEXT_CASES", "models and settings written as text"),

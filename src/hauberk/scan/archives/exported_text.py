@@ -22,7 +22,7 @@ _OPERATOR_MODULE = frozenset(
 )
 _OPERATOR = re.compile(r"torch\.ops\.(\w+)\.(\w+)(\.\w+)?", re.ASCII)
 _SYMBOLIC = re.compile(r"torch\.(sym_(int|float|ite|max|min|not|sum|sqrt|fresh_size)|_sym_sqrt|_check|_check_is_size)")
-_HARMLESS = re.compile(r"(call_\w+|placeholder|output|input|[a-z]\w*)", re.ASCII)
+_HARMLESS = re.compile(r"[a-z]\w*", re.ASCII)
 
 _CONTAINERS = frozenset(
     {"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", "collections.deque"}

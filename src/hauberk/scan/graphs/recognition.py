@@ -52,7 +52,9 @@ def recognise_binary(_head: bytes, content: Content) -> bool:
 
 
 def _is_text(content: Content) -> bool:
-    """Whether no byte is a control character, as that of the version of a model is."""
+    """Whether no byte is a control character, as that of a model's version is; not where there is too much of it."""
+    if content.size > _MOST_TEXT:
+        return False
     blocks = (content.read(at, min(_BLOCK, content.size - at)) for at in range(0, content.size, _BLOCK))
     return not any(block.translate(None, _PRINTED) for block in blocks)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ import measured_run
 import memory_models
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from corpus.graphs_costs import _loop, made_of
 from corpus.onnx_models import BOOL, INT64, calling, function, graph, model, node, numbers, value
@@ -116,6 +118,26 @@ def test_shapes_are_those_of_onnx_own_cases(operator):
                 assert np.all(tensor.values.low <= expected + 1e-5), case.name
                 assert np.all(tensor.values.high >= expected - 1e-5), case.name
     assert checked, operator
+
+
+@pytest.mark.parametrize("turned", list(itertools.product((0, 1), repeat=4)))
+def test_products_of_transposed_batches_have_the_shape_that_onnx_runtime_gives(turned):
+    sides = dict(zip(("transA", "transBatchA", "transB", "transBatchB"), turned, strict=True))
+    first, second = _operand(5, 7, *turned[:2]), _operand(7, 6, *turned[2:])
+    weights = [numpy_helper.from_array(np.ones(dims, np.float32), name) for name, dims in (("a", first), ("b", second))]
+    product = node("FusedMatMul", ["a", "b"], domain="com.microsoft", **sides)
+    proto = model([product], inputs=[], outputs=[value("y", None)], weights=weights, domains=["com.microsoft"])
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {})
+    found = outputs(proto)["y"]
+    assert isinstance(found, Tensor)
+    assert found.dims == result.shape == (2, 3, 5, 6)
+
+
+def _operand(rows: int, columns: int, trans: int, batches: int) -> tuple[int, ...]:
+    """Dimensions in the file of an operand that is multiplied as 2 x 3 matrices of rows and columns."""
+    rows, columns = (columns, rows) if trans else (rows, columns)
+    return (rows, 2, 3, columns) if batches else (2, 3, rows, columns)
 
 
 @pytest.fixture(scope="module")

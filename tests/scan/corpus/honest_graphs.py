@@ -147,6 +147,13 @@ def optimised(source: Callable[[], bytes], level: str) -> Callable[[Path], Path]
     return make
 
 
+def _batches_in_the_middle() -> bytes:
+    """Products of transposed batches, which ONNX Runtime fuses into nodes with `transBatchA` and `transBatchB`."""
+    turned = [node("Transpose", ["x"], "a", perm=[1, 0, 2]), node("Transpose", ["w"], "b", perm=[1, 0, 2])]
+    inputs = [value("x", [5, "n", 7]), value("w", [7, "n", 6])]
+    return model([*turned, node("MatMul", ["a", "b"])], inputs=inputs).SerializeToString(deterministic=True)
+
+
 def quantized(name: str, way: str) -> Callable[[Path], Path]:
     """By ONNX Runtime's quantizers."""
 
@@ -344,6 +351,7 @@ CASES: tuple[Case, ...] = (
         for name in ("attention", "pictures", "recurrent")
         for level in ("BASIC", "EXTENDED", "ALL")
     ),
+    Case("onnx-optimised-batches-in-the-middle", optimised(_batches_in_the_middle, "ALL"), SAFE),
     *(
         Case(f"onnx-quantized-{name}-dynamic", quantized(name, "dynamic"), SAFE)
         for name in ("layers", "attention", "recurrent")

@@ -17,13 +17,14 @@ _INT32 = 6
 @rule("FusedMatMul", "TransposeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", domain="com.microsoft")
 @rule("MatMulInteger16", "FusedMatMulActivation", domain="com.microsoft")
 def matrix_product(call: Call) -> Sequence[Tensor]:
-    """Matrices, in batches."""
+    """Matrices, in batches; transposed on the way, where a node of ONNX Runtime's own optimizer says so."""
     first, second = call.input(0), call.input(_SECOND.get(call.operator, 1))
-    if call.integer("transBatchA") or call.integer("transBatchB"):
-        raise UnmodelledError("transposed batches")
-    one, other = _turned(first, turn=call.integer("transA")), _turned(second, turn=call.integer("transB"))
+    one, other = _turned(call, first, "A"), _turned(call, second, "B")
+    batches = call.integer("transBatchA") or call.integer("transBatchB")
     if not one or not other:
         raise call.misfit("a product of single numbers")
+    if batches and not len(one) == len(other) > 2:
+        raise call.misfit(f"transposed batches of {len(one)} and {len(other)} dimensions")
     if call.exact and one[-1] != other[max(len(other) - 2, 0)]:
         raise MisfitError
     dims = broadcast(one[:-2], other[:-2], exact=call.exact)
@@ -33,9 +34,15 @@ def matrix_product(call: Call) -> Sequence[Tensor]:
     return [result]
 
 
-def _turned(tensor: Tensor, *, turn: int) -> list[int]:
+def _turned(call: Call, tensor: Tensor, side: str) -> list[int]:
+    """The shape of an operand as it is multiplied: batches, rows, columns.
+
+    With `transBatch` the rows (the columns, with `trans` besides) stand in front of the batches.
+    """
     dims = list(tensor.shape)
-    return [*dims[:-2], dims[-1], dims[-2]] if turn and len(dims) > 1 else dims
+    if call.integer(f"transBatch{side}") and len(dims) > 2:
+        dims = [*dims[1:-1], dims[0], dims[-1]]
+    return [*dims[:-2], dims[-1], dims[-2]] if call.integer(f"trans{side}") and len(dims) > 1 else dims
 
 
 def _element(call: Call, first: Tensor) -> int:

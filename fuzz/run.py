@@ -186,10 +186,10 @@ def _sum_up(target: Target, driver: str, log: str, memory: Memory, code: int) ->
 
 
 def report(folder: Path) -> str:
-    """What runs found, summed over the runs of each target that are on record; commit and memory are of the last."""
+    """What runs found: seconds, coverage, commit and memory of a target's last run; the rest of all on record."""
     rows = [
-        "| target | processor time | inputs | coverage | last run (UTC) | commit | resident memory | found |",
-        "| --- | ---: | ---: | ---: | --- | --- | ---: | --- |",
+        "| target | last run | all runs | inputs | coverage | when (UTC) | commit | resident memory | found |",
+        "| --- | ---: | ---: | ---: | ---: | --- | --- | ---: | --- |",
     ]
     for name in TARGETS:
         file = folder / name / "runs.jsonl"
@@ -199,6 +199,7 @@ def report(folder: Path) -> str:
         last = runs[-1]
         cells = [
             f"{name}{'' if last['driver'] == 'atheris' else ' (without coverage)'}",
+            f"{last['seconds']:,} s",
             f"{sum(run['seconds'] for run in runs):,} s",
             f"{sum(run['inputs'] for run in runs):,}",
             f"{last['coverage'] or '–'}",

@@ -1,19 +1,21 @@
 """Trees at their thresholds: our conversion and onnxmltools beside the library's own answers.
 
     python benchmarks/tree_conversion.py
-    python benchmarks/tree_conversion.py --whole-way
+    python benchmarks/tree_conversion.py --whole-way [LIBRARY…]
 
 The first needs onnxmltools besides the extra `test`; without it, our own column alone is shown. The second needs
-NSL-KDD: trees of each library are trained on it, converted, hardened, sealed, opened, and asked about its test file.
+NSL-KDD: trees of each library (or of those that are named) are trained on it, converted, hardened, sealed, opened, and
+asked about its test file.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
-import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,17 @@ Targets = NDArray[np.int64]
 
 
 def main() -> None:
+    """Do what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--whole-way", nargs="*", choices=tuple(TRAINERS), metavar="LIBRARY")
+    options = parser.parse_args()
+    if options.whole_way is None:
+        at_thresholds()
+    else:
+        whole_way(options.whole_way or list(TRAINERS))
+
+
+def at_thresholds() -> None:
     """Train both libraries on Spambase and count where conversions answer otherwise than they do."""
     warnings.simplefilter("ignore")
     training = load_splits("spambase", seed=3).training
@@ -68,7 +81,7 @@ def main() -> None:
     show("lightgbm", read_lightgbm(trees, "lightgbm"), lightgbm.Booster(model_str=trees.decode()))
 
 
-def whole_way() -> None:
+def whole_way(libraries: Sequence[str]) -> None:
     """Trees of each library on NSL-KDD, from its file to the answers of a sealed bundle."""
     warnings.simplefilter("ignore")
     splits = load_splits("nsl-kdd")
@@ -76,11 +89,8 @@ def whole_way() -> None:
     space = FeatureSpace(splits.training.schema, fitted)
     training, test = labelled(space, splits.training), labelled(space, splits.test)
     encryption, signing = EncryptionKey.generate(), SigningKey.generate()
-    for library, suffix, train in (
-        ("xgboost", "ubj", _xgboost),
-        ("lightgbm", "txt", _lightgbm),
-        ("scikit-learn", "skops", _scikit_learn),
-    ):
+    for library in libraries:
+        suffix, train = TRAINERS[library]
         with tempfile.TemporaryDirectory() as name:
             folder, marks = Path(name), [time.perf_counter()]
             expected = train(training.features, training.targets, test.features, folder / f"trees.{suffix}")
@@ -138,6 +148,10 @@ def _scikit_learn(features: Features, targets: Targets, test: Features, path: Pa
     return _attack(estimator.predict_proba(test))
 
 
+TRAINERS = {"xgboost": ("ubj", _xgboost), "lightgbm": ("txt", _lightgbm), "scikit-learn": ("skops", _scikit_learn)}
+"""By library: the suffix of its files, and what trains, writes one and gives the scores of the test file."""
+
+
 def _attack(probabilities: Any) -> NDArray[np.float64]:
     """Of anything but the first class, which is normal traffic."""
     return 1.0 - np.asarray(probabilities, dtype=np.float64)[:, 0]
@@ -188,4 +202,4 @@ def report(name: str, converter: str, found: NDArray[np.float64], truth: NDArray
 
 
 if __name__ == "__main__":
-    whole_way() if "--whole-way" in sys.argv[1:] else main()
+    main()

@@ -45,6 +45,7 @@ _CLASSES = (
     ("graphs", "graphs", "BOUNDS", "ONNX: sizes that cannot be told from the file"),
     ("graphs", "graphs", "KERNELS", "ONNX: kernels that leave their tensors"),
     ("graphs", "graphs", "TREES", "ONNX: trees that leave their tables"),
+    ("frameworks", "frameworks_hdf5", "HDF5_CASES", "Keras and HDF5"),
     ("frameworks", "frameworks_keras", "KERAS_CASES", "Keras and HDF5"),
     ("frameworks", "frameworks_trees", "TREE_CASES", "skops and boosted trees"),
     ("frameworks", "frameworks_skops", "SKOPS_CASES", "skops and boosted trees"),

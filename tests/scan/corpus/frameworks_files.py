@@ -58,7 +58,8 @@ def _compiled() -> bytes:
 
 def _safetensors_and_hdf5(folder: Path) -> Path:
     """A tensor in whose numbers the HDF5 library finds a model."""
-    from corpus.frameworks_keras import LAMBDA, sequential, weights
+    from corpus.frameworks_hdf5 import weights
+    from corpus.frameworks_keras import LAMBDA, sequential
 
     def fill(file: Any) -> None:
         file.attrs["model_config"] = json.dumps(sequential(LAMBDA)).encode()

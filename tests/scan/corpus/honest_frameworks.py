@@ -12,7 +12,8 @@ from typing import Any
 from corpus import SAFE, Case
 from corpus.frameworks_files import packed
 from corpus.frameworks_graphs import constant, gguf, node, saved_model, setting, template, tensor, tflite
-from corpus.frameworks_keras import hdf5, keras, layer, legacy, sequential, weights
+from corpus.frameworks_hdf5 import hdf5, weights
+from corpus.frameworks_keras import keras, layer, legacy, sequential
 from corpus.messages import FIXTURES, field, written
 
 

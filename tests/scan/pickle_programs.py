@@ -44,7 +44,7 @@ HOSTILE = (
     ("os", "<locals>"),
     ("torch", "load"),
     ("numpy.testing._private.utils", "runstring"),
-    ("functools", "partial"),
+    ("functools", "reduce"),
     ("operator", "attrgetter"),
     ("io", "open"),
     ("__main__", "payload"),

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from joblib_programs import joblib_program
 from mutations import mutate
 from observed import observe, watching
-from pickle_programs import program
+from pickle_programs import HARMLESS, HOSTILE, program
 from real_unpickler import ENCODINGS, RealUnpickler
 
-from hauberk.scan.pickles.policy import allowed
+from hauberk.scan.pickles.policy import allowed, resolve
 from hauberk.scan.report import Verdict
 
 EXAMPLES = int(os.environ.get("HAUBERK_PICKLES", "200"))
@@ -83,6 +83,11 @@ def with_one_memo():
 def real():
     with RealUnpickler() as unpickler:
         yield unpickler
+
+
+def test_names_of_programs_are_what_the_programs_hold_them_for():
+    assert all(resolve(*name, protocol=4).entry is not None for name in HARMLESS)
+    assert all(resolve(*name, protocol=4).entry is None for name in HOSTILE)
 
 
 @given(choices=st.binary(min_size=40, max_size=200), encoding=st.sampled_from(ENCODINGS))

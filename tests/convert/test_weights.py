@@ -21,6 +21,7 @@ STATE = {
     "half": torch.ones(3).half(),
 }
 LEGACY = {"_use_new_zipfile_serialization": False}
+STRETCHED = torch.zeros(1).expand(1 << 40)
 
 
 def same(left, right):
@@ -62,6 +63,14 @@ def test_tensors_that_share_memory_are_written_once_each(tmp_path):
     found = load_file(tmp_path / "out.safetensors")
     assert found["part"].tolist() == [2.0, 3.0]
     assert found["turned"].tolist() == [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
+
+
+@pytest.mark.parametrize("content", [{"w": STRETCHED}, {"state": {"w": STRETCHED}, "epoch": 3}])
+def test_one_number_that_is_repeated_without_end_is_not_written_out(tmp_path, content):
+    """Four terabytes of a file of a few kilobytes."""
+    torch.save(content, tmp_path / "in.pt")
+    with pytest.raises(InputError, match="would take 4398046511104 bytes"):
+        convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
 
 
 def test_safetensors_become_safetensors(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from hauberk.errors import RefusedModelError
-from hauberk.ingest.contents import DATA_TYPES, Contents, Entry, Memory, Place, Told, tensors
+from hauberk.ingest.contents import DATA_TYPES, Contents, Entry, Memory, Place, Told, most_written_out, tensors
 from hauberk.ingest.isolated import decoded
 from hauberk.ingest.private import PrivateCopy
 
@@ -92,6 +92,22 @@ def test_tensors_without_elements_need_no_memory(memory: Memory) -> None:
     found = tensors(table, [memory], "m")
     assert found["w"].shape == (0, 3)
     assert found["e"].shape == (3, 0)
+
+
+def test_numbers_that_are_repeated_without_end_are_refused(memory: Memory) -> None:
+    most = most_written_out(SIZE) // 4
+    found = tensors(Contents((PLACE,), (entry(shape=(most,), strides=(0,)),)), [memory], "m")
+    assert found["w"].shape == (most,)
+    with pytest.raises(RefusedModelError, match=f"would take {4 * most + 4} bytes"):
+        tensors(Contents((PLACE,), (entry(shape=(most + 1,), strides=(0,)),)), [memory], "m")
+
+
+def test_places_that_would_be_copied_again_and_again_are_refused(memory: Memory) -> None:
+    count = most_written_out(SIZE) // (SIZE - 1) + 1
+    places = (Place(0, 1, SIZE - 1),) * count
+    entries = tuple(entry(name=str(each), shape=(), strides=(), place=each) for each in range(count))
+    with pytest.raises(RefusedModelError, match="its tensors repeat what they hold"):
+        tensors(Contents(places, entries), [memory], "m")
 
 
 def test_a_tensor_at_an_odd_place_is_copied_with_all_that_shares_it(memory: Memory) -> None:

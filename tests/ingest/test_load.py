@@ -175,6 +175,24 @@ def test_a_card_cannot_ask_for_more_memory_than_the_file_has(tmp_path, module):
         load_model(path)
 
 
+def test_neither_can_card_and_file_together(tmp_path):
+    """Sixteen gigabytes of the right shapes in a file of a few kilobytes, which holds each number once."""
+    wide = {"inputs": 3, "widths": [1 << 16, 1 << 16]}
+    with torch.device("meta"):
+        shapes = {name: each.shape for name, each in TabularMLP(3, (1 << 16, 1 << 16)).state_dict().items()}
+    path = tmp_path / "a.pt"
+    torch.save({name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}, path)
+    write_card(card_for(path, parameters=wide), tmp_path / "a.json")
+    with pytest.raises(RefusedModelError, match="its tensors repeat what they hold"):
+        load_model(path)
+
+
+def test_a_file_without_tensors_does_not_fit(tmp_path, arch):
+    safetensors.torch.save_file({}, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"'layers\.0\.weight' is missing"):
+        load_model(tmp_path / "a.safetensors", arch=arch)
+
+
 def test_data_of_another_width_is_named(tmp_path, module, arch):
     path = save(module, tmp_path / "a.pt")
     with pytest.raises(InputError, match="the model takes 3 features, the data has 41"):

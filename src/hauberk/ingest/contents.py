@@ -25,6 +25,9 @@ _MOST_DIMENSIONS = 64  # as torch
 _LARGEST = (1 << 63) - 1
 _LONGEST_NAME = 1 << 12
 _LONGEST_TYPE = 32
+_MOST_COPIES, _ROOM = 32, 64 << 20
+"""How often each byte of a file may stand in its tensors, and bytes beside: two dozen layers may share their weights; one
+number that a view repeats 10^12 times fills the memory of whoever writes it out."""
 
 DATA_TYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -117,18 +120,19 @@ def tensors(contents: Contents, memories: Sequence[Memory], where: str) -> dict[
         where: How error messages call the file.
 
     Raises:
-        RefusedModelError: The table speaks of what is not there.
+        RefusedModelError: The table speaks of what is not there, or its tensors take far more memory than the file.
     """
     _check(contents, memories, where)
+    aligned = {entry.place: True for entry in contents.entries}
+    for entry in contents.entries:
+        aligned[entry.place] &= contents.places[entry.place].offset % DATA_TYPES[entry.dtype].itemsize == 0
+    _check_written_out(contents, [number for number, fits in aligned.items() if not fits], memories, where)
     used = {place.memory for place in contents.places if place.size}
     mappings = {
         number: mmap.mmap(memory.descriptor, memory.size, access=mmap.ACCESS_COPY)
         for number, memory in enumerate(memories)
         if number in used
     }
-    aligned = {entry.place: True for entry in contents.entries}
-    for entry in contents.entries:
-        aligned[entry.place] &= contents.places[entry.place].offset % DATA_TYPES[entry.dtype].itemsize == 0
     storages = {
         number: _storage(contents.places[number], mappings, copied=not fits) for number, fits in aligned.items()
     }
@@ -160,6 +164,36 @@ def _check(contents: Contents, memories: Sequence[Memory], where: str) -> None:
     for entry in contents.entries:
         if not _holds(entry, contents.places):
             raise _lie(where, f"tensor {entry.name[:80]!r} of {entry.dtype[:20]!r} does not lie in its place")
+
+
+def most_written_out(size: int) -> int:
+    """Bytes that the tensors of a file of this size may take once each of their numbers is written out."""
+    return _ROOM + _MOST_COPIES * size
+
+
+def repeats(size: int, most: int) -> str:
+    """What is wrong with tensors that take `size` bytes, written out, where `most` are taken; empty for nothing."""
+    if size <= most:
+        return ""
+    return (
+        f"its tensors repeat what they hold and would take {size} bytes; of a file of this size at most {most} are taken;"
+        " save them without views that repeat (torch.Tensor.expand)"
+    )
+
+
+def _check_written_out(contents: Contents, copied: Sequence[int], memories: Sequence[Memory], where: str) -> None:
+    """Refuse what takes far more memory than there is in the file: nobody who uses tensors asks before.
+
+    Args:
+        contents: Checked.
+        copied: Numbers of the places that are copied.
+        memories: By the numbers that places give.
+        where: How error messages call the file.
+    """
+    size = sum(math.prod(entry.shape) * DATA_TYPES[entry.dtype].itemsize for entry in contents.entries)
+    size += sum(contents.places[number].size for number in copied)
+    if fault := repeats(size, sum(memory.size for memory in memories[1:]) + most_written_out(memories[0].size)):
+        raise RefusedModelError(f"{where}: refused: {fault}")
 
 
 def _holds(entry: Entry, places: Sequence[Place]) -> bool:

@@ -146,7 +146,7 @@ def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
 
 def _prefixed(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """What to do where names differ by what a wrapper puts before all of them (`module.`, `_orig_mod.`)."""
-    first = next(iter(found))
+    first = next(iter(found), "")
     prefix = next((first.removesuffix(name) for name in expected if first != name and first.endswith(f".{name}")), "")
     if not prefix or {name.removeprefix(prefix) for name in found} != set(expected):
         return ""

@@ -13,6 +13,7 @@ from torch import Tensor
 from hauberk.convert.inside import Feeds
 from hauberk.convert.messages import Setup
 from hauberk.errors import InputError
+from hauberk.ingest.contents import most_written_out, repeats
 
 _DEEPEST = 16
 _SHOWN = 5
@@ -30,6 +31,9 @@ class Checkpoint:
         self._collect(torch.load(io.BytesIO(model), weights_only=True, map_location="cpu"), "", 0)
         if not self._found:
             raise InputError("holds no tensors")
+        size = sum(tensor.numel() * tensor.element_size() for tensor in self._found.values())
+        if fault := repeats(size, most_written_out(len(model))):
+            raise InputError(fault)
 
     def convert(self) -> tuple[bytes, tuple[str, ...]]:
         """The tensors as safetensors; what shares memory is written once each."""

@@ -220,6 +220,29 @@ def test_a_server_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch, p
         ForkServer(Limits())
 
 
+@pytest.mark.parametrize("closed", [(), (0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)], ids=str)
+def test_how_the_starter_was_started_does_not_matter(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    """It ignores the end of its children, and some of its standard streams are closed, so others get their numbers."""
+    starter = (
+        "import os, signal, sys\n"
+        "from hauberk.sandbox.forks import ForkServer\n"
+        "from hauberk.sandbox.limits import Limits\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "for number in map(int, sys.argv[2:]): os.close(number)\n"
+        "server = ForkServer(Limits(files=64))\n"
+        "held = all(check.holds for check in server.checks)\n"
+        "file = os.open(sys.argv[1], os.O_RDWR)\n"
+        "settings = dict(limits=Limits(), time_limit=60, longest_answer=99)\n"
+        "read = server.ask('handlers:fork_commands', b'read', [file], **settings)\n"
+        "os.pwrite(file, b' '.join([read, str(held).encode(), str(server.alive).encode()]), 0)\n"
+        "server.close()\n"
+    )
+    (tmp_path / "file").write_bytes(b"content")
+    command = [sys.executable, "-c", starter, str(tmp_path / "file"), *map(str, closed)]
+    subprocess.run(command, check=True, timeout=60, env=os.environ | {"PYTHONPATH": str(HERE)})
+    assert (tmp_path / "file").read_bytes() == b"content True True"
+
+
 def test_server_and_child_end_with_their_starter() -> None:
     starter = (
         "import os, threading, time\n"

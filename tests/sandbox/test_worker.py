@@ -58,6 +58,23 @@ def test_greets_and_answers_in_order() -> None:
     assert with_worker(body) == (b"ready", [b"1", b"", b"3"])
 
 
+@pytest.mark.parametrize("closed", ["0", "0 1 2"])
+def test_a_starter_without_standard_streams_is_answered(tmp_path: Path, closed: str) -> None:
+    starter = (
+        "import asyncio, os, pathlib, sys\n"
+        "from hauberk.sandbox.limits import Limits\n"
+        "from hauberk.sandbox.worker import Worker\n"
+        "for number in sys.argv[2].split(): os.close(int(number))\n"
+        "async def run():\n"
+        "    worker = await Worker.start('handlers:commands', b'', limits=Limits(), time_limit=20, longest_answer=99)\n"
+        "    pathlib.Path(sys.argv[1]).write_bytes(await worker.ask(b'next', time_limit=20))\n"
+        "    await worker.close()\n"
+        "asyncio.run(run())\n"
+    )
+    subprocess.run([sys.executable, "-c", starter, str(tmp_path / "answer"), closed], check=True, timeout=60)
+    assert (tmp_path / "answer").read_bytes() == b"next"
+
+
 def test_long_questions_and_answers_arrive_whole() -> None:
     question = os.urandom(5_000_000)
     assert ask(question, b"long") == [question, b"x" * 3_000_000]

@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from hauberk.errors import HauberkError, LimitError
-from hauberk.sandbox.frames import Channel, Kind, Launch
+from hauberk.sandbox.frames import Channel, Kind, Launch, occupy_standard
 from hauberk.sandbox.limits import apply
 
 
@@ -40,6 +40,7 @@ class Handler(Protocol):
 def main(descriptor: int) -> None:
     """Live as a worker until the other end closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    occupy_standard()
     channel = Channel(descriptor)
     first, setup = channel.receive(), channel.receive()
     if first is None or setup is None:

@@ -20,7 +20,7 @@ import msgspec
 
 from hauberk.errors import HauberkError, InputError, LimitError
 from hauberk.sandbox.forkserver import STOP, Ended, Order
-from hauberk.sandbox.frames import HEADER, Kind
+from hauberk.sandbox.frames import HEADER, Kind, connection
 from hauberk.sandbox.limits import Check, Limits
 from hauberk.sandbox.worker import NotStartedError, TimeLimitError, WorkerLostError, environment, explain
 
@@ -264,7 +264,7 @@ class _Talk:
 def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
     """Two ends of a connection; raises `NotStartedError` where this process may open no more."""
     try:
-        return socket.socketpair(socket.AF_UNIX, kind)
+        return connection(kind)
     except OSError as error:
         raise NotStartedError(f"no connection to a process that parses files can be made: {error}") from error
 

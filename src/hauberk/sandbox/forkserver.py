@@ -23,7 +23,7 @@ from typing import NoReturn
 import msgspec
 
 from hauberk.sandbox.child import report
-from hauberk.sandbox.frames import Channel, Kind
+from hauberk.sandbox.frames import Channel, Kind, occupy_standard
 from hauberk.sandbox.limits import Check, Limits, apply
 from hauberk.sandbox.probes import check_all
 
@@ -80,6 +80,8 @@ class Ended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def main(descriptor: int) -> None:
     """Serve orders until nobody is left to give them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who was started by one that ignores it could wait for no child
+    occupy_standard()
     with socket.socket(fileno=descriptor) as control:
         tested = msgspec.msgpack.decode(control.recv(LONGEST_ORDER), type=Limits)
         checks: tuple[Check, ...] = check_all(tested)

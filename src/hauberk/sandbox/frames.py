@@ -6,7 +6,9 @@ one frame before the next is asked.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
 import struct
 from enum import IntEnum
 
@@ -19,6 +21,8 @@ LONGEST = 0xFFFFFFFF
 """Bytes of the longest payload that a frame can carry."""
 
 _PIECE = 1 << 16
+_STANDARD = 2
+"""The highest number of a standard stream."""
 
 
 class Kind(IntEnum):
@@ -48,6 +52,37 @@ class Launch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: str
     limits: Limits
     parent: int
+
+
+def connection(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+    """Two ends of a connection, neither of them where a process that is started has its standard streams.
+
+    Where somebody closed his own, these numbers are the next that are given away.
+
+    Raises:
+        OSError: This process may open no more.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    try:
+        return _above_standard(ours), _above_standard(theirs)
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
+
+
+def _above_standard(end: socket.socket) -> socket.socket:
+    if end.fileno() > _STANDARD:
+        return end
+    with end:
+        return socket.socket(fileno=fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1))
+
+
+def occupy_standard() -> None:
+    """Open nothing (`/dev/null`) where this process has no standard streams, so that no file gets their numbers."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= _STANDARD:
+        pass
+    os.close(opened)
 
 
 class Channel:

@@ -36,6 +36,7 @@ _PATIENCE = 10.0
 
 def main() -> None:
     """Try what standard input asks for."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as in the fork server
     limits = msgspec.json.decode(sys.stdin.buffer.read(), type=Limits)
     sys.stdout.buffer.write(msgspec.json.encode(check_all(limits)))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hauberk.errors import HauberkError, InputError, LimitError
-from hauberk.sandbox.frames import HEADER, Kind, Launch
+from hauberk.sandbox.frames import HEADER, Kind, Launch, connection
 from hauberk.sandbox.limits import Limits
 
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
@@ -84,7 +84,7 @@ class Worker:
             LimitError: It was not ready in time, or needed more than the limits allow.
             WorkerLostError: The process died.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = connection(socket.SOCK_STREAM)
         command = [sys.executable, "-P", "-m", "hauberk.sandbox.child", str(theirs.fileno())]
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)

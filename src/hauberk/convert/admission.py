@@ -8,8 +8,6 @@ isolated process only, and only where the scan found nothing besides (`CONTAINED
 from __future__ import annotations
 
 import hashlib
-import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +49,24 @@ _RAW = frozenset({"scan-unrecognised"})
 """What the scan says of the files in which a SavedModel keeps its variables: a table of names and raw numbers, of no
 format that it knows. TensorFlow reads them in an isolated process only."""
 
-_HEAD = 1 << 16
+_KINDS: dict[str, Kind] = {
+    "safetensors": "safetensors",
+    "pytorch-zip": "pytorch",
+    "pytorch-stream": "pytorch",
+    "torchscript": "torchscript",
+    "torch-exported-program": "pt2",
+    "onnx": "onnx",
+    "skops": "skops",
+    "xgboost-json": "xgboost",
+    "xgboost-ubjson": "xgboost",
+    "lightgbm": "lightgbm",
+    "keras": "keras",
+    "keras-h5": "keras-h5",
+    "hdf5": "keras-h5",
+    "tflite": "tflite",
+}
+"""What is converted, by the scan's name of its format: what reads a file is what it was scanned as."""
+
 _MOST_FILES = 10_000
 
 
@@ -102,7 +117,7 @@ def admitted(path: Path) -> Iterator[Admitted]:
         return
     with PrivateCopy(path) as copy:
         report = scan(copy)
-        kind = None if report.verdict is Verdict.UNSAFE else kind_of(copy)
+        kind = _KINDS.get(report.format)
         _require_admissible(path, [report], CONTAINED.get(kind, frozenset()) if kind else frozenset())
         if kind is None:
             raise RefusedModelError(
@@ -125,42 +140,6 @@ def admit_graph(model: bytes, where: str) -> None:
         raise RefusedModelError(f"{where}: what it was converted to is refused: {_why(report)}")
     if report.facts.get("external_files"):
         raise RefusedModelError(f"{where}: what it was converted to is refused: it has weights in other files")
-
-
-def kind_of(copy: PrivateCopy) -> Kind | None:
-    """What a file is, by its content; `None` where it is nothing that is converted."""
-    head = copy.head(_HEAD)
-    if head.startswith(b"PK\x03\x04"):
-        return _kind_of_zip(copy)
-    signs: tuple[tuple[Kind, bool], ...] = (
-        ("keras-h5", head.startswith(b"\x89HDF\r\n\x1a\n")),
-        ("tflite", head[4:8] == b"TFL3"),
-        ("safetensors", head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= copy.size - 8),
-        ("lightgbm", re.match(rb"tree\r?\n", head) is not None),
-        ("xgboost", head[:1] == b"{" and b"learner" in head),
-        ("pytorch", head[:1] == b"\x80"),
-        ("onnx", head[:1] == b"\x08" or copy.source.suffix == ".onnx"),
-    )
-    return next((kind for kind, shown in signs if shown), None)
-
-
-def _kind_of_zip(copy: PrivateCopy) -> Kind | None:
-    """By the names of members; whether they are what they say was the scan's business."""
-    try:
-        with zipfile.ZipFile(copy.path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise RefusedModelError(f"{copy.source}: a damaged archive: {error}") from error
-    inner = {name.partition("/")[2] for name in names}
-    if "schema.json" in names:
-        return "skops"
-    if "config.json" in names and "metadata.json" in names:
-        return "keras"
-    if inner & {"archive_format", "serialized_exported_program.json"} or "serialized_exported_program.json" in names:
-        return "pt2"
-    if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
-        return "torchscript"
-    return "pytorch" if "data.pkl" in inner else None
 
 
 def _folder(path: Path, target: Path) -> Admitted:

@@ -44,8 +44,8 @@ def babble(_: bytes, descriptors: Sequence[int]) -> bytes:
     return b"\xc1 no table of contents"
 
 
-def talk_long(_: bytes, descriptors: Sequence[int]) -> bytes:
-    return bytes(5_000_000)
+def talk_long(question: bytes, descriptors: Sequence[int]) -> bytes:
+    return bytes(int(question or 5_000_000))
 
 
 def fill_the_output(_: bytes, descriptors: Sequence[int]) -> bytes:

@@ -127,6 +127,15 @@ class TestHostile:
         with pytest.raises(RefusedModelError, match="an answer of 5000000 bytes"):
             ask("talk_long", copy)
 
+    def test_nor_is_one_that_a_large_file_could_have(self, hostile: None, tmp_path: Path) -> None:
+        with (tmp_path / "large").open("wb") as file:
+            file.truncate(64 << 20)
+        with PrivateCopy(tmp_path / "large") as large:
+            with pytest.raises(RefusedModelError, match="an answer of 70000000 bytes, at most 67108864 are taken"):
+                ask("talk_long", large, b"70000000")
+            with pytest.raises(RefusedModelError, match="at most 4194304 are taken"):
+                isolated.ask("talk_long", b"", large, memory=GIBIBYTE, imports=(), longest_answer=4 << 20)
+
     def test_it_cannot_fill_the_memory_through_the_output(
         self, hostile: None, copy: PrivateCopy, monkeypatch: pytest.MonkeyPatch
     ) -> None:

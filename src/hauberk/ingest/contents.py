@@ -26,8 +26,8 @@ _LARGEST = (1 << 63) - 1
 _LONGEST_NAME = 1 << 12
 _LONGEST_TYPE = 32
 _MOST_COPIES, _ROOM = 32, 64 << 20
-"""How often each byte of a file may stand in its tensors, and bytes beside: two dozen layers may share their weights; one
-number that a view repeats 10^12 times fills the memory of whoever writes it out."""
+"""How often each byte of a file may stand in its tensors, and bytes beside: two dozen layers may share their weights;
+one number that a view repeats 10^12 times fills the memory of whoever writes it out."""
 
 DATA_TYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -176,8 +176,8 @@ def repeats(size: int, most: int) -> str:
     if size <= most:
         return ""
     return (
-        f"its tensors repeat what they hold and would take {size} bytes; of a file of this size at most {most} are taken;"
-        " save them without views that repeat (torch.Tensor.expand)"
+        f"its tensors repeat what they hold and would take {size} bytes; of a file of this size at most {most} are"
+        " taken; save them without views that repeat (torch.Tensor.expand)"
     )
 
 

@@ -45,6 +45,8 @@ _SLOWEST = 20 * MEBIBYTE
 _SHORT_ANSWER = 4 * MEBIBYTE
 _ANSWER_FOR_A_BYTE = 16
 """A table of contents is about as long as the names and shapes in the file, which may be compressed there."""
+_LONGEST_ANSWER = 64 * MEBIBYTE
+"""And no longer than this: it takes ten times as much in the memory of whoever reads it, before anything is checked."""
 _LONGEST_MESSAGE = 600
 
 _logger = logging.getLogger(__name__)
@@ -73,7 +75,16 @@ def scan(copy: PrivateCopy) -> FileReport:
 
 def _scan(copy: PrivateCopy, beside: Sequence[int]) -> FileReport:
     question = os.fsencode(copy.source.absolute())
-    answer = ask("scan", question, copy, memory=_OVERHEAD, imports=SCANNER, beside=beside, readable=())
+    answer = ask(
+        "scan",
+        question,
+        copy,
+        memory=_OVERHEAD,
+        imports=SCANNER,
+        beside=beside,
+        readable=(),
+        longest_answer=_SHORT_ANSWER,
+    )
     return decoded(answer, FileReport, copy)
 
 
@@ -101,6 +112,7 @@ def ask(
     most_output: int = 0,
     beside: Sequence[int] = (),
     readable: Sequence[str] | None = None,
+    longest_answer: int = _LONGEST_ANSWER,
 ) -> bytes:
     """Have a function of `hauberk.ingest.reader` answer about a copy, in a process of its own.
 
@@ -115,6 +127,7 @@ def ask(
         beside: Further files, open for reading, which it may also open by their paths.
         readable: What it may open besides; by default what Python and its packages read while they run, and where the
             process has mapped files.
+        longest_answer: Bytes; of small files fewer are taken.
 
     Raises:
         RefusedModelError: It refused the copy, reached a limit or died; the message says which, in one line.
@@ -140,7 +153,7 @@ def ask(
             descriptors,
             limits=limits,
             time_limit=_SECONDS + copy.size / _SLOWEST,
-            longest_answer=_SHORT_ANSWER + _ANSWER_FOR_A_BYTE * copy.size,
+            longest_answer=min(_SHORT_ANSWER + _ANSWER_FOR_A_BYTE * copy.size, longest_answer),
             imports=imports,
         )
     except NotStartedError:

@@ -55,7 +55,7 @@ def beside(report: FileReport, rest: str) -> FileReport:
     folder = Path(report.path).parent
     names = rest.split(" | ")
     readable = [name for name in names if attempt(ATTEMPTS["READ"], str(folder / name), ()) == "possible"]
-    return msgspec.structs.replace(report, format=" ".join(readable), facts={"external_files": rest})
+    return msgspec.structs.replace(report, format=" ".join(readable), facts={"external_files": tuple(names)})
 
 
 def _connect(port: str, _: Sequence[int]) -> None:

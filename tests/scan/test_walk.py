@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -106,7 +107,9 @@ def test_weights_beside_a_safe_onnx_model_are_safe_and_others_are_not(tmp_path):
         size_threshold=0,
     )
     shutil.copy(folder / "a.bin", folder / "b.bin")
-    verdicts = {Path(report.path).name: (report.verdict, report.format) for report in scan_paths([folder])}
+    reports = {Path(report.path).name: report for report in scan_paths([folder])}
+    assert json.loads(msgspec.json.encode(reports["z.onnx"]))["facts"]["external_files"] == ["a.bin"]
+    verdicts = {name: (report.verdict, report.format) for name, report in reports.items()}
     assert verdicts == {
         "z.onnx": (Verdict.SAFE, "onnx"),
         "a.bin": (Verdict.SAFE, "onnx-weights"),

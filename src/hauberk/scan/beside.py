@@ -11,10 +11,12 @@ import heapq
 import os
 import resource
 import stat
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from hauberk.scan.graphs.external import hidden, plain_location
+from hauberk.scan.report import Fact
 
 _MOST = 200
 """Files that are handed over at once. What lies in further ones the scan does not know, and says so."""
@@ -22,9 +24,11 @@ _MOST_NAMES = 10_000
 _OPEN = "/proc/self/fd"
 
 
-def named_files(facts: dict[str, str | int | float]) -> list[str]:
+def named_files(facts: Mapping[str, Fact]) -> list[str]:
     """The locations of a report's facts, those that lie below the model's folder and are not hidden there."""
-    named = str(facts.get("external_files", "")).split(" | ")  # no location has that letter
+    named = facts.get("external_files", ())
+    if not isinstance(named, tuple):
+        return []
     return [location for location in named if plain_location(location) is not None and not hidden(location)]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hauberk.scan.content import Content
-from hauberk.scan.report import Finding, Outcome, Rule, Severity, Verdict
+from hauberk.scan.report import Fact, Finding, Outcome, Rule, Severity, Verdict
 
 GIBIBYTE = 1 << 30
 
@@ -95,7 +95,7 @@ class _Shared:
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     omitted: int = 0
     verdict: Verdict = Verdict.SAFE
-    facts: dict[str, str | int | float] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
     unpacked: int = 0
 
 
@@ -126,7 +126,7 @@ class Examination:
         return self._shared.limits
 
     @property
-    def facts(self) -> dict[str, str | int | float]:
+    def facts(self) -> dict[str, Fact]:
         """What a reader may want to know; only the file's own format writes here, not what lies inside archives."""
         return self._shared.facts if not self.depth else {}
 

@@ -94,6 +94,10 @@ class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: str
 
 
+Fact = str | int | float | tuple[str, ...]
+"""What a report tells of a file beside what was found."""
+
+
 class FileReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the scan says of one file.
 
@@ -114,7 +118,7 @@ class FileReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int
     findings: tuple[Finding, ...] = ()
     omitted: int = 0
-    facts: dict[str, str | int | float] = {}
+    facts: dict[str, Fact] = {}
     seconds: float = 0.0
 
 

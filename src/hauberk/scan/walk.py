@@ -90,10 +90,9 @@ def settled(reports: Iterable[FileReport]) -> Iterator[FileReport]:
         if [finding.rule for finding in report.findings] == [UNRECOGNISED.id] and not report.omitted:
             waiting.append(report)
             continue
-        locations = report.facts.get("external_files")
-        if locations and report.verdict is Verdict.SAFE:
+        if report.verdict is Verdict.SAFE and (locations := named_files(report.facts)):
             folder = os.path.realpath(Path(report.path).parent)
-            for location in named_files(report.facts):
+            for location in locations:
                 owners[os.path.join(folder, location)] = report.path  # noqa: PTH118 - compared as text
         yield report
     for report in waiting:

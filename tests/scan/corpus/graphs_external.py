@@ -91,6 +91,17 @@ def _insparse(part: str) -> Callable[[TensorProto], ModelProto]:
     return make
 
 
+def _indices_beyond() -> ModelProto:
+    made = sparse([3], [4, 4])
+    entries = {"location": "w.bin", "offset": "0", "length": "8"}
+    made.graph.sparse_initializer[0].indices.CopyFrom(external("", (1,), TensorProto.INT64, **entries))
+    return made
+
+
+def _beyond(folder: Path) -> None:
+    (folder / "w.bin").write_bytes((1 << 40).to_bytes(8, "little"))
+
+
 def _in_default(tensor: TensorProto) -> ModelProto:
     body = function("F", [node("Identity", ["x"])])
     body.attribute_proto.append(attribute("value", tensor))
@@ -186,6 +197,12 @@ EXTERNAL = (
     hidden("in-list", lambda each: model([node("Odd", ["x"], values=[each])])),
     Case("onnx-external-shared-range-bomb", beside(_shared_range, _large), UNSAFE, MEMORY),
     Case("onnx-external-overlap", beside(_overlapping, _data), UNKNOWN, SECURITY),
+    Case(
+        "onnx-external-sparse-indices",
+        beside(_indices_beyond, _beyond),
+        UNKNOWN,
+        "https://cwe.mitre.org/data/definitions/787.html",
+    ),
     Case("onnx-external-model-through-link", _through_link, UNSAFE, "CVE-2026-27489"),
     Case(
         "onnx-external-entries-without-mark",

@@ -30,7 +30,7 @@ def examine_onnx(content: Content, examination: Examination) -> None:
     Args:
         content: The file.
         examination: Told what is found; `facts` get IR version, opset, nodes, functions, parameters, the files with
-            weights (`external_files`, joined by ` | `), and what one run takes: peak_memory_bytes and operations for
+            weights (`external_files`), and what one run takes: peak_memory_bytes and operations for
             `batch` records.
     """
     try:

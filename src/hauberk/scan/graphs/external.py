@@ -103,7 +103,8 @@ def check_external(model: Model, examination: Examination) -> tuple[Place, ...]:
         _check_place(place, files, examination)
     _check_overlaps(places, examination)
     _read_small(outside, places, files)
-    examination.facts["external_files"] = " | ".join(sorted(files.sizes))  # no location has that letter
+    if files.sizes:
+        examination.facts["external_files"] = tuple(sorted(files.sizes))
     return tuple(places)
 
 

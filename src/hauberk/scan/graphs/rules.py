@@ -187,6 +187,14 @@ EXTERNAL_OVERLAP = _unknown(
     "Tensors share some of their bytes but not all; no exporter writes this, and writing one changes the other.",
     _SECURITY,
 )
+EXTERNAL_INDICES = _unknown(
+    "onnx-external-indices",
+    "indices of a sparse tensor in another file",
+    Severity.MEDIUM,
+    "Whoever makes it dense writes where the index points, and the indices were not looked at. No exporter puts them"
+    " there.",
+    _SECURITY,
+)
 EXTERNAL_PREPACKED = _unknown(
     "onnx-external-prepacked",
     "weights laid out for one processor's kernels",

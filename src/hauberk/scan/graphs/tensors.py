@@ -104,7 +104,9 @@ def read_sparse(reader: Reader, message: Source, at: int) -> SparseWeights:
     name = shown(values.name)
     if _bad_dims(tensor.dims):
         reader.examination.find(rules.NEGATIVE, f"sparse tensor '{name}' is {list(tensor.dims)}", at=at)
-    elif "indices" in parts and indices.outside is None:
+    elif indices.outside is not None:
+        reader.examination.find(rules.EXTERNAL_INDICES, f"sparse tensor '{name}'", at=at)
+    elif "indices" in parts:
         _check_indices(reader, tensor, *parts["indices"])
     return tensor
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hauberk.errors import ContractError, InputError
-from hauberk.files import draft, read_bounded, write_atomically, write_folder, write_once
+from hauberk.files import draft, open_below, read_bounded, write_atomically, write_folder, write_once
 
 
 def entries(folder: Path) -> list[str]:
@@ -249,3 +249,75 @@ def test_a_draft_that_fails_leaves_what_was_there(tmp_path):
         fail_with_a_draft(path)
     assert path.read_bytes() == b"old"
     assert entries(tmp_path) == ["out"]
+
+
+def below(folder: Path, location: str) -> bytes:
+    descriptor, status = open_below(folder, location)
+    try:
+        content = os.read(descriptor, 100)
+    finally:
+        os.close(descriptor)
+    assert len(content) == status.st_size
+    return content
+
+
+def test_a_file_below_a_folder_is_opened(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "inner")
+    assert below(tmp_path, "inner/file") == b"content"
+    assert below(tmp_path / "link", "file") == b"content"  # the folder itself is the caller's own
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "link", "links/file", "inner/link", "inner/../secret", "../secret", "..", ".", "", "/etc/passwd", "inner//file",
+        "inner", "pipe", "missing", "inner/file/", "inner/file/x", "a\0b", "x" * 300,
+    ],
+)  # fmt: skip
+def test_nothing_else_below_it_is(tmp_path, location):
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "file").write_bytes(b"content")
+    (folder / "inner" / "link").symlink_to("file")
+    (folder / "links").symlink_to("inner")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (tmp_path / "secret").write_bytes(b"secret")
+    os.mkfifo(folder / "pipe")
+    before = entries(Path("/proc/self/fd"))
+    with pytest.raises((OSError, ValueError)):
+        open_below(folder, location)
+    assert entries(Path("/proc/self/fd")) == before
+
+
+def test_a_folder_on_the_way_that_becomes_a_link_leads_nowhere(tmp_path):
+    """Swapped all the time, as somebody would who waits for the moment between looking and opening."""
+    folder = tmp_path / "folder"
+    for place, content in ((folder / "inner", b"content"), (tmp_path / "outer", b"secret")):
+        place.mkdir(parents=True)
+        (place / "file").write_bytes(content)
+    (folder / "link").symlink_to(tmp_path / "outer")
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            (folder / "inner").rename(folder / "aside")
+            (folder / "link").rename(folder / "inner")
+            (folder / "inner").rename(folder / "link")
+            (folder / "aside").rename(folder / "inner")
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    found = set()
+    try:
+        for _ in range(3000):
+            try:
+                found.add(below(folder, "inner/file"))
+            except OSError as error:
+                found.add(type(error).__name__.encode())
+    finally:
+        stop.set()
+        swapping.join()
+    assert b"content" in found
+    assert b"secret" not in found

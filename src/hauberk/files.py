@@ -152,6 +152,50 @@ def read_bounded(path: Path, limit: int, *, private: bool = False) -> bytes:
     return b"".join(pieces)
 
 
+def open_below(folder: Path, location: str) -> tuple[int, os.stat_result]:
+    """Open a file below a folder for reading, part by part: no symbolic link on the way leads anywhere.
+
+    Whoever may write to the folder can put one there at any time, so looking at a path before it is opened is not
+    enough. What is no regular file is not even opened: there are devices to which that does something.
+
+    Args:
+        folder: Followed as it is.
+        location: Names joined by `/`.
+
+    Returns:
+        The descriptor, which the caller closes, and what it leads to.
+
+    Raises:
+        OSError: It is missing, behind a link, no regular file, or not below the folder.
+        ValueError: It is no path.
+    """
+    *folders, name = location.split("/")
+    if not {"", ".", ".."}.isdisjoint((*folders, name)):
+        raise OSError(errno.EINVAL, "not a path below the folder")
+    entered = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    way = [os.open(folder, entered)]
+    try:
+        for part in folders:
+            way.append(os.open(part, entered | os.O_NOFOLLOW, dir_fd=way[-1]))
+        _require_regular(os.stat(name, dir_fd=way[-1], follow_symlinks=False))
+        found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=way[-1])
+    finally:
+        for descriptor in way:
+            os.close(descriptor)
+    try:
+        status = os.fstat(found)
+        _require_regular(status)
+    except BaseException:
+        os.close(found)
+        raise
+    return found, status
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+
+
 def _file_to_write(path: Path) -> Path:
     """The file that writing `path` would make or replace.
 

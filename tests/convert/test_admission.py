@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zipfile
 
@@ -39,3 +40,34 @@ def test_what_a_file_is_does_not_depend_on_its_name(tmp_path):
     (tmp_path / "text.onnx").write_text("a text about a model\n")
     with pytest.raises(RefusedModelError, match="no model that is converted: text"):
         convert(tmp_path / "text.onnx", tmp_path / "out.onnx")
+
+
+def test_a_saved_model_is_read_without_links(tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"")
+    (folder / "variables" / "variables.data-00000-of-00001").symlink_to(tmp_path / "secret")
+    with pytest.raises(RefusedModelError, match="data-00000-of-00001 is a link"):
+        convert(folder, tmp_path / "out.onnx")
+
+
+def test_a_folder_that_becomes_a_link_after_it_was_listed_is_not_followed(tmp_path, monkeypatch):
+    """What lies elsewhere would come out as weights."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "data").write_bytes(b"secret")
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "variables" / "data").write_bytes(b"numbers")
+    (folder / "saved_model.pb").write_bytes(b"")
+    list_all = type(folder).rglob
+
+    def swapped(path, pattern):
+        found = sorted(list_all(path, pattern))
+        shutil.rmtree(folder / "variables")
+        (folder / "variables").symlink_to(tmp_path / "elsewhere")
+        return (each for each in found if each.name != "saved_model.pb")
+
+    monkeypatch.setattr(type(folder), "rglob", swapped)
+    with pytest.raises(RefusedModelError, match="variables/data is a link"):
+        convert(folder, tmp_path / "out.onnx")

@@ -8,6 +8,7 @@ isolated process only, and only where the scan found nothing besides (`CONTAINED
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from hauberk.errors import InputError, RefusedModelError
-from hauberk.files import read_bounded, write_atomically
+from hauberk.errors import InputError, RefusedModelError, one_line
+from hauberk.files import open_below, read_bounded, write_atomically
 from hauberk.ingest.isolated import scan
 from hauberk.ingest.private import MAX_MODEL_BYTES, PrivateCopy
 from hauberk.scan import FileReport, Verdict
@@ -152,9 +153,10 @@ def _folder(path: Path, target: Path) -> Admitted:
     names: list[Path] = []
     size = 0
     for number, file in enumerate(sorted(each for each in path.rglob("*") if each.is_file())):
-        if number >= _MOST_FILES or file.is_symlink():
-            raise RefusedModelError(f"{path}: refused: {file.name} is a link, or one file of more than {_MOST_FILES}")
-        name, content = file.relative_to(path), read_bounded(file, MAX_MODEL_BYTES - size)
+        if number >= _MOST_FILES:
+            raise RefusedModelError(f"{path}: refused: more than {_MOST_FILES} files")
+        name = file.relative_to(path)
+        content = _read_below(path, name, MAX_MODEL_BYTES - size)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target / name, content, mode=0o400)
         if content:
@@ -168,6 +170,20 @@ def _folder(path: Path, target: Path) -> Admitted:
         _require_admissible(path / name, [report], _RAW if tensors else frozenset())
     digest = hashlib.sha256("".join(listing).encode()).hexdigest()
     return Admitted(path, "savedmodel", None, target, digest, size, Verdict.SAFE)
+
+
+def _read_below(folder: Path, name: Path, limit: int) -> bytes:
+    """A file of a folder, which may not be, or lie behind, a symbolic link."""
+    try:
+        descriptor, status = open_below(folder, name.as_posix())
+    except (OSError, ValueError) as error:
+        raise RefusedModelError(f"{folder}: refused: {name} is a link, or cannot be read: {one_line(error)}") from error
+    try:
+        if status.st_size > limit:
+            raise InputError(f"{folder}: {name}: larger than {limit} bytes, the most that is read of what is left")
+        return read_bounded(Path(f"/proc/self/fd/{descriptor}"), limit)
+    finally:
+        os.close(descriptor)
 
 
 def _require_admissible(path: Path, reports: Sequence[FileReport], excused: frozenset[str]) -> None:

@@ -10,14 +10,14 @@ import hashlib
 import itertools
 import math
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
-from hauberk.errors import RefusedModelError
+from hauberk.errors import RefusedModelError, one_line
+from hauberk.files import open_below
 from hauberk.graph.model import nested_graphs
 
 _BLOCK = 1 << 23
@@ -102,24 +102,22 @@ def _state(status: os.stat_result) -> State:
 
 def _hashed(folder: Path, location: str, where: str) -> tuple[str, State]:
     """SHA-256 (hex) and state of a file below a folder, no link followed on the way: the scan may be a while ago."""
-    *folders, name = Path(location).parts
-    opened = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
     try:
-        for part in folders:
-            opened.append(os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
-        opened.append(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=opened[-1]))
-        status = os.fstat(opened[-1])
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise RefusedModelError(f"{where}: refused: {location[:80]!r} is not the file any more that was scanned")
-        return _digest(opened[-1], status.st_size, location, where), _state(status)
+        descriptor, status = open_below(folder, location)
+    except (OSError, ValueError) as error:
+        raise _exchanged(location, where, f": {one_line(error)}") from error
+    try:
+        if status.st_nlink != 1:
+            raise _exchanged(location, where)
+        return _digest(descriptor, status.st_size, location, where), _state(status)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RefusedModelError(
-            f"{where}: refused: {location[:80]!r} is not the file any more that was scanned: {reason}"
-        ) from error
+        raise _exchanged(location, where, f": {one_line(error)}") from error
     finally:
-        for descriptor in reversed(opened):
-            os.close(descriptor)
+        os.close(descriptor)
+
+
+def _exchanged(location: str, where: str, why: str = "") -> RefusedModelError:
+    return RefusedModelError(f"{where}: refused: {location[:80]!r} is not the file any more that was scanned{why}")
 
 
 def _inner_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

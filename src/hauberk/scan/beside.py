@@ -10,11 +10,11 @@ from __future__ import annotations
 import heapq
 import os
 import resource
-import stat
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from hauberk.files import open_below
 from hauberk.scan.graphs.external import hidden, plain_location
 from hauberk.scan.report import Fact
 
@@ -67,26 +67,11 @@ def _size(folder: Path, location: str) -> int:
 
 
 def _opened(folder: Path, location: str) -> int | None:
-    *folders, name = location.split("/")
-    way: list[int] = []
-    entered = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
-        way.append(os.open(folder, entered))
-        for part in folders:
-            way.append(os.open(part, entered | os.O_NOFOLLOW, dir_fd=way[-1]))
-        if not _is_plain(os.stat(name, dir_fd=way[-1], follow_symlinks=False)):
-            return None
-        found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=way[-1])
+        descriptor, status = open_below(folder, location)
     except (OSError, ValueError):
         return None
-    finally:
-        for descriptor in way:
-            os.close(descriptor)
-    if _is_plain(os.fstat(found)):
-        return found
-    os.close(found)
+    if status.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
     return None
-
-
-def _is_plain(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1

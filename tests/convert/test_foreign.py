@@ -163,6 +163,9 @@ def test_what_a_library_does_not_read_is_an_error_of_ours(monkeypatch, tmp_path)
         Array("no dtype", (1,), b"\0"),
         Array("<f4", (1,) * 9, b"\0" * 4),
         Array("V4", (1,), b"\0" * 4),
+        Array("9" * 5000 + "f4", (1,), b"\0" * 4),
+        Array("<f4", (0, 1 << 70), b""),
+        Array("<f4", (0, 1 << 62, 1 << 62), b""),
     ],
 )
 def test_an_array_that_lies_about_itself_is_refused(array):

@@ -156,3 +156,33 @@ hauberk.cli.keys.run = run
 print(hauberk.cli.main(["keys", "show"]))
 """
     assert outcome(program) == "130\n"
+
+
+def test_where_no_thread_is_to_be_had_it_is_given_once():
+    program = """
+def no_thread(*_arguments, **_keywords):
+    raise RuntimeError("can't start new thread")
+try:
+    with persistent_interrupt(0.1):
+        threading.Thread.start = no_thread
+        interrupt()
+except KeyboardInterrupt:
+    print("arrived")
+"""
+    assert outcome(program) == "arrived\n"
+
+
+@pytest.mark.parametrize(("happens", "code"), [("interrupt()", 130), ("raise ValueError", 2)])
+def test_a_closed_standard_error_changes_no_exit_code(happens, code):
+    program = f"""
+import os, hauberk.cli, hauberk.cli.keys
+def run(options, output):
+    {happens}
+hauberk.cli.keys.run = run
+reading, writing = os.pipe()
+os.close(reading)
+os.dup2(writing, 2)
+print(hauberk.cli.main(["keys", "show"]))
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    assert outcome(program) == f"{code}\nTrue\n"

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 import hauberk
@@ -66,13 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A second one was on its way: polars raises one of its own before Python's comes, or a user is impatient.
             # It comes instead of the change, which is why the change is made again.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        output.error("interrupted")
+        with suppress(BrokenPipeError):  # nobody listens any more; the exit code says it
+            output.error("interrupted")
         signal.signal(signal.SIGINT, handler)  # the process may be somebody else's
         return 130
     except BrokenPipeError:
         return 2
     except Exception as error:  # noqa: BLE001 - the last place that can turn an error into one clear line
-        return _report(error, output, debug=options.debug)
+        with suppress(BrokenPipeError):
+            _report(error, output, debug=options.debug)
+        return error.exit_code if isinstance(error, HauberkError) else 2
 
 
 def _run(options: argparse.Namespace, output: Output) -> int:
@@ -84,15 +88,14 @@ def _run(options: argparse.Namespace, output: Output) -> int:
         raise
 
 
-def _report(error: Exception, output: Output, *, debug: bool) -> int:
+def _report(error: Exception, output: Output, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     known = _as_known(error)
     if known is None:
         output.error(f"internal error: {type(error).__name__}: {error} (run again with --debug and report it)")
-        return 2
-    output.error(str(known))
-    return known.exit_code
+    else:
+        output.error(str(known))
 
 
 def _as_known(error: Exception) -> HauberkError | None:

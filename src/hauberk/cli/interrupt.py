@@ -58,13 +58,20 @@ class _Handler:
         if self._over and again:
             return
         if not self._over and (again or self._timer is None):
-            self._timer = threading.Timer(self._pause, self._give_again)
-            self._timer.daemon = True
-            self._timer.start()
+            self._timer = self._started()
         if again and self._is_being_handled():
             return
         self._given = KeyboardInterrupt()
         raise self._given
+
+    def _started(self) -> threading.Timer | None:
+        timer = threading.Timer(self._pause, self._give_again)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no thread is to be had; then it is given once, as Python does
+            return None
+        return timer
 
     def stop(self) -> None:
         """Give nothing again. Whatever is on its way when this returns has been taken."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from hauberk.errors import InputError
 from hauberk.files import write_atomically
 from hauberk.measurement import this_machine
 from measured_page import checked_out, fill
@@ -40,37 +41,37 @@ def main() -> int:
     options = parser.parse_args()
     kept, environments = options.folder / "results.json", options.folder.resolve() / "environments"
     try:
-        results = _known(kept)
-    except msgspec.ValidationError as error:
-        parser.error(f"{kept}: written by another form of this program ({error}); move it away and measure every part")
+        results = _known(kept, every=set(options.parts) == set(PARTS))
+    except InputError as error:
+        parser.error(str(error))
+    commit = checked_out()  # before anything is measured: the checkout may move on meanwhile
     files = list(workloads(options.folder.resolve() / "files"))
     if "speed" in options.parts:
         timed = [each for load in files for each in time_workload(load, environments, rounds=options.rounds)]
         sizes = {load.name: load.size for load in files}
-        results = _with(kept, results, "speed", timed=timed, sizes=sizes)
+        results = _with(kept, results, "speed", commit, timed=timed, sizes=sizes)
     if "commands" in options.parts:
         started = time_commands(files[0].paths[0], files[-1].paths[0].parent, environments, rounds=options.rounds)
-        results = _with(kept, results, "commands", started=started)
+        results = _with(kept, results, "commands", commit, started=started)
     if "memory" in options.parts:
-        results = _with(kept, results, "memory", sparse=scan_sparse(options.folder))
+        results = _with(kept, results, "memory", commit, sparse=scan_sparse(options.folder))
     if "catches" in options.parts:
         answers = options.folder / "answers.jsonl"
         if options.fresh:
             answers.unlink(missing_ok=True)
-        results = _with(kept, results, "catches", caught=ask_all(environments, Answers(answers)))
+        results = _with(kept, results, "catches", commit, caught=ask_all(environments, Answers(answers)))
     print(show(results))
     if options.docs:
         fill(options.docs, show(results))
     return int(any(target.met is False for target in conclude(results)))
 
 
-def _with(kept: Path, results: Results, part: str, **measured: object) -> Results:
+def _with(kept: Path, results: Results, part: str, commit: str, **measured: object) -> Results:
     """The results with a part that was measured just now, on record."""
-    when = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC at {checked_out()}, load {os.getloadavg()[0]:.1f} at its end"
-    versions = {scanner.name: version_of(scanner) for scanner in CATCHERS}
+    when = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC at {commit}, load {os.getloadavg()[0]:.1f} at its end"
     taken = {name: when if name == part else results.taken.get(name, "") for name in PARTS}
     taken = {name: words for name, words in taken.items() if words}
-    results = msgspec.structs.replace(results, machine=_machine(), versions=versions, taken=taken, **measured)
+    results = msgspec.structs.replace(results, taken=taken, **measured)
     write_atomically(kept, msgspec.json.encode(results))
     return results
 
@@ -83,10 +84,22 @@ def _machine() -> str:
     )
 
 
-def _known(file: Path) -> Results:
-    if not file.is_file():
-        return Results("", {}, {}, {}, [], [], [], [])
-    return msgspec.json.decode(file.read_bytes(), type=Results)
+def _known(file: Path, *, every: bool) -> Results:
+    """What was measured before, on this machine with these versions; nothing where every part is measured anew.
+
+    Raises:
+        InputError: It was measured elsewhere or with others, or another form of this program wrote it.
+    """
+    machine, versions = _machine(), {scanner.name: version_of(scanner) for scanner in CATCHERS}
+    if every or not file.is_file():
+        return Results(machine, {}, versions, {}, [], [], [], [])
+    try:
+        results = msgspec.json.decode(file.read_bytes(), type=Results)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{file}: written by another form of this program ({error}); measure every part") from error
+    if (results.machine, results.versions) != (machine, versions):
+        raise InputError(f"{file}: measured on another machine or with other versions; measure every part")
+    return results
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ time of the target and of what it starts: other work on the machine changes noth
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -98,10 +99,11 @@ def _watched(target: Target, options: argparse.Namespace) -> bool:
     summary |= {"waited": round(time.time() - began), "commit": commit, "seeds": count}
     if options.driver == "atheris" and _grew(memory):
         # atheris keeps something of each comparison that it traces; what the target keeps is seen without it.
-        _, memory, _ = _observe(target, options, "mutations", _AGAIN)
+        log, memory, code = _observe(target, options, "mutations", _AGAIN)
         summary |= {"grew": _grew(memory), "memory_without_coverage": _early_and_end(memory)}
-    kinds = sorted({path.stem for path in (folder / "found").glob("*.txt")})
-    summary["kinds"] = [(folder / "found" / f"{kind}.txt").read_text().strip()[:300] for kind in kinds]
+        summary["ended"] = summary["ended"] or _how_it_ended(log, code)
+    files = sorted(file for file in (folder / "found").glob("*.txt") if file.stat().st_mtime >= began)
+    summary["kinds"] = [file.read_text().strip()[:300] for file in files]
     summaries = folder / "runs.jsonl"
     with summaries.open("a") as file:
         file.write(json.dumps(summary) + "\n")
@@ -118,15 +120,27 @@ def _observe(target: Target, options: argparse.Namespace, driver: str, seconds: 
     command = [sys.executable, __file__, target.name, "--child", "--driver", driver]
     command += ["--seconds", str(seconds), "--wait", str(options.wait)]
     command += ["--folder", str(options.folder), "--seed", str(options.seed)]
-    place, started = options.folder / target.name / "log", time.time()
+    place, started = options.folder / target.name / f"log-{driver}", time.time()
     memory: Memory = []
     with place.open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_limit)  # noqa: PLW1509 - no threads
-        while process.poll() is None:
-            memory.append((_processor(process.pid), _resident(process.pid)))
-            if memory[-1][0] > seconds + 60 or time.time() - started > options.wait + 300:
-                process.kill()
-            time.sleep(1)
+        # A group of its own: unpicklers that the target has started end with it.
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=_limit,  # noqa: PLW1509 - no threads
+        )
+        try:
+            while process.poll() is None:
+                memory.append((_processor(process.pid), _resident(process.pid)))
+                if memory[-1][0] > seconds + 60 or time.time() - started > options.wait + 300:
+                    break
+                time.sleep(1)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return place.read_text(errors="replace"), memory, process.returncode
 
 
@@ -139,7 +153,7 @@ def _early_and_end(memory: Memory) -> tuple[int, int]:
 
 def _grew(memory: Memory) -> bool:
     early, end = _early_and_end(memory)
-    return end > _GROWN * early and end - early > 64 << 20
+    return 0 < _GROWN * early < end and end - early > 64 << 20
 
 
 def _processor(process: int) -> float:
@@ -181,8 +195,13 @@ def _sum_up(target: Target, driver: str, log: str, memory: Memory, code: int) ->
         "memory_early": early,
         "memory_end": end,
         "grew": _grew(memory),
-        "ended": "" if code == 0 else f"exit code {code}: " + " ".join(log.strip().splitlines()[-1:])[:200],
+        "ended": _how_it_ended(log, code),
     }
+
+
+def _how_it_ended(log: str, code: int) -> str:
+    """Nothing where it ended by itself."""
+    return "" if code == 0 else f"exit code {code}: " + " ".join(log.strip().splitlines()[-1:])[:200]
 
 
 def report(folder: Path) -> str:
@@ -292,7 +311,10 @@ class _Keeper:
     def _keep(self, complaint: Complaint, data: bytes) -> None:
         kind = hashlib.sha256(re.sub(r"\d+|\[.*|\(.*|\{.*", "", complaint).encode()).hexdigest()[:16]
         file = self._folder / kind
-        if file.with_suffix(".txt").exists() or len(list(self._folder.iterdir())) > 2 * _KINDS:
+        if file.with_suffix(".txt").exists():
+            file.with_suffix(".txt").touch()  # so the parent sees that it is still so
+            return
+        if len(list(self._folder.iterdir())) > 2 * _KINDS:
             return
         file.write_bytes(data)
         file.with_suffix(".txt").write_text(f"{complaint}\n", errors="replace")

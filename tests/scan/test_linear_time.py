@@ -1,4 +1,4 @@
-"""No bytes make a search slow, and every way to write a name is seen where a hostile pickle may begin."""
+"""No bytes make a search slow, and where a hostile pickle may begin, the usual ways to write a name are seen."""
 
 from __future__ import annotations
 

@@ -7,11 +7,14 @@ leading underscores lead to Python's own functions, and no template has use for 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks.template_code import Code, Token, UnreadableError, code_of
-from hauberk.scan.frameworks.template_flow import Names, is_plain, joined_underscores, lookups, names_of
+from hauberk.scan.frameworks.template_grammar import Reader, walk
+from hauberk.scan.frameworks.template_policy import objections
+from hauberk.scan.frameworks.template_reading import Reading
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 ATTACK = Rule(
@@ -40,7 +43,7 @@ PRESENT = Rule(
 )
 RULES = (ATTACK, UNUSUAL, PRESENT)
 
-_LARGEST = 1 << 20
+_LARGEST = 1 << 18  # several times what the longest of well-known models have
 _CODE = re.compile(r"\{\{(.*?)(?:\}\}|\Z)|\{%(.*?)(?:%\}|\Z)", re.DOTALL)
 _LINE_CODE = re.compile(r"^[ \t\v\f\r]*#\s*(?:for|if|set|include|import|from|call|extends)\b", re.MULTILINE)
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
@@ -50,14 +53,13 @@ _DUNDER = re.compile(
     r"|\.\s*_|\[\s*['\"]_|\|\s*attr\b|\bself\s*\.\s*_",
     re.IGNORECASE,
 )
-_WORDS = re.compile(
+_NAMES = re.compile(
     r"\b(?:os|sys|subprocess|builtins|importlib|pty|socket)\s*(?:\.|\[)|\b(?:popen|getattr|eval|exec|mro|globals|locals"
     r"|func_globals|gi_frame|f_globals|get_flashed_messages|url_for|lipsum)\b"
 )
 _FRAMES = re.compile(r"(?:gi|cr|ag|tb)_(?:frame|code)|f_(?:globals|builtins|locals|back|code)|co_consts")
 """Attributes of generators and frames, from which Python's own functions can be reached without any underscore in
 front."""
-_REACHING = re.compile(r"\{[^{}]*[.\[]")
 _OTHER = re.compile(r"^-?\s*(?:include|import|from|extends)\b")
 
 
@@ -81,13 +83,43 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
     codes: list[Code] = []
     try:
         codes.extend(code_of(text))
-    except UnreadableError as error:
+        if certain:
+            _examine_policy(codes, examination, place)
+    except (UnreadableError, RecursionError) as error:
         if certain:
             examination.find(UNUSUAL, shown(str(error)), at=place)
-    names = names_of(codes)
     for code in codes:
         examination.check_time()
-        _examine_code(code, names, examination, place, certain=certain)
+        _examine_code(code, examination, place)
+        if not certain:
+            _examine_lookups(code, examination, place)
+
+
+def _examine_policy(codes: Sequence[Code], examination: Examination, place: str) -> None:
+    """Hold all code of a template against what a prompt needs."""
+    reading = Reading(codes)
+    examination.check_time()
+    for code, what in reading.strange:
+        examination.find(UNUSUAL, f"{what}: {_words(code)}", at=place)
+    for index, what, node in objections(reading, examination.check_time):
+        examination.check_time()
+        looked_up = node.parts[1:] if node.kind in {"subscript", "filter"} else ()
+        texts = [each.value for part in looked_up for each in walk(part) if each.kind == "text"]
+        inward = any("_" in each for each in texts) or "attr" in {node.value, *texts}
+        examination.find(ATTACK if inward else UNUSUAL, f"{what}: {_words(reading.expressions[index].code)}", at=place)
+
+
+def _examine_lookups(code: Code, examination: Examination, place: str) -> None:
+    """In what might be no template: names put together of parts that begin or end with an underscore."""
+    start = next((index + 1 for index, token in enumerate(code.tokens) if token.value in {"=", "in"}), 1)
+    try:
+        node = Reader(code.tokens[start if code.statement else 0 :]).several()
+        parts = [part for each in walk(node) if each.kind in {"subscript", "filter"} for part in each.parts[1:]]
+        texts = {each.value for part in parts if part.kind != "text" for each in walk(part) if each.kind == "text"}
+    except (UnreadableError, RecursionError):
+        return
+    if any(each[:1] == "_" or each[-1:] == "_" for each in texts):
+        examination.find(ATTACK, _words(code), at=place)
 
 
 def _examine_patterns(text: str, examination: Examination, place: str) -> None:
@@ -98,45 +130,41 @@ def _examine_patterns(text: str, examination: Examination, place: str) -> None:
         examination.find(UNUSUAL, "statements on lines of their own", at=place)
     for found in _CODE.finditer(text):
         code = found.group(1) or found.group(2) or ""
-        if _DUNDER.search(code) or _WORDS.search(_without_text(code)):
+        if _DUNDER.search(code) or _NAMES.search(_without_text(code)):
             examination.find(ATTACK, shown(" ".join(code.split())), at=place)
         elif _OTHER.search(code.lstrip("-+ \t\n")):
             examination.find(UNUSUAL, shown(" ".join(code.split())), at=place)
 
 
-def _examine_code(code: Code, names: Names, examination: Examination, place: str, *, certain: bool) -> None:
-    """One expression or statement, by its words."""
-    words = shown(" ".join(code.source.split()))
+def _examine_code(code: Code, examination: Examination, place: str) -> None:
+    """One expression or statement, by its words alone."""
     for before, token in pairwise((Token("sign", ""), *code.tokens)):
         inward = token.value.startswith("_") if before == ("sign", ".") else "__" in token.value
         inward |= bool(_FRAMES.search(token.value))
         if (inward and token.kind in {"name", "text"}) or (token.value == "attr" and before.value in {"|", "filter"}):
-            examination.find(ATTACK, words, at=place)
-    if certain and (what := _unusual(code)):
-        examination.find(UNUSUAL, f"{what}: {words}", at=place)
+            examination.find(ATTACK, _words(code), at=place)
     if joined_underscores(code.tokens):
-        examination.find(ATTACK, words, at=place)
-    for what, held in lookups(code.tokens):
-        if not is_plain(what, held, names):
-            texts = [token.value for token in held if token.kind == "text"]
-            inward = any("_" in each if certain else each[:1] == "_" or each[-1:] == "_" for each in texts)
-            inward |= what != "subscript" and "attr" in texts
-            if inward or certain:
-                examination.find(ATTACK if inward else UNUSUAL, words, at=place)
+        examination.find(ATTACK, _words(code), at=place)
 
 
-def _unusual(code: Code) -> str:
-    """What no honest template has and this look does not follow; empty where there is nothing of it."""
-    tokens = code.tokens
-    if any(token.kind == "name" and not token.value.isascii() for token in tokens):
-        return "a name that Python may take for another one"
-    if code.statement and tokens[:1] == [Token("name", "for")] and Token("name", "recursive") in tokens:
-        return "a loop that calls itself"
-    for left, middle, right in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        formats = middle == ("sign", ".") and right.value in {"format", "format_map"}
-        if formats and (left.kind != "text" or _REACHING.search(left.value)):
-            return "a text that is filled in with attributes"
-    return ""
+def _words(code: Code) -> str:
+    return shown(" ".join(code.source.split()))
+
+
+def joined_underscores(tokens: Sequence[Token]) -> bool:
+    """Whether constants are put together so that two underscores meet, or one is repeated."""
+    last = ""
+    for index, token in enumerate(tokens):
+        if token.kind == "text":
+            if "__" in last + token.value:
+                return True
+            last = token.value[-1:] or last
+            nearby = (tokens[max(0, index - 1)].value, tokens[min(len(tokens) - 1, index + 1)].value)
+            if token.value[:1] == token.value[-1:] == "_" and "*" in nearby:
+                return True
+        elif token.value not in {"~", "+", "(", ")"}:
+            last = ""
+    return False
 
 
 def _without_text(code: str) -> str:

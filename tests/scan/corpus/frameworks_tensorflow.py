@@ -20,6 +20,7 @@ from corpus.frameworks_graphs import (
 )
 from corpus.messages import field, varint, written
 
+LAST = "https://protobuf.dev/programming-guides/encoding/#last-one-wins"
 BOMB = "https://cwe.mitre.org/data/definitions/789.html"
 SAVER = field(3, field(1, "p:0"))
 """What the loader hands the name of a checkpoint."""
@@ -48,6 +49,43 @@ def _initializer() -> bytes:
     return field(1, field(1, field(1, 1) + field(2, "_initialize"))) + field(1, field(6, field(1, "start")))
 
 
+def _object(*parts: bytes) -> bytes:
+    """An object beside the graph."""
+    return field(1, b"".join(parts))
+
+
+def _child(name: str, number: int, part: int = 1) -> bytes:
+    """An object that belongs to another, or (part 15) that it is made of."""
+    return field(part, field(1, number) + field(2, name))
+
+
+HEAVY = function("heavy", (), node("f", "Fill", "d", "d"))
+CALLED = _object(field(6, field(1, "heavy")))
+
+
+def _calls_heavy(*objects: bytes) -> Callable[[Path], Path]:
+    """A model whose loader calls a function that fills memory, object 0, by way of these objects."""
+    return saved_model(INPUT, functions=(HEAVY,), more=field(7, CALLED + b"".join(objects)))
+
+
+def _behind_its_value() -> bytes:
+    """The node `s` runs while the model is loaded, by an entry of a map that begins with its value."""
+    return field(5, field(2, field(2, field(1, "x") + field(2, field(1, "s")))) + field(1, "__saved_model_init_op"))
+
+
+def _older_assets(name: str) -> bytes:
+    """An asset in the place of older versions: a message with the name of its type, in a collection."""
+    asset = field(1, "type.googleapis.com/tensorflow.AssetFileDef") + field(2, field(1, field(1, f"{name}:0")))
+    return field(4, field(1, "saved_model_assets") + field(2, field(5, field(1, asset))))
+
+
+def _filled_constant(*dims: int) -> bytes:
+    """A constant of one number that stands for all of its elements."""
+    shape = b"".join(field(2, field(1, each)) for each in dims)
+    tensor = field(1, 1) + field(2, shape) + field(4, b"\0\0\0\0")
+    return node("c", "Const", more=field(5, field(1, "value") + field(2, field(8, tensor))))
+
+
 def _packed_text() -> bytes:
     """A constant text that stands where numbers stand."""
     return node("d", "Const", more=field(5, field(1, "value") + field(2, field(8, field(1, 7) + field(4, b"\4/srv")))))
@@ -71,7 +109,7 @@ def _index(*variables: tuple[bytes, bytes], search: int = 0) -> Callable[[Path],
     """The index of a checkpoint of one file; `search` is where looking for a key begins."""
 
     def block(*entries: tuple[bytes, bytes]) -> bytes:
-        data = b"".join(bytes([0, len(key), len(value)]) + key + value for key, value in entries)
+        data = b"".join(varint(0) + varint(len(key)) + varint(len(value)) + key + value for key, value in entries)
         return data + struct.pack("<II", search if len(entries) > 1 else 0, 1)
 
     def make(folder: Path) -> Path:
@@ -91,6 +129,12 @@ def _variable(kind: int, size: int, *dims: int, shard: int = 0) -> tuple[bytes, 
     return b"w", field(1, kind) + field(2, shape) + field(3, shard) + field(5, size)
 
 
+def _size_twice() -> tuple[bytes, bytes]:
+    """A variable of four elements, to whoever takes the first size of its dimension."""
+    shape = field(2, field(1, 4) + field(1, 1 << 40))
+    return b"w", field(1, 1) + field(2, shape) + field(5, 16)
+
+
 def _short_file(folder: Path) -> Path:
     written(folder / "x.data-00000-of-00001", bytes(8))
     return _index(_variable(1, 16, 4))(folder)
@@ -98,6 +142,8 @@ def _short_file(folder: Path) -> Path:
 
 TENSORFLOW_CASES = (
     Case("checkpoint-bomb", _index(_variable(1, 4 << 36, 1 << 36)), UNKNOWN, BOMB),
+    Case("checkpoint-size-twice", _index(_size_twice()), UNSAFE, LAST),
+    Case("checkpoint-many-dimensions", _index(_variable(1, 16, *[1 << 62] * (1 << 15))), UNKNOWN, BOMB),
     Case("checkpoint-many-texts", _index(_variable(7, 1 << 33, 1 << 33)), UNKNOWN, BOMB),
     Case("checkpoint-texts-without-bytes", _index(_variable(7, 4, 1 << 20)), UNSAFE),
     Case("checkpoint-short-file", _short_file, UNSAFE),
@@ -218,5 +264,39 @@ TENSORFLOW_CASES = (
         ),
         UNSAFE,
         BOMB,
+    ),
+    Case("tensorflow-constant-of-many-digits", saved_model(_filled_constant(*[1 << 62] * 400)), UNSAFE, BOMB),
+    Case(
+        "tensorflow-save-while-loading-behind-its-value",
+        saved_model(*PREFIX, node("s", "SaveV2", "p", "p", "p"), more=SAVER + _behind_its_value()),
+        UNSAFE,
+        TENSORFLOW,
+    ),
+    Case(
+        "tensorflow-asset-in-a-list-that-is-not-read",
+        saved_model(
+            constant("n", "/etc/passwd"),
+            *TABLE,
+            more=field(6, field(1, field(1, "x:0")) + field(2, "vocab.txt")) + _older_assets("n"),
+        ),
+        UNSAFE,
+        TENSORFLOW,
+    ),
+    *(
+        Case(f"tensorflow-loader-calls-{name}", _calls_heavy(*objects), UNKNOWN, TENSORFLOW)
+        for name, objects in (
+            ("initializer", (_object(_child("_initialize", 0), field(10, b"")),)),
+            ("saveable", (_object(field(11, field(1, "x") + field(2, field(2, 0) + field(3, 0)))),)),
+            ("restorer", (_object(_child("_restore_from_tensors", 0), field(4, b"")),)),
+            ("lookup", (_object(_child("_lookup_dependency", 0), field(4, b"")),)),
+            ("destroyer", (_object(_child("_destroy_resource", 0), field(10, b"")),)),
+            ("dependency", (_object(_child("_create_resource", 0, part=15), field(10, b"")),)),
+            ("last-object", (_object(_child("_initialize", (1 << 64) - 1), field(10, b"")), CALLED)),
+            ("function-of-a-function", (_object(_child("_call", 0), field(6, field(1, "start"))),)),
+            (
+                "object-that-is-called",
+                (_object(_child("__call__", 0), field(4, b"")), _object(_child("_initialize", 1), field(10, b""))),
+            ),
+        )
     ),
 )

@@ -21,7 +21,6 @@ from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks import json_text, keras_config
-from hauberk.scan.frameworks.tensorflow_checkpoint import SIZES
 from hauberk.scan.frameworks.tensorflow_graph import REPEATED, GraphReader, Node, Scope
 from hauberk.scan.frameworks.tensorflow_names import Names, Surroundings, leads_outside
 from hauberk.scan.frameworks.tensorflow_objects import read_objects
@@ -58,14 +57,13 @@ _EARLY = re.compile(
     r"NoOp|Const|Identity(N)?|Placeholder\w*|\w*HashTable\w*|InitializeTable\w*|LookupTable\w+|VarHandleOp"
     r"|VarIsInitializedOp|AssignVariableOp|ReadVariableOp|Assign|Variable(V2)?|IsVariableInitialized"
     r"|(Stateful)?PartitionedCall|Restore\w*|BoostedTrees(Create|Deserialize)Ensemble|BoostedTrees\w+(HandleOp|ResourceDeserialize)"
-    r"|Cast|Reshape|ExpandDims|Squeeze|Pack|Concat(V2)?|Shape|StridedSlice|StringJoin|ShardedFilename|AddV2|Sub|Mul"
+    r"|Cast|Reshape|ExpandDims|Squeeze|Pack|Concat(V2)?|Shape|StridedSlice|StringJoin|ShardedFilename|Add(V2)?|Sub|Mul"
     r"|Select(V2)?|StaticRegex\w+|Size"
 )
 """Operations that make tables and variables, and fill them; none of them takes much more than it is given."""
 _WRITERS = frozenset({"SaveV2", "Save", "SaveSlices", "MergeV2Checkpoints"})
 _FILE_TEXTS = {"vocab_file", "data_filename", "shared_file", "memory_region_name"}
 _OP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.>]*")
-_TEXT_SIZE = 24  # bytes of an empty text
 _INITIAL = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
 _ASSETS = "saved_model_assets"
 _MAIN = frozenset({"saved_model_main_op", "legacy_init_op"})
@@ -173,6 +171,8 @@ class _Scan:
         self._examination = examination
         self.reader = GraphReader(examination)
         self._around = Surroundings()
+        self._keys: set[tuple[str, str]] = set()
+        self._older_assets: set[str] = set()
 
     @contextlib.contextmanager
     def reading(self) -> Any:
@@ -184,17 +184,20 @@ class _Scan:
 
     def meta_graph(self, message: Any) -> None:
         """A `MetaGraphDef`."""
-        readers = {3: self._saver, 4: self._collection, 5: self._signature, 6: self._asset}
+        readers = {3: self._saver, 4: self._collection, 5: self._signature}
         self._around.checkpoints = set()
         for number, value in self.reader.walk(message, "meta graph", frozenset(range(1, 8)), frozenset({4, 5, 6})):
             if number == 2:
                 self.reader.graph(value)
             elif number in readers:
                 readers[number](value)
+            elif number == 6:
+                self._around.assets |= self._asset(value)
             elif number == 7:
                 self._around.objects = read_objects(self.reader, value)
                 for text in self._around.objects.metadata:
                     examine_metadata(text, self._examination)
+        self._around.assets = self._around.assets or self._older_assets  # where both are there, loaders take the first
 
     def _saver(self, message: Any) -> None:
         fields = [*self.reader.walk(message, "saver", frozenset(range(1, 9)))]
@@ -207,31 +210,32 @@ class _Scan:
         """The node of a tensor."""
         return self.reader.name(value).partition(":")[0].lstrip("^")
 
+    def _entry(self, message: Any, what: str) -> tuple[str, list[Any]]:
+        """Key and value of an entry of a map, in whichever order they stand there."""
+        fields = [*self.reader.walk(message, what, frozenset({1, 2}))]
+        key = "".join(self.reader.name(value) for number, value in fields if number == 1)
+        if (what, key) in self._keys:
+            self.reader.strange.add(f"a {what} that is listed twice")
+        self._keys.add((what, key))
+        return key, [value for number, value in fields if number == 2]
+
     def _collection(self, message: Any) -> None:
-        key = ""
-        for number, value in self.reader.walk(message, "collection", frozenset({1, 2})):
-            if number == 1:
-                key = self.reader.name(value)
-            elif key in _MAIN:
-                for part, names in self.reader.walk(value, "values", frozenset(range(1, 6))):
-                    if part == 1:
-                        for _, name in self.reader.walk(names, "names", frozenset({1}), REPEATED):
-                            self._around.first.add(self._node_name(name))
-            elif key == _ASSETS:
-                for part, values in self.reader.walk(value, "values", frozenset(range(1, 6))):
-                    if part == 5:
-                        self._assets(values)
+        key, values = self._entry(message, "collection")
+        for value in values if key in {*_MAIN, _ASSETS} else ():
+            for part, inner in self.reader.walk(value, "values", frozenset(range(1, 6))):
+                if part == 1 and key in _MAIN:
+                    for _, name in self.reader.walk(inner, "names", frozenset({1}), REPEATED):
+                        self._around.first.add(self._node_name(name))
+                elif part == 5 and key == _ASSETS:
+                    self._assets(inner)
 
     def _signature(self, message: Any) -> None:
         """A way to run the model: tensors that are filled, and tensors that are asked for."""
-        key = ""
-        for number, value in self.reader.walk(message, "named signature", frozenset({1, 2})):
-            if number == 1:
-                key = self.reader.name(value)
-                continue
+        key, values = self._entry(message, "signature")
+        asked = self._around.first if key in _INITIAL else self._around.outputs
+        for value in values:
             for part, entry in self.reader.walk(value, "signature", frozenset({1, 2, 3, 4}), frozenset({1, 2, 4})):
                 if part in {1, 2}:
-                    asked = self._around.first if key in _INITIAL else self._around.outputs
                     (self._around.inputs if part == 1 else asked).update(self._tensors(entry))
 
     def _tensors(self, entry: Any) -> Iterator[str]:
@@ -251,9 +255,11 @@ class _Scan:
         for _, value in self.reader.walk(message, "assets", frozenset({1}), REPEATED):
             for part, inner in self.reader.walk(value, "asset with a type", frozenset({1, 2})):
                 if part == 2:
-                    self._asset(inner)
+                    self._older_assets |= self._asset(inner)
 
-    def _asset(self, message: Any) -> None:
+    def _asset(self, message: Any) -> set[str]:
+        """The nodes that an asset stands in for; its name is looked at."""
+        nodes: set[str] = set()
         for number, value in self.reader.walk(message, "asset", frozenset({1, 2})):
             if number == 2:
                 name = self.reader.text(value)
@@ -262,7 +268,8 @@ class _Scan:
             else:
                 for part, inner in self.reader.walk(value, "tensor name", frozenset(range(1, 6))):
                     if part == 1:
-                        self._around.assets.add(self._node_name(inner))
+                        nodes.add(self._node_name(inner))
+        return nodes
 
     def judge(self) -> None:
         """All nodes of all scopes."""
@@ -307,14 +314,9 @@ class _Scan:
 
     def _sizes(self) -> None:
         """Constants of which one stored value stands for many."""
-        declared = stored = 0
-        for node in (*self.reader.loose, *(node for scope in self.reader.scopes for node in scope.nodes.values())):
-            size = node.elements * SIZES.get(node.kind, _TEXT_SIZE)
-            if size > 1000 * max(1, node.stored):
-                declared += size
-                stored += node.stored
+        declared, stored = self.reader.declared, self.reader.stored
         if declared > self._examination.limits.model_memory:
-            self._examination.find(BOMB, f"{declared} bytes of constants in {stored}")
+            self._examination.find(BOMB, f"{float(declared):.1e} bytes of constants in {stored}")
 
     def _file(self, names: Names, scope: Scope, node: Node, op: str, at: str, *, named: int) -> None:
         """A node that opens the file whose name is its input `named`: the name must come from the loader."""

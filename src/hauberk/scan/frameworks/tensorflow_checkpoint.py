@@ -44,7 +44,8 @@ DAMAGED = Rule(
 
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER, _TRAILER = 48, 5
-_BLOCK_MOST = 64 << 20
+_BLOCK_MOST = 8 << 20  # TensorFlow begins another after 256 KiB
+_ENTRIES_BETWEEN_LOOKS = 4096
 _SHARDS_MOST = 10_000
 SIZES = {
     1: 4,
@@ -69,8 +70,11 @@ SIZES = {
     23: 8,
 } | {24: 1, 25: 1}
 """Bytes of an element, by the number of its type."""
-_TEXT, _TEXT_SIZE = 7, 24
+_TEXT = 7
+TEXT_SIZE = 24
+"""Bytes of an empty text."""
 _LARGEST = 1 << 62
+_DIMENSIONS_MOST = 254  # TensorFlow's own limit
 
 
 def recognise(_: bytes, content: Content) -> bool:
@@ -118,7 +122,9 @@ def _entries(content: Content, examination: Examination) -> Iterator[tuple[bytes
     for _, handle in _block(content, handles[2], handles[3]):
         examination.check_time()
         offset, end = _varint(handle, 0)
-        for key, value in _block(content, offset, _varint(handle, end)[0]):
+        for count, (key, value) in enumerate(_block(content, offset, _varint(handle, end)[0]), 1):
+            if count % _ENTRIES_BETWEEN_LOOKS == 0:
+                examination.check_time()
             if before is not None and key <= before:
                 raise ValueError(f"keys out of order: {key!r} behind {before!r}")
             before = key
@@ -185,6 +191,8 @@ def _entry(value: bytes) -> tuple[dict[int, int], list[int], bool]:
             sliced = True
         elif isinstance(field, int):
             numbers[number] = field
+    if len(dims) > _DIMENSIONS_MOST:
+        raise ValueError(f"a variable of {len(dims)} dimensions")
     return numbers, dims, sliced
 
 
@@ -192,7 +200,7 @@ def _check(key: bytes, value: bytes, shards: list[int | None], examination: Exam
     numbers, dims, sliced = _entry(value)
     kind, shard, offset, size = (numbers.get(number, 0) for number in (1, 3, 4, 5))
     elements = math.prod(dims)
-    taken = elements * SIZES.get(kind, _TEXT_SIZE)
+    taken = elements * SIZES.get(kind, TEXT_SIZE)
     if kind != _TEXT and kind not in SIZES:
         examination.find(DAMAGED, f"{shown(key)}: a variable of type {kind}")
     elif max(offset, size, elements, *dims, 0) >= _LARGEST or shard >= len(shards):
@@ -207,7 +215,11 @@ def _check(key: bytes, value: bytes, shards: list[int | None], examination: Exam
 
 
 def _size(dimension: memoryview) -> int:
-    return next((value for number, value in protobuf.fields(dimension) if number == 1 and isinstance(value, int)), 0)
+    """The last size that stands there, which is the one that protobuf takes."""
+    size = 0
+    for number, value in protobuf.fields(dimension):
+        size = value if number == 1 and isinstance(value, int) else size
+    return size
 
 
 FORMATS = (Format("tensorflow-checkpoint-index", recognise, examine, (BOUNDS, LARGE, DAMAGED)),)

@@ -14,6 +14,7 @@ from hauberk import protobuf
 from hauberk.protobuf import BYTES, VARINT
 from hauberk.scan.content import CutError
 from hauberk.scan.examination import Examination
+from hauberk.scan.frameworks.tensorflow_checkpoint import SIZES, TEXT_SIZE
 from hauberk.scan.graphs.wire import pieces
 
 TEXT_MOST = 1 << 20
@@ -21,6 +22,10 @@ REPEATED = frozenset(range(1, 1 << 10))
 """Every field of a message may be there more than once."""
 _NOT_FIRST = REPEATED - {1}
 _OF_TENSOR = REPEATED - {1, 2, 3, 4}
+_STRANGE_MOST = 100
+_FILLED = 1000
+"""A constant that declares so many times what holds it is filled with one value."""
+_MOST = 1 << 80
 
 
 @dataclass
@@ -35,9 +40,6 @@ class Node:
         texts: Text attributes by name (also the values of a constant text, under `value`).
         functions: Functions that attributes name.
         unread: Text attributes that are too long for a name, or kept in a form that is not read here.
-        elements: Elements that a constant declares.
-        kind: Number of its type.
-        stored: Bytes that hold them.
     """
 
     name: str = ""
@@ -48,9 +50,6 @@ class Node:
     texts: dict[str, list[bytes]] = field(default_factory=dict)
     functions: list[str] = field(default_factory=list)
     unread: set[str] = field(default_factory=set)
-    elements: int = 0
-    kind: int = 0
-    stored: int = 0
 
 
 @dataclass
@@ -77,16 +76,18 @@ class GraphReader:
 
     Attributes:
         scopes: All scopes that were read.
-        loose: Constants outside of graphs.
         strange: Fields that the definitions do not have, or have once.
+        declared: Bytes of the constants of which one stored value stands for many, wherever they stand.
+        stored: Bytes that hold these.
     """
 
     def __init__(self, examination: Examination) -> None:
         self._examination = examination
         self._steps = 0
         self.scopes: list[Scope] = []
-        self.loose: list[Node] = []
         self.strange: set[str] = set()
+        self.declared = 0
+        self.stored = 0
 
     def walk(
         self, message: Any, what: str, known: frozenset[int], repeated: frozenset[int] = frozenset()
@@ -101,7 +102,8 @@ class GraphReader:
             if self._steps % 4096 == 0:
                 self._examination.check_time()
             if number not in known:
-                self.strange.add(f"field {number} of a {what}")
+                if len(self.strange) < _STRANGE_MOST:
+                    self.strange.add(f"field {number} of a {what}")
                 continue
             if number in seen and number not in repeated:
                 self.strange.add(f"field {number} of a {what}, twice")
@@ -220,13 +222,13 @@ class GraphReader:
 
     def _tensor(self, node: Node, key: str, message: Any) -> None:
         """A constant: what it declares, what holds it, and its texts."""
-        elements = 1
+        elements, kind, stored = 1, 0, 0
         for number, value in self.walk(message, "tensor", frozenset(range(1, 19)), _OF_TENSOR):
             if isinstance(value, int):
-                node.stored += 8
-                node.kind = value if number == 1 else node.kind
+                stored += 8
+                kind = value if number == 1 else kind
                 continue
-            node.stored += len(value)
+            stored += len(value)
             if number in {14, 15}:
                 self.strange.add("a constant that is a handle or an object")
             if number == 2:
@@ -235,19 +237,22 @@ class GraphReader:
                 node.unread.add(key)
             elif number == 8:
                 node.texts.setdefault(key, []).append(self.text(value))
-        node.elements = max(node.elements, elements)
+        size = elements * SIZES.get(kind, TEXT_SIZE)
+        if size > _FILLED * max(1, stored):
+            self.declared += size
+            self.stored += stored
 
     def tensor(self, message: Any) -> None:
-        """A constant that stands outside of a graph; it is kept in `loose`."""
-        self.loose.append(Node("constant", "Const"))
-        self._tensor(self.loose[-1], "value", message)
+        """A constant that stands outside of a graph."""
+        self._tensor(Node(), "value", message)
 
     def _elements(self, message: Any) -> int:
+        """Elements of a shape; beyond `_MOST`, so many."""
         count = 1
         for number, value in self.walk(message, "shape", frozenset({2, 3}), frozenset({2})):
             if number == 2:
                 size = 0
                 for part, inner in self.walk(value, "dimension", frozenset({1, 2})):
                     size = int(inner) if part == 1 and isinstance(inner, int) else size
-                count *= size
+                count = min(count * size, _MOST)
         return count

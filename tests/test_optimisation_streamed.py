@@ -312,3 +312,82 @@ def test_offset_and_length_may_be_left_out(tmp_path, target):
     expected = answers(source, x)
     optimise_file(source, target, passes=choose("default"))
     np.testing.assert_allclose(answers(target, x), expected, rtol=1e-5, atol=1e-6)
+
+
+COUNTED = (
+    '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,4] x) => (float[batch,4] y) {'
+    " m = Sub(n, o) r = Range(o, m, i) t = ReduceSum<keepdims = 0>(r) f = Cast<to = 1>(t) a = MatMul(x, w)"
+    " y = Add(a, f) }"
+)
+
+
+def counted(path: Path, *, count: int) -> Path:
+    """A model that counts, and has all it knows beside it: 0, 1 and how far, in the order of its inputs."""
+    proto = parser.parse_model(COUNTED)
+    for name, value in (("n", count), ("o", 0), ("i", 1)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+    proto.graph.initializer.append(numpy_helper.from_array(np.eye(4, dtype="f"), "w"))
+    convert_model_to_external_data(proto, location="weights.bin", size_threshold=0)
+    onnx.save(proto, path)
+    return path
+
+
+def test_shapes_that_lie_beside_the_graph_are_taken_in(source, target):
+    source.with_name("weights.bin").unlink()
+    counted(source, count=5)
+    found = optimise_file(source, target, passes=choose("clean-up"))
+    assert [each.outcome for each in found.passes] == ["kept"]
+    x = np.ones((2, 4), "f")
+    assert answers(target, x).tolist() == (x + 10).tolist()
+    beside = {
+        tensor.name
+        for tensor in onnx.load(target, load_external_data=False).graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    }
+    assert beside <= {"w"}
+
+
+def test_shapes_that_are_rewritten_after_the_scan_are_scanned_again(source, target, monkeypatch):
+    weights = source.with_name("weights.bin")
+    weights.unlink()
+    counted(source, count=5)
+    read = run._read
+
+    def rewritten(path):
+        found = read(path)
+        with weights.open("r+b") as file:
+            file.write((6 * 10**9).to_bytes(8, "little"))
+        return found
+
+    monkeypatch.setattr(run, "_read", rewritten)
+    with pytest.raises(RefusedModelError, match=r"48000000\d+ bytes in use .*onnx-memory-bomb"):
+        optimise_file(source, target, passes=choose("default"))
+
+
+def test_where_nothing_but_shapes_lies_beside_the_graph_it_becomes_one_file(source, target):
+    proto = parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[batch,4] x) => (float[n,m] y) { y = Reshape(x, s) }'
+    )
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2, -1]), "s"))
+    source.with_name("weights.bin").unlink()
+    convert_model_to_external_data(proto, location="weights.bin", size_threshold=0)
+    onnx.save(proto, source)
+    found = optimise_file(source, target, passes=choose("clean-up"), seconds=0.01)
+    assert found.result.weights == ()
+    assert answers(target, np.zeros((4, 4), "f")).shape == (2, 8)
+
+
+def test_weights_that_are_rewritten_and_set_back_in_time_are_noticed(source, target, monkeypatch):
+    weights = source.with_name("weights.bin")
+    judge = streamed._judge
+
+    def rewriting(*arguments):
+        status = weights.stat()
+        with weights.open("r+b") as file:
+            file.write(bytes(64))
+        os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return judge(*arguments)
+
+    monkeypatch.setattr(streamed, "_judge", rewriting)
+    with pytest.raises(RefusedModelError, match="changed by somebody else meanwhile"):
+        optimise_file(source, target, passes=choose("default"))

@@ -2,6 +2,9 @@
 
 Where they may lie is the scan's business (plain names below the model's own folder, no link of any kind on the way, a
 file with one name, long enough). Only weights of the main graph are followed here.
+
+A file beside a model can change at any time, so small tensors of whole numbers, which may be shapes and counts, are
+taken into the graph before anything runs, and the graph is scanned with them in it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +23,18 @@ import onnx
 from hauberk.errors import RefusedModelError, one_line
 from hauberk.files import open_below
 from hauberk.graph.model import nested_graphs
+from hauberk.ingest.admission import admit
+from hauberk.ingest.private import PrivateCopy
+from hauberk.scan.graphs.elements import data_bytes, integral
+from hauberk.scan.graphs.model import MOST_VALUES
 
 _BLOCK = 1 << 23
+_MOST_TAKEN_IN = 1 << 26
+"""Bytes of all tensors that are taken in."""
 
 State = tuple[int, int, int, int]
-"""Device, inode, size and time of change: another one where somebody wrote to a file or put another in its place."""
+"""Device, inode, size and time of change (`ctime`, which nobody can set back): another one where somebody wrote to a
+file or put another in its place."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,12 @@ def resolve(proto: onnx.ModelProto, path: Path) -> ExternalModel:
     """Find the weights of a model that the scan called safe.
 
     Args:
-        proto: As it was read from `path`; locations in it become absolute.
+        proto: As it was read from `path`; locations in it become absolute, small tensors of whole numbers its own.
         path: Where it lies.
 
     Raises:
         RefusedModelError: Weights of something else than the main graph lie outside, or a file changed meanwhile: it is
-            longer, or a link, or not there any more.
+            longer, or a link, or not there any more, or holds shapes with which the graph is not safe.
     """
     where = str(path)
     for tensor in _inner_tensors(proto):
@@ -63,6 +74,9 @@ def resolve(proto: onnx.ModelProto, path: Path) -> ExternalModel:
                 " save_as_external_data=True)"
             )
     folder = path.absolute().parent
+    if _take_in_small(proto, folder, where):
+        with PrivateCopy.of(proto.SerializeToString(), path) as copy:
+            admit(copy)
     files: dict[Path, tuple[str, State]] = {}
     for tensor in proto.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -76,11 +90,37 @@ def resolve(proto: onnx.ModelProto, path: Path) -> ExternalModel:
     return ExternalModel(proto, digests, states, sum(size for _, _, size, _ in states.values()))
 
 
+def _take_in_small(proto: onnx.ModelProto, folder: Path, where: str) -> bool:
+    """Put small tensors of whole numbers into the graph; returns whether there was one."""
+    left = _MOST_TAKEN_IN
+    for tensor in proto.graph.initializer:
+        count = math.prod(tensor.dims)
+        if tensor.data_location != onnx.TensorProto.EXTERNAL or not integral(tensor.data_type) or count > MOST_VALUES:
+            continue
+        length = data_bytes(tensor.data_type, count)
+        left -= length
+        if left < 0:
+            raise RefusedModelError(f"{where}: refused: more than {_MOST_TAKEN_IN} bytes of shapes lie in other files")
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        tensor.raw_data = _part(folder, entries["location"], int(entries.get("offset", 0)), length, where)
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+    return left < _MOST_TAKEN_IN
+
+
+def _part(folder: Path, location: str, offset: int, length: int, where: str) -> bytes:
+    """Some bytes of a file with weights."""
+    with _opened(folder, location, where) as (descriptor, _):
+        data = os.pread(descriptor, length, offset)
+    if len(data) != length:
+        raise _exchanged(location, where)
+    return data
+
+
 def _spelled_out(tensor: onnx.TensorProto) -> onnx.StringStringEntryProto:
     """Write down offset and length where the file leaves them out, as it may; returns the entry of the location."""
     entries = {entry.key: entry for entry in tensor.external_data}
-    count = math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    for key, value in (("offset", 0), ("length", count)):
+    for key, value in (("offset", 0), ("length", data_bytes(tensor.data_type, math.prod(tensor.dims)))):
         if key not in entries:
             tensor.external_data.add(key=key, value=str(value))
     location: onnx.StringStringEntryProto = entries["location"]
@@ -97,11 +137,18 @@ def state_of(file: Path) -> State:
 
 
 def _state(status: os.stat_result) -> State:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def _hashed(folder: Path, location: str, where: str) -> tuple[str, State]:
-    """SHA-256 (hex) and state of a file below a folder, no link followed on the way: the scan may be a while ago."""
+    """SHA-256 (hex) and state of a file below a folder."""
+    with _opened(folder, location, where) as (descriptor, status):
+        return _digest(descriptor, status.st_size, location, where), _state(status)
+
+
+@contextmanager
+def _opened(folder: Path, location: str, where: str) -> Iterator[tuple[int, os.stat_result]]:
+    """A file below a folder, no link followed on the way: the scan may be a while ago."""
     try:
         descriptor, status = open_below(folder, location)
     except (OSError, ValueError) as error:
@@ -109,7 +156,7 @@ def _hashed(folder: Path, location: str, where: str) -> tuple[str, State]:
     try:
         if status.st_nlink != 1:
             raise _exchanged(location, where)
-        return _digest(descriptor, status.st_size, location, where), _state(status)
+        yield descriptor, status
     except OSError as error:
         raise _exchanged(location, where, f": {one_line(error)}") from error
     finally:

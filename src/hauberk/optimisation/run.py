@@ -108,10 +108,13 @@ def optimise_file(
     proto, size, sha256 = _read(source)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
         external = resolve(proto, source)
-        _check_opset(external.proto, source)
-        samples = _samples(data, signature_of(external.proto))
-        file = ModelFile(str(source), sha256, size, count_nodes(external.proto.SerializeToString()))
-        return streamed.optimise(external, file, target, passes=passes, samples=samples, seed=seed, progress=progress)
+        if external.files:
+            _check_opset(proto, source)
+            samples = _samples(data, signature_of(proto))
+            file = ModelFile(str(source), sha256, size, count_nodes(proto.SerializeToString()))
+            return streamed.optimise(
+                external, file, target, passes=passes, samples=samples, seed=seed, progress=progress
+            )
     artifact = _admitted(proto, sha256, source)
     samples = _samples(data, artifact.signature)
     results, versions = apply_all(artifact, passes, samples, seed=seed, progress=progress)

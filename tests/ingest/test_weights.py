@@ -89,7 +89,18 @@ def test_what_differs_is_shown_and_counted():
         fit(TabularMLP(3, (4,)), weights, "model.pt")
     assert str(raised.value) == (
         "model.pt: the weights do not fit the architecture: 'layers.2.bias' is missing; 'extra' is not part of it;"
-        " 'more' is not part of it and 1 more (4 of 6 differ)"
+        " 'more' is not part of it; 'layers.0.weight' is 4×5 instead of 4×3 (4 of 6 differ)"
+    )
+
+
+def test_of_many_differences_the_first_of_each_kind_are_shown():
+    weights = state(**{f"extra.{index}": torch.ones(1) for index in range(5)})
+    weights["layers.0.weight"] = torch.ones(4, 5)
+    with pytest.raises(InputError) as raised:
+        fit(TabularMLP(3, (4,)), weights, "model.pt")
+    assert str(raised.value) == (
+        "model.pt: the weights do not fit the architecture: 'extra.0' is not part of it; 'extra.1' is not part of it;"
+        " 'extra.2' is not part of it; 'layers.0.weight' is 4×5 instead of 4×3 and 2 more (6 of 9 differ)"
     )
 
 

@@ -80,16 +80,19 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         where: How error messages call the file.
 
     Raises:
-        InputError: Names or shapes differ; the message shows the first of them and how many there are.
+        InputError: Names or shapes differ; the message shows the first that are missing, too much and of another
+            shape, and how many there are.
         RefusedModelError: A tensor is sparse, quantised, of another kind of number, or holds NaN or infinity.
     """
     expected = module.state_dict()
     state = {**_counters(module, state), **state}
-    if differences := _differences(expected, state):
-        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    if any(differences := _differences(expected, state)):
+        shown = [phrase for phrases in differences for phrase in phrases[:_SHOWN]]
+        count = sum(map(len, differences))
+        more = f" and {count - len(shown)} more" if count > len(shown) else ""
         raise InputError(
-            f"{where}: the weights do not fit the architecture: {'; '.join(differences[:_SHOWN])}{more}"
-            f" ({len(differences)} of {len(expected.keys() | state.keys())} differ){_prefixed(expected, state)}"
+            f"{where}: the weights do not fit the architecture: {'; '.join(shown)}{more}"
+            f" ({count} of {len(expected.keys() | state.keys())} differ){_prefixed(expected, state)}"
         )
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
@@ -132,8 +135,8 @@ def _counters(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
     return {f"{prefix}num_batches_tracked": torch.tensor(0) for prefix in prefixes if f"{prefix}running_mean" in state}
 
 
-def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """One phrase for each name that is missing, too much or of another shape, in that order."""
+def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[list[str], ...]:
+    """One phrase for each name that is missing, for each that is too much and for each of another shape."""
     missing = [f"{name!r} is missing" for name in expected if name not in found]
     foreign = [f"{name[:80]!r} is not part of it" for name in found if name not in expected]
     shapes = [
@@ -141,7 +144,7 @@ def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
         for name in expected
         if name in found and found[name].shape != expected[name].shape
     ]
-    return missing + foreign + shapes
+    return missing, foreign, shapes
 
 
 def _prefixed(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

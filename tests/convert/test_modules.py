@@ -166,7 +166,7 @@ def test_opsets_that_nobody_reads_are_refused(tmp_path, opset):
     ("content", "says"),
     [
         (b"", "empty"),
-        (b"hello, this is no model", "not an ONNX model"),
+        (b"hello, this is no model", "no model that is converted: text"),
         (b"\x08\x0a\x12\x04abcd", "the scan says|damaged"),
         (b"MZ" + bytes(100), "the scan says|no model"),
     ],

@@ -156,7 +156,7 @@ def test_splits_by_categories_are_unknown(tmp_path):
 
 def test_a_tree_whose_columns_nobody_makes_sure_of_is_unknown(tmp_path):
     real.dump(_fitted("DecisionTreeClassifier"), tmp_path / "model.skops")
-    path = changed(tmp_path / "model.skops", lambda state: state.pop("n_features_in_"))
+    path = changed(tmp_path / "model.skops", lambda state: state.update(other=state.pop("n_features_in_")))
     assert "skops-unchecked-indices" in {finding.rule for finding in scanned(path).findings}
 
 
@@ -178,6 +178,22 @@ def test_gradient_boosting_makes_sure_of_the_columns_of_its_first_tree_only(tmp_
 
     path = changed(tmp_path / "model.skops", widen)
     assert {finding.rule for finding in scanned(path).findings} == {"skops-tree-bounds"}
+
+
+@pytest.mark.parametrize("options", [{}, {"init": "zero"}, {"loss": "exponential"}])
+def test_gradient_boosting_as_people_have_it_is_safe(options, tmp_path):
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    numbers = np.random.default_rng(0).random((60, 4))
+    classes = (numbers[:, 0] * (2 if options.get("loss") else 3)).astype(int)
+    real.dump(GradientBoostingClassifier(n_estimators=2, **options).fit(numbers, classes), tmp_path / "model.skops")
+    assert scanned(tmp_path / "model.skops").verdict == "safe"
+
+
+def test_random_generators_as_people_have_them_are_safe(tmp_path):
+    held = {f"g{seed}": np.random.default_rng(seed) for seed in (None, 7, np.int64(5), (1, 2), 1 << 200)}
+    real.dump({**held, "state": np.random.RandomState(0)}, tmp_path / "model.skops")
+    assert scanned(tmp_path / "model.skops").verdict == "safe"
 
 
 def test_what_prepares_columns_of_gradient_boosting_is_unknown(tmp_path):

@@ -91,10 +91,11 @@ def _random(pos: int) -> dict[str, Any]:
     return node("RandomStateNode", "RandomState", "numpy.random.mtrand", content=held)
 
 
-def _seeded(pool: int) -> dict[str, Any]:
+def _seeded(pool: int, entropy: Any = 1) -> dict[str, Any]:
     numbers = mapping(state=plain(1), inc=plain(1))
     bits = mapping(bit_generator=plain("PCG64"), state=numbers, has_uint32=plain(0), uinteger=plain(0))
-    seeds = mapping(entropy=plain(1), spawn_key=_items("TupleNode"), pool_size=plain(pool), n_children_spawned=plain(0))
+    seed = entropy if isinstance(entropy, dict) else plain(entropy)
+    seeds = mapping(entropy=seed, spawn_key=_items("TupleNode"), pool_size=plain(pool), n_children_spawned=plain(0))
     return node("RandomGeneratorNode", "Generator", "numpy.random", content={"bit_generator": bits, "seed_seq": seeds})
 
 
@@ -107,6 +108,19 @@ def _in_one_another() -> dict[str, Any]:
     return inner
 
 
+def _shared(number: int, file: str = "a.npy") -> dict[str, Any]:
+    """An array that many nodes take by its number."""
+    return _array(file) | {"__id__": number}
+
+
+def _all_masked(file: str) -> dict[str, Any]:
+    parts = {"data": _shared(1), "mask": _shared(2, file)}
+    masked = node("MaskedArrayNode", "MaskedArray", "numpy.ma", content=parts)
+    return _items("ListNode", *[masked] * 300)
+
+
+_LARGE = {"a.npy": _saved(np.zeros(1 << 19)), "b.npy": _saved(np.zeros(1, bool))}
+_STRUCTURES = {"a.npy": _saved(np.zeros(4, "V0,u1")), "b.npy": _saved(np.zeros(1, bool))}
 _WIDE = {"a.npy": _saved(np.zeros((1000, 1))), "b.npy": _saved(np.zeros((1, 1000)))}
 _TWO = (_array("a.npy"), _array("b.npy"))
 
@@ -172,6 +186,21 @@ SKOPS_CASES = (
     Case("skops-array-as-bytes", skops(_array(name="void"), **_WIDE), UNSAFE),
     Case("skops-random-position", skops(_random(10**9), **{"a.npy": _saved(np.zeros(624, np.uint32))}), UNKNOWN),
     Case("skops-random-pool", skops(_seeded(1 << 31)), UNKNOWN),
+    Case("skops-seed-of-text", skops(_seeded(4, _items("ListNode", plain("0x" + "f" * 99)))), UNKNOWN),
+    Case("skops-seed-of-an-array", skops(_seeded(4, _array()), **_WIDE), UNKNOWN),
+    Case("skops-one-array-in-many-masked", skops(_all_masked("b.npy"), **_LARGE), UNKNOWN),
+    Case("skops-masked-structures", skops(node("MaskedArrayNode", "MaskedArray", "numpy.ma",
+                                               content={"data": _array(), "mask": _array("b.npy")}), **_STRUCTURES),
+         UNKNOWN),
+    Case("skops-one-array-in-many-curves",
+         skops(_items("ListNode", *[_isotonic(X_thresholds_=_shared(1), y_thresholds_=_shared(1))] * 50), **_LARGE),
+         UNKNOWN),
+    Case("skops-scalar-of-an-array", skops(_array(name="clongdouble"), **_LARGE), UNKNOWN),
+    Case("skops-function-for-older-loaders",
+         skops(node("FunctionNode", "log1p", "numpy", content={"module_path": "posix", "function": "system"})),
+         UNKNOWN),
+    Case("skops-more-keys", skops(plain(1) | {"file": "a.npy"}), UNKNOWN),
+    Case("skops-array-number-that-is-a-list", skops(_array() | {"__id__": [1]}, **_WIDE), UNKNOWN),
     Case("skops-sparse", skops(node("SparseMatrixNode", "csr_matrix", "scipy.sparse._csr", type="scipy",
                                     file="a.npy"), **_WIDE), UNKNOWN),
     Case("skops-set-of-one-hash", skops(_items("SetNode", *(plain(number * ((1 << 61) - 1)) for number in range(9)))),

@@ -25,95 +25,37 @@ from hauberk.scan.frameworks.skops_names import (
     BOOSTING,
     BY_LOADER,
     HISTOGRAM,
+    ISOTONIC,
     PREDICTOR,
     SPARSE,
     UNCHECKED_TYPES,
     listed_for,
 )
+from hauberk.scan.frameworks.skops_rules import (
+    IDENTITY,
+    MEMBER,
+    METHOD,
+    NODE,
+    OPERATOR,
+    RULES,
+    SPECIAL,
+    TREE,
+    TYPE,
+    UNCHECKED,
+)
 from hauberk.scan.frameworks.skops_trees import predictor_problem, read_array, state_of, tree_problem
-from hauberk.scan.report import Outcome, Rule, Severity, shown
-
-TYPE = Rule(
-    "skops-type",
-    "a type that is not known to hold data only",
-    Severity.CRITICAL,
-    Outcome.UNSAFE,
-    "skops imports the name and makes an object of it, or calls it, as soon as its user approves the type.",
-    "https://skops.readthedocs.io/en/stable/persistence.html",
-)
-METHOD = Rule(
-    "skops-method",
-    "a method bound by the file",
-    Severity.CRITICAL,
-    Outcome.UNSAFE,
-    "A bound method of a harmless object reaches any other object through its attributes, code among them.",
-    "https://nvd.nist.gov/vuln/detail/CVE-2025-54413",
-)
-OPERATOR = Rule(
-    "skops-operator",
-    "a function of `operator` called by the file",
-    Severity.CRITICAL,
-    Outcome.UNSAFE,
-    "The node calls any function of the module `operator`, `call` among them, and has been shown as another type.",
-    "https://nvd.nist.gov/vuln/detail/CVE-2025-54412",
-)
-NODE = Rule(
-    "skops-node",
-    "a node that skops does not write",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "What a loader does with it is not known here: it belongs to another version, to another package, or is damaged.",
-    "https://skops.readthedocs.io/en/stable/persistence.html",
-)
-UNCHECKED = Rule(
-    "skops-unchecked-indices",
-    "a structure that compiled code follows unchecked",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "scikit-learn follows indices of this type without checking them, and the scan does not know their bounds.",
-    "https://github.com/scikit-learn/scikit-learn/pull/34558",
-)
-TREE = Rule(
-    "skops-tree-bounds",
-    "a decision tree that leads outside itself",
-    Severity.HIGH,
-    Outcome.UNSAFE,
-    "scikit-learn follows the nodes of a tree without checking them: such a tree reads foreign memory or never ends.",
-    "https://github.com/scikit-learn/scikit-learn/pull/34558",
-)
-SPECIAL = Rule(
-    "skops-special",
-    "what is asked or called while the file is loaded",
-    Severity.CRITICAL,
-    Outcome.UNSAFE,
-    "A dictionary calls the types of its keys, numpy asks what lies in an array for an address in memory, and an"
-    " isotonic regression calls an attribute of its own.",
-    "https://numpy.org/doc/stable/reference/arrays.interface.html",
-)
-MEMBER = Rule(
-    "skops-member",
-    "a node whose member is missing or not an array",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "The schema names a file of the archive that is not there or not what the node needs.",
-    "https://skops.readthedocs.io/en/stable/persistence.html",
-)
-IDENTITY = Rule(
-    "skops-identity",
-    "two nodes under one number",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "skops makes the first node of a number and uses it for all others, so the others are not what is loaded.",
-    "https://skops.readthedocs.io/en/stable/persistence.html",
-)
-RULES = (TYPE, METHOD, OPERATOR, NODE, UNCHECKED, TREE, SPECIAL, MEMBER, IDENTITY)
+from hauberk.scan.report import Rule, shown
 
 SCHEMA = "schema.json"
 _NEWEST_PROTOCOL = 2
 _LISTED = {"ObjectNode", "FunctionNode", "LossNode", "TreeNode"}
 _ARRAY = b"\x93NUMPY"
 _READ_ANEW = 64 << 20
-_UNLIKE_A_TREE = (KeyError, TypeError, IndexError, ValueError, AttributeError, SyntaxError, TokenError)
+_LARGEST_SCALAR = 1 << 16  # bytes, with the header
+_HEAD = 32  # bytes of an array in which numpy writes its type
+_PLAIN_TYPE = b"{'descr': '"
+_THRESHOLDS = ("X_thresholds_", "y_thresholds_")
+_CURVE_COPIES = 10  # of thresholds: sorted, and in more bits
 
 
 def recognise(archive: Zip) -> bool:
@@ -173,7 +115,7 @@ class _Schema:
         self._trees: list[tuple[dict[str, Any], str]] = []
         self._features: dict[int, Any] = {}
         self._held = sum(member.size for member in archive.members.values())
-        self._read: dict[tuple[str, Any], int] = {}
+        self._read: set[tuple[str, int]] = set()
         self._taken = 0
 
     def node(self, each: dict[str, Any], at: str) -> None:
@@ -183,7 +125,8 @@ class _Schema:
         if not (isinstance(loader, str) and isinstance(module, str) and isinstance(name, str)):
             self._find(NODE, "a node without loader, module or class", at)
             return
-        self._identity(each, at)
+        if not self._identity(each, at):
+            return
         full = f"{module}.{name}"
         if loader == "JsonNode":  # a plain value: nobody looks at the names
             self._form(each, loader, full, at)
@@ -201,29 +144,36 @@ class _Schema:
         else:
             self._find(NODE, f"{loader} for {full}", at)
 
-    def _identity(self, each: dict[str, Any], at: str) -> None:
-        """A number that was given before stands for the node that had it first, whatever is written here."""
+    def _identity(self, each: dict[str, Any], at: str) -> bool:
+        """A number that was given before stands for the node that had it first, whatever is written here.
+
+        Returns:
+            Whether the number is one.
+        """
         number = each.get("__id__")
         if number is None:
-            return
+            return True
         if type(number) is not int or not number:
             self._find(NODE, f"{number!r} as the number of a node", at)
-            return
+            return False
         first = self._first.setdefault(number, each)
         if first is each or first == each:
-            return
+            return True
         self._examination.check_time()
         if number not in self._made:
             self._made[number] = self._plainly(first)
         if self._made[number] != self._plainly(each):
             self._find(IDENTITY, f"{number!r} for two nodes", at)
+        return True
 
-    def _form(self, each: dict[str, Any], loader: str, full: str, at: str) -> None:
-        """What lies in a node is what its loader takes it for."""
+    def _form(self, each: dict[str, Any], loader: str, full: str, at: str) -> bool:
+        """Whether what lies in a node is what its loader takes it for."""
         try:
             check_form(each, loader, full)
         except FormError as error:
             self._find(SPECIAL if error.special else NODE, f"{full} in a {loader}: {error}", at)
+            return False
+        return True
 
     def _plainly(self, value: Any) -> Any:
         """A node by what it makes: states are new dictionaries and arrays, with new numbers, each time they are saved.
@@ -251,9 +201,11 @@ class _Schema:
         if full not in BY_LOADER[loader]:
             self._find(TYPE, f"{full} in a {loader}", at)
             return
-        self._form(each, loader, full, at)
-        if loader in {"NdArrayNode", "BytesNode", "BytearrayNode"}:
-            self._member(each, at)
+        if self._form(each, loader, full, at):
+            if loader in {"NdArrayNode", "BytesNode", "BytearrayNode"}:
+                self._member(each, full, at)
+            elif loader == "MaskedArrayNode":
+                self._masked(each, at)
 
     def _find(self, rule: Rule, what: str, at: str) -> None:
         self._examination.find(rule, shown(what), at=at)
@@ -263,6 +215,8 @@ class _Schema:
         if loader == "FunctionNode" and self._protocol == 0:  # called what stands here, whatever the node is called
             inner = content if isinstance(content, dict) else {}
             full = f"{inner.get('module_path')}.{inner.get('function')}"
+        elif loader == "FunctionNode" and content is not None:  # called what stands here by older loaders
+            self._find(NODE, f"{full} with another function", at)
         if full == PREDICTOR and id(each) in self._features:
             self._form(each, loader, full, at)
             return  # kept by its estimator
@@ -272,13 +226,20 @@ class _Schema:
         if full not in listed_for(loader):
             self._find(TYPE, f"{full} in a {loader}", at)
             return
-        self._form(each, loader, full, at)
+        if not self._form(each, loader, full, at):
+            return
+        if loader == "TreeNode":
+            self._copied(each, each["content"]["content"], at)
+        elif full == ISOTONIC:
+            state = content.get("content") if isinstance(content, dict) else None  # judged by its form
+            held = state if isinstance(state, dict) else {}
+            self._copied(each, {name: held.get(name) for name in _THRESHOLDS}, at, _CURVE_COPIES)
         if loader == "TreeNode":
             self._trees.append((each, at))
         elif loader == "ObjectNode":
             self._keep_trees(each, full, at)
 
-    def _member(self, each: dict[str, Any], at: str) -> None:
+    def _member(self, each: dict[str, Any], full: str, at: str) -> None:
         """The member of an array or of bytes; skops reads it once for each node that names it."""
         array = each["__loader__"] == "NdArrayNode"
         if array and each.get("type") == "json":
@@ -289,11 +250,38 @@ class _Schema:
             return
         if array and self._archive.content(file).head(len(_ARRAY)) != _ARRAY:
             self._find(MEMBER, f"file {file!r} is no array", at)
+        size = self._archive.members[file].size
+        if array and full not in {"numpy.ndarray", "numpy.matrix"} and size > _LARGEST_SCALAR:
+            self._find(MEMBER, f"{full} made of {size} bytes", at)
         if (key := (file, each.get("__id__") or id(each))) not in self._read:
-            self._read[key] = size = self._archive.members[file].size
-            self._taken += size
-            if self._taken - size <= 2 * self._held + _READ_ANEW < self._taken:
-                self._find(MEMBER, f"members of {self._held} bytes are read again and again", at)
+            self._read.add(key)
+            self._take(size, at)
+
+    def _take(self, size: int, at: str) -> None:
+        """Account for memory that loading takes."""
+        most = 2 * self._held + _READ_ANEW
+        self._taken += size
+        if self._taken - size <= most < self._taken:
+            self._find(MEMBER, f"members of {self._held} bytes are read or copied again and again", at)
+
+    def _copied(self, each: dict[str, Any], parts: dict[str, Any], at: str, times: int = 1) -> None:
+        """Account for arrays that a node copies, be they its own or those of others under their numbers."""
+        if (key := ("", each.get("__id__") or id(each))) in self._read:
+            return
+        self._read.add(key)
+        for part in parts.values():
+            file = part.get("file") if isinstance(part, dict) else None
+            if isinstance(file, str) and file in self._archive.members:
+                self._take(times * self._archive.members[file].size, at)
+
+    def _masked(self, each: dict[str, Any], at: str) -> None:
+        """Numpy makes a mask of its own, with a truth for each field of each item."""
+        parts = each["content"]
+        self._copied(each, parts, at)
+        for part in parts.values():
+            file = part.get("file")
+            if file in self._archive.members and _PLAIN_TYPE not in self._archive.content(file).head(_HEAD):
+                self._find(NODE, "a masked array of structures", at)
 
     def _sparse(self, each: dict[str, Any], module: str, name: str, at: str) -> None:
         if not module.startswith("scipy.sparse") or name not in SPARSE:
@@ -310,7 +298,7 @@ class _Schema:
         if isinstance(tree := state.get("tree_"), dict):
             self._features[id(tree)] = columns or {}
         if full.startswith(BOOSTING):  # looks at the columns of its first tree only
-            told = {_columns(inner) for _, inner in nodes(state.get("estimators_"), self._examination)} - {None}
+            told = {str(found) if (found := _columns(inner)) else None for _, inner in nodes(state.get("estimators_"), self._examination)} - {None}
             if len(told) > 1:
                 self._find(TREE, "trees for different numbers of columns", at)
         if full.startswith(HISTOGRAM) and columns is not None:

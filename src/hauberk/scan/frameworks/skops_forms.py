@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hauberk.scan.frameworks.skops_names import GENERATORS, KEY_TYPES, PREDICTOR
+from hauberk.scan.frameworks.skops_names import GENERATORS, ISOTONIC, KEY_TYPES, PREDICTOR
 from hauberk.scan.report import shown
 
 Node = dict[str, Any]
@@ -25,7 +25,8 @@ _MOST_DIMENSIONS = 32
 _HASHED_APART = (1 << 61) - 1  # numbers below have hashes of their own
 _POOL = 4  # of numpy's `SeedSequence`
 _LENGTHS = {"pos": 624, "buffer_pos": 4}  # words of the tables that they are positions in
-_ISOTONIC = "sklearn.isotonic.IsotonicRegression"
+_LARGEST_SEED = (1 << 1024) - 1
+_EVERYWHERE = frozenset(["__class__", "__module__", "__loader__", "__id__", "protocol", "_skops_version"])
 
 
 class FormError(Exception):
@@ -51,6 +52,8 @@ def check_form(node: Node, loader: str, full: str) -> None:
     Raises:
         FormError: They are others than skops writes.
     """
+    if more := node.keys() - _EVERYWHERE - _KEYS[loader]:
+        raise FormError(f"with {shown(min(more))}")
     if loader == "ObjectNode":
         _object(node, full)
     elif (check := _FORMS.get(loader)) is not None:
@@ -241,6 +244,18 @@ def _generator(node: Node) -> None:
     for name in seeded.keys() - {"pool_size"}:
         if name not in {"entropy", "spawn_key", "n_children_spawned"}:
             raise FormError(f"a seed's {shown(name)}")
+        _seed(seeded[name])
+
+
+def _seed(node: Node) -> None:
+    """Numbers; numpy turns texts into numbers, too, in a time that grows with the square of their length."""
+    if node["__loader__"] in {"ListNode", "TupleNode"}:
+        for each in _items(node):
+            natural(each, _LARGEST_SEED)
+    elif node["__loader__"] == "NdArrayNode" and node.get("__class__") != "ndarray":
+        return  # a number of numpy's own
+    elif node.get("content") != "null":
+        natural(node, _LARGEST_SEED)
 
 
 def _positions(state: dict[str, Node], levels: int = 1) -> None:
@@ -276,7 +291,7 @@ def _object(node: Node, full: str) -> None:
             raise FormError("a version that is no text")
     if full == PREDICTOR:
         _array(state.get("nodes"))
-    elif full == _ISOTONIC:
+    elif full == ISOTONIC:
         _isotonic(state)
 
 
@@ -298,7 +313,8 @@ def _loss(node: Node) -> None:
     for each in _constructor(node):
         if not isinstance(value := plain_value(each), int | float) or not math.isfinite(value):
             raise FormError("a loss of anything but numbers")
-    if not isinstance(content := node.get("content"), dict) or content.get("content") not in ({}, []):
+    content = node.get("content")
+    if not isinstance(content, dict) or (content.get("__loader__"), content.get("content")) not in _NO_STATE:
         raise FormError("a loss with a state")
 
 
@@ -331,6 +347,23 @@ def _list(node: Node) -> None:
     _items(node)
 
 
+_NO_STATE = (("DictNode", {}), ("TupleNode", []))
+_OF_CONTENT = (
+    "DefaultDictNode", "ListNode", "TupleNode", "SetNode", "SliceNode", "PartialNode", "MaskedArrayNode", "DTypeNode",
+    "ObjectNode", "RandomStateNode", "RandomGeneratorNode", "ConstructorFromReduceNode", "FunctionNode",
+)  # fmt: skip
+_KEYS: dict[str, frozenset[str]] = {
+    "JsonNode": frozenset(["content", "is_json"]),
+    "DictNode": frozenset(["content", "key_types"]),
+    "BytesNode": frozenset(["file"]),
+    "BytearrayNode": frozenset(["file"]),
+    "TypeNode": frozenset(),
+    "NdArrayNode": frozenset(["type", "file", "content", "shape"]),
+    "LossNode": frozenset(["content", "__reduce__"]),
+    "TreeNode": frozenset(["content", "__reduce__"]),
+    **dict.fromkeys(_OF_CONTENT, frozenset(["content"])),
+}
+"""What each kind of node holds beside its name: what no loader reads of one version, another one may."""
 _FORMS: dict[str, Callable[[Node], None]] = {
     "JsonNode": _plain,
     "DictNode": _dictionary,

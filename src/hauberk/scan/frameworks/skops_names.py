@@ -49,6 +49,7 @@ BY_LOADER: dict[str, frozenset[str]] = {
 }
 PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting"
+ISOTONIC = "sklearn.isotonic.IsotonicRegression"
 BOOSTING = "sklearn.ensemble._gb.GradientBoosting"
 TREE = "sklearn.tree._tree.Tree"
 _LOSSES = ("sklearn._loss._loss.", "sklearn.linear_model._sgd_fast.")

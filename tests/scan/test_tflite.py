@@ -6,13 +6,15 @@ import flatbuffers
 import numpy as np
 import pytest
 from corpus.frameworks_graphs import tflite
+from corpus.frameworks_tflite import HONEST_NESTED, SHARED
 from corpus.messages import FIXTURES, written
 
 from hauberk.scan import scan_paths
 from hauberk.scan.content import BytesContent, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks.flatbuffer import Buffer
-from hauberk.scan.frameworks.tflite_costs import Costs, peak, total
+from hauberk.scan.frameworks.tflite_calls import WHOLE_32, Call, Tensor
+from hauberk.scan.frameworks.tflite_costs import Costs, circles, peak, total
 
 
 def scanned(path):
@@ -47,6 +49,49 @@ def test_tables_are_what_flatbuffers_wrote():
 def test_a_table_outside_is_refused():
     with pytest.raises(CutError):
         Buffer(BytesContent((400).to_bytes(4, "little") + bytes(40)), Examination()).root()
+
+
+def test_a_table_of_many_fields_is_refused():
+    """Any number of tables may share one list of fields, which each of them would keep."""
+    fields = bytes([4, 2, 4, 0]) + bytes(514)
+    for size, refused in ((516, False), (518, True)):
+        listed = size.to_bytes(2, "little") + fields[2:4] + bytes(size - 4)
+        data = (4).to_bytes(4, "little") + (-4).to_bytes(4, "little", signed=True) + listed
+        assert _is_refused(data) == refused
+
+
+def _is_refused(data):
+    try:
+        Buffer(BytesContent(data + bytes(8)), Examination()).root()
+    except ValueError as error:
+        return "fields" in str(error)
+    return False
+
+
+def test_operators_that_share_their_lists_are_not_followed(tmp_path):
+    result = scanned(SHARED(tmp_path))
+    assert result.size < 60_000
+    assert [finding.what for finding in result.findings] == ["more tensors and operators than are followed"]
+
+
+def test_subgraphs_that_call_others_are_safe(tmp_path):
+    assert scanned(HONEST_NESTED(tmp_path)).verdict == "safe"
+
+
+def test_many_figures_are_refused_before_they_are_read():
+    def numbers():
+        raise AssertionError("read")
+
+    tensor = Tensor(WHOLE_32, (65,), numbers)
+    with pytest.raises(ValueError, match="65 figures"):
+        Call([tensor], [], None).constant(0)
+
+
+def test_circles_are_found_in_a_chain_of_any_length():
+    chain = {number: {number + 1} for number in range(20_000)}
+    assert circles(chain) == []
+    assert circles({**chain, 20_000: {19_999}, 20_001: {7}})[-3:] == [19_999, 20_000, 20_001]
+    assert circles({0: {1, 2}, 1: {3}, 2: {2}}) == [0, 2]
 
 
 def test_a_model_by_hand_is_safe(tmp_path):
@@ -107,8 +152,8 @@ def test_what_calls_add_up_to():
 def test_memory_at_its_peak():
     sizes = {0: 10, 1: 100, 2: 20, 3: 5}
     steps = [((0,), (1,)), ((1,), (2,)), ((2,), (3,))]
-    assert peak(steps, sizes, [0]) == 130  # the first result goes once the second is there
-    assert peak(steps, sizes, [0, 3]) == 135
+    assert peak(steps, sizes, {0}) == 130  # the first result goes once the second is there
+    assert peak(steps, sizes, {0, 3}) == 135
 
 
 def test_what_a_model_leaves_open_is_worked_out():

@@ -9,6 +9,7 @@ from corpus.frameworks_keras import KERAS_CASES
 from corpus.frameworks_skops import SKOPS_CASES
 from corpus.frameworks_tensorflow import TENSORFLOW_CASES
 from corpus.frameworks_text import TEXT_CASES
+from corpus.frameworks_tflite import TFLITE_CASES
 from corpus.frameworks_trees import TREE_CASES
 
 CASES = (
@@ -18,6 +19,7 @@ CASES = (
     *SKOPS_CASES,
     *GRAPH_CASES,
     *TENSORFLOW_CASES,
+    *TFLITE_CASES,
     *FILE_CASES,
     *TEXT_CASES,
 )

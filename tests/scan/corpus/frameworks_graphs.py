@@ -107,14 +107,14 @@ def tflite(fill: Callable[[Any], None] | None = None, **options: Any) -> Callabl
         import flatbuffers
 
         builder = flatbuffers.Builder(0)
-        model = _TfLite(builder, **options).build()
+        model = TfLite(builder, **options).build()
         builder.Finish(model, b"TFL3")
         return written(folder / "model.tflite", bytes(builder.Output()))
 
     return make
 
 
-class _TfLite:
+class TfLite:
     """Tables from the inside out, as flatbuffers are written."""
 
     def __init__(
@@ -484,6 +484,10 @@ GRAPH_CASES = (
             ("call-of-what-is-looked-up", "{{ messages[0]['run']('true') }}"),
             ("sum-by-name", "{{ messages | sum('%c' % 95) }}"),
             ("text-to-a-width", "{{ '%09999999d' | format(1) }}{{ '%09999999d' % 1 }}"),
+            ("many-rounds", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
+            ("large-number", "{% set n = 99999999 %}{% for a in range(n) %}{% endfor %}"),
+            ("deep-loops", "{% for a in messages %}" * 7 + "{% endfor %}" * 7),
+            ("joined-to-itself", "{% set a = 'aa' %}{% set a = a ~ a %}"),
             ("power", "{{ 9 ** 9 ** 9 }}"),
             ("repeated-text", "{{ 'x' * 99999999 }}"),
             ("rounded", "{{ 1.5 | round(99999999, 'floor') }}"),

@@ -15,6 +15,9 @@ from hauberk.scan.examination import Examination
 
 _PAGE = 1 << 16
 _PAGES = 64
+_TABLES_MOST, _FIELDS_MOST = 1 << 18, 256
+_STEP, _BETWEEN_LOOKS = 64, 1 << 17
+"""Bytes that one look at the buffer is reckoned as, and bytes between two looks at the clock."""
 
 
 class Buffer:
@@ -29,7 +32,7 @@ class Buffer:
         self._content = content
         self._examination = examination
         self._pages: dict[int, bytes] = {}
-        self._steps = 0
+        self._read = 0
         self.size = content.size
 
     def number(self, at: int, width: int, *, signed: bool = False) -> int:
@@ -42,8 +45,9 @@ class Buffer:
         Raises:
             CutError: There are none.
         """
-        self._steps += 1
-        if self._steps % 2048 == 0:
+        self._read += length + _STEP
+        if self._read > _BETWEEN_LOOKS:
+            self._read = 0
             self._examination.check_time()
         if at < 0 or at + length > self.size:
             raise CutError(f"byte {at + length} of {self.size}")
@@ -81,6 +85,8 @@ class Table:
         self._length = buffer.number(listed + 2, 2)
         if size < 4 or size % 2 or self._length < 4 or at + self._length > buffer.size:
             raise ValueError(f"a damaged table at byte {at}")
+        if size > 4 + 2 * _FIELDS_MOST:  # one list of fields may serve any number of tables
+            raise ValueError(f"a table of {size // 2 - 2} fields at byte {at}")
         fields = buffer.bytes(listed + 4, size - 4)
         self._fields = [int.from_bytes(fields[place : place + 2], "little") for place in range(0, len(fields), 2)]
 
@@ -140,7 +146,14 @@ class Table:
         return np.frombuffer(self._buffer.bytes(place, count * kind.itemsize) if count else b"", kind)
 
     def tables(self, field: int) -> list[Table]:
-        """A vector of tables."""
+        """A vector of tables.
+
+        Raises:
+            CutError: One does not lie inside.
+            ValueError: One is damaged, or there are more than any model has.
+        """
         place, count = self.vector(field, 4)
+        if count > _TABLES_MOST:
+            raise ValueError(f"{count} tables in a list")
         offsets = [place + 4 * index for index in range(count)]
         return [Table(self._buffer, at + self._buffer.number(at, 4)) for at in offsets]

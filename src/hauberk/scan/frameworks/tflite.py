@@ -21,71 +21,22 @@ from hauberk.scan.formats import Format
 from hauberk.scan.frameworks import tensorflow, tflite_shapes, tflite_types
 from hauberk.scan.frameworks.flatbuffer import Buffer, Table
 from hauberk.scan.frameworks.tensorflow_rules import DANGEROUS
-from hauberk.scan.frameworks.tflite_calls import Call, Tensor
-from hauberk.scan.frameworks.tflite_costs import Costs, peak, total
+from hauberk.scan.frameworks.tflite_calls import NUMBERS_MOST, Call, Tensor
+from hauberk.scan.frameworks.tflite_costs import Costs, circles, peak, total
 from hauberk.scan.frameworks.tflite_numbers import computed
 from hauberk.scan.frameworks.tflite_operators import missing_input
+from hauberk.scan.frameworks.tflite_rules import (
+    BOUNDS,
+    COSTLY,
+    CUSTOM,
+    DAMAGED,
+    FLEX,
+    RECURSION,
+    RULES,
+    UNCHECKED,
+)
 from hauberk.scan.pickles.bare import begins_pickle
-from hauberk.scan.report import Outcome, Rule, Severity, shown
-
-BOUNDS = Rule(
-    "tflite-bounds",
-    "an index or a size that leads outside the model",
-    Severity.HIGH,
-    Outcome.UNSAFE,
-    "The interpreter reads and writes memory that is not the model's.",
-    "https://nvd.nist.gov/vuln/detail/CVE-2020-15211",
-)
-RECURSION = Rule(
-    "tflite-recursion",
-    "subgraphs that call themselves",
-    Severity.HIGH,
-    Outcome.UNSAFE,
-    "The interpreter calls them until its stack is used up.",
-    "https://nvd.nist.gov/vuln/detail/CVE-2021-29591",
-)
-FLEX = Rule(
-    "tflite-flex",
-    "operations of TensorFlow in a TensorFlow Lite model",
-    Severity.LOW,
-    Outcome.UNKNOWN,
-    "With the Flex delegate, the operation that a node's options describe runs, whatever its name says.",
-    "https://www.tensorflow.org/lite/guide/ops_select",
-)
-CUSTOM = Rule(
-    "tflite-custom-operation",
-    "an operator of somebody's own",
-    Severity.LOW,
-    Outcome.UNKNOWN,
-    "What it does is decided by the code that is registered under this name, or by a newer version.",
-    "https://www.tensorflow.org/lite/guide/ops_custom",
-)
-UNCHECKED = Rule(
-    "tflite-unchecked",
-    "an operator whose reach is known only when it runs",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "The interpreter does not check how far this operator reaches, and that depends on what the model computes or on"
-    " the size of its input.",
-    "https://cwe.mitre.org/data/definitions/125.html",
-)
-COSTLY = Rule(
-    "tflite-costly",
-    "a model that takes more than the limits",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "One run takes more memory, or more operations, than the scan's limits allow; a small file can ask for any amount.",
-    "https://cwe.mitre.org/data/definitions/400.html",
-)
-DAMAGED = Rule(
-    "tflite-damaged",
-    "a model of TensorFlow Lite that cannot be followed",
-    Severity.MEDIUM,
-    Outcome.UNKNOWN,
-    "It is cut short, damaged, or has parts that this version of the format does not know.",
-    "https://flatbuffers.dev/internals/",
-)
-RULES = (BOUNDS, RECURSION, FLEX, CUSTOM, UNCHECKED, COSTLY, DAMAGED, DANGEROUS)
+from hauberk.scan.report import shown
 
 _CUSTOM, _CALL, _DELEGATE, _IF, _WHILE, _CALL_ONCE = 32, 31, 51, 118, 119, 129
 _NEWEST_PLAIN = 161
@@ -95,6 +46,9 @@ _MODEL_FIELDS, _SUBGRAPH_FIELDS, _TENSOR_FIELDS, _OPERATOR_FIELDS = 7, 5, 9, 12
 _WHOLE = {2: "<i4", 4: "<i8"}
 _TRUTH = 6
 _TENSORS = ((1, -1), (2, 0), (8, -1))  # of an operator: inputs, outputs, intermediate ones; -1 stands for none
+_RANK_MOST = 64
+_PARTS_MOST, _OF_TABLE = 1 << 21, 8
+"""Tensors that operators and subgraphs name, in all, and for how many of these a table counts."""
 _WORD = re.compile(rb"[A-Z][A-Za-z0-9_]{3,}")
 
 
@@ -117,6 +71,9 @@ class _Model:
         self._examination = examination
         self._root = Buffer(content, examination).root()
         self._buffers = self._root.tables(4)
+        self._subgraphs = self._root.tables(2)
+        self._parts = 0
+        self._needed = 0
         self._calls: dict[int, set[int]] = {}
         self._handed: list[tuple[Table, int, list[Tensor], list[Tensor]]] = []
         self._costs: list[Costs] = []
@@ -126,28 +83,44 @@ class _Model:
         self._known(self._root, _MODEL_FIELDS, "model")
         buffers = [self._buffer(each, index) for index, each in enumerate(self._buffers)]
         codes = [self._code(each) for each in self._root.tables(1)]
-        subgraphs = self._root.tables(2)
+        subgraphs = self._subgraphs
         if not subgraphs:
             raise ValueError("a model without subgraphs")
         for index, subgraph in enumerate(subgraphs):
             self._known(subgraph, _SUBGRAPH_FIELDS, "subgraph")
+            self._count(subgraph)
             self._costs.append(Costs())
             tensors = self._subgraph(subgraph, index, codes, buffers, len(subgraphs))
             self._tensors.append(tensors)
-            self._memory(subgraph, tensors, buffers, f"subgraph {index}")
+            self._needed += self._memory(subgraph, tensors, buffers)
         for each in self._root.tables(6):
             if each.scalar(1, 4) >= len(buffers):
                 self._find(f"metadata in buffer {each.scalar(1, 4)} of {len(buffers)}", "metadata")
         for each in self._root.tables(7):
             if each.scalar(4, 4) >= len(subgraphs):
                 self._find(f"a signature of subgraph {each.scalar(4, 4)} of {len(subgraphs)}", "signature")
-        if self._check_recursion():
-            self._check_operations()
+        self._check_costs()
         for operator, code, inputs, outputs in self._handed:
             if not all(self._agrees(*each) for each in _parts_called(operator, code, inputs, outputs)):
                 self._examination.find(UNCHECKED, f"operator {code} calls a subgraph that takes or gives other tensors")
         self._examination.facts["subgraphs"] = len(subgraphs)
         self._examination.facts["operators"] = len(codes)
+
+    def _count(self, table: Table) -> None:
+        """Count what a subgraph lists: lists may be used again and again, so that a small file has any number of parts.
+
+        Raises:
+            ValueError: There are more than any model has.
+        """
+        self._more(sum(_OF_TABLE * table.vector(field, 4)[1] for field in (0, 3)))
+        self._more(sum(table.vector(field, 4)[1] for field in (1, 2)))
+        for operator in table.tables(3):
+            self._more(sum(operator.vector(field, 4)[1] for field, _ in _TENSORS))
+
+    def _more(self, parts: int) -> None:
+        self._parts += parts
+        if self._parts > _PARTS_MOST:
+            raise ValueError("more tensors and operators than are followed")
 
     def _find(self, what: str, at: str) -> None:
         self._examination.find(BOUNDS, what, at=at)
@@ -221,6 +194,7 @@ class _Model:
         if scaled is not None:
             scales, zeros = scaled.numbers(2, "<f4").tolist(), scaled.numbers(3, "<i8").tolist()
             fits = tflite_shapes.scales_fit(kind, shape, scales, zeros, scaled.scalar(6, 4, signed=True))
+            scales = [min(scales), max(scales)] if len(scales) > 1 else scales
         buffer = 0 if table.scalar(5, 1) else table.scalar(2, 4)  # what a variable begins with is not what it holds
         left_open = tuple(int(size) for size in table.numbers(7, "<i4"))
         return Tensor(kind, shape, partial(self._constant, buffer, kind), fits, tuple(scales), left_open)
@@ -245,12 +219,13 @@ class _Model:
             self._find("a result that nobody has written", at)
 
     def _constant(self, buffer: int, kind: int) -> npt.NDArray[np.int64] | None:
-        """Whole numbers that stand in the model."""
+        """Whole numbers that stand in the model, where they are few."""
         if kind not in _WHOLE or not 0 < buffer < len(self._buffers):
             return None
-        data = self._buffers[buffer].numbers(0, "u1").tobytes()
-        width = np.dtype(_WHOLE[kind]).itemsize
-        return np.frombuffer(data, _WHOLE[kind]).astype(np.int64) if data and len(data) % width == 0 else None
+        width, (_, size) = np.dtype(_WHOLE[kind]).itemsize, self._buffers[buffer].vector(0, 1)
+        if not size or size % width or size > NUMBERS_MOST * width:
+            return None
+        return np.frombuffer(self._buffers[buffer].numbers(0, "u1").tobytes(), _WHOLE[kind]).astype(np.int64)
 
     def _reach(self, operator: Table, code: int, tensors: list[Tensor], at: str) -> None:
         """What kernels do not look at: inputs that are absent, and whether there is room for what they give."""
@@ -283,6 +258,8 @@ class _Model:
 
     def _tensor(self, table: Table, buffers: list[int], at: str) -> None:
         self._known(table, _TENSOR_FIELDS, "tensor")
+        if (rank := max(table.vector(field, 4)[1] for field in (0, 7))) > _RANK_MOST:
+            raise ValueError(f"a tensor of {rank} dimensions, {at}")
         shape = [int(size) for size in table.numbers(0, "<i4").astype(np.int64)]
         buffer, width = table.scalar(2, 4), _SIZES.get(table.scalar(1, 1), 0)
         if buffer >= len(buffers):
@@ -318,10 +295,9 @@ class _Model:
 
     def _agrees(self, subgraph: int, inputs: list[Tensor], outputs: list[Tensor] | None) -> bool:
         """Whether a subgraph takes and gives tensors of these types and shapes; a truth where none are stated."""
-        subgraphs = self._root.tables(2)
-        if not 0 <= subgraph < len(subgraphs):
+        if not 0 <= subgraph < len(self._subgraphs):
             return False  # found where it was called
-        table, tensors = subgraphs[subgraph], self._tensors[subgraph]  # as they were worked out
+        table, tensors = self._subgraphs[subgraph], self._tensors[subgraph]  # as they were worked out
         takes, gives = ([tensors[each] for each in table.numbers(field, "<i4").tolist()] for field in (1, 2))
         if outputs is None:
             return (
@@ -329,38 +305,27 @@ class _Model:
             )
         return _alike(takes, inputs) and _alike(gives, outputs)
 
-    def _memory(self, table: Table, tensors: list[Tensor], buffers: list[int], at: str) -> None:
-        """Tensors that are there at once, and what convolutions lay out beside them."""
+    def _memory(self, table: Table, tensors: list[Tensor], buffers: list[int]) -> int:
+        """Bytes of tensors that are there at once, and of what convolutions lay out beside them."""
         sizes = {}
         for number, (tensor, described) in enumerate(zip(table.tables(0), tensors, strict=True)):
             buffer = tensor.scalar(2, 4)
             if buffer < len(buffers) and not buffers[buffer]:
                 sizes[number] = math.prod(described.shape) * _SIZES.get(described.kind, 16)
         steps = [tuple(each.numbers(field, "<i4").tolist() for field in (1, 2)) for each in table.tables(3)]
-        kept = [*table.numbers(1, "<i4").tolist(), *table.numbers(2, "<i4").tolist()]
-        needed = peak([(takes, gives) for takes, gives in steps], sizes, kept) + self._costs[-1].scratch
-        if needed > self._examination.limits.model_memory:
-            self._examination.find(COSTLY, f"{needed} bytes at once", at=at)
+        kept = {*table.numbers(1, "<i4").tolist(), *table.numbers(2, "<i4").tolist()}
+        return peak([(takes, gives) for takes, gives in steps], sizes, kept) + self._costs[-1].scratch
 
-    def _check_operations(self) -> None:
-        if any(not 0 <= each < len(self._costs) for one in self._costs for each in one.calls):
-            return  # found where it was called
-        operations = total(self._costs)
-        if operations > self._examination.limits.model_operations:
-            self._examination.find(COSTLY, f"{float(operations):.1e} operations for a run")
-
-    def _check_recursion(self) -> bool:
-        """Subgraphs that are called by nothing that is left are taken away until only circles are left."""
-        left = {caller: set(called) for caller, called in self._calls.items()}
-        while True:
-            ends = [caller for caller, called in left.items() if not called & left.keys()]
-            if not ends:
-                break
-            for caller in ends:
-                del left[caller]
-        if left:
-            self._examination.find(RECURSION, f"subgraphs {shown(str(sorted(left)))}")
-        return not left
+    def _check_costs(self) -> None:
+        """What a run takes; the interpreter takes memory for all subgraphs before it runs the first."""
+        if self._needed > self._examination.limits.model_memory:
+            self._examination.find(COSTLY, f"{self._needed} bytes at once")
+        if circle := circles(self._calls):
+            self._examination.find(RECURSION, f"subgraphs {shown(str(circle[:_RANK_MOST]))}")
+        elif all(0 <= each < len(self._costs) for one in self._costs for each in one.calls):  # else found at the call
+            operations = total(self._costs)
+            if operations > self._examination.limits.model_operations:
+                self._examination.find(COSTLY, f"{float(operations):.1e} operations for a run")
 
 
 def _alike(some: list[Tensor], others: list[Tensor]) -> bool:
@@ -383,4 +348,4 @@ def _parts_called(
         yield called[0], inputs, outputs
 
 
-FORMATS = (Format("tflite", recognise, examine, RULES),)
+FORMATS = (Format("tflite", recognise, examine, (*RULES, DANGEROUS)),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hauberk.scan.frameworks.tflite_calls import Call
@@ -58,17 +58,39 @@ def total(costs: Sequence[Costs]) -> int:
     waiting = list(range(len(costs)))
     while waiting:
         index = waiting[-1]
+        if index in known:
+            waiting.pop()
+            continue
         missing = {each for each in costs[index].calls if each not in known}
-        if missing and index not in known:
+        if missing:
             waiting += missing
             continue
-        waiting.pop()
         operations = costs[index].operations + sum(known[each] for each in costs[index].calls) + 1
-        known.setdefault(index, min(operations, _MOST))  # twice as many with each subgraph soon takes memory here
+        known[index] = min(operations, _MOST)  # twice as many with each subgraph soon takes memory here
     return max(known.values(), default=0)
 
 
-def peak(steps: Sequence[tuple[Sequence[int], Sequence[int]]], sizes: dict[int, int], kept: Sequence[int]) -> int:
+def circles(calls: Mapping[int, set[int]]) -> list[int]:
+    """Subgraphs that call themselves, directly or through others, or that call such ones.
+
+    Args:
+        calls: Which subgraphs each one calls.
+    """
+    callers: dict[int, list[int]] = {}
+    for caller, called in calls.items():
+        for each in called:
+            callers.setdefault(each, []).append(caller)
+    left = {caller: len(called) for caller, called in calls.items()}
+    ends = [each for each in callers if each not in left]
+    while ends:
+        for caller in callers.get(ends.pop(), ()):
+            left[caller] -= 1
+            if not left[caller]:
+                ends.append(caller)
+    return sorted(caller for caller, count in left.items() if count)
+
+
+def peak(steps: Sequence[tuple[Sequence[int], Sequence[int]]], sizes: Mapping[int, int], kept: set[int]) -> int:
     """Bytes of the tensors that are there at once, at most.
 
     Args:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from hauberk.scan.frameworks.tflite_calls import WHOLE_32, WHOLE_64, Call
+from hauberk.scan.frameworks.tflite_calls import NUMBERS_MOST, WHOLE_32, WHOLE_64, Call
 
-_MOST = 64
 _RANGES = {WHOLE_32: 1 << 31, WHOLE_64: 1 << 63}
 Numbers = npt.NDArray[np.int64]
 
@@ -93,7 +92,7 @@ def computed(code: int, call: Call) -> Numbers | None:
         call: What it is given.
     """
     output = call.outputs[0]
-    if code not in _COMPUTED or output.kind not in _RANGES or math.prod(output.shape) > _MOST:
+    if code not in _COMPUTED or output.kind not in _RANGES or math.prod(output.shape) > NUMBERS_MOST:
         return None
     kinds = {each.kind for each in call.inputs if each is not None}
     if code != 77 and not kinds <= _RANGES.keys():

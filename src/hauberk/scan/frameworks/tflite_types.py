@@ -100,7 +100,11 @@ def _divisor(code: int, call: Call) -> str:
     """The least whole number divided by -1 ends the process."""
     if code not in {_DIVIDE, _REMAINDER} or call.outputs[0].kind not in {WHOLE_32, WHOLE_64}:
         return ""
-    return "a division by what may be -1" if {0, -1} & set(call.constant(1)) else ""
+    try:
+        divisors = set(call.constant(1))
+    except ValueError as error:
+        return str(error)
+    return "a division by what may be -1" if {0, -1} & divisors else ""
 
 
 def _scales(code: int, call: Call) -> str:

@@ -12,6 +12,7 @@ from corpus.frameworks_trees import TREE_CASES, estimator, mapping, node, plain,
 from skops import io as real
 
 from hauberk.scan import scan_paths
+from hauberk.scan.fitted.trees import LONGEST_FLAGS
 from hauberk.scan.frameworks.skops_names import listed_types
 
 # Types that skops makes its user approve and that hold data only (tests of their content are in the scan).
@@ -145,11 +146,13 @@ def test_a_tree_of_gradient_boosting_on_its_own_is_unknown(tmp_path):
     assert "skops-unchecked-indices" in {finding.rule for finding in scanned(path).findings}
 
 
-def test_splits_by_categories_are_unknown(tmp_path):
-    numbers = np.random.default_rng(0).integers(0, 5, (80, 2)).astype(float)
+def test_splits_by_categories_that_are_too_many_to_look_at_are_unknown(tmp_path):
+    """One column more than a row of flags is read of."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    model = HistGradientBoostingClassifier(max_iter=2, categorical_features=[0], min_samples_leaf=2)
+    numbers = np.zeros((80, LONGEST_FLAGS + 1))
+    numbers[:, 0] = np.arange(80) % 5
+    model = HistGradientBoostingClassifier(max_iter=1, categorical_features=[0], min_samples_leaf=2)
     real.dump(model.fit(numbers, numbers[:, 0] % 2), tmp_path / "model.skops")
     assert {finding.rule for finding in scanned(tmp_path / "model.skops").findings} == {"skops-unchecked-indices"}
 
@@ -180,6 +183,29 @@ def test_gradient_boosting_makes_sure_of_the_columns_of_its_first_tree_only(tmp_
     assert {finding.rule for finding in scanned(path).findings} == {"skops-tree-bounds"}
 
 
+def test_gradient_boosting_has_room_for_the_trees_of_a_step(tmp_path):
+    """scikit-learn writes a result for each tree of a step, 400 where there is room for one."""
+    real.dump(_fitted("GradientBoostingClassifier", n_estimators=1), tmp_path / "model.skops")
+
+    def widen(state):
+        trees = anonymous(state["estimators_"])
+        trees["content"][0]["content"] *= 400
+        trees["shape"]["content"][1]["content"] = "400"
+        state["estimators_"] = trees
+
+    result = scanned(changed(tmp_path / "model.skops", widen))
+    assert [finding.rule for finding in result.findings] == ["skops-unchecked-indices"]
+
+
+def anonymous(value):
+    """Nodes without their numbers."""
+    if isinstance(value, list):
+        return [anonymous(each) for each in value]
+    if isinstance(value, dict):
+        return {key: anonymous(each) for key, each in value.items() if key != "__id__"}
+    return value
+
+
 @pytest.mark.parametrize("options", [{}, {"init": "zero"}, {"loss": "exponential"}])
 def test_gradient_boosting_as_people_have_it_is_safe(options, tmp_path):
     from sklearn.ensemble import GradientBoostingClassifier
@@ -194,6 +220,13 @@ def test_random_generators_as_people_have_them_are_safe(tmp_path):
     held = {f"g{seed}": np.random.default_rng(seed) for seed in (None, 7, np.int64(5), (1, 2), 1 << 200)}
     real.dump({**held, "state": np.random.RandomState(0)}, tmp_path / "model.skops")
     assert scanned(tmp_path / "model.skops").verdict == "safe"
+
+
+def test_a_model_of_histograms_that_says_it_is_being_fitted(tmp_path):
+    model = _fitted("HistGradientBoostingClassifier", max_iter=2)
+    model._in_fit = True
+    real.dump(model, tmp_path / "model.skops")
+    assert {finding.rule for finding in scanned(tmp_path / "model.skops").findings} == {"skops-tree-bounds"}
 
 
 def test_what_prepares_columns_of_gradient_boosting_is_unknown(tmp_path):

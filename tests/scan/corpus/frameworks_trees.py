@@ -70,7 +70,7 @@ def tree(
         nodes[0] = (*children, feature, 0.5, 0, 1, 1, 0)
         nodes = nodes.view(fields)
         files = {}
-        for name, array in (("nodes.npy", nodes), ("values.npy", values)):
+        for name, array in (("nodes.npy", nodes), ("values.npy", values), ("classes.npy", np.array([2]))):
             stream = io.BytesIO()
             np.save(stream, array, allow_pickle=False)
             files[name] = stream.getvalue()
@@ -79,7 +79,7 @@ def tree(
             for name in ("nodes", "values")
         }
         state = mapping(max_depth=plain(depth), node_count=plain(count), **held)
-        classes = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="values.npy")
+        classes = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="classes.npy")
         arguments = node("TupleNode", "tuple", content=[plain(4), classes, plain(1)])
         found = node("TreeNode", "Tree", "sklearn.tree._tree", content=state, __reduce__={"args": arguments})
         other = mapping(node_count=plain(9))

@@ -10,23 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from tokenize import TokenError
 from typing import Any
-
-import numpy.typing as npt
 
 from hauberk.scan.archives.kinds import ZipKind
 from hauberk.scan.archives.zip import Zip
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.frameworks import json_text
 from hauberk.scan.frameworks.json_text import nodes
-from hauberk.scan.frameworks.skops_forms import FormError, check_form, natural
+from hauberk.scan.frameworks.skops_forms import FormError, check_form
 from hauberk.scan.frameworks.skops_names import (
-    BOOSTING,
     BY_LOADER,
-    HISTOGRAM,
     ISOTONIC,
-    PREDICTOR,
     SPARSE,
     UNCHECKED_TYPES,
     listed_for,
@@ -43,7 +37,7 @@ from hauberk.scan.frameworks.skops_rules import (
     TYPE,
     UNCHECKED,
 )
-from hauberk.scan.frameworks.skops_trees import predictor_problem, read_array, state_of, tree_problem
+from hauberk.scan.frameworks.skops_trees import Trees
 from hauberk.scan.report import Rule, shown
 
 SCHEMA = "schema.json"
@@ -112,8 +106,7 @@ class _Schema:
         self._first: dict[int, dict[str, Any]] = {}
         self._made: dict[Any, Any] = {}
         self._digests: dict[str, bytes] = {}
-        self._trees: list[tuple[dict[str, Any], str]] = []
-        self._features: dict[int, Any] = {}
+        self._trees = Trees(archive.content, examination.unpack)
         self._held = sum(member.size for member in archive.members.values())
         self._read: set[tuple[str, int]] = set()
         self._taken = 0
@@ -217,9 +210,6 @@ class _Schema:
             full = f"{inner.get('module_path')}.{inner.get('function')}"
         elif loader == "FunctionNode" and content is not None:  # called what stands here by older loaders
             self._find(NODE, f"{full} with another function", at)
-        if full == PREDICTOR and id(each) in self._features:
-            self._form(each, loader, full, at)
-            return  # kept by its estimator
         if full.startswith(UNCHECKED_TYPES):
             self._find(UNCHECKED, full, at)
             return
@@ -234,10 +224,7 @@ class _Schema:
             state = content.get("content") if isinstance(content, dict) else None  # judged by its form
             held = state if isinstance(state, dict) else {}
             self._copied(each, {name: held.get(name) for name in _THRESHOLDS}, at, _CURVE_COPIES)
-        if loader == "TreeNode":
-            self._trees.append((each, at))
-        elif loader == "ObjectNode":
-            self._keep_trees(each, full, at)
+        self._trees.keep(each, full, at)
 
     def _member(self, each: dict[str, Any], full: str, at: str) -> None:
         """The member of an array or of bytes; skops reads it once for each node that names it."""
@@ -291,63 +278,10 @@ class _Schema:
         else:
             self._find(UNCHECKED, f"{module}.{name}", at)
 
-    def _keep_trees(self, each: dict[str, Any], full: str, at: str) -> None:
-        """Trees of an estimator, with the number of columns that it makes sure of."""
-        state = state_of(each)
-        columns = state.get("n_features_in_")
-        if isinstance(tree := state.get("tree_"), dict):
-            self._features[id(tree)] = columns or {}
-        if full.startswith(BOOSTING):  # looks at the columns of its first tree only
-            told = {str(found) if (found := _columns(inner)) else None for _, inner in nodes(state.get("estimators_"), self._examination)} - {None}
-            if len(told) > 1:
-                self._find(TREE, "trees for different numbers of columns", at)
-        if full.startswith(HISTOGRAM) and columns is not None:
-            prepared = state.get("_preprocessor")
-            if prepared is not None and (prepared.get("__loader__"), prepared.get("content")) != ("JsonNode", "null"):
-                self._find(UNCHECKED, "what prepares categories changes the number of columns", at)
-            for place, inner in nodes(state.get("_predictors"), self._examination):
-                if isinstance(inner, dict) and inner.get("__class__") == "TreePredictor":
-                    self._features[id(inner)] = columns
-                    self._trees.append((inner, f"{at}.content.content._predictors{place}"))
-
     def check_trees(self) -> None:
-        """Bounds of the nodes of all decision trees, once all numbers are known."""
-        for each, at in self._trees:
-            self._tree(each, at)
-
-    def _tree(self, each: dict[str, Any], at: str) -> None:
-        features = self._features.get(id(each))
-        try:
-            columns = None if features is None else natural(features)
-            if each["__loader__"] == "TreeNode":
-                problem = tree_problem(each, columns, self._array)
-            else:
-                problem = predictor_problem(each, columns or 0, self._array)
-        except (
-            KeyError,
-            TypeError,
-            IndexError,
-            ValueError,
-            AttributeError,
-            SyntaxError,
-            TokenError,
-            FormError,
-        ) as error:
-            self._find(UNCHECKED, f"a tree that cannot be checked: {error}", at)
-            return
-        if problem:
-            self._find(TREE, problem, at)
-
-    def _array(self, name: str) -> npt.NDArray[Any]:
-        content = self._archive.content(name)
-        self._examination.unpack(content.size)
-        return read_array(content)
-
-
-def _columns(node: Any) -> Any:
-    """The number of columns of an estimator; `None` for anything else."""
-    columns = state_of(node).get("n_features_in_") if isinstance(node, dict) else None
-    return columns.get("content") if isinstance(columns, dict) else None
+        """What is held against trees and their ensembles, once all nodes are known."""
+        for doubt, at in self._trees.doubts():
+            self._find(TREE if doubt.unsafe else UNCHECKED, doubt.what, at)
 
 
 ZIP_KINDS = (ZipKind("skops", recognise, examine, (*RULES, *json_text.RULES)),)

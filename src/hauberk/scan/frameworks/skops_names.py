@@ -48,13 +48,10 @@ BY_LOADER: dict[str, frozenset[str]] = {
     "PartialNode": frozenset({"functools.partial"}),
 }
 PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
-HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting"
 ISOTONIC = "sklearn.isotonic.IsotonicRegression"
-BOOSTING = "sklearn.ensemble._gb.GradientBoosting"
 TREE = "sklearn.tree._tree.Tree"
 _LOSSES = ("sklearn._loss._loss.", "sklearn.linear_model._sgd_fast.")
 UNCHECKED_TYPES = (
-    PREDICTOR,
     "sklearn.neighbors._kd_tree.",
     "sklearn.neighbors._ball_tree.",
     "sklearn.metrics._dist_metrics.",

@@ -1,123 +1,270 @@
-"""Decision trees of scikit-learn in a skops archive: compiled code follows their indices without checking them."""
+"""scikit-learn's trees and their ensembles in a skops archive: nodes of the schema and members in plain figures.
+
+What is asked of them stands in `hauberk.scan.fitted`, for all formats; here nodes of the schema are translated.
+"""
 
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from tokenize import TokenError
+from typing import Any, TypeGuard
 
 import numpy as np
-import numpy.typing as npt
 
 from hauberk.scan.content import Content
-from hauberk.scan.pickles.node_tables import is_table
+from hauberk.scan.fitted import node_tables
+from hauberk.scan.fitted.node_tables import Field, Survey
+from hauberk.scan.fitted.trees import (
+    CALLABLE_AS,
+    JUDGED,
+    LONE,
+    LONGEST_FLAGS,
+    OTHER,
+    PREDICTOR,
+    TREE,
+    Doubt,
+    Fitted,
+    Tree,
+    judge,
+    predictor_doubt,
+    tree_doubt,
+)
+from hauberk.scan.frameworks.skops_forms import FormError, attributes, natural, plain_value
 
-Array = npt.NDArray[Any]
+_Node = dict[str, Any]
+_UNLIKE_A_TREE = (
+    KeyError, TypeError, IndexError, ValueError, AttributeError, SyntaxError, TokenError, FormError,
+)  # fmt: skip
+_HEADER = 1 << 14
+_CHUNK = 1 << 20
+_CALLED = frozenset({"FunctionNode", "PartialNode", "TypeNode", "MethodNode", "OperatorFuncNode"})
+_CALLED_OBJECTS = ("sklearn._loss.loss.", "sklearn.metrics.", "sklearn.gaussian_process.", "scipy.")
+_CLASSES_AS = ("dtype", "dtype_")
+_SETS = ("binned_left_cat_bitsets", "raw_left_cat_bitsets")
 
 
-def read_array(content: Content) -> Array:
-    """The array in a member, which must be as large as its header says.
+class Trees:
+    """The trees and ensembles of one schema, looked at once all of it is known.
+
+    Args:
+        content: Of a member, by its name.
+        unpack: Is told how many bytes are read.
+    """
+
+    def __init__(self, content: Callable[[str], Content], unpack: Callable[[int], None]) -> None:
+        self._reader = _Reader(content, unpack)
+        self._kept: list[tuple[_Node, str, str]] = []
+
+    def keep(self, node: _Node, full: str, at: str) -> None:
+        """Remember a node whose class is looked at.
+
+        Args:
+            node: Of the schema.
+            full: The module and name of its class.
+            at: Where it stands.
+        """
+        if full in JUDGED or full in {TREE, PREDICTOR}:
+            self._kept.append((node, full, at))
+
+    def doubts(self) -> Iterator[tuple[Doubt, str]]:
+        """What is held against them, and where; estimators first, which hold the others."""
+        for node, full, at in sorted(self._kept, key=lambda each: each[1] not in JUDGED):
+            if (doubt := self._reader.doubt(node, full)) is not None:
+                yield doubt, at
+
+
+class _Reader:
+    """Nodes of a schema, for `hauberk.scan.fitted`."""
+
+    def __init__(self, content: Callable[[str], Content], unpack: Callable[[int], None]) -> None:
+        self._content = content
+        self._unpack = unpack
+        self._features: dict[int, tuple[int, Doubt | None]] = {}
+        self._surveys: dict[int, tuple[Survey | None, Doubt | None]] = {}
+        self._held: set[int] = set()
+
+    def doubt(self, node: _Node, full: str) -> Doubt | None:
+        """What is held against a tree or an ensemble."""
+        if full == TREE:
+            return self._tree(node)[1]
+        if full == PREDICTOR:
+            doubt = self._predictor(node)[1]
+            return LONE if doubt is None and id(node) not in self._held else doubt
+        found = self.fitted(node)
+        return Doubt("a method that the file brings", unsafe=False) if found is None else judge(found, self)
+
+    def plain(self, value: object) -> object:
+        try:
+            return plain_value(value)
+        except FormError:
+            return OTHER
+
+    def items(self, value: object) -> Sequence[object] | None:
+        found = value.get("content") if _is_node(value, "ListNode", "TupleNode") else None
+        return found if isinstance(found, list) else None
+
+    def mapping(self, value: object) -> Mapping[str, object] | None:
+        try:
+            return attributes(value)
+        except FormError:
+            return None
+
+    def objects(self, value: object) -> tuple[tuple[int, ...], Sequence[object]] | None:
+        if not _is_node(value, "NdArrayNode") or value.get("type") != "json":
+            return None
+        try:
+            shape = tuple(natural(each) for each in self.items(value["shape"]) or ())
+        except _UNLIKE_A_TREE:
+            return None
+        found: list[object] = [*(value.get("content") or ())]
+        for size in shape[1:]:
+            inner = [self.items(each) for each in found]
+            if any(each is None or len(each) != size for each in inner):
+                return None
+            found = [item for each in inner for item in each or ()]
+        return shape, found
+
+    def shape(self, value: object) -> tuple[int, ...] | None:
+        try:
+            return _header(self._member(value))[0]
+        except _UNLIKE_A_TREE:
+            return None
+
+    def flags(self, value: object, kinds: str) -> bytes | None:
+        try:
+            shape, dtype, start = _header(content := self._member(value))
+        except _UNLIKE_A_TREE:
+            return None
+        fits = len(shape) == 1 and dtype.itemsize == 1 and dtype.kind in kinds and shape[0] <= LONGEST_FLAGS
+        if not fits or content.size != start + shape[0]:
+            return None
+        self._unpack(content.size)
+        return content.read(start, shape[0])
+
+    def fitted(self, value: object) -> Fitted | None:
+        if not _is_node(value, "ObjectNode"):
+            return None
+        full = f"{value.get('__module__')}.{value.get('__class__')}"
+        content = value.get("content")
+        state = content.get("content") if isinstance(content, dict) else None  # its form is judged elsewhere
+        return Fitted(full, state) if isinstance(state, dict) and not _brings_methods(state) else None
+
+    def partial(self, value: object) -> str:
+        content = value.get("content") if _is_node(value, "PartialNode") else None
+        if not isinstance(content, dict) or self.items(content.get("args")):
+            return ""
+        return _called(content.get("func"))
+
+    def features(self, value: object) -> int | None:
+        if not _is_node(value, "TreeNode"):
+            return None
+        found, doubt = self._tree(value)
+        return found if doubt is None else None
+
+    def predictor(self, value: object) -> Survey | None:
+        if not _is_node(value, "ObjectNode") or f"{value.get('__module__')}.{value.get('__class__')}" != PREDICTOR:
+            return None
+        self._held.add(id(value))
+        found, doubt = self._predictor(value)
+        return found if doubt is None else None
+
+    def _tree(self, node: _Node) -> tuple[int, Doubt | None]:
+        """Features of a `TreeNode`, and what is held against it."""
+        if id(node) not in self._features:
+            try:
+                tree = self._figures(node)
+                self._features[id(node)] = tree.features, tree_doubt(tree)
+            except _UNLIKE_A_TREE as error:
+                self._features[id(node)] = 0, Doubt(f"a tree that cannot be checked: {error}", unsafe=False)
+        return self._features[id(node)]
+
+    def _figures(self, node: _Node) -> Tree:
+        features, classes, outputs = self.items(node["__reduce__"]["args"]) or ()
+        state = attributes(node["content"])
+        count, depth = natural(state["node_count"]), natural(state["max_depth"])
+        shape, survey = self._table(state["nodes"])
+        values = _header(self._member(state["values"]))[0]
+        told = _header(self._member(classes))[0]
+        return Tree(natural(features), told, natural(outputs), count, depth, shape, values, survey)
+
+    def _predictor(self, node: _Node) -> tuple[Survey | None, Doubt | None]:
+        """What the nodes of a `TreePredictor` hold, and what is held against it."""
+        if id(node) not in self._surveys:
+            try:
+                state = attributes(node["content"])
+                survey = self._table(state["nodes"])[1]
+                sets = [_header(self._member(state[name])) for name in _SETS]
+                doubt = predictor_doubt(survey, [shape for shape, _, _ in sets])
+                if state.keys() != {"nodes", *_SETS} or any(dtype.str != "<u4" for _, dtype, _ in sets):
+                    doubt = doubt or Doubt("a tree without its nodes and categories", unsafe=False)
+                self._surveys[id(node)] = survey, doubt
+            except _UNLIKE_A_TREE as error:
+                self._surveys[id(node)] = None, Doubt(f"a tree that cannot be checked: {error}", unsafe=False)
+        return self._surveys[id(node)]
+
+    def _table(self, node: object) -> tuple[tuple[int, ...], Survey | None]:
+        """Shape of a table of nodes, and what is in it."""
+        content = self._member(node)
+        self._unpack(content.size)
+        shape, dtype, start = _header(content)
+        fields = [Field(name, dtype[name].str[1:], dtype[name].str[0], dtype.fields[name][1])
+                  for name in dtype.names or () if dtype.fields is not None]  # fmt: skip
+        return shape, node_tables.survey(tuple(fields), dtype.itemsize, shape, _pieces(content, start))
+
+    def _member(self, node: object) -> Content:
+        """The member of an array of numbers.
+
+        Raises:
+            ValueError: It is another node.
+        """
+        if not _is_node(node, "NdArrayNode") or node.get("type") != "numpy":
+            raise ValueError("no array of numbers")
+        return self._content(node["file"])
+
+
+def _is_node(value: object, *loaders: str) -> TypeGuard[_Node]:
+    return isinstance(value, dict) and value.get("__loader__") in loaders
+
+
+def _called(function: object) -> str:
+    """The function of a node, if loaders of all protocols agree on it."""
+    if not _is_node(function, "FunctionNode"):
+        return ""
+    module, name, older = (function.get(key) for key in ("__module__", "__class__", "content"))
+    agreed = older is None or older == {"module_path": module, "function": name}
+    return f"{module}.{name}" if agreed else ""
+
+
+def _brings_methods(state: Mapping[str, Any]) -> bool:
+    """Whether an attribute may be called where nothing but a method is expected."""
+    for name, node in state.items():
+        if _is_node(node, "ObjectNode"):
+            called = f"{node.get('__module__')}.{node.get('__class__')}".startswith(_CALLED_OBJECTS)
+        else:
+            called = _is_node(node, *_CALLED) and not (node["__loader__"] == "TypeNode" and name.endswith(_CLASSES_AS))
+        if called and name not in CALLABLE_AS:
+            return True
+    return False
+
+
+def _header(content: Content) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, dtype and place of the data of an array.
 
     Raises:
-        ValueError: It is none, or of another size.
+        ValueError, SyntaxError, TokenError: It is none that skops writes.
     """
-    data = content.read(0, content.size)
-    stream = io.BytesIO(data)
+    stream = io.BytesIO(content.head(_HEADER))
     version = np.lib.format.read_magic(stream)
     if version not in {(1, 0), (2, 0)}:
         raise ValueError("another version of the array format")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, order, dtype = read(stream)
-    start = stream.tell()
-    if order or dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - start:
-        raise ValueError("an array of another size")
-    return np.frombuffer(data, dtype, offset=start).reshape(shape)
+    if (order and len(shape) > 1) or dtype.hasobject:
+        raise ValueError("an array of another kind")
+    return shape, dtype, stream.tell()
 
 
-def state_of(node: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of an object, by name; empty where it keeps none.
-
-    Args:
-        node: An `ObjectNode`.
-    """
-    content = node.get("content")
-    inner = content.get("content") if isinstance(content, dict) else None
-    return inner if isinstance(inner, dict) else {}
-
-
-def tree_problem(node: dict[str, Any], features: int | None, read: Callable[[str], Array]) -> str:
-    """What is wrong with a `TreeNode`; empty where nothing is.
-
-    Args:
-        node: Of the schema.
-        features: Columns that the estimator around it makes sure of; `None` where there is none.
-        read: The array of a member.
-
-    Raises:
-        ValueError, KeyError, TypeError, IndexError, AttributeError: It is not as skops writes it.
-    """
-    stated = int(node["__reduce__"]["args"]["content"][0]["content"])
-    state = node["content"]["content"]
-    count = int(state["node_count"]["content"])
-    data, values = read(state["nodes"]["file"]), read(state["values"]["file"])
-    if not is_table(data.dtype):
-        return "a table of nodes whose fields are others than scikit-learn's"
-    if count < 1 or data.ndim != 1 or not values.ndim or len(data) < count or len(values) < count:
-        return f"{count} nodes, of which {len(data)} are there and {len(values) if values.ndim else 0} have values"
-    left, right = data["left_child"][:count], data["right_child"][:count]
-    limit = stated if features is None else min(stated, features)
-    problem = _problem(left, right, left != -1, data["feature"][:count], limit)
-    return problem or _depth_problem(left, right, left != -1, int(state["max_depth"]["content"]))
-
-
-def predictor_problem(node: dict[str, Any], features: int, read: Callable[[str], Array]) -> str:
-    """What is wrong with a tree of histogram-based gradient boosting; empty where nothing is.
-
-    Args:
-        node: The `ObjectNode` of a `TreePredictor`.
-        features: Columns that the estimator around it makes sure of.
-        read: The array of a member.
-
-    Raises:
-        ValueError, KeyError, TypeError, IndexError, AttributeError: It is not as skops writes it, or splits by
-            categories, which further tables belong to.
-    """
-    data = read(state_of(node)["nodes"]["file"])
-    if data.ndim != 1 or not len(data):
-        return "a tree without nodes"
-    if not is_table(data.dtype):
-        return "a table of nodes whose fields are others than scikit-learn's"
-    if np.any(data["is_categorical"]):
-        raise ValueError("splits by categories")
-    return _problem(data["left"], data["right"], data["is_leaf"] == 0, data["feature_idx"], features)
-
-
-def _problem(left: Array, right: Array, inner: npt.NDArray[np.bool_], feature: Array, features: int) -> str:
-    """Children must follow their parents, as all trees are grown, so that every walk ends."""
-    index = np.arange(len(inner))[inner]
-    for side in (left, right):
-        child = side[inner].astype(np.int64)
-        if np.any(child <= index) or np.any(child >= len(inner)):
-            return "a node whose child is none of those that follow it"
-    asked = feature[inner].astype(np.int64)
-    if np.any(asked < 0) or np.any(asked >= features):
-        return f"a node that asks for a feature beyond the {features} that there are"
-    return ""
-
-
-def _depth_problem(left: Array, right: Array, inner: npt.NDArray[np.bool_], stated: int) -> str:
-    """`decision_path` makes room for the stated depth, and writes every node of a way through the tree."""
-    count = len(inner)
-    children = np.concatenate([left[inner], right[inner]]).astype(np.int64)
-    if np.bincount(children, minlength=count).max(initial=0) > 1:
-        return "a node with two parents"
-    above = np.arange(count)
-    above[children] = np.tile(np.arange(count)[inner], 2)
-    depth = (above != np.arange(count)).astype(np.int64)
-    while np.any(above != above[above]):  # twice as far up each time
-        depth += depth[above]
-        above = above[above]
-    if count and depth.max() > stated:
-        return f"a tree of {depth.max()} levels that says it has {stated}"
-    return ""
+def _pieces(content: Content, start: int) -> Iterator[bytes]:
+    for place in range(start, content.size, _CHUNK):
+        yield content.read(place, min(_CHUNK, content.size - place))

@@ -12,11 +12,13 @@ import math
 import struct
 from typing import NamedTuple
 
+from hauberk.scan.fitted.node_tables import Survey
+from hauberk.scan.fitted.trees import LONGEST_FLAGS
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.dtypes import DType, used_dtype
 from hauberk.scan.pickles.entries import Context, Entry, Objection, is_made, is_name, sizes
 from hauberk.scan.pickles.plain_names import Encoded
-from hauberk.scan.pickles.values import BYTES, NUMBER, Blob, Made, Name, is_bytes, is_text, length_of
+from hauberk.scan.pickles.values import BYTES, NOWHERE, NUMBER, Blob, Made, Name, is_bytes, is_text, length_of
 
 ARRAYS = ("numpy.ndarray", "numpy.matrix", "numpy.rec.recarray", "numpy.recarray")
 MAKES_ARRAYS = (
@@ -28,22 +30,6 @@ _MOST_ELEMENTS = 1 << 48
 MOST_OF_NOTHING = 1 << 20  # items without bytes: a copy of them is longer than they are
 _MASKED = 1 << 11  # bytes of an empty masked array; it takes as long as to copy more, and each field does
 _COPIED = 1000  # bytes up to which numpy copies what it is given; it looks at longer ones where they are
-
-
-class Survey(NamedTuple):
-    """What following the nodes of a table gave.
-
-    Attributes:
-        problem: What is wrong with it; empty where nothing is.
-        feature: The highest that a node asks for; -1 where none does.
-        category: The highest row of the table of categories that a node asks for; -1 where none does.
-        depth: Steps from the first node to the last one below it.
-    """
-
-    problem: str
-    feature: int = -1
-    category: int = -1
-    depth: int = 0
 
 
 class Array(NamedTuple):
@@ -100,7 +86,14 @@ def described_array(dtype: DType, shape: tuple[int, ...], data: object, context:
         raise Objection(f"{length} bytes in an array of {count} items of {dtype.itemsize}", rules.BOUNDS)
     if (length > _COPIED and dtype.order == ">") or dtype.fields:
         context.copies(length)
-    return Array(dtype, shape, data)
+    return Array(dtype, shape, kept_flags(dtype, data, context))
+
+
+def kept_flags(dtype: DType, data: object, context: Context) -> object:
+    """The bytes themselves, where somebody may ask which columns a short row of flags means."""
+    if dtype.itemsize == 1 and type(data) is Blob and data.length <= LONGEST_FLAGS and data.offset != NOWHERE:
+        return context.read(data.offset, data.length)
+    return data
 
 
 def _is_kept(item: object) -> bool:

@@ -18,7 +18,7 @@ import struct
 
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.pickles import rules
-from hauberk.scan.pickles.arrays import Array
+from hauberk.scan.pickles.arrays import Array, kept_flags
 from hauberk.scan.pickles.calls import SHARE, Admitted, Calls, Persistent
 from hauberk.scan.pickles.costs import TooComplexError
 from hauberk.scan.pickles.entries import Entry, Inline, Objection, Reporter
@@ -229,7 +229,7 @@ class Machine(Calls):
         self.leave_frame(position)
         self.result = self.stack.pop()
         self.end = self.base + position
-        for check in self.checks:
+        for check in reversed(self.checks):  # what holds others comes after them
             try:
                 check()
             except Objection as objection:
@@ -316,7 +316,8 @@ class Machine(Calls):
         if offset + inline.size > self.content.size:
             raise CutError("an array that is cut")
         if type(inline.array.detail) is Array:
-            array = inline.array.detail._replace(source=Blob(bytes, offset, inline.size))
+            array = inline.array.detail
+            array = array._replace(source=kept_flags(array.dtype, Blob(bytes, offset, inline.size), self))
             inline.array.detail = array._replace(survey=survey(array, self)) if array.dtype.fields else array
         return self.step_over(offset - self.base, inline.size)
 

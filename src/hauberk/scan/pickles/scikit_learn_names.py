@@ -15,13 +15,11 @@ Sources: scikit-learn 1.9 `base.py`, `tree/_tree.pyx`, `neighbors/_binary_tree.p
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from hauberk.scan.fitted.trees import CALLABLE_AS, LOOKED_AT, PREDICTOR, TREE
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array, elements
 from hauberk.scan.pickles.entries import (
     ATTRIBUTES,
-    Build,
     Call,
     Context,
     Entry,
@@ -32,24 +30,12 @@ from hauberk.scan.pickles.entries import (
     make_empty,
     plain_state,
 )
-from hauberk.scan.pickles.fitted_trees import (
-    PREDICTOR,
-    TREE,
-    check_boosting,
-    check_decision_tree,
-    check_dummy,
-    check_histogram_boosting,
-    make_tree,
-    set_predictor,
-    set_tree,
-)
+from hauberk.scan.pickles.fitted_trees import keep_attributes, make_tree, set_predictor, set_tree
 from hauberk.scan.pickles.node_tables import check_neighbours
 from hauberk.scan.pickles.values import Made, Mapping, Name
 from hauberk.scan.report import shown
 
 _GROUP = "scikit-learn"
-
-Held = Callable[[Made, dict[str, object], Context], None]
 
 _ESTIMATORS = {
     "calibration": "CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
@@ -63,7 +49,6 @@ _ESTIMATORS = {
     "cluster._mean_shift": "MeanShift",
     "cluster._optics": "OPTICS",
     "cluster._spectral": "SpectralClustering",
-    "compose._column_transformer": "ColumnTransformer",
     "compose._target": "TransformedTargetRegressor",
     "covariance._elliptic_envelope": "EllipticEnvelope",
     "covariance._empirical_covariance": "EmpiricalCovariance",
@@ -82,12 +67,10 @@ _ESTIMATORS = {
     "decomposition._sparse_pca": "SparsePCA MiniBatchSparsePCA",
     "decomposition._truncated_svd": "TruncatedSVD",
     "discriminant_analysis": "LinearDiscriminantAnalysis QuadraticDiscriminantAnalysis",
-    "dummy": "DummyRegressor",
     "ensemble._bagging": "BaggingClassifier BaggingRegressor",
     "ensemble._forest": (
         "RandomForestClassifier RandomForestRegressor ExtraTreesClassifier ExtraTreesRegressor RandomTreesEmbedding"
     ),
-    "ensemble._hist_gradient_boosting.binning": "_BinMapper",
     "ensemble._iforest": "IsolationForest",
     "ensemble._stacking": "StackingClassifier StackingRegressor",
     "ensemble._voting": "VotingClassifier VotingRegressor",
@@ -154,8 +137,7 @@ _ESTIMATORS = {
         " RobustScaler StandardScaler"
     ),
     "preprocessing._discretization": "KBinsDiscretizer",
-    "preprocessing._encoders": "OneHotEncoder OrdinalEncoder",
-    "preprocessing._function_transformer": "FunctionTransformer",
+    "preprocessing._encoders": "OneHotEncoder",
     "preprocessing._label": "LabelBinarizer LabelEncoder MultiLabelBinarizer",
     "preprocessing._polynomial": "PolynomialFeatures",
     "preprocessing._target_encoder": "TargetEncoder",
@@ -169,16 +151,6 @@ _ESTIMATORS = {
         " HalfTweedieLossIdentity AbsoluteError PinballLoss HuberLoss ExponentialLoss"
     ),
 }
-
-# Those whose attributes are held against one another.
-_HELD: tuple[tuple[dict[str, str], Held], ...] = (
-    ({"tree._classes": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor"},
-     check_decision_tree),
-    ({"dummy": "DummyClassifier"}, check_dummy),
-    ({"ensemble._gb": "GradientBoostingClassifier GradientBoostingRegressor"}, check_boosting),
-    ({"ensemble._hist_gradient_boosting.gradient_boosting":
-      "HistGradientBoostingClassifier HistGradientBoostingRegressor"}, check_histogram_boosting),
-)  # fmt: skip
 
 # Native losses: made of numbers, without state.
 _LOSSES = {
@@ -210,7 +182,6 @@ _WEIGHTED = frozenset({"MinkowskiDistance64"})  # looks at a weight for each fea
 # Attributes that honest estimators keep something in that can be called. None of them is the name of a method.
 _HOLDS_CLASSES = ("dtype", "dtype_")  # how they end: classes of numbers
 _HOLDS_FUNCTIONS = frozenset({"score_func"})
-_HOLDS_CALLABLES = frozenset({"_loss", "_base_loss", "loss_", "scorer_", "func"})
 _CALLABLES = ("sklearn._loss.loss.", "sklearn.metrics._scorer.", "functools.partial")
 _LONGEST_VERSION = 64
 _MULTINOMIAL = "sklearn._loss._loss.CyHalfMultinomialLoss"
@@ -228,16 +199,12 @@ def _set_estimator(made: Made, state: object, context: Context) -> None:
                 _check_attribute(str(attribute), value)
 
 
-def _holding(check: Held) -> Build:
-    """Sets the state of an estimator once, and holds its attributes against one another."""
-
-    def build(made: Made, state: object, context: Context) -> None:
-        if made.ready:
-            raise Objection("sets the state of a tree's estimator twice", rules.BUILD)
-        _set_estimator(made, state, context)
-        check(made, check_attributes(state), context)
-
-    return build
+def _set_judged(made: Made, state: object, context: Context) -> None:
+    """Sets the state of an estimator once, and keeps what is held against one another."""
+    if made.ready:
+        raise Objection("sets the state of a tree's estimator twice", rules.BUILD)
+    _set_estimator(made, state, context)
+    keep_attributes(made, check_attributes(state), context)
 
 
 def _check_attribute(attribute: str, value: object) -> None:
@@ -246,7 +213,7 @@ def _check_attribute(attribute: str, value: object) -> None:
         holds = attribute in _HOLDS_FUNCTIONS or attribute.endswith(_HOLDS_CLASSES)
         if not fine or not holds:
             raise Objection(f"keeps {shown(str(value))} as {shown(attribute)}", rules.BUILD)
-    elif type(value) is Made and value.entry.name.startswith(_CALLABLES) and attribute not in _HOLDS_CALLABLES:
+    elif type(value) is Made and value.entry.name.startswith(_CALLABLES) and attribute not in CALLABLE_AS:
         raise Objection(f"keeps {value.entry.name} as {shown(attribute)}", rules.BUILD)
     elif attribute == "is_multiclass":
         raise Objection("sets what a loss's class says", rules.BUILD)
@@ -374,7 +341,7 @@ def _entries(classes: dict[str, str], call: Call | None = None, **more: object) 
 
 ENTRIES: tuple[Entry, ...] = (
     *_entries(_ESTIMATORS, new=make_empty, build=_set_estimator),
-    *(entry for classes, check in _HELD for entry in _entries(classes, new=make_empty, build=_holding(check))),
+    *(Entry(name, _GROUP, new=make_empty, build=_set_judged) for name in LOOKED_AT),
     Entry("sklearn.isotonic.IsotonicRegression", _GROUP, new=make_empty, build=_set_isotonic),
     *_entries(_LOSSES, _numbers),
     *_entries(_FUNCTIONS),

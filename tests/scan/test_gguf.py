@@ -128,6 +128,19 @@ def test_what_the_sandbox_of_jinja_refuses_is_unsafe(code):
         "{% set n = {'user': 'U'} %}{% for m in messages %}{{ n[m.role] + n['a'] }}{% endfor %}",
         "{% set ns = namespace(x='') %}{% for m in messages %}{% set ns.x = ns.x + m.x %}{% endfor %}{{ ns.x }}",
         "{% set k = ['a', 'b'] %}{% for i in k %}{{ messages[i] }}{% endfor %}{{ '{} of {}'.format(1, 2) }}",
+        (
+            "{% macro f(s) %}{% set m = {'string': 'str'} %}{{ m[s.type] }}{% for t in s.type %}{{ f({'type': t}) }}"
+            "{% endfor %}{% endmacro %}{% for tool in tools %}{{ f(tool.parameters) }}{% endfor %}"
+        ),
+        (
+            "{% macro next(state) %}{{ messages[state.at] }}{% set state.at = state.at + 1 %}{% endmacro %}"
+            "{% set ns = namespace(at=0) %}{{ next(ns) }}"
+        ),
+        (
+            "{% if tools is not defined %}{% set tools = none %}{% endif %}{% if messages[0].role == 'system' %}"
+            "{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}"
+            "{% for i in range(rest | length) %}{{ rest[i]['content'] if rest[i].content is string else '' }}{% endfor %}"
+        ),
         "os.system in plain text, {{ 'popen' }} in quotes",
     ],
 )

@@ -37,6 +37,7 @@ _APPLYING = {"map": _APPLIED, "select": _TESTS, "reject": _TESTS}
 _WIDENING = {"tojson": "indent", "indent": "width", "round": "precision"}
 _WIDEST = 64  # blanks of an indent, and figures in front of each
 _MOST = 1_000
+_LONGEST_NUMBER = 7
 _FILLED = re.compile(r"(?:[^{}]|\{\{|\}\}|\{\w*\})*", re.ASCII)
 _PERCENT = re.compile(r"(?:[^%]|%%|%[sdrfi])*")
 
@@ -74,9 +75,9 @@ def _objection(node: Node, levels: Levels, known: AbstractSet[str]) -> str:
             return _of_subscript(node, levels)
         case "row":
             return _of_row(node, levels)
-    if node.kind == "test" and node.value not in _TESTS:
-        return f"the test {node.value}"
-    return "arguments that are not written out" if node.kind == "spread" else ""
+    large = node.kind == "number" and len(node.value) > _LONGEST_NUMBER
+    refused = large or node.kind == "spread" or (node.kind == "test" and node.value not in _TESTS)
+    return f"the {node.kind} {node.value}" if refused else ""
 
 
 def _of_call(node: Node, known: AbstractSet[str]) -> str:
@@ -84,16 +85,18 @@ def _of_call(node: Node, known: AbstractSet[str]) -> str:
     if called.kind in {"name", "foreign"}:
         if called.value not in known:
             return f"a call of {called.value}"
+        numbers = [each for part in given for each in walk(part) if each.kind == "number"]
+        if called.value == "range" and not all(_is_small(each, _MOST) for each in numbers):
+            return "many rounds"
         named = called.value != "namespace" or all(part.kind == "keyword" for part in given)
         return "" if named else "a namespace of something else"
     if called.kind != "attribute":
         return "a call of what was looked up"
     base = called.parts[0]
-    if called.value == "format" and base.kind == "text":
-        return "" if _FILLED.fullmatch(base.value) else "a text that is filled in with attributes or to a width"
-    if called == Node("attribute", "cycle", (Node("name", "loop"),)) or called.value in _METHODS:
-        return ""
-    return f"a call of {called.value}"
+    if called.value == "format" and base.kind == "text" and _FILLED.fullmatch(base.value):
+        return ""  # neither attributes nor a width
+    cycles = called == Node("attribute", "cycle", (Node("name", "loop"),))
+    return "" if cycles or called.value in _METHODS else f"a call of {called.value}"
 
 
 def _of_filter(node: Node) -> str:

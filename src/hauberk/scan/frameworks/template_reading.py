@@ -18,7 +18,7 @@ FUNCTIONS = words("range namespace raise_exception strftime_now caller")
 """What a template may call by its name, beside its own macros."""
 OUTPUT = Node("output")
 _RESERVED = FUNCTIONS | {"loop", "varargs", "kwargs", "self", "super"}
-_DEEPEST = 48
+_DEEPEST, _LOOPS_MOST = 48, 6
 _ALONE = words("break continue")
 _PLAIN_BLOCKS = frozenset({"generation"})  # marks what a model itself has said
 
@@ -159,6 +159,8 @@ class Reading:
         reader.expect("in")
         value = self._note(reader.several(conditional=False), shown=False)
         self._loops.append(value)
+        if len(self._loops) > _LOOPS_MOST:
+            self.strange.append((self._code, f"more than {_LOOPS_MOST} loops in one another"))
         self._open("for", set())
         self._give(targets, value, element=True)
         self._blocks[-1].bound.add("loop")
@@ -170,7 +172,10 @@ class Reading:
     def _read_set(self, reader: Reader) -> None:
         targets = self._targets(reader)
         if reader.skip("="):
-            self._give(targets, self._note(reader.several()), element=False)
+            value = self._note(reader.several())
+            self._give(targets, value, element=False)
+            if len(targets) == 1 and _joins_twice(value, self._code.tokens[1].value, targets[0]):
+                self.strange.append((self._code, "a text that is joined to itself"))
             return
         kept = OUTPUT
         while reader.skip("|"):
@@ -285,3 +290,20 @@ class Reading:
                 self.bindings.append(Binding(part.value, part.parts[0], element=False))
             elif part.kind != "keyword" and index < len(names):
                 self.bindings.append(Binding(names[index], part, element=False))
+
+
+def _joins_twice(value: Node, name: str, target: str) -> bool:
+    """Whether a name, or the attribute of a namespace, gets what it held twice over, and grows with every round."""
+    if value.kind != "row" or not {"+", "~"} & set(value.value.split()):
+        return False
+    return sum(_gives(part, name, target) for part in value.parts) > 1
+
+
+def _gives(node: Node, name: str, target: str) -> bool:
+    """Whether a value may hold what a target holds; what only decides does not."""
+    if node.kind == "attribute" and target == f".{node.value}" and node.parts[0].value == name:
+        return True
+    if node.kind in {"name", "outside", "foreign"} and node.value == target:
+        return True
+    parts = node.parts[:2] if node.kind == "condition" else node.parts
+    return any(_gives(part, name, target) for part in parts)

@@ -139,7 +139,7 @@ def test_what_the_sandbox_of_jinja_refuses_is_unsafe(code):
         (
             "{% if tools is not defined %}{% set tools = none %}{% endif %}{% if messages[0].role == 'system' %}"
             "{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}"
-            "{% for i in range(rest | length) %}{{ rest[i]['content'] if rest[i].content is string else '' }}{% endfor %}"
+            "{% for i in range(rest | length) %}{{ rest[i]['content'] if rest[i].x is string else '' }}{% endfor %}"
         ),
         "os.system in plain text, {{ 'popen' }} in quotes",
     ],

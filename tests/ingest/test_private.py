@@ -159,13 +159,13 @@ def test_a_file_without_an_end_is_not_copied_until_the_memory_is_full() -> None:
 def test_a_file_that_changes_its_size_meanwhile_is_refused(tmp_path, monkeypatch, size, then):
     path = tmp_path / "model"
     path.write_bytes(bytes(size))
-    free = private._free_memory
+    free = private.free_memory
 
     def change() -> int:
         os.truncate(path, then)
         return free()
 
-    monkeypatch.setattr(private, "_free_memory", change)  # which is asked between size and copying
+    monkeypatch.setattr(private, "free_memory", change)  # which is asked between size and copying
     before = open_descriptors()
     with pytest.raises(InputError, match="changed its size"):
         PrivateCopy(path)

@@ -4,9 +4,9 @@ What is scanned must be what is loaded. A file that others can write may change 
 of the file even afterwards. So its bytes are copied once into anonymous memory (Linux `memfd_create`), the copy is
 sealed against every change, its own process's included, and all that follows reads the copy.
 
-A file that would take more than half of the memory that is free is copied to the disk instead, into a file without a
-name (`O_TMPFILE`) in the folder for temporary files, which is then open for reading only. Nobody can reach that one
-but through the descriptors of this process: its own user's debugger could, root could.
+A file that would take more than half of the memory that is free (`room`) is copied to the disk instead, into a file
+without a name (`O_TMPFILE`) in the folder for temporary files, which is then open for reading only. Nobody can reach
+that one but through the descriptors of this process: its own user's debugger could, root could.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from hauberk.errors import InputError, RefusedModelError
+from hauberk.ingest.room import free_disk, free_memory
 
 MAX_MODEL_BYTES = 8 << 30
 """The largest model file that is read whole, where something needs that."""
@@ -56,9 +57,9 @@ class PrivateCopy:
                 raise InputError(f"{source}: the model file is empty (0 bytes)")
             if self.size > limit:
                 raise InputError(f"{source}: larger than {limit} bytes, the most that is read of such a model")
-            most = _free_memory() // 2 if in_memory is None else in_memory
+            most = free_memory() // 2 if in_memory is None else in_memory
             self.sealed = self.size <= most
-            if not self.sealed and self.size > (room := _free_disk()):
+            if not self.sealed and self.size > (room := free_disk()):
                 raise InputError(
                     f"{source}: its copy takes {self.size} bytes, and the folder for temporary files has room for"
                     f" {room}; name another one with TMPDIR"
@@ -142,20 +143,6 @@ def _unfinished(*, sealed: bool) -> Iterator[int]:
         with contextlib.suppress(OSError):  # closed already, where it was opened anew for reading
             os.close(descriptor)
         raise
-
-
-def _free_disk() -> int:
-    """Bytes that the folder for temporary files has room for."""
-    found = os.statvfs(tempfile.gettempdir())
-    return found.f_bavail * found.f_frsize
-
-
-def _free_memory() -> int:
-    """Bytes that can be taken without anything being swapped out, as the kernel estimates."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def anonymous(*, in_memory: bool) -> int:

@@ -10,7 +10,7 @@ from corpus.frameworks_keras import CODE, function, keras, layer, legacy, sequen
 from corpus.messages import FIXTURES
 
 from hauberk.scan import scan_paths
-from hauberk.scan.examination import Examination
+from hauberk.scan.examination import Examination, ScanLimits, StopScan
 from hauberk.scan.frameworks import keras_names
 from hauberk.scan.frameworks.keras_config import examine_config
 
@@ -123,3 +123,17 @@ def test_compressed_weights_are_followed(tmp_path):
 def test_where_a_finding_lies(tmp_path):
     result = report(legacy(sequential(layer("Lambda"))), tmp_path)
     assert result.findings[0].where == "/@model_config:config.layers[1]"
+
+
+def test_the_deadline_holds_within_the_arguments_of_a_call():
+    with pytest.raises(StopScan):
+        examine_config({"inbound_nodes": [{"args": [1] * 10_000}]}, Examination(ScanLimits(seconds=0)))
+
+
+def test_what_stands_in_place_of_a_name_is_not_repeated_at_every_level():
+    module = "x"
+    for _ in range(100):
+        module = {"class_name": "Dense", "module": module}
+    examination = Examination()
+    examine_config(module, examination)
+    assert {finding.what for finding in examination.findings} == {"<dict>.Dense", "x.Dense"}

@@ -142,6 +142,20 @@ KERAS_CASES = (
         UNSAFE,
         BOMB,
     ),
+    Case(
+        "keras-stretched-often",
+        keras(sequential(*[layer("UpSampling1D", size=(1 << 31) - 1)] * 40)),
+        UNKNOWN,
+        BOMB,
+    ),
+    Case("keras-many-sizes", keras(sequential(layer("Reshape", target_shape=[[[99] * 64] * 64] * 64))), UNSAFE, BOMB),
+    Case("keras-many-digits", keras(sequential(layer("Dense", units=10**4000))), UNSAFE, BOMB),
+    Case(
+        "keras-module-in-a-list",
+        keras(sequential(layer("Dense", activation=function(["os"], "system")))),  # type: ignore[arg-type]  # as hostile
+        UNSAFE,
+    ),
+    Case("keras-kind-of-function-in-a-list", keras(sequential({"function_type": ["x"]}, LAMBDA)), UNSAFE),
     Case("keras-stretched", keras(sequential(*[layer("UpSampling2D", size=[999, 999])] * 3)), UNKNOWN, BOMB),
     Case("keras-operation-on-constants", keras(at_once("Arange", 0, 1 << 40, dtype="float32")), UNKNOWN, BOMB),
     Case("keras-long-element", keras(sequential(layer("Rescaling", scale=LONG, offset=0))), UNSAFE),

@@ -34,6 +34,9 @@ _MODELS = (
     ("pmml-prefixed", '<p:PMML xmlns:p="http://www.dmg.org/PMML-4_4" version="4.4"/>\n'),
     ("openvino", '<?xml version="1.0"?>\n<net\n  name="a>b" version="11"></net>\n'),
     ("entity", '<?xml version="1.0"?>\n<!DOCTYPE a [<!ENTITY x SYSTEM "file:///srv/x">]>\n<a>&x;</a>\n'),
+    ("script-in-mixed-letters", "<html><body><sCRIPT>alert(1)</sCRIPT></body></html>\n"),
+    ("picture-in-large-letters", "<SVG XMLNS='http://www.w3.org/2000/svg' ONLOAD='f()'></SVG>\n"),
+    ("page-in-mixed-letters", "<Body OnLoad='f()'></Body>\n"),
     ("picture-with-script", "<svg xmlns='http://www.w3.org/2000/svg' onload='f()'/>\n"),
 )
 _NAMES = (

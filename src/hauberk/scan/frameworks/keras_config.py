@@ -95,6 +95,7 @@ _KINDS = (
 )
 _NUMBERS = frozenset(_KINDS.split())
 _LONG = re.compile(r"\d{5}")
+_STEPS_BETWEEN_LOOKS = 4096
 _FILE_KEYS = {"vocabulary", "idf_weights", "filepath", "file_path", "filename"}
 
 
@@ -147,7 +148,7 @@ def _examine_object(each: dict[str, Any], examination: Examination, at: str) -> 
     elif name in _TENSORFLOW_CALLS:
         _examine_tensorflow_call(each, examination, at)
     elif module is not None and not _is_keras(module):
-        examination.find(FOREIGN, shown(f"{module}.{name}"), at=at)
+        examination.find(FOREIGN, shown(f"{_text(module)}.{name}"), at=at)
     elif name not in keras_names.CLASSES and not (_is_operation(module) and name in keras_names.OPERATIONS):
         public = module is None or module in _MODELING or str(module).startswith("keras.src.layers.")
         examination.find(CUSTOM if public else NOT_A_MODEL, shown(f"{module or 'no module'}: {name}"), at=at)
@@ -159,17 +160,19 @@ def _examine_plain(each: dict[str, Any], examination: Examination, at: str) -> N
     """A value; one element of a type such as `S1000000000` takes as much memory as its name says."""
     config = each.get("config")
     kind = config.get("dtype") if isinstance(config, dict) else None
-    if kind is not None and str(kind) not in _NUMBERS:
-        long = isinstance(kind, str) and _LONG.search(kind)
-        examination.find(HUGE if long else CUSTOM, shown(f"a value of type {kind!r}"), at=at)
+    if isinstance(kind, str):
+        if kind not in _NUMBERS:
+            examination.find(HUGE if _LONG.search(kind) else CUSTOM, shown(f"a value of type {kind!r}"), at=at)
+    elif kind is not None:
+        examination.find(CUSTOM, "a value whose type is no text", at=at)
 
 
 def _examine_function(each: dict[str, Any], examination: Examination, at: str) -> None:
     name, module = each.get("config"), each.get("module")
     if not isinstance(name, str):
         examination.find(CUSTOM, "a function without a name", at=at)
-    elif module not in {None, "builtins"} and not _is_keras(module):
-        examination.find(FOREIGN, shown(f"{module}.{name}"), at=at)
+    elif module not in (None, "builtins") and not _is_keras(module):
+        examination.find(FOREIGN, shown(f"{_text(module)}.{name}"), at=at)
     elif name in keras_names.FUNCTIONS:
         return
     elif module is None or module == "builtins":
@@ -180,16 +183,15 @@ def _examine_function(each: dict[str, Any], examination: Examination, at: str) -
 
 
 def _examine_type_specification(each: dict[str, Any], examination: Examination, at: str) -> None:
-    module = each.get("module")
-    known = isinstance(module, str) and module.partition(".")[0] == "tensorflow"
-    known = known and str(each.get("spec_name", "")).endswith("Spec")
-    examination.find(CUSTOM if known else FOREIGN, shown(f"{module}.{each.get('spec_name')}"), at=at)
+    module, name = _text(each.get("module")), _text(each.get("spec_name"))
+    known = module.partition(".")[0] == "tensorflow" and name.endswith("Spec")
+    examination.find(CUSTOM if known else FOREIGN, shown(f"{module}.{name}"), at=at)
 
 
 def _examine_tensorflow_call(each: dict[str, Any], examination: Examination, at: str) -> None:
     """A layer that stands for a call of any function of TensorFlow, by its name."""
     config = each.get("config")
-    called = str(config.get("function", "")) if isinstance(config, dict) else ""
+    called = _text(config.get("function", "")) if isinstance(config, dict) else ""
     parts = set(called.replace("_", ".").split("."))
     severe = bool(parts & {"io", "file", "raw", "py", "numpy", "load", "gfile", "data", "saved", "import", "train"})
     examination.find(NOT_A_MODEL if severe else CUSTOM, shown(f"TensorFlow's {called or 'unnamed function'}"), at=at)
@@ -203,17 +205,20 @@ def _examine_values(each: dict[str, Any], examination: Examination, at: str) -> 
             examination.find(READS_FILE, shown(f"{key} is {value!r}"), at=at)
     calls = each.get("inbound_nodes")
     for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict) and not _is_given_a_tensor(call):
+        if isinstance(call, dict) and not _is_given_a_tensor(call, examination):
             examination.find(AT_ONCE, "a call without a tensor", at=at)
-    if each.get("function_type") in {"lambda", "raw"} and "class_name" not in each:
+    if each.get("function_type") in ("lambda", "raw") and "class_name" not in each:
         examination.find(LAMBDA, "a function kept as code", at=at)
 
 
-def _is_given_a_tensor(call: dict[str, Any]) -> bool:
+def _is_given_a_tensor(call: dict[str, Any], examination: Examination) -> bool:
     """Whether one of the arguments is an input of the model, or what a layer gives."""
     waiting: list[Any] = [call]
+    steps = 0
     while waiting:
-        each = waiting.pop()
+        each, steps = waiting.pop(), steps + 1
+        if steps % _STEPS_BETWEEN_LOOKS == 0:
+            examination.check_time()
         if isinstance(each, dict):
             if each.get("class_name") == "__keras_tensor__":
                 return True
@@ -231,7 +236,16 @@ def _code_of(each: dict[str, Any]) -> str:
         inner = function.get("config")
         function = inner.get("code", inner) if isinstance(inner, dict) else inner
     code = function[0] if isinstance(function, list) and function else function
-    return f"{len(code)} characters of code" if isinstance(code, str) and len(code) > 80 else shown(f"function {code}")
+    return (
+        f"{len(code)} characters of code"
+        if isinstance(code, str) and len(code) > 80
+        else shown(f"function {_text(code)}")
+    )
+
+
+def _text(value: Any) -> str:
+    """A name, or what stands in its place: not all that may lie in that, again at every level."""
+    return value if isinstance(value, str) else f"<{type(value).__name__}>"
 
 
 def _is_keras(module: Any) -> bool:

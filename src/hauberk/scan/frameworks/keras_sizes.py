@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hauberk.scan.examination import Examination
@@ -47,6 +46,9 @@ _STRETCHED = 64
 _MOST_DIMENSIONS = 8
 _NUMBER = 4  # bytes of a weight when a layer is made
 _MARGIN = 16
+_MOST = 1 << 80
+_LISTED_MOST, _FOLLOWED_MOST = 64, 4096
+"""Sizes of one list, and sizes and lists in one another, that are looked at: no array has as many dimensions."""
 
 
 class Sizes:
@@ -68,15 +70,15 @@ class Sizes:
         """Take one object of the tree into account, whatever it is."""
         for key in _SIZES & each.keys():
             sizes = list(_integers(each[key]))
-            if any(size > _LARGEST for size in sizes) or (key in _SHAPES and math.prod(sizes) > _LARGEST):
-                self._examination.find(HUGE, shown(f"{key} is {each[key]}"), at=at)
+            if any(size > _LARGEST for size in sizes) or (key in _SHAPES and _times(sizes) > _LARGEST):
+                self._examination.find(HUGE, f"{key} is {sizes[0] if len(sizes) == 1 else sizes[:8]}", at=at)
             elif key in _SHAPES or key in _WIDTHS:
-                self._widest = max(self._widest, math.prod(sizes))
+                self._widest = max(self._widest, _times(sizes))
         for key in each.keys() & _STRETCHES:
-            factor = math.prod(_integers(each[key]))
-            self._stretch *= factor if factor > _STRETCHED else 1
+            factor = _times(_integers(each[key]))
+            self._stretch = _times((self._stretch, factor if factor > _STRETCHED else 1))
         for shape in _shapes(each):
-            if math.prod(shape) > _LARGEST:
+            if _times(shape) > _LARGEST:
                 self._examination.find(LARGE, shown(f"a shape of {shape}"), at=at)
         config = each.get("config")
         if isinstance(each.get("class_name"), str) and isinstance(config, dict):
@@ -99,14 +101,14 @@ class Sizes:
         if name in _TABLES:  # nothing before one makes it larger
             by_itself = own
         elif name in _WHOLE:
-            by_itself = max((math.prod(shape) for shape in shapes), default=1)
+            by_itself = max((_times(shape) for shape in shapes), default=1)
         elif name in _TRANSFORMS:
             by_itself = _product(config, ("num_mel_bins", "fft_length"))
         elif name in _COUNTS:
             by_itself = max(_integers(config.get("num_classes")), default=1) ** 2
         else:
             if name == "EinsumDense":
-                own *= math.prod(_integers(config.get("output_shape")))
+                own *= _times(_integers(config.get("output_shape")))
             again = max(_integers(config.get("units")), default=0) if name.endswith(_RECURRENT) else 0
             by_itself = own * (last + again)
             self._largest = max(self._largest, own)
@@ -121,18 +123,26 @@ class Sizes:
 
 
 def _integers(value: Any) -> Iterator[int]:
-    """Sizes in a number or in lists of them; `None` and below 1 stand for what is not known."""
-    stack = [value]
-    while stack:
-        each = stack.pop(0)
+    """Sizes in a number or in lists of them, none above `_MOST`; `None` and below 1 stand for what is not known."""
+    stack, followed = [value], 0
+    while stack and followed < _FOLLOWED_MOST:
+        each, followed = stack.pop(), followed + 1
         if isinstance(each, list):
-            stack = each[:64] + stack
+            stack += reversed(each[:_LISTED_MOST])
         elif isinstance(each, int) and not isinstance(each, bool) and each > 0:
-            yield each
+            yield min(each, _MOST)
+
+
+def _times(sizes: Iterable[int]) -> int:
+    """The product of sizes; beyond `_MOST`, so much: a number of thousands of digits is neither printed nor a float."""
+    product = 1
+    for size in sizes:
+        product = min(product * size, _MOST)
+    return product
 
 
 def _product(config: dict[str, Any], keys: tuple[str, ...]) -> int:
-    return math.prod(size for key in keys for size in _integers(config.get(key)))
+    return _times(size for key in keys for size in _integers(config.get(key)))
 
 
 def _shapes(value: dict[str, Any]) -> Iterator[list[int]]:

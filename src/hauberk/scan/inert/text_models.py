@@ -59,7 +59,8 @@ class _Sign:
 
     Attributes:
         rule: What is found.
-        words: One of them must stand in a text before the pattern is tried.
+        words: One of them must stand in a text before the pattern is tried; in small letters where the pattern takes
+            letters of either case.
         pattern: What is looked for.
         also: What must follow it.
         within: Bytes, at most, from the end of the one to the beginning of the other.
@@ -86,7 +87,7 @@ _SIGNS = (
     ),
     _Sign(MARKUP_MODEL, (b"PMML", b"<net"), re.compile(rb"<(?:[\w.-]+:)?PMML[\s>/]|<net[\s>/]"), fenced=True),
     _Sign(MARKUP, (b"<!ENTITY", b"SYSTEM"), re.compile(rb"<!ENTITY\s|<!DOCTYPE\s[^<>]*\sSYSTEM\s"), fenced=True),
-    _Sign(MARKUP, (b"<script", b"<SCRIPT", b"<Script"), re.compile(rb"<script[\s>/]", re.IGNORECASE), fenced=True),
+    _Sign(MARKUP, (b"<script",), re.compile(rb"<script[\s>/]", re.IGNORECASE), fenced=True),
     _Sign(
         TEXT_MODEL,
         (b"split_feature=", b"left_child="),
@@ -122,7 +123,7 @@ _SIGNS = (
         ),
     ),
 )
-_MARKUP_WORDS = (b"<svg", b"<html", b"<HTML", b"<body", b"<img")
+_MARKUP_WORDS = (b"<svg", b"<html", b"<body", b"<img")  # of a text in small letters
 _HANDLER = re.compile(
     rb"[\s\"'/](?!on(?:line|set|going|wards?|board|site|shore|screen|device)\b)on[a-z]{3,20}\s{0,500}=", re.IGNORECASE
 )
@@ -147,13 +148,15 @@ def signs(block: bytes, prose: bytes, start: int, examination: Examination) -> I
     Raises:
         StopScan: Time is up.
     """
+    lowered = block.lower()
     for sign in _SIGNS:
-        if any(word in block for word in sign.words) and not (start and sign.pattern.pattern.startswith(rb"\A")):
+        there = lowered if sign.pattern.flags & re.IGNORECASE else block
+        if any(word in there for word in sign.words) and not (start and sign.pattern.pattern.startswith(rb"\A")):
             examination.check_time()
             found = _first(sign, block if sign.fenced else prose)
             if found:
                 yield sign.rule, found.group(0).strip(), found.start()
-    if any(word in block for word in _MARKUP_WORDS):
+    if any(word in lowered for word in _MARKUP_WORDS):
         examination.check_time()
         handler = _first_handler(block, examination)
         if handler:

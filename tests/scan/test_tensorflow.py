@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from corpus.frameworks_graphs import constant, function, function_attribute, graph, node, saved_model
+from corpus.frameworks_tensorflow import table_that_is_saved
 from corpus.messages import FIXTURES, field, written
 
 from hauberk.scan import scan_paths
@@ -135,3 +136,8 @@ def test_damage_is_no_fault_of_the_scanner(tmp_path):
         for at in rng.integers(0, len(data), 3):
             changed[int(at)] = int(rng.integers(0, 256))
         assert "scan-failed" not in rules(scanned(written(tmp_path / "x", bytes(changed))))
+
+
+def test_a_table_that_is_saved_and_restored_by_its_own_functions_is_safe(tmp_path):
+    result = scanned(table_that_is_saved()(tmp_path))
+    assert (result.verdict, result.facts["functions"]) == ("safe", 3)

@@ -68,9 +68,25 @@ def _calls_heavy(*objects: bytes) -> Callable[[Path], Path]:
     return saved_model(INPUT, functions=(HEAVY,), more=field(7, CALLED + b"".join(objects)))
 
 
+def table_that_is_saved() -> Callable[[Path], Path]:
+    """What TensorFlow writes of a table that changes: functions that make it, save it and restore it."""
+    save = function("save", ("key",), node("j", "Add", "key", "c"), node("k", "LookupTableExportV2", "t"))
+    functions = save, function("restore", ("a",), node("i", "LookupTableImportV2", "t", "a"))
+    functions += (function("create", (), node("t", "MutableHashTableV2")),)
+    made = (_object(field(6, field(1, name)), _child("trace_0", 3)) for name in ("save", "restore", "create"))
+    by = field(11, field(1, "table") + field(2, field(2, 0) + field(3, 1)))
+    concrete, table = _object(field(8, b"")), _object(by, _child("_create_resource", 2), field(10, b""))
+    return saved_model(INPUT, functions=functions, more=field(7, b"".join((*made, concrete, table))))
+
+
 def _behind_its_value() -> bytes:
     """The node `s` runs while the model is loaded, by an entry of a map that begins with its value."""
     return field(5, field(2, field(2, field(1, "x") + field(2, field(1, "s")))) + field(1, "__saved_model_init_op"))
+
+
+def _collection(key: str, kind: int, *values: bytes | str) -> bytes:
+    """A collection of a meta graph: names (kind 1) or messages (kind 2)."""
+    return field(4, field(1, key) + field(2, field(kind, b"".join(field(1, value) for value in values))))
 
 
 def _older_assets(name: str) -> bytes:
@@ -271,6 +287,19 @@ TENSORFLOW_CASES = (
         saved_model(*PREFIX, node("s", "SaveV2", "p", "p", "p"), more=SAVER + _behind_its_value()),
         UNSAFE,
         TENSORFLOW,
+    ),
+    *(
+        Case(
+            f"tensorflow-runs-at-once-by-{name}",
+            saved_model(INPUT, node("f", "Fill", "x", "x"), more=SAVER + collection),
+            UNKNOWN,
+            TENSORFLOW,
+        )
+        for name, collection in (
+            ("main-operation", _collection("saved_model_main_op", 1, "f")),
+            ("table-initializer", _collection("table_initializer", 1, "f")),
+            ("local-variable", _collection("local_variables", 2, field(1, "v:0") + field(2, "f"))),
+        )
     ),
     Case(
         "tensorflow-asset-in-a-list-that-is-not-read",

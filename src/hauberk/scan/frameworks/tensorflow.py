@@ -66,7 +66,9 @@ _FILE_TEXTS = {"vocab_file", "data_filename", "shared_file", "memory_region_name
 _OP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.>]*")
 _INITIAL = frozenset({"__saved_model_init_op", "__saved_model_train_op"})
 _ASSETS = "saved_model_assets"
-_MAIN = frozenset({"saved_model_main_op", "legacy_init_op"})
+_MAIN = frozenset({"saved_model_main_op", "legacy_init_op", "table_initializer"})
+_LOCAL_VARIABLES = "local_variables"
+"""Collections of nodes, and of variables, that loaders initialise by, the last two where nothing else says how."""
 
 
 @cache
@@ -221,13 +223,22 @@ class _Scan:
 
     def _collection(self, message: Any) -> None:
         key, values = self._entry(message, "collection")
-        for value in values if key in {*_MAIN, _ASSETS} else ():
+        for value in values if key in {*_MAIN, _LOCAL_VARIABLES, _ASSETS} else ():
             for part, inner in self.reader.walk(value, "values", frozenset(range(1, 6))):
                 if part == 1 and key in _MAIN:
                     for _, name in self.reader.walk(inner, "names", frozenset({1}), REPEATED):
                         self._around.first.add(self._node_name(name))
+                elif part == 2 and key == _LOCAL_VARIABLES:
+                    for _, variable in self.reader.walk(inner, "variables", frozenset({1}), REPEATED):
+                        self._around.first.update(self._initializer(variable))
                 elif part == 5 and key == _ASSETS:
                     self._assets(inner)
+
+    def _initializer(self, variable: Any) -> Iterator[str]:
+        """The node that sets a variable (`VariableDef`)."""
+        for part, name in self.reader.walk(variable, "variable", frozenset(range(1, 10))):
+            if part == 2:
+                yield self._node_name(name)
 
     def _signature(self, message: Any) -> None:
         """A way to run the model: tensors that are filled, and tensors that are asked for."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from corpus import UNKNOWN, UNSAFE, Case
+from corpus.fitted_models import by_skops, hostile
 from corpus.frameworks_trees import estimator, mapping, node, plain, skops, tree
 from corpus.messages import FIXTURES, zipped
 
@@ -212,4 +213,8 @@ SKOPS_CASES = (
     Case("skops-tree-two-parents", tree((1, 1)), UNSAFE, _TREES),
     Case("skops-tree-without-nodes", tree((1, 2), count=0), UNSAFE, _TREES),
     Case("skops-tree-depth", tree((1, 2), depth=0), UNSAFE, _TREES),
+    Case("skops-tree-deeper-than-it-has-nodes", tree((1, 2), depth=1 << 62), UNSAFE, _TREES),
+    Case("skops-tree-without-values", tree((1, 2), classes=0), UNSAFE, _TREES),
+    Case("skops-tree-longer-than-its-values", tree((1, 2), outputs=2), UNSAFE, _TREES),
+    *hostile(by_skops, "skops-"),
 )  # fmt: skip

@@ -55,6 +55,8 @@ def tree(
     depth: int = 1,
     exchanged: bool = False,
     count: int = 3,
+    classes: int = 2,
+    outputs: int = 1,
 ) -> Callable[[Path], Path]:
     """A decision tree of three nodes; `exchanged`: scikit-learn takes the first field for the left child."""
 
@@ -65,12 +67,12 @@ def tree(
 
         fields = [(_FIELDS[2 - number][0] if exchanged and number in (0, 2) else name, kind)
                   for number, (name, kind) in enumerate(_FIELDS)]  # fmt: skip
-        nodes, values = np.zeros(3, dtype=list(_FIELDS)), np.zeros((3, 1, 2))
+        nodes, values = np.zeros(3, dtype=list(_FIELDS)), np.zeros((3, 1, classes))
         nodes["left_child"] = nodes["right_child"] = -1
         nodes[0] = (*children, feature, 0.5, 0, 1, 1, 0)
         nodes = nodes.view(fields)
         files = {}
-        for name, array in (("nodes.npy", nodes), ("values.npy", values), ("classes.npy", np.array([2]))):
+        for name, array in (("nodes.npy", nodes), ("values.npy", values), ("classes.npy", np.full(outputs, classes))):
             stream = io.BytesIO()
             np.save(stream, array, allow_pickle=False)
             files[name] = stream.getvalue()
@@ -79,8 +81,8 @@ def tree(
             for name in ("nodes", "values")
         }
         state = mapping(max_depth=plain(depth), node_count=plain(count), **held)
-        classes = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="classes.npy")
-        arguments = node("TupleNode", "tuple", content=[plain(4), classes, plain(1)])
+        told = node("NdArrayNode", "ndarray", "numpy", type="numpy", file="classes.npy")
+        arguments = node("TupleNode", "tuple", content=[plain(4), told, plain(outputs)])
         found = node("TreeNode", "Tree", "sklearn.tree._tree", content=state, __reduce__={"args": arguments})
         other = mapping(node_count=plain(9))
         if shared:

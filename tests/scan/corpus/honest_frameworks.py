@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus import SAFE, Case
+from corpus.fitted_models import by_skops, honest
 from corpus.frameworks_files import packed
 from corpus.frameworks_graphs import constant, gguf, node, saved_model, setting, template, tensor, tflite
 from corpus.frameworks_hdf5 import hdf5, weights
@@ -311,6 +312,7 @@ CASES = (
     Case("h5-user-block", hdf5(_dense, userblock_size=2048), SAFE),
     Case("h5-user-block-model", hdf5(_model, userblock_size=512), SAFE),
     Case("h5-weights-alone", lambda folder: written(folder / "x.weights.h5", weights()), SAFE),
+    *honest(by_skops, "skops-fitted-"),
     Case("skops-pipeline", skops(_pipeline), SAFE),
     Case("skops-forest", skops(_forest), SAFE),
     Case("skops-boosting", skops(_boosting), SAFE),

@@ -34,6 +34,7 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
 from corpus import SAFE, Case
+from corpus.fitted_models import honest
 from corpus.pickle_numpy import HONEST as NEIGHBOURS
 
 _PROTOCOLS = tuple(range(6))
@@ -294,6 +295,9 @@ CASES: tuple[Case, ...] = (
     ),
     *(Case(f"sklearn-random-states-protocol-{each}", _pickle(_random_states, each), SAFE) for each in (0, 2, 5)),
     *(Case(f"sklearn-boosting-protocol-{each}", _pickle(_boosting, each), SAFE) for each in (2, 5)),
+    *honest(lambda make: _pickle(make, 5), "sklearn-fitted-"),
+    *honest(lambda make: _pickle(make, 2), "sklearn-fitted-", "-protocol-2"),
+    *honest(lambda make: _joblib(make, 3), "sklearn-fitted-", "-joblib"),
     Case("sklearn-boosting-joblib", _joblib(_boosting), SAFE),
     Case("sklearn-random-states-joblib", _joblib(_random_states), SAFE),
     *(Case(f"{name}-joblib", _joblib(make), SAFE) for name, make in (("ragged", _ragged), ("described", _described))),

@@ -8,20 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from corpus import NEVER_SAFE, UNSAFE, Case
+from corpus import UNSAFE, Case
+from corpus.fitted_models import hostile, table
 
 _PERSISTENCE = "https://scikit-learn.org/stable/model_persistence.html"
 _BOUNDS = "https://cwe.mitre.org/data/definitions/125.html"
 _ENDLESS = "https://cwe.mitre.org/data/definitions/400.html"
 _LOOP = "https://cwe.mitre.org/data/definitions/835.html"
-
-
-def table() -> tuple[Any, Any]:
-    """Twelve records of three numbers and their classes, always the same."""
-    import numpy as np
-
-    records = np.arange(36, dtype=float).reshape(12, 3) * 7 % 11
-    return records, np.arange(12) % 2
 
 
 def _tree(change: Callable[[Any], None]) -> object:
@@ -141,6 +134,14 @@ def _shallow(state: Any) -> None:
     state["max_depth"] = 0
 
 
+def _bottomless(state: Any) -> None:
+    state["max_depth"] = 1 << 62
+
+
+def _valueless(state: Any) -> None:
+    state["values"] = state["values"][:, :, :0]
+
+
 def _shared(state: Any) -> None:
     state["nodes"]["left_child"][0] = state["nodes"]["right_child"][0]
 
@@ -154,40 +155,6 @@ def _wider(width: int = 100) -> object:
     model = DecisionTreeClassifier(random_state=0).fit(records, classes)
     wide = DecisionTreeClassifier(random_state=0).fit(np.hstack([np.zeros((12, width)), records]), classes)
     return _Instead(model, "tree_", wide.tree_)
-
-
-def _wider_steps() -> object:
-    """Boosting whose second tree has more features than the first, which looks at the records."""
-    import numpy as np
-    from sklearn.ensemble import GradientBoostingClassifier
-    from sklearn.tree import DecisionTreeRegressor
-
-    records, classes = table()
-    model = GradientBoostingClassifier(n_estimators=2).fit(records, classes)
-    wide = DecisionTreeRegressor(random_state=0).fit(np.hstack([np.zeros((12, 100)), records]), classes)
-    model.estimators_[1, 0] = wide
-    return model
-
-
-def _more_trees() -> object:
-    """Boosting with more trees in a step than there is room for results."""
-    import numpy as np
-    from sklearn.ensemble import GradientBoostingClassifier
-
-    model = GradientBoostingClassifier(n_estimators=2).fit(*table())
-    model.estimators_ = np.hstack([model.estimators_] * 50)
-    return model
-
-
-def _histogram(**changed: object) -> Callable[[], object]:
-    def make() -> object:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        model = HistGradientBoostingClassifier(max_iter=1, min_samples_leaf=1, random_state=0).fit(*table())
-        model.__dict__.update(changed)
-        return model
-
-    return make
 
 
 class _Same:
@@ -260,15 +227,13 @@ _TREES: tuple[tuple[str, Callable[[Any], None], str], ...] = (
     ("tree-with-more-nodes-than-its-table", _longer, _BOUNDS),
     ("tree-without-nodes", _empty, _BOUNDS),
     ("tree-deeper-than-it-says", _shallow, _BOUNDS),
+    ("tree-deeper-than-it-has-nodes", _bottomless, _BOUNDS),
+    ("tree-without-values", _valueless, _BOUNDS),
     ("tree-whose-branches-meet", _shared, _BOUNDS),
 )
 
 _LED_ASTRAY: tuple[tuple[str, Callable[[], object], frozenset[str], str], ...] = (
     ("tree-of-more-features-than-are-let-in", _wider, UNSAFE, _BOUNDS),
-    ("boosting-with-a-tree-of-more-features", _wider_steps, UNSAFE, _BOUNDS),
-    ("boosting-with-more-trees-than-results", _more_trees, NEVER_SAFE, _BOUNDS),
-    ("histograms-of-fewer-features", _histogram(n_features_in_=1), UNSAFE, _BOUNDS),
-    ("histograms-that-are-being-fitted", _histogram(_in_fit=True), UNSAFE, _BOUNDS),
     ("trees-of-one-table", _copies, UNSAFE, _ENDLESS),
     ("regressions-of-the-same-numbers", _sorted, UNSAFE, _ENDLESS),
 )
@@ -284,6 +249,8 @@ CASES: tuple[Case, ...] = (
         for name, change, reference in _TREES
     ),
     *(Case(name, _pickled(4, make), expected, reference) for name, make, expected, reference in _LED_ASTRAY),
+    *hostile(lambda make: _pickled(5, make)),
+    *hostile(_joblib, suffix="-joblib"),
     Case("boosted-tree-with-a-child-that-is-not-there", _joblib(_boosted, 3), UNSAFE, _BOUNDS),
     *(
         Case(f"boosted-tree-with-{name}", _joblib(_retyped(change), 3), UNSAFE, _BOUNDS)

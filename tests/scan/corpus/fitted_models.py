@@ -165,7 +165,7 @@ def _narrow() -> Any:
     return model
 
 
-_ASTRAY: tuple[tuple[str, Make, frozenset[str], str], ...] = (
+ASTRAY: tuple[tuple[str, Make, frozenset[str], str], ...] = (
     ("tree-that-lets-in-fewer-features", _narrow, UNSAFE, _BOUNDS),
     ("boosting-with-a-tree-of-more-features", _boosting(_wider_step), UNSAFE, _BOUNDS),
     ("boosting-with-more-trees-than-results", _boosting(_more_trees, init="zero"), NEVER_SAFE, _BOUNDS),
@@ -232,7 +232,7 @@ _HONEST: dict[str, Make] = {
 
 def hostile(save: Callable[[Make], Write], prefix: str = "", suffix: str = "") -> tuple[Case, ...]:
     """A case for each that leads astray, saved in one way."""
-    return tuple(Case(f"{prefix}{name}{suffix}", save(make), *more) for name, make, *more in _ASTRAY)  # type: ignore[arg-type]
+    return tuple(Case(f"{prefix}{name}{suffix}", save(make), *more) for name, make, *more in ASTRAY)  # type: ignore[arg-type]
 
 
 def honest(save: Callable[[Make], Write], prefix: str, suffix: str = "") -> tuple[Case, ...]:

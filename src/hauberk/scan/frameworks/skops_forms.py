@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hauberk.scan.frameworks.skops_names import GENERATORS, ISOTONIC, KEY_TYPES, PREDICTOR
+from hauberk.scan.pickles.generators import LENGTHS
 from hauberk.scan.report import shown
 
 Node = dict[str, Any]
@@ -24,7 +25,6 @@ _LONGEST_VERSION = 64
 _MOST_DIMENSIONS = 32
 _HASHED_APART = (1 << 61) - 1  # numbers below have hashes of their own
 _POOL = 4  # of numpy's `SeedSequence`
-_LENGTHS = {"pos": 624, "buffer_pos": 4}  # words of the tables that they are positions in
 _LARGEST_SEED = (1 << 1024) - 1
 _EVERYWHERE = frozenset(["__class__", "__module__", "__loader__", "__id__", "protocol", "_skops_version"])
 
@@ -261,8 +261,8 @@ def _seed(node: Node) -> None:
 def _positions(state: dict[str, Node], levels: int = 1) -> None:
     """A generator's tables are read from positions that numpy believes."""
     for name, each in state.items():
-        if name in _LENGTHS:
-            natural(each, _LENGTHS[name])
+        if name in LENGTHS:
+            natural(each, LENGTHS[name])
         elif each["__loader__"] == "DictNode" and levels:
             _positions(attributes(each), levels - 1)
         elif each["__loader__"] == "NdArrayNode":

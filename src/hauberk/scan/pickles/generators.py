@@ -21,7 +21,8 @@ BIT_GENERATORS = {
 SEEDS = "numpy.random.bit_generator.SeedSequence"
 CONSTRUCTOR = "numpy.random._pickle.__bit_generator_ctor"
 _SEEDED = "numpy.random.bit_generator.__pyx_unpickle_SeedSequence"
-_LENGTHS = {"pos": 624, "buffer_pos": 4}  # words of the tables that they are positions in
+LENGTHS = {"pos": 624, "buffer_pos": 4}
+"""Positions of generators, and the words of the tables that they are positions in."""
 _COST = 1 << 14  # to seed one, or to set its state, takes as long as to copy so many bytes
 _LARGEST_POOL = 1024
 
@@ -72,7 +73,7 @@ def _check_position(state: Mapping, levels: int) -> None:
             raise Objection("a generator's state that no pickler writes", rules.BUILD)
         if type(value) is Mapping:
             _check_position(value, levels - 1)
-        elif key in _LENGTHS and not (type(value) is int and 0 <= value <= _LENGTHS[key]):
+        elif key in LENGTHS and not (type(value) is int and 0 <= value <= LENGTHS[key]):
             raise Objection("a generator that reads beyond its table", rules.MEMORY)
         elif not (type(value) in {str, int, float} or is_made(value, *MAKES_ARRAYS) or is_scalar(value)):
             raise Objection("a generator's state that no pickler writes", rules.BUILD)

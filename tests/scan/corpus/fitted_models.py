@@ -133,6 +133,12 @@ def _guess_by_a_function(model: Any) -> None:
     model.init_.predict_proba = np.log1p
 
 
+def _link_by_a_function(model: Any) -> None:
+    from sklearn.utils.validation import check_array
+
+    model._loss.link.link = check_array
+
+
 def _loss_of_one_class(model: Any) -> None:
     model._loss.is_multiclass = False
 
@@ -173,6 +179,7 @@ ASTRAY: tuple[tuple[str, Make, frozenset[str], str], ...] = (
     ("boosting-from-a-guess-of-nothing", _boosting(_guess_of_nothing, regression=True), NEVER_SAFE, _BOUNDS),
     ("boosting-from-a-guess-of-no-outputs", _boosting(_guess_of_no_outputs, regression=True), NEVER_SAFE, _BOUNDS),
     ("boosting-from-a-guess-by-a-function", _boosting(_guess_by_a_function, classes=4), NEVER_SAFE, _OVERRIDES),
+    ("boosting-with-a-link-by-a-function", _boosting(_link_by_a_function, classes=4), NEVER_SAFE, _OVERRIDES),
     ("boosting-with-a-loss-of-one-class", _boosting(_loss_of_one_class, classes=3), NEVER_SAFE, _OVERRIDES),
     ("histograms-of-fewer-features", histogram(n_features_in_=1), UNSAFE, _BOUNDS),
     ("histograms-that-are-being-fitted", histogram(_in_fit=True), UNSAFE, _BOUNDS),

@@ -40,6 +40,7 @@ _HEADER = 1 << 14
 _CHUNK = 1 << 20
 _CALLED = frozenset({"FunctionNode", "PartialNode", "TypeNode", "MethodNode", "OperatorFuncNode"})
 _CALLED_OBJECTS = ("sklearn._loss.loss.", "sklearn.metrics.", "sklearn.gaussian_process.", "scipy.")
+_LOSS = "sklearn._loss."
 _CLASSES_AS = ("dtype", "dtype_")
 _SETS = ("binned_left_cat_bitsets", "raw_left_cat_bitsets")
 
@@ -146,9 +147,8 @@ class _Reader:
         if not _is_node(value, "ObjectNode"):
             return None
         full = f"{value.get('__module__')}.{value.get('__class__')}"
-        content = value.get("content")
-        state = content.get("content") if isinstance(content, dict) else None  # its form is judged elsewhere
-        return Fitted(full, state) if isinstance(state, dict) and not _brings_methods(state) else None
+        state = _state(value)
+        return None if _brings_methods(state) else Fitted(full, state)
 
     def partial(self, value: object) -> str:
         content = value.get("content") if _is_node(value, "PartialNode") else None
@@ -237,15 +237,25 @@ def _called(function: object) -> str:
 
 
 def _brings_methods(state: Mapping[str, Any]) -> bool:
-    """Whether an attribute may be called where nothing but a method is expected."""
+    """Whether an attribute, or one of a loss among them, may be called where nothing but a method is expected."""
     for name, node in state.items():
         if _is_node(node, "ObjectNode"):
-            called = f"{node.get('__module__')}.{node.get('__class__')}".startswith(_CALLED_OBJECTS)
+            full = f"{node.get('__module__')}.{node.get('__class__')}"
+            called = full.startswith(_CALLED_OBJECTS)
+            if full.startswith(_LOSS) and _brings_methods(_state(node)):
+                return True
         else:
             called = _is_node(node, *_CALLED) and not (node["__loader__"] == "TypeNode" and name.endswith(_CLASSES_AS))
         if called and name not in CALLABLE_AS:
             return True
     return False
+
+
+def _state(node: _Node) -> _Node:
+    """Attributes of an object, whose form is judged elsewhere; none where it keeps them otherwise."""
+    content = node.get("content")
+    state = content.get("content") if isinstance(content, dict) else None
+    return state if isinstance(state, dict) else {}
 
 
 def _header(content: Content) -> tuple[tuple[int, ...], np.dtype[Any], int]:

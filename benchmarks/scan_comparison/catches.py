@@ -51,6 +51,8 @@ _CLASSES = (
     ("frameworks", "frameworks_skops", "SKOPS_CASES", "skops and boosted trees"),
     ("frameworks", "frameworks_tensorflow", "TENSORFLOW_CASES", "TensorFlow, TFLite, GGUF"),
     ("frameworks", "frameworks_graphs", "GRAPH_CASES", "TensorFlow, TFLite, GGUF"),
+    ("frameworks", "frameworks_tflite", "TFLITE_CASES", "TensorFlow, TFLite, GGUF"),
+    ("frameworks", "frameworks_gguf", "GGUF_CASES", "TensorFlow, TFLite, GGUF"),
     ("frameworks", "frameworks_files", "FILE_CASES", "programs, sources, settings"),
     ("frameworks", "frameworks_text", "TEXT_CASES", "models and settings written as text"),
 )

@@ -8,7 +8,7 @@ import jinja2
 import jinja2.sandbox
 import numpy as np
 import pytest
-from corpus.frameworks_graphs import GRAPH_CASES, gguf, setting, tensor, text
+from corpus.frameworks_gguf import GGUF_CASES, gguf, setting, tensor, text
 from corpus.honest_frameworks import CHAT
 from corpus.messages import FIXTURES, written
 
@@ -149,6 +149,6 @@ def test_templates_as_models_have_them_are_notes(code):
 
 
 def test_all_hostile_templates_of_the_corpus_are_about_the_template(tmp_path):
-    for case in GRAPH_CASES:
+    for case in GGUF_CASES:
         if case.name.startswith("gguf-template"):
             assert {rule.split("-")[0] for rule in rules(scanned(case.make(tmp_path)))} == {"template"}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import flatbuffers
 import numpy as np
 import pytest
-from corpus.frameworks_graphs import tflite
-from corpus.frameworks_tflite import HONEST_NESTED, SHARED
+from corpus.frameworks_tflite import HONEST_NESTED, SHARED, tflite
 from corpus.messages import FIXTURES, written
 
 from hauberk.scan import scan_paths

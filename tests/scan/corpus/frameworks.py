@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corpus.frameworks_files import FILE_CASES
+from corpus.frameworks_gguf import GGUF_CASES
 from corpus.frameworks_graphs import GRAPH_CASES
 from corpus.frameworks_hdf5 import HDF5_CASES
 from corpus.frameworks_keras import KERAS_CASES
@@ -18,8 +19,9 @@ CASES = (
     *TREE_CASES,
     *SKOPS_CASES,
     *GRAPH_CASES,
-    *TENSORFLOW_CASES,
     *TFLITE_CASES,
+    *GGUF_CASES,
+    *TENSORFLOW_CASES,
     *FILE_CASES,
     *TEXT_CASES,
 )

@@ -12,9 +12,11 @@ from typing import Any
 from corpus import SAFE, Case
 from corpus.fitted_models import by_skops, honest
 from corpus.frameworks_files import packed
-from corpus.frameworks_graphs import constant, gguf, node, saved_model, setting, template, tensor, tflite
+from corpus.frameworks_gguf import gguf, setting, template, tensor
+from corpus.frameworks_graphs import constant, node, saved_model
 from corpus.frameworks_hdf5 import hdf5, weights
 from corpus.frameworks_keras import keras, layer, legacy, sequential
+from corpus.frameworks_tflite import tflite
 from corpus.messages import FIXTURES, field, written
 
 

@@ -347,7 +347,7 @@ def _list(node: Node) -> None:
     _items(node)
 
 
-_NO_STATE = (("DictNode", {}), ("TupleNode", []))
+_NO_STATE: tuple[tuple[str, object], ...] = (("DictNode", {}), ("TupleNode", []))
 _OF_CONTENT = (
     "DefaultDictNode", "ListNode", "TupleNode", "SetNode", "SliceNode", "PartialNode", "MaskedArrayNode", "DTypeNode",
     "ObjectNode", "RandomStateNode", "RandomGeneratorNode", "ConstructorFromReduceNode", "FunctionNode",

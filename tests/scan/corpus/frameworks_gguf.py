@@ -1,0 +1,164 @@
+"""GGUF files, and chat templates in them, that do what they should not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from corpus import UNKNOWN, UNSAFE, Case
+from corpus.messages import FIXTURES, written
+
+NVD = "https://nvd.nist.gov/vuln/detail/"
+
+
+def text(value: str | bytes) -> bytes:
+    """A text of GGUF."""
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack("<Q", len(data)) + data
+
+
+def setting(key: str, value: str) -> bytes:
+    """A setting of GGUF that is a text."""
+    return text(key) + struct.pack("<I", 8) + text(value)
+
+
+def tensor(name: str, dims: tuple[int, ...], offset: int = 0, kind: int = 0) -> bytes:
+    """Where a tensor of GGUF lies."""
+    return text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
+
+
+def gguf(
+    *settings: bytes, tensors: tuple[bytes, ...] = (), counts: tuple[int, int] | None = None, data: int = 0
+) -> Callable[[Path], Path]:
+    """Writes a GGUF file."""
+
+    def make(folder: Path) -> Path:
+        head = b"GGUF" + struct.pack("<IQQ", 3, *(counts or (len(tensors), len(settings))))
+        head += b"".join(settings) + b"".join(tensors)
+        return written(folder / "model.gguf", head + bytes(-len(head) % 32 + data))
+
+    return make
+
+
+def template(code: str) -> Callable[[Path], Path]:
+    """A GGUF file with a chat template."""
+    return gguf(setting("tokenizer.chat_template", code))
+
+
+def _array_bomb() -> bytes:
+    return text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 1 << 61)
+
+
+def _nested_arrays() -> bytes:
+    return text("x") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 40
+
+
+GGUF_CASES = (
+    Case("gguf-many-settings", gguf(counts=(0, 1 << 62)), UNSAFE, NVD + "CVE-2024-23605"),
+    Case("gguf-many-tensors", gguf(counts=(1 << 62, 0)), UNSAFE, NVD + "CVE-2024-21836"),
+    Case("gguf-long-text", gguf(struct.pack("<Q", 1 << 63)), UNSAFE, NVD + "CVE-2024-23496"),
+    Case("gguf-long-array", gguf(_array_bomb()), UNSAFE, NVD + "CVE-2024-21825"),
+    Case("gguf-nested-arrays", gguf(_nested_arrays()), UNSAFE),
+    Case("gguf-many-dimensions", gguf(tensors=(tensor("x", (1,) * 9),), data=64), UNSAFE, NVD + "CVE-2024-21802"),
+    Case(
+        "gguf-overflowing-shape",
+        gguf(tensors=(tensor("x", (1 << 40, 1 << 40)),), data=64),
+        UNSAFE,
+        NVD + "CVE-2024-21802",
+    ),
+    Case("gguf-overlap", gguf(tensors=(tensor("x", (8,)), tensor("y", (8,))), data=64), UNSAFE),
+    Case("gguf-beyond", gguf(tensors=(tensor("x", (8,), 1 << 20),), data=64), UNSAFE),
+    Case("gguf-two-settings", gguf(setting("a", "1"), setting("a", "2")), UNSAFE),
+    Case("gguf-two-tensors", gguf(tensors=(tensor("x", (8,)), tensor("x", (8,), 32)), data=64), UNSAFE),
+    Case("gguf-alignment", gguf(text("general.alignment") + struct.pack("<II", 4, 0)), UNSAFE),
+    Case("gguf-alignment-of-another-type", gguf(text("general.alignment") + struct.pack("<IQ", 10, 32)), UNKNOWN),
+    Case("gguf-unknown-type", gguf(tensors=(tensor("x", (8,), kind=99),), data=64), UNKNOWN),
+    Case("gguf-version", lambda folder: written(folder / "m.gguf", b"GGUF" + struct.pack("<IQQ", 9, 0, 0)), UNKNOWN),
+    Case(
+        "gguf-cut",
+        lambda folder: written(folder / "m.gguf", (FIXTURES / "tiny.gguf").read_bytes()[:200]),
+        frozenset({"unsafe", "unknown"}),
+    ),
+    *(
+        Case(f"gguf-template-{name}", template(code), UNSAFE, NVD + "CVE-2024-34359")
+        for name, code in (
+            ("globals", "{{ cycler.__init__.__globals__.os.popen('true').read() }}"),
+            ("subclasses", "{% for x in ().__class__.__base__.__subclasses__() %}{{ x }}{% endfor %}"),
+            ("subscript", "{{ ''['__cl' 'ass__'] }}"),
+            ("attribute-filter", "{{ '' | attr('\\x5f\\x5fclass\\x5f\\x5f') }}"),
+            ("self", "{{ self._TemplateReference__context }}"),
+            ("lipsum", "{{ lipsum['__globals__'] }}"),
+            ("statement", "{% set x = namespace.__init__ %}"),
+            ("open-ended", "{{ cycler.__init__"),
+            ("joined", "{{ cycler[('_'~'_in')~('it_'~'_')] }}"),
+            ("behind-quoted-end", "{{ '}}' ~ cycler[('_'~'_in') ~ x] }}"),
+            ("in-quoted-comment", "{{ '{#' ~ cycler.__init__ ~ '#}' }}"),
+            ("behind-raw", "{% raw %}{{ ' {% endraw %}{{ cycler['_''_init__'] }}"),
+            ("mapped", "{{ [x] | map(attribute='_'~'_class_'~'_') | list }}"),
+            ("mapped-attribute-filter", "{{ [x] | map('attr', y) | list }}"),
+            ("repeated", "{{ x['_' * 2 ~ 'class'] }}"),
+            ("joined-list", "{{ x[['_', '_class'] | join] }}"),
+            ("frame", "{{ (x | map('upper'))['gi_frame']['f_builtins']['print']('x') }}"),
+            ("every-second-letter", "{{ ''['x_x_xcxlxaxsxsx_x_'[1::2]] }}"),
+        )
+    ),
+    *(
+        Case(f"gguf-template-{name}", template(code), UNKNOWN, NVD + "CVE-2024-34359")
+        for name, code in (
+            ("formatted", "{{ x['%c' | format(95)] }}"),
+            ("by-name", "{% set u = '%c' | format(95) %}{% set d = u ~ u %}{{ x[d] }}"),
+            ("by-loop", "{% for k in ['%c' | format(95)] %}{{ x[k] }}{% endfor %}"),
+            ("by-macro", "{% macro f(k) %}{{ x[k] }}{% endmacro %}{{ f('%c' | format(95)) }}"),
+            ("by-output", "{% set k %}{{ '%c' | format(95) }}{% endset %}{{ x[k] }}"),
+            ("by-namespace", "{% set ns = namespace(k='') %}{% set ns.k = '%c' % 95 %}{{ x[ns.k] }}"),
+            ("by-list", "{% set l = [] %}{% if l.append('%c' % 95) %}{% endif %}{{ x[l[0]] }}"),
+            ("unreadable", "{{ x[ }}"),
+            ("by-step", "{% set k = 'x_x_xcxlxaxsxsx_x_'[1::2] %}{{ ''[k] }}"),
+            ("by-step-of-element", "{% set s = ('x_x_xcx',) %}{% set k = s[0][1::2] %}{{ ''[k] }}"),
+            ("turned", "{% set k = 'emarf_ig' | reverse %}{{ x[k] }}"),
+            ("added-names", "{% set u = 'x_'[1] %}{% set c = 'class' %}{% set k = u+u+c+u+u %}{{ ''[k] }}"),
+            (
+                "added-letters",
+                "{% set ns = namespace(k='') %}{% for c in 'x_x' %}{% set ns.k = ns.k + c %}{% endfor %}{{ x[ns.k] }}",
+            ),
+            ("name-in-other-letters", "{% set \uff4b = 'x_'[1] * 2 ~ 'class' %}{{ ''[k] }}"),
+            ("loop-that-calls-itself", "{% for c in x recursive %}{{ ''[c] }}{{ loop(['x_x_x'[1::2]]) }}{% endfor %}"),
+            ("more-arguments", "{% macro f() %}{{ ''[varargs[0]] }}{% endmacro %}{{ f('x_x_x'[1::2]) }}"),
+            ("macro-by-another-name", "{% macro f(k) %}{{ ''[k] }}{% endmacro %}{% set g = f %}{{ g('x_x'[1::2]) }}"),
+            (
+                "namespace-by-another-name",
+                "{% set ns = namespace() %}{% for a in [ns] %}{% set a.k = 'x_x'[1::2] %}{% endfor %}{{ ''[ns.k] }}",
+            ),
+            (
+                "list-by-another-name",
+                "{% set l = [] %}{% set m = l %}{% set q = m.append('x_x'[1::2]) %}{{ ''[l[0]] }}",
+            ),
+            ("element-before", "{% for c in ['x_x_x'[1::2], 'b'] %}{{ ''[loop.previtem] }}{% endfor %}"),
+            (
+                "element-before-by-subscript",
+                "{% for c in ['x_x_x'[1::2], 'b'] %}{{ ''[loop['previtem']] }}{% endfor %}",
+            ),
+            ("macro-called-get", "{% macro get() %}__init__{% endmacro %}{% set n = get() %}{{ cycler[n] }}"),
+            ("block-called-get", "{% block get %}__init__{% endblock %}{% set n = self.get() %}{{ cycler[n] }}"),
+            ("special-tokens", "{{ cycler[bos_token][eos_token[0:11]][eos_token[11:]]('true') }}"),
+            ("token-by-a-free-name", "{% for k in [] %}{% endfor %}{{ cycler[k] }}"),
+            ("token-by-one-branch", "{% if messages %}{% set k = 1 %}{% endif %}{{ cycler[k] }}"),
+            ("asked-by-message", "{{ cycler[messages[0].a][messages[0].b] }}"),
+            ("loop-of-its-own", "{% set loop = namespace(index='x_x'[1::2]) %}{{ cycler[loop.index] }}"),
+            ("range-of-its-own", "{% macro range() %}__init__{% endmacro %}{{ cycler[range()] }}"),
+            ("call-of-what-is-looked-up", "{{ messages[0]['run']('true') }}"),
+            ("sum-by-name", "{{ messages | sum('%c' % 95) }}"),
+            ("text-to-a-width", "{{ '%09999999d' | format(1) }}{{ '%09999999d' % 1 }}"),
+            ("many-rounds", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
+            ("large-number", "{% set n = 99999999 %}{% for a in range(n) %}{% endfor %}"),
+            ("deep-loops", "{% for a in messages %}" * 7 + "{% endfor %}" * 7),
+            ("joined-to-itself", "{% set a = 'aa' %}{% set a = a ~ a %}"),
+            ("power", "{{ 9 ** 9 ** 9 }}"),
+            ("repeated-text", "{{ 'x' * 99999999 }}"),
+            ("rounded", "{{ 1.5 | round(99999999, 'floor') }}"),
+            ("filled-in", "{% set a = 'x' %}{{ (a ~ '{0.x}').format(x) }}"),
+        )
+    ),
+    Case("gguf-template-include", template("{% include '/etc/passwd' %}"), UNKNOWN),
+)

@@ -156,7 +156,8 @@ def open_below(folder: Path, location: str) -> tuple[int, os.stat_result]:
     """Open a file below a folder for reading, part by part: no symbolic link on the way leads anywhere.
 
     Whoever may write to the folder can put one there at any time, so looking at a path before it is opened is not
-    enough. What is no regular file is not even opened: there are devices to which that does something.
+    enough. What is no regular file is not even opened, unless it is put there in that moment: there are devices to
+    which that does something.
 
     Args:
         folder: Followed as it is.

@@ -177,7 +177,7 @@ def repeats(size: int, most: int) -> str:
         return ""
     return (
         f"its tensors repeat what they hold and would take {size} bytes; of a file of this size at most {most} are"
-        " taken; save them without views that repeat (torch.Tensor.expand)"
+        " taken; save them without views that repeat (torch.Tensor.expand), or share memory among fewer tensors"
     )
 
 

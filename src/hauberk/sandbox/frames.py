@@ -64,11 +64,13 @@ def connection(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     try:
-        return _above_standard(ours), _above_standard(theirs)
+        ours = _above_standard(ours)
+        theirs = _above_standard(theirs)
     except OSError:
         ours.close()
         theirs.close()
         raise
+    return ours, theirs
 
 
 def _above_standard(end: socket.socket) -> socket.socket:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+from collections import deque
 
+import joblib
 import pytest
-from corpus.fitted_models import ASTRAY, by_skops
+from corpus.fitted_models import ASTRAY, by_skops, table
+from sklearn.ensemble import BaggingRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeRegressor
 
 from hauberk.scan import scan_paths
 from hauberk.scan.report import Verdict
 
 # A pickle that puts something in a method's place is refused before its figures are looked at.
 MODELS = {name: make for name, make, _, reference in ASTRAY if not reference.endswith("/915.html")}
+
+
+def _verdict(content, folder):
+    (folder / "model.pkl").write_bytes(content)
+    (report,) = scan_paths([folder / "model.pkl"])
+    return report.verdict, {finding.what for finding in report.findings}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -23,3 +35,36 @@ def test_pickles_and_skops_archives_are_judged_alike(name, tmp_path):
     assert {finding.what.removeprefix("at its end: ") for finding in pickled.findings} == {
         finding.what for finding in archived.findings
     }
+
+
+def test_a_tree_that_joins_a_list_after_the_estimator_that_holds_it(tmp_path):
+    """The list is empty when the pipeline is given it, and is not what the pickle gives in the end."""
+    model = Pipeline([])
+    steps = [model, DecisionTreeRegressor().fit(*table()).tree_]
+    model.steps = steps
+    both = pickle.dumps((steps, model), 3)
+    assert both[-4:-2] == b"\x86q"  # a pair, and its number
+    content = both[:-4] + b"."
+    assert pickle.loads(content).steps[1].node_count > 1
+    assert _verdict(content, tmp_path) == (
+        Verdict.UNKNOWN,
+        {"at its end: a tree on its own, which lets in records of any length"},
+    )
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 3, 5])
+@pytest.mark.parametrize("hold", [list, tuple, set, frozenset, deque, dict.fromkeys], ids=lambda hold: hold.__name__)
+def test_no_container_hides_a_tree(hold, protocol, tmp_path):
+    model = BaggingRegressor()
+    model.estimators_ = hold([(1, DecisionTreeRegressor().fit(*table()).tree_)])
+    verdict, found = _verdict(pickle.dumps(model, protocol), tmp_path)
+    assert verdict != Verdict.SAFE
+    assert "at its end: a tree on its own, which lets in records of any length" in found
+
+
+def test_an_estimators_state_that_stands_elsewhere_too(tmp_path):
+    tree = DecisionTreeRegressor().fit(*table())
+    out = io.BytesIO()
+    joblib.dump([tree, vars(tree)], out)
+    assert _verdict(out.getvalue(), tmp_path)[0] == Verdict.UNKNOWN
+    assert _verdict(pickle.dumps([tree, tree]), tmp_path)[0] == Verdict.SAFE

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus import NEVER_SAFE, SAFE, UNSAFE, Case
+from corpus.bare_trees import BARE_TREES
 
 _BOUNDS = "https://cwe.mitre.org/data/definitions/125.html"
 _OVERRIDES = "https://cwe.mitre.org/data/definitions/915.html"
@@ -139,6 +140,34 @@ def _link_by_a_function(model: Any) -> None:
     model._loss.link.link = check_array
 
 
+def _link_of_a_dictionary(model: Any) -> None:
+    """What it links by is no link, but has an attribute of that name."""
+    import functools
+
+    from sklearn.utils import Bunch
+    from sklearn.utils.validation import check_array
+
+    model._loss.link = Bunch(link=functools.partial(check_array, ensure_2d=False))
+
+
+def _link_of_a_pipeline(model: Any) -> None:
+    from sklearn._loss.link import IdentityLink
+    from sklearn.pipeline import Pipeline
+
+    model._loss.link = Pipeline([])
+    model._loss.link.link = IdentityLink()
+
+
+def _link_with_attributes(model: Any) -> None:
+    model._loss.link.other = 1
+
+
+def _loss_of_a_dictionary(model: Any) -> None:
+    from sklearn.utils import Bunch
+
+    model._loss = Bunch(link=model._loss.link, is_multiclass=False)
+
+
 def _loss_of_one_class(model: Any) -> None:
     model._loss.is_multiclass = False
 
@@ -171,6 +200,32 @@ def _narrow() -> Any:
     return model
 
 
+def _univariate() -> Any:
+    from sklearn.feature_selection import f_classif
+
+    return f_classif
+
+
+def _scorer(**changed: Callable[[], Any]) -> Make:
+    """A model that keeps a scorer with other attributes."""
+
+    def make() -> Any:
+        from sklearn.metrics import get_scorer
+
+        model = histogram()()
+        model._scorer = get_scorer("accuracy")
+        model._scorer.__dict__.update({name: each() for name, each in changed.items()})
+        return model
+
+    return make
+
+
+def _in_a_list_of_predictors() -> Any:
+    model = histogram()()
+    model.estimators_ = model._predictors[0]
+    return model
+
+
 ASTRAY: tuple[tuple[str, Make, frozenset[str], str], ...] = (
     ("tree-that-lets-in-fewer-features", _narrow, UNSAFE, _BOUNDS),
     ("boosting-with-a-tree-of-more-features", _boosting(_wider_step), UNSAFE, _BOUNDS),
@@ -181,6 +236,16 @@ ASTRAY: tuple[tuple[str, Make, frozenset[str], str], ...] = (
     ("boosting-from-a-guess-by-a-function", _boosting(_guess_by_a_function, classes=4), NEVER_SAFE, _OVERRIDES),
     ("boosting-with-a-link-by-a-function", _boosting(_link_by_a_function, classes=4), NEVER_SAFE, _OVERRIDES),
     ("boosting-with-a-loss-of-one-class", _boosting(_loss_of_one_class, classes=3), NEVER_SAFE, _OVERRIDES),
+    ("boosting-with-a-link-of-a-dictionary", _boosting(_link_of_a_dictionary, classes=4), NEVER_SAFE, _OVERRIDES),
+    (
+        "boosting-of-numbers-with-a-link-of-a-dictionary",
+        _boosting(_link_of_a_dictionary, regression=True),
+        NEVER_SAFE,
+        _OVERRIDES,
+    ),
+    ("boosting-with-a-link-of-a-pipeline", _boosting(_link_of_a_pipeline, classes=4), NEVER_SAFE, _BOUNDS),
+    ("boosting-with-a-link-with-attributes", _boosting(_link_with_attributes, classes=3), NEVER_SAFE, _BOUNDS),
+    ("boosting-with-a-loss-of-a-dictionary", _boosting(_loss_of_a_dictionary, classes=3), NEVER_SAFE, _BOUNDS),
     ("histograms-of-fewer-features", histogram(n_features_in_=1), UNSAFE, _BOUNDS),
     ("histograms-that-are-being-fitted", histogram(_in_fit=True), UNSAFE, _BOUNDS),
     ("histograms-prepared-by-another-model", _prepared, NEVER_SAFE, _BOUNDS),
@@ -191,7 +256,41 @@ ASTRAY: tuple[tuple[str, Make, frozenset[str], str], ...] = (
     ("histograms-prepared-with-weights", _categories(_weights), NEVER_SAFE, _BOUNDS),
     ("histograms-prepared-by-another-function", _categories(_another_function), NEVER_SAFE, _BOUNDS),
     ("predictor-on-its-own", lambda: histogram()()._predictors[0][0], NEVER_SAFE, _BOUNDS),
+    ("predictor-of-two-lists", _in_a_list_of_predictors, NEVER_SAFE, _BOUNDS),
+    *((name, make, NEVER_SAFE, _BOUNDS) for name, make in BARE_TREES),
+    ("scorer-by-another-function", _scorer(_score_func=_univariate), NEVER_SAFE, _OVERRIDES),
+    ("scorer-of-another-method", _scorer(_response_method=lambda: "fit"), NEVER_SAFE, _OVERRIDES),
 )
+
+
+def _stopped_by_a_metric() -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.metrics import f1_score, make_scorer
+
+    scorer = make_scorer(f1_score, average="macro")
+    model = HistGradientBoostingClassifier(early_stopping=True, scoring=scorer, **_HISTOGRAMS)
+    return model.fit(*_kinds())
+
+
+def _searched() -> Any:
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.tree import DecisionTreeClassifier
+
+    search = GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [1, 2]}, scoring="roc_auc", cv=2)
+    return search.fit(*table())
+
+
+def _several(kind: str) -> Make:
+    """An ensemble of estimators that are named."""
+
+    def make() -> Any:
+        from sklearn import ensemble, tree
+
+        each = getattr(tree, "DecisionTreeClassifier" if kind.endswith("Classifier") else "DecisionTreeRegressor")
+        model = getattr(ensemble, kind)([("shallow", each(max_depth=1)), ("deep", each(random_state=0))])
+        return model.fit(*table())
+
+    return make
 
 
 def _fit(kind: str, several: Any = None, **options: Any) -> Make:
@@ -231,6 +330,14 @@ _HONEST: dict[str, Make] = {
     "isolation-of-some-features": _fit("IsolationForest", max_features=0.6, **_ENSEMBLES),
     "tree-of-numbers": _fit("DecisionTreeRegressor", max_leaf_nodes=5),
     "tree-of-two-outputs": _fit("DecisionTreeClassifier", (2, 3)),
+    "histograms-stopped-by-a-metric": _stopped_by_a_metric,
+    "tree-found-by-a-metric": _searched,
+    "histograms-stopped-by-their-loss": _fit("HistGradientBoostingRegressor", early_stopping=True, **_HISTOGRAMS),
+    "bagged-trees": _fit("BaggingClassifier", (2,), max_features=0.6, **_ENSEMBLES),
+    "bagged-trees-of-numbers": _fit("BaggingRegressor", **_ENSEMBLES),
+    "stumps-of-numbers": _fit("AdaBoostRegressor", **_ENSEMBLES),
+    "trees-that-vote": _several("VotingClassifier"),
+    "trees-in-a-stack": _several("StackingRegressor"),
     "tree-of-one-leaf": _fit("DecisionTreeClassifier", (1,)),
     "extra-tree": _fit("ExtraTreeClassifier", (3,)),
     "stumps": _fit("AdaBoostClassifier", (3,), **_ENSEMBLES),

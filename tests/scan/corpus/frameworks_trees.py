@@ -87,7 +87,9 @@ def tree(
         other = mapping(node_count=plain(9))
         if shared:
             state["__id__"] = other["__id__"] = 7
-        root = node("ListNode", "list", content=[other, found])
+        held_by = mapping(tree_=found, n_features_in_=plain(4))
+        model = node("ObjectNode", "DecisionTreeClassifier", "sklearn.tree._classes", content=held_by)
+        root = node("ListNode", "list", content=[other, model])
         return skops(root, **files)(folder)
 
     return make

@@ -3,7 +3,8 @@
 A tree asks for features, and trusts that its records have them; boosting writes each tree's results into a column, and
 trusts that it is there. A single tree's estimator looks at the records, forests ask their estimators one by one, and
 both kinds of boosting look for themselves. What they look at is attributes of the file, so these are held against one
-another. An attribute that is called in place of a method would undo all of that.
+another. An attribute that is called in place of a method would undo all of that (`callables`), and so would a tree
+without its own estimator in front of it.
 
 Sources: scikit-learn 1.9 `tree/_tree.pyx`, `tree/_classes.py`, `ensemble/_gb.py`, `ensemble/_gradient_boosting.pyx`,
 `ensemble/_hist_gradient_boosting/` (`gradient_boosting.py`, `binning.py`, `_predictor.pyx`), `dummy.py`,
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from hauberk.scan.fitted.callables import LINKS, LOSSES, METRICS, RESPONSES, SCORER
 from hauberk.scan.fitted.node_tables import Survey
 
 TREE = "sklearn.tree._tree.Tree"
@@ -39,12 +41,13 @@ _COLUMNS = "sklearn.compose._column_transformer.ColumnTransformer"
 _ENCODER = "sklearn.preprocessing._encoders.OrdinalEncoder"
 _FUNCTION = "sklearn.preprocessing._function_transformer.FunctionTransformer"
 _CHECKS = "sklearn.utils.validation.check_array"
-_LOSSES = "sklearn._loss.loss."
 _SEVERAL = "sklearn._loss.loss.HalfMultinomialLoss"
 
-JUDGED = _TREES | _HISTOGRAMS | {_CLASSIFIER, _REGRESSOR}
+JUDGED = _TREES | _HISTOGRAMS | {_CLASSIFIER, _REGRESSOR, SCORER}
 """Classes that `judge` is for."""
-LOOKED_AT: dict[str, tuple[str, ...]] = {
+HELD_AS: dict[str, str] = {**dict.fromkeys(_TREES, "tree_"), **dict.fromkeys(_HISTOGRAMS, "_predictors")}
+"""By class, the attribute as which alone a `Tree` may be held, or a `TreePredictor` in its lists."""
+LOOKED_AT: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(_TREES, ("tree_", "n_features_in_")),
     **dict.fromkeys((_CLASSIFIER, _REGRESSOR), ("estimators_", "init_", "n_trees_per_iteration_", "_loss")),
     **dict.fromkeys(_HISTOGRAMS, ("_in_fit", "_predictors", "n_features_in_", "_preprocessor", "_bin_mapper")),
@@ -54,10 +57,11 @@ LOOKED_AT: dict[str, tuple[str, ...]] = {
     _COLUMNS: ("transformers_", "transformer_weights", "feature_names_in_", "_transformer_to_input_indices"),
     _ENCODER: (),
     _FUNCTION: ("func",),
+    SCORER: ("_score_func", "_sign", "_kwargs", "_response_method"),
+    **dict.fromkeys(LOSSES, ("link", "is_multiclass")),
+    **dict.fromkeys(LINKS),
 }
-"""Attributes that are looked at, by class: a reader needs to keep no others."""
-CALLABLE_AS = frozenset({"_loss", "_base_loss", "loss_", "scorer_", "func"})
-"""Attributes that hold an object that can be called, none of them the name of a method."""
+"""Attributes that are looked at, by class; `None` for all of them. A reader needs to keep no others."""
 
 
 class Doubt(NamedTuple):
@@ -72,8 +76,8 @@ class Doubt(NamedTuple):
     unsafe: bool
 
 
-LONE = Doubt("a tree of boosting on its own, which lets in records of any length", unsafe=False)
-"""What is held against a `TreePredictor` that no estimator holds."""
+LONE = Doubt("a tree on its own, which lets in records of any length", unsafe=False)
+"""What is held against a `Tree` or a `TreePredictor` in any place but that of `HELD_AS`."""
 
 
 class Fitted(NamedTuple):
@@ -110,7 +114,10 @@ class Reader(Protocol):
         """A row of at most `LONGEST_FLAGS` items of one byte, whose type is of these numpy's letters."""
 
     def fitted(self, value: object) -> Fitted | None:
-        """An object; one whose attributes are callable but for those of `CALLABLE_AS` is none."""
+        """An object; one with an attribute that stands for a method (`callables`) is none."""
+
+    def function(self, value: object) -> str:
+        """The name of a function, with its module, that is kept and not called."""
 
     def partial(self, value: object) -> str:
         """The function, with its module, that a `functools.partial` calls with named arguments only."""
@@ -195,7 +202,7 @@ def judge(model: Fitted, reader: Reader) -> Doubt | None:
         return _decision_tree(model, reader)
     if model.name in _HISTOGRAMS:
         return _histogram_boosting(model, reader)
-    return _boosting(model, reader)
+    return _scorer(model, reader) if model.name == SCORER else _boosting(model, reader)
 
 
 def _decision_tree(model: Fitted, reader: Reader) -> Doubt | None:
@@ -248,18 +255,38 @@ def _room(model: Fitted, reader: Reader) -> int | None:
     guess = model.attributes.get("init_")
     if reader.plain(guess) == "zero":
         return _whole(model, "n_trees_per_iteration_", reader)
-    first, loss = reader.fitted(guess), reader.fitted(model.attributes.get("_loss"))
-    if first is None or _whole(first, "n_outputs_", reader) != 1:
+    first, loss = reader.fitted(guess), _loss(model.attributes.get("_loss"), reader)
+    if first is None or not loss or _whole(first, "n_outputs_", reader) != 1:
         return None
     if model.name == _REGRESSOR:
         return 1 if first.name == _CONSTANT else None
-    if first.name != _PRIOR or loss is None or "is_multiclass" in loss.attributes:
-        return None
     shape = reader.shape(first.attributes.get("class_prior_"))
     said = {reader.plain(first.attributes.get(name)) for name in ("strategy", "_strategy")}
-    if shape is None or len(shape) != 1 or said != {"prior"} or not loss.name.startswith(_LOSSES):
+    if first.name != _PRIOR or shape is None or len(shape) != 1 or said != {"prior"}:
         return None
-    return shape[0] if loss.name == _SEVERAL else 1
+    return shape[0] if loss == _SEVERAL else 1
+
+
+def _loss(value: object, reader: Reader) -> str:
+    """The class of a loss whose link keeps the shape of a first guess; nothing where it is none."""
+    loss = reader.fitted(value)
+    if loss is None or loss.name not in LOSSES or "is_multiclass" in loss.attributes:
+        return ""
+    link = reader.fitted(loss.attributes.get("link"))
+    return loss.name if link is not None and link.name in LINKS and not link.attributes else ""
+
+
+def _scorer(model: Fitted, reader: Reader) -> Doubt | None:
+    """It calls a metric with plain options, on what an estimator predicts."""
+    metric, sign = reader.function(model.attributes.get("_score_func")), model.attributes.get("_sign")
+    options = reader.mapping(model.attributes.get("_kwargs"))
+    method = model.attributes.get("_response_method")
+    methods = [reader.plain(each) for each in reader.items(method) or (method,)]
+    if metric not in METRICS or type(reader.plain(sign)) is not int or not RESPONSES.issuperset(methods):
+        return Doubt("a scorer by anything but a metric", unsafe=False)
+    if options is None or any(reader.plain(each) is OTHER for each in options.values()):
+        return Doubt("a scorer with options that are no plain values", unsafe=False)
+    return None
 
 
 def _histogram_boosting(model: Fitted, reader: Reader) -> Doubt | None:

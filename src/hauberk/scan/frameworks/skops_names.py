@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
+from hauberk.scan.fitted.callables import METRICS, SCORER
+
 _PRIMITIVE = {f"builtins.{name}" for name in ("int", "float", "str", "bool", "list", "set", "tuple", "dict", "complex")}
 _DTYPE_NAMES = (
     "bool bool_ bytes_ str_ void object_ float16 float32 float64 longdouble complex64 complex128 clongdouble int8"
@@ -61,10 +63,10 @@ UNCHECKED_TYPES = (
 
 @cache
 def listed_types() -> frozenset[str]:
-    """Full names of classes and functions that a file may name."""
+    """Full names of classes and functions that a file may name: those of the list, scorers and their metrics."""
     text = resources.files("hauberk.scan.frameworks").joinpath("skops_types.txt").read_text("utf-8")
     lines = (line.split(": ") for line in text.splitlines() if not line.startswith("#"))
-    return frozenset(f"{module}.{name}" for module, names in lines for name in names.split())
+    return METRICS | {SCORER} | {f"{module}.{name}" for module, names in lines for name in names.split()}
 
 
 @cache

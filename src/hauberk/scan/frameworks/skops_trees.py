@@ -14,9 +14,9 @@ import numpy as np
 
 from hauberk.scan.content import Content
 from hauberk.scan.fitted import node_tables
+from hauberk.scan.fitted.callables import name_stands_for_method, stands_for_method
 from hauberk.scan.fitted.node_tables import Field, Survey
 from hauberk.scan.fitted.trees import (
-    CALLABLE_AS,
     JUDGED,
     LONE,
     LONGEST_FLAGS,
@@ -38,10 +38,8 @@ _UNLIKE_A_TREE = (
 )  # fmt: skip
 _HEADER = 1 << 14
 _CHUNK = 1 << 20
-_CALLED = frozenset({"FunctionNode", "PartialNode", "TypeNode", "MethodNode", "OperatorFuncNode"})
-_CALLED_OBJECTS = ("sklearn._loss.loss.", "sklearn.metrics.", "sklearn.gaussian_process.", "scipy.")
-_LOSS = "sklearn._loss."
-_CLASSES_AS = ("dtype", "dtype_")
+_NAMED = ("FunctionNode", "TypeNode", "MethodNode", "OperatorFuncNode")
+_OBJECTS = ("ObjectNode", "PartialNode")
 _SETS = ("binned_left_cat_bitsets", "raw_left_cat_bitsets")
 
 
@@ -69,7 +67,10 @@ class Trees:
             self._kept.append((node, full, at))
 
     def doubts(self) -> Iterator[tuple[Doubt, str]]:
-        """What is held against them, and where; estimators first, which hold the others."""
+        """What is held against them, and where; estimators first, which hold the others.
+
+        A node stands in one place of the schema, so what an estimator was asked for stands nowhere else.
+        """
         for node, full, at in sorted(self._kept, key=lambda each: each[1] not in JUDGED):
             if (doubt := self._reader.doubt(node, full)) is not None:
                 yield doubt, at
@@ -87,10 +88,8 @@ class _Reader:
 
     def doubt(self, node: _Node, full: str) -> Doubt | None:
         """What is held against a tree or an ensemble."""
-        if full == TREE:
-            return self._tree(node)[1]
-        if full == PREDICTOR:
-            doubt = self._predictor(node)[1]
+        if full in {TREE, PREDICTOR}:
+            doubt = (self._tree if full == TREE else self._predictor)(node)[1]
             return LONE if doubt is None and id(node) not in self._held else doubt
         found = self.fitted(node)
         return Doubt("a method that the file brings", unsafe=False) if found is None else judge(found, self)
@@ -146,9 +145,13 @@ class _Reader:
     def fitted(self, value: object) -> Fitted | None:
         if not _is_node(value, "ObjectNode"):
             return None
-        full = f"{value.get('__module__')}.{value.get('__class__')}"
         state = _state(value)
-        return None if _brings_methods(state) else Fitted(full, state)
+        return (
+            None if any(_stands_for_method(name, each) for name, each in state.items()) else Fitted(_full(value), state)
+        )
+
+    def function(self, value: object) -> str:
+        return _called(value)
 
     def partial(self, value: object) -> str:
         content = value.get("content") if _is_node(value, "PartialNode") else None
@@ -159,11 +162,12 @@ class _Reader:
     def features(self, value: object) -> int | None:
         if not _is_node(value, "TreeNode"):
             return None
+        self._held.add(id(value))
         found, doubt = self._tree(value)
         return found if doubt is None else None
 
     def predictor(self, value: object) -> Survey | None:
-        if not _is_node(value, "ObjectNode") or f"{value.get('__module__')}.{value.get('__class__')}" != PREDICTOR:
+        if not _is_node(value, "ObjectNode") or _full(value) != PREDICTOR:
             return None
         self._held.add(id(value))
         found, doubt = self._predictor(value)
@@ -236,19 +240,16 @@ def _called(function: object) -> str:
     return f"{module}.{name}" if agreed else ""
 
 
-def _brings_methods(state: Mapping[str, Any]) -> bool:
-    """Whether an attribute, or one of a loss among them, may be called where nothing but a method is expected."""
-    for name, node in state.items():
-        if _is_node(node, "ObjectNode"):
-            full = f"{node.get('__module__')}.{node.get('__class__')}"
-            called = full.startswith(_CALLED_OBJECTS)
-            if full.startswith(_LOSS) and _brings_methods(_state(node)):
-                return True
-        else:
-            called = _is_node(node, *_CALLED) and not (node["__loader__"] == "TypeNode" and name.endswith(_CLASSES_AS))
-        if called and name not in CALLABLE_AS:
-            return True
-    return False
+def _full(node: _Node) -> str:
+    """The module and name of its class."""
+    return f"{node.get('__module__')}.{node.get('__class__')}"
+
+
+def _stands_for_method(attribute: str, node: object) -> bool:
+    """Whether what an attribute holds may be called where nothing but a method is expected."""
+    if _is_node(node, *_NAMED):
+        return name_stands_for_method(attribute)
+    return _is_node(node, *_OBJECTS) and stands_for_method(attribute, _full(node))
 
 
 def _state(node: _Node) -> _Node:

@@ -48,6 +48,7 @@ class Costs(Window):
         inside: Containers that were put into others, by their identity.
         outside: Those others; kept, so that their identities stay theirs.
         checks: What is looked at when all has been filled.
+        given: What any object was given, with the object; lists and dictionaries in it may still be filled.
         filled_late: How many were put into others first and filled with further ones then.
     """
 
@@ -61,11 +62,12 @@ class Costs(Window):
         self.inside: dict[int, Made] = {}
         self.outside: list[Made] = []
         self.filled_late = 0
-        self.checks: list[Callable[[], None]] = []
+        self.checks: dict[object, Callable[[], None]] = {}
+        self.given: list[tuple[object, object]] = []
 
-    def at_end(self, check: Callable[[], None]) -> None:
-        """Call it at STOP."""
-        self.checks.append(check)
+    def at_end(self, check: Callable[[], None], key: object = None) -> None:
+        """Call it at STOP, unless one with the same key is called already."""
+        self.checks.setdefault(check if key is None else key, check)
 
     def copies(self, size: int) -> None:
         """Count bytes that are copied from something that stays.

@@ -54,11 +54,13 @@ class Context(Protocol):
         content: For data that lie in the pickle.
         base: Where in it the machine is, roughly.
         reporter: Keeps the time.
+        given: What an object was given, be it items or a state, with the object; who makes one of items adds them.
     """
 
     content: Content
     reporter: Reporter
     base: int
+    given: list[tuple[object, object]]
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the content, without going back in it where that can be avoided."""
@@ -69,8 +71,8 @@ class Context(Protocol):
     def copies(self, size: int) -> None:
         """Count bytes that are copied from something that stays; object when they are out of proportion."""
 
-    def at_end(self, check: Callable[[], None]) -> None:
-        """Call a check when the pickle has come to its end, which raises `Objection`."""
+    def at_end(self, check: Callable[[], None], key: object = None) -> None:
+        """Call a check when the pickle has come to its end, which raises `Objection`; once for each key."""
 
     def nests(self, container: Made, values: Sequence[object]) -> None:
         """Object to containers too deep in one another, where CPython lets go of them by recursion."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hauberk.scan.fitted.node_tables import Survey
 from hauberk.scan.fitted.trees import (
+    HELD_AS,
     JUDGED,
     LONE,
     LONGEST_FLAGS,
@@ -27,7 +28,7 @@ from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array, elements
 from hauberk.scan.pickles.entries import Context, Entry, Objection, check_attributes, is_made
 from hauberk.scan.pickles.node_tables import survey
-from hauberk.scan.pickles.values import Made
+from hauberk.scan.pickles.values import Bag, Frozen, Made, Name
 from hauberk.scan.pickles.values import Mapping as Dictionary
 
 _OUTPUT = 512  # bytes that take as long to copy as to read how many classes an output has
@@ -35,6 +36,9 @@ _ITEM = 64
 _PLAIN = frozenset({type(None), bool, int, float, str})
 _CHECKED = "sklearn.utils.validation.check_array"
 _SETS = {("u", 4)}
+_NATIVE = frozenset({TREE, PREDICTOR})
+_CONTAINERS = frozenset({list, tuple, Dictionary, Bag})
+_LOOKED_BETWEEN = 1 << 14  # values between two looks at the clock
 
 
 def make_tree(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
@@ -42,6 +46,7 @@ def make_tree(entry: Entry, arguments: tuple[object, ...], context: Context) -> 
     match arguments:
         case (int(features), Made(detail=Array() as classes), int(outputs)) if not classes.dtype.objects:
             context.copies(_OUTPUT * max(outputs, 0))
+            context.at_end(lambda: _check_places(context), key=_NATIVE)
             return Made(entry, (features, classes.shape, outputs))
     raise Objection("a tree with sizes that do not fit each other")
 
@@ -70,7 +75,7 @@ def set_tree(made: Made, state: object, context: Context) -> None:
 
 
 def set_predictor(made: Made, state: object, context: Context) -> None:
-    """Nodes and categories of a tree of histogram-based boosting, once; an estimator holds it in the end."""
+    """Nodes and categories of a tree of histogram-based boosting, once."""
     if made.ready:
         raise Objection("sets the state of a tree twice", rules.MEMORY)
     match check_attributes(state):
@@ -84,21 +89,45 @@ def set_predictor(made: Made, state: object, context: Context) -> None:
             found = nodes.survey or survey(nodes, context)
             _object_to(predictor_doubt(found, (first.shape, second.shape)))
             made.detail = found
+            context.at_end(lambda: _check_places(context), key=_NATIVE)
         case _:
             raise Objection("a tree without its nodes and categories", rules.BUILD)
-
-    def check() -> None:
-        if not made.kept:
-            _object_to(LONE)
-
-    context.at_end(check)
 
 
 def keep_attributes(made: Made, given: dict[str, object], context: Context) -> None:
     """What is looked at of an estimator, at the end: its lists may grow until then."""
-    made.detail = attributes = {name: given[name] for name in LOOKED_AT[made.entry.name] if name in given}
+    names = LOOKED_AT[made.entry.name]
+    made.detail = attributes = given if names is None else {name: given[name] for name in names if name in given}
     if made.entry.name in JUDGED:
         context.at_end(lambda: _object_to(judge(Fitted(made.entry.name, attributes), _Reader(context))))
+
+
+def _check_places(context: Context) -> None:
+    """Look at everything that was given to anything: only its own estimator may hold a native tree.
+
+    What a list or a dictionary holds is looked at now, when it holds all that it ever will; one that an estimator holds
+    its trees by must stand nowhere else.
+    """
+    rest: list[object] = []
+    for holder, given in context.given:
+        attribute = HELD_AS.get(holder.entry.name) if type(holder) is Made else None
+        if attribute is None or type(given) is not Dictionary:
+            rest.append(given)
+        else:
+            rest += [each for name, value in given.items_of() for each in (name, value) if name != attribute]
+    seen: set[int] = set()
+    looked = 0
+    while rest:
+        value = rest.pop()
+        looked += 1
+        if not looked % _LOOKED_BETWEEN:
+            context.reporter.check_time()
+        if type(value) is Made and value.entry.name in _NATIVE:
+            _object_to(LONE)
+        items = value.items if type(value) is Frozen else value if type(value) in _CONTAINERS else ()
+        if items and id(value) not in seen:
+            seen.add(id(value))
+            rest += items  # type: ignore[arg-type]
 
 
 def _object_to(doubt: Doubt | None) -> None:
@@ -152,6 +181,10 @@ class _Reader:
             return None
         return Fitted(value.entry.name, value.detail if type(value.detail) is dict else {})
 
+    def function(self, value: object) -> str:
+        kept = type(value) is Name and value.entry is not None and value.entry.call is None and value.entry.new is None
+        return str(value) if kept else ""
+
     def partial(self, value: object) -> str:
         return _CHECKED if is_made(value, "functools.partial") else ""  # there is no other one
 
@@ -160,7 +193,5 @@ class _Reader:
         return value.detail if known and type(value.detail) is int else None  # type: ignore[attr-defined]
 
     def predictor(self, value: object) -> Survey | None:
-        if type(value) is not Made or not is_made(value, PREDICTOR) or type(value.detail) is not Survey:
-            return None
-        value.kept = True
-        return value.detail
+        known = type(value) is Made and is_made(value, PREDICTOR) and type(value.detail) is Survey
+        return value.detail if known else None  # type: ignore[attr-defined]

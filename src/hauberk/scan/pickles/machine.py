@@ -113,7 +113,7 @@ class Machine(Calls):
             TooComplexError: Too much is.
         """
         super().refill(offset)
-        kept = len(self.memo) + len(self.stack) + len(self.hashes) + self.made + len(self.storages)
+        kept = len(self.memo) + len(self.stack) + len(self.hashes) + self.made + len(self.storages) + len(self.given)
         if len(self.marked) > _MOST_MARKS or kept + sum(map(len, self.marked)) > _MOST_VALUES:
             raise TooComplexError(f"more than {_MOST_VALUES} values or {_MOST_MARKS} marks at once")
 
@@ -229,7 +229,8 @@ class Machine(Calls):
         self.leave_frame(position)
         self.result = self.stack.pop()
         self.end = self.base + position
-        for check in reversed(self.checks):  # what holds others comes after them
+        self.given.append((None, self.result))
+        for check in reversed(self.checks.values()):  # what holds others comes after them
             try:
                 check()
             except Objection as objection:
@@ -268,6 +269,7 @@ class Machine(Calls):
         target = self.stack[-1]
         at = self.base + position - 1
         if type(target) is Made and target.entry.build is not None:
+            self.given.append((target, state))
             if target.kept:
                 self.find(rules.MEMORY, f"changes {shown(described(target))} that is in use", at)
             try:

@@ -45,6 +45,7 @@ def _filled(entry: Entry, items: list[object], context: Context) -> Made:
     """A dictionary that is made of items; `ready` says that it holds some."""
     context.copies(len(items) * _ENTRY)
     made = Made(entry)
+    context.given.append((made, items))
     made.ready = bool(items)
     return made
 
@@ -82,6 +83,7 @@ def _deque(entry: Entry, arguments: tuple[object, ...], context: Context) -> Mad
             if type(items) is not list and type(items) is not tuple:  # a set's items are not known
                 raise Objection("with anything but a list and a length")
             made = Made(entry)
+            context.given.append((made, items))
             context.copies(_DEQUE + len(items) * _ITEM)
             context.nests(made, items)
             return made
@@ -95,6 +97,7 @@ def _set(entry: Entry, arguments: tuple[object, ...], context: Context) -> objec
         case ((list() | tuple()) as items,) if not isinstance(items, Mapping | Bag):
             context.copies(len(items) * _ENTRY)
             context.check_keys(list(items), context.base)
+            context.given.append((None, items))
             return Bag() if entry.name == "builtins.set" else Frozen(tuple(items))
     raise Objection("with anything but a list")
 

@@ -3,8 +3,8 @@
 An estimator is an object without code of its own in the file: its class is named, made without being initialised, and
 given its attributes by name. `BaseEstimator.__setstate__` looks at the version and stores the attributes; the classes
 below that have another one (`IsotonicRegression`, `TreePredictor`, `Tree`, distances and trees of neighbours) only
-convert and copy arrays. Left out, and so refused: what holds functions to be called (`PyFuncDistance`, scorers,
-`BSpline` and sparse matrices of scipy), routing of metadata, Gaussian processes, callbacks.
+convert and copy arrays. Left out, and so refused: what holds functions to be called (`PyFuncDistance`, `BSpline` and
+sparse matrices of scipy), routing of metadata, Gaussian processes, callbacks. Scorers hold a function of a list.
 
 A `FunctionTransformer` or a vectorizer with a function of its own asks for that function by name, which is refused like
 any other name; except `check_array`, with plain arguments, which pipelines with categories begin with.
@@ -15,7 +15,8 @@ Sources: scikit-learn 1.9 `base.py`, `tree/_tree.pyx`, `neighbors/_binary_tree.p
 
 from __future__ import annotations
 
-from hauberk.scan.fitted.trees import CALLABLE_AS, LOOKED_AT, PREDICTOR, TREE
+from hauberk.scan.fitted.callables import METRICS, name_stands_for_method, stands_for_method
+from hauberk.scan.fitted.trees import LOOKED_AT, PREDICTOR, TREE
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array, elements
 from hauberk.scan.pickles.entries import (
@@ -145,11 +146,7 @@ _ESTIMATORS = {
     "semi_supervised._label_propagation": "LabelPropagation LabelSpreading",
     "semi_supervised._self_training": "SelfTrainingClassifier",
     "svm._classes": "LinearSVC LinearSVR NuSVC NuSVR OneClassSVM SVC SVR",
-    "_loss.link": "Interval IdentityLink LogLink LogitLink HalfLogitLink MultinomialLogit",
-    "_loss.loss": (
-        "HalfBinomialLoss HalfMultinomialLoss HalfSquaredError HalfPoissonLoss HalfGammaLoss HalfTweedieLoss"
-        " HalfTweedieLossIdentity AbsoluteError PinballLoss HuberLoss ExponentialLoss"
-    ),
+    "_loss.link": "Interval",
 }
 
 # Native losses: made of numbers, without state.
@@ -179,10 +176,6 @@ _OF_TWO = "HaversineDistance64"  # looks at two numbers of each point
 _WEIGHTED = frozenset({"MinkowskiDistance64"})  # looks at a weight for each feature if it has any
 
 
-# Attributes that honest estimators keep something in that can be called. None of them is the name of a method.
-_HOLDS_CLASSES = ("dtype", "dtype_")  # how they end: classes of numbers
-_HOLDS_FUNCTIONS = frozenset({"score_func"})
-_CALLABLES = ("sklearn._loss.loss.", "sklearn.metrics._scorer.", "functools.partial")
 _LONGEST_VERSION = 64
 _MULTINOMIAL = "sklearn._loss._loss.CyHalfMultinomialLoss"
 _CHECKS = "sklearn.utils.validation.check_array"
@@ -200,9 +193,9 @@ def _set_estimator(made: Made, state: object, context: Context) -> None:
 
 
 def _set_judged(made: Made, state: object, context: Context) -> None:
-    """Sets the state of an estimator once, and keeps what is held against one another."""
+    """Sets the state of an object once, and keeps what is held against one another."""
     if made.ready:
-        raise Objection("sets the state of a tree's estimator twice", rules.BUILD)
+        raise Objection("sets twice the state of what is looked at", rules.BUILD)
     _set_estimator(made, state, context)
     keep_attributes(made, check_attributes(state), context)
 
@@ -210,10 +203,9 @@ def _set_judged(made: Made, state: object, context: Context) -> None:
 def _check_attribute(attribute: str, value: object) -> None:
     if type(value) is Name:
         fine = value.entry is not None and value.entry.call is None and value.entry.new is None
-        holds = attribute in _HOLDS_FUNCTIONS or attribute.endswith(_HOLDS_CLASSES)
-        if not fine or not holds:
+        if not fine or name_stands_for_method(attribute):
             raise Objection(f"keeps {shown(str(value))} as {shown(attribute)}", rules.BUILD)
-    elif type(value) is Made and value.entry.name.startswith(_CALLABLES) and attribute not in CALLABLE_AS:
+    elif type(value) is Made and stands_for_method(attribute, value.entry.name):
         raise Objection(f"keeps {value.entry.name} as {shown(attribute)}", rules.BUILD)
     elif attribute == "is_multiclass":
         raise Objection("sets what a loss's class says", rules.BUILD)
@@ -345,6 +337,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("sklearn.isotonic.IsotonicRegression", _GROUP, new=make_empty, build=_set_isotonic),
     *_entries(_LOSSES, _numbers),
     *_entries(_FUNCTIONS),
+    *(Entry(name, _GROUP) for name in sorted(METRICS)),
     Entry("sklearn._loss._loss.__pyx_unpickle_CyHalfMultinomialLoss", _GROUP, _loss),
     Entry(_CHECKS, _GROUP),
     Entry("functools.partial", _GROUP, _partial, build=_set_partial),

@@ -8,7 +8,7 @@ from collections import deque
 
 import joblib
 import pytest
-from corpus.fitted_models import ASTRAY, by_skops, table
+from corpus.fitted_models import ASTRAY, by_skops, histogram, table
 from sklearn.ensemble import BaggingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeRegressor
@@ -68,3 +68,35 @@ def test_an_estimators_state_that_stands_elsewhere_too(tmp_path):
     joblib.dump([tree, vars(tree)], out)
     assert _verdict(out.getvalue(), tmp_path)[0] == Verdict.UNKNOWN
     assert _verdict(pickle.dumps([tree, tree]), tmp_path)[0] == Verdict.SAFE
+
+
+def _histograms(**attributes):
+    model = histogram()()
+    vars(model).update({name: each(model) for name, each in attributes.items()})
+    return pickle.dumps(model)
+
+
+def test_histograms_keep_one_method_of_their_own(tmp_path):
+    content = _histograms(_raw_predict=lambda model: model._raw_predict)
+    assert b"getattr" in content
+    assert _verdict(content, tmp_path)[0] == Verdict.SAFE
+    assert pickle.loads(content).predict(table()[0]).shape == (12,)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"predict": lambda model: model._raw_predict},
+        {"_raw_predict": lambda model: model._preprocess_X},
+        {"_raw_predict": lambda model: model._bin_mapper.transform},
+        {"others": lambda _: [getattr]},
+        {"others": lambda _: {1: (getattr,)}},
+        {"others": lambda _: deque([getattr])},
+        {"others": lambda _: frozenset([getattr])},
+        {"_raw_predict": lambda _: getattr},
+        {"scorer_": lambda _: {"a": getattr}},
+    ],
+    ids=lambda attributes: next(iter(attributes)),
+)
+def test_no_other_method_is_kept_and_what_looks_them_up_is_not(attributes, tmp_path):
+    assert _verdict(_histograms(**attributes), tmp_path)[0] == Verdict.UNSAFE

@@ -349,9 +349,23 @@ def hostile(save: Callable[[Make], Write], prefix: str = "", suffix: str = "") -
     return tuple(Case(f"{prefix}{name}{suffix}", save(make), *more) for name, make, *more in ASTRAY)  # type: ignore[arg-type]
 
 
-def honest(save: Callable[[Make], Write], prefix: str, suffix: str = "") -> tuple[Case, ...]:
-    """A case for each honest one, saved in one way."""
-    return tuple(Case(f"{prefix}{name}{suffix}", save(make), SAFE) for name, make in _HONEST.items())
+_OF_THEMSELVES: dict[str, Make] = {
+    "histograms-stopped-by-accuracy": _fit(
+        "HistGradientBoostingClassifier", (2,), early_stopping=True, scoring="accuracy", **_HISTOGRAMS
+    ),
+    "histograms-stopped-by-their-score": _fit(
+        "HistGradientBoostingRegressor", early_stopping=True, scoring=None, **_HISTOGRAMS
+    ),
+}
+"""They keep a method of their own, or a scorer that keeps them, which skops cannot write."""
+
+
+def honest(
+    save: Callable[[Make], Write], prefix: str, suffix: str = "", *, of_themselves: bool = False
+) -> tuple[Case, ...]:
+    """A case for each honest one, saved in one way; those that hold themselves where it can write them."""
+    made = _HONEST | (_OF_THEMSELVES if of_themselves else {})
+    return tuple(Case(f"{prefix}{name}{suffix}", save(make), SAFE) for name, make in made.items())
 
 
 def by_skops(make: Make) -> Write:

@@ -46,16 +46,27 @@ METRICS = _named({
 })  # fmt: skip
 """Functions of two arrays, which a scorer calls."""
 
+OWN_METHOD = "_raw_predict"
+"""What histogram-based boosting sets to its own method of that name, once a metric has looked at its predictions."""
+
 _SCORERS = frozenset({SCORER, "sklearn.metrics._scorer._PassthroughScorer"})
 _PARTIAL = frozenset({"functools.partial"})
-_CALLED = ("sklearn._loss.loss.", "sklearn.metrics.", "sklearn.gaussian_process.", "scipy.", "functools.partial")
+_CALLED = (
+    "sklearn._loss.loss.",
+    "sklearn.metrics.",
+    "sklearn.gaussian_process.",
+    "scipy.",
+    "functools.partial",
+    "builtins.getattr",
+)
 """How names of classes begin whose objects can be called."""
 _OBJECTS_AS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("_loss", "_base_loss", "loss_"), LOSSES),
     **dict.fromkeys(("scoring", "scorer_", "_scorer"), _SCORERS),
     "func": _PARTIAL,
+    OWN_METHOD: frozenset({"builtins.getattr"}),
 }
-"""Objects that can be called, by the attribute that holds one; none is the name of a method."""
+"""Objects that can be called, by the attribute that holds one; none is the name of a method but `OWN_METHOD`."""
 _FUNCTIONS_AS = frozenset({"score_func", "_score_func"})
 _CLASSES_AS = ("dtype", "dtype_")
 """How attributes end that hold a class of numbers."""

@@ -31,7 +31,7 @@ _TREES = frozenset(
     f"sklearn.tree._classes.{kind}Tree{task}" for kind in ("Decision", "Extra") for task in ("Classifier", "Regressor")
 )
 _CLASSIFIER, _REGRESSOR = (f"sklearn.ensemble._gb.GradientBoosting{task}" for task in ("Classifier", "Regressor"))
-_HISTOGRAMS = frozenset(
+HISTOGRAMS = frozenset(
     f"sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting{task}"
     for task in ("Classifier", "Regressor")
 )
@@ -43,14 +43,14 @@ _FUNCTION = "sklearn.preprocessing._function_transformer.FunctionTransformer"
 _CHECKS = "sklearn.utils.validation.check_array"
 _SEVERAL = "sklearn._loss.loss.HalfMultinomialLoss"
 
-JUDGED = _TREES | _HISTOGRAMS | {_CLASSIFIER, _REGRESSOR, SCORER}
+JUDGED = _TREES | HISTOGRAMS | {_CLASSIFIER, _REGRESSOR, SCORER}
 """Classes that `judge` is for."""
-HELD_AS: dict[str, str] = {**dict.fromkeys(_TREES, "tree_"), **dict.fromkeys(_HISTOGRAMS, "_predictors")}
+HELD_AS: dict[str, str] = {**dict.fromkeys(_TREES, "tree_"), **dict.fromkeys(HISTOGRAMS, "_predictors")}
 """By class, the attribute as which alone a `Tree` may be held, or a `TreePredictor` in its lists."""
 LOOKED_AT: dict[str, tuple[str, ...] | None] = {
     **dict.fromkeys(_TREES, ("tree_", "n_features_in_")),
     **dict.fromkeys((_CLASSIFIER, _REGRESSOR), ("estimators_", "init_", "n_trees_per_iteration_", "_loss")),
-    **dict.fromkeys(_HISTOGRAMS, ("_in_fit", "_predictors", "n_features_in_", "_preprocessor", "_bin_mapper")),
+    **dict.fromkeys(HISTOGRAMS, ("_in_fit", "_predictors", "n_features_in_", "_preprocessor", "_bin_mapper")),
     _BINS: ("is_categorical_",),
     _PRIOR: ("class_prior_", "strategy", "_strategy", "n_outputs_"),
     _CONSTANT: ("n_outputs_",),
@@ -200,7 +200,7 @@ def judge(model: Fitted, reader: Reader) -> Doubt | None:
     """What is held against an estimator of one of the classes `JUDGED`."""
     if model.name in _TREES:
         return _decision_tree(model, reader)
-    if model.name in _HISTOGRAMS:
+    if model.name in HISTOGRAMS:
         return _histogram_boosting(model, reader)
     return _scorer(model, reader) if model.name == SCORER else _boosting(model, reader)
 

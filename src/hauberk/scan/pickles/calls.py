@@ -10,7 +10,8 @@ from collections.abc import Callable
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.costs import Costs, TooComplexError
-from hauberk.scan.pickles.entries import ATTRIBUTES, DEEP, Call, Entry, Objection, Reporter
+from hauberk.scan.pickles.entries import ATTRIBUTES, CALLED_ONLY, DEEP, Call, Entry, Objection, Reporter
+from hauberk.scan.pickles.given import everything_in
 from hauberk.scan.pickles.notorious import runs_code
 from hauberk.scan.pickles.policy import resolve
 from hauberk.scan.pickles.values import EXTERNAL, REFUSED, Made, Mapping, Name, Opaque, Storage, described
@@ -38,7 +39,7 @@ class Calls(Costs):
 
     Attributes:
         names: Every name that was asked for, each once.
-        refused: Those of them that are not allowed.
+        refused: Those of them that are not allowed, or not as anything but what is called in one way.
         storages: Tensor storages that were referred to.
         calls: Refused calls.
         protocol: Of the pickle; names are renamed where it is below 3.
@@ -73,7 +74,15 @@ class Calls(Costs):
             self.refused[str(asked)] = None
             rule = rules.CODE if runs_code(asked.module, asked.name) else rules.IMPORT
             self.find(rule, f"asks for {shown(str(asked))}", at)
+        elif asked.entry is not None and asked.entry.data == CALLED_ONLY:
+            self.refused[str(asked)] = None  # in another reading it may be called with anything
+            self.at_end(lambda: self._check_kept(asked), key=asked.entry)
         return asked
+
+    def _check_kept(self, name: Name) -> None:
+        for value in everything_in((given for _, given in self.given), self.reporter):
+            if type(value) is Name and value.entry is name.entry:
+                raise Objection(f"keeps {shown(str(name))}", rules.CODE)
 
     def _is_admitted(self, module: str, name: str) -> bool:
         return self.admitted is not None and self.admitted(module, name)

@@ -21,6 +21,8 @@ DEEP = "deep"
 """`Entry.data` of containers that are let go of by recursion."""
 ATTRIBUTES = "attributes"
 """`Entry.data` of dictionaries whose items are attributes, too."""
+CALLED_ONLY = "called only"
+"""`Entry.data` of names that are harmless only as their rule calls them: no object may keep one."""
 _ATTRIBUTE = 100  # bytes that one takes
 _STATE = 1 << 10  # bytes that take as long to copy as to set a state of none
 

@@ -27,8 +27,9 @@ from hauberk.scan.fitted.trees import (
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array, elements
 from hauberk.scan.pickles.entries import Context, Entry, Objection, check_attributes, is_made
+from hauberk.scan.pickles.given import everything_in
 from hauberk.scan.pickles.node_tables import survey
-from hauberk.scan.pickles.values import Bag, Frozen, Made, Name
+from hauberk.scan.pickles.values import Made, Name
 from hauberk.scan.pickles.values import Mapping as Dictionary
 
 _OUTPUT = 512  # bytes that take as long to copy as to read how many classes an output has
@@ -37,8 +38,6 @@ _PLAIN = frozenset({type(None), bool, int, float, str})
 _CHECKED = "sklearn.utils.validation.check_array"
 _SETS = {("u", 4)}
 _NATIVE = frozenset({TREE, PREDICTOR})
-_CONTAINERS = frozenset({list, tuple, Dictionary, Bag})
-_LOOKED_BETWEEN = 1 << 14  # values between two looks at the clock
 
 
 def make_tree(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
@@ -115,19 +114,9 @@ def _check_places(context: Context) -> None:
             rest.append(given)
         else:
             rest += [each for name, value in given.items_of() for each in (name, value) if name != attribute]
-    seen: set[int] = set()
-    looked = 0
-    while rest:
-        value = rest.pop()
-        looked += 1
-        if not looked % _LOOKED_BETWEEN:
-            context.reporter.check_time()
+    for value in everything_in(rest, context.reporter):
         if type(value) is Made and value.entry.name in _NATIVE:
             _object_to(LONE)
-        items = value.items if type(value) is Frozen else value if type(value) in _CONTAINERS else ()
-        if items and id(value) not in seen:
-            seen.add(id(value))
-            rest += items  # type: ignore[arg-type]
 
 
 def _object_to(doubt: Doubt | None) -> None:

@@ -15,12 +15,13 @@ Sources: scikit-learn 1.9 `base.py`, `tree/_tree.pyx`, `neighbors/_binary_tree.p
 
 from __future__ import annotations
 
-from hauberk.scan.fitted.callables import METRICS, name_stands_for_method, stands_for_method
-from hauberk.scan.fitted.trees import LOOKED_AT, PREDICTOR, TREE
+from hauberk.scan.fitted.callables import METRICS, OWN_METHOD, name_stands_for_method, stands_for_method
+from hauberk.scan.fitted.trees import HISTOGRAMS, LOOKED_AT, PREDICTOR, TREE
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array, elements
 from hauberk.scan.pickles.entries import (
     ATTRIBUTES,
+    CALLED_ONLY,
     Call,
     Context,
     Entry,
@@ -250,6 +251,14 @@ def _partial(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
     raise Objection(f"of anything but {_CHECKS}")
 
 
+def _own_method(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    """The method that histogram-based boosting keeps of itself where a metric stopped it early."""
+    match arguments:
+        case (model, str(name)) if name == OWN_METHOD and is_made(model, *HISTOGRAMS):
+            return Made(entry)
+    raise Objection(f"of anything but {OWN_METHOD} of histogram-based boosting", rules.CODE)
+
+
 def _set_partial(made: Made, state: object, _: Context) -> None:
     """The function again, and what is passed to it by name: words, truth values, types of numbers."""
     match state:
@@ -341,6 +350,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("sklearn._loss._loss.__pyx_unpickle_CyHalfMultinomialLoss", _GROUP, _loss),
     Entry(_CHECKS, _GROUP),
     Entry("functools.partial", _GROUP, _partial, build=_set_partial),
+    Entry("builtins.getattr", _GROUP, _own_method, data=CALLED_ONLY),
     Entry("sklearn.utils._bunch.Bunch", _GROUP, make_empty, make_empty, plain_state, "mapping", ATTRIBUTES),
     Entry(TREE, _GROUP, make_tree, build=set_tree),
     Entry(PREDICTOR, _GROUP, new=make_empty, build=set_predictor),

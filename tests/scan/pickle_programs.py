@@ -25,7 +25,7 @@ HOSTILE = (
     ("os", "system"),
     ("posix", "system"),
     ("builtins", "eval"),
-    ("builtins", "getattr"),
+    ("builtins", "setattr"),
     ("__builtin__", "eval"),  # renamed where the protocol is below 3
     ("__builtin__", "apply"),
     ("copy_reg", "_reconstructor"),

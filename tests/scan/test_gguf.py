@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import jinja2
@@ -11,6 +12,8 @@ import pytest
 from corpus.frameworks_gguf import GGUF_CASES, gguf, setting, tensor, text
 from corpus.honest_frameworks import CHAT
 from corpus.messages import FIXTURES, written
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hauberk.scan import scan_paths
 from hauberk.scan.examination import Examination
@@ -117,21 +120,15 @@ def test_what_the_sandbox_of_jinja_refuses_is_unsafe(code):
         "{% set ns = namespace(found=false) %}{% if ns.found %}x{% endif %}",
         "{{ messages | selectattr('role', 'equalto', 'user') | list | tojson }}",
         "{# __class__ in a comment #}plain",
-        "{% set i = messages | length - 1 - loop.index0 %}{{ messages[i].role }}{{ messages[loop.index0 - 1]['x'] }}",
+        "{% for m in messages %}{% set i = messages | length - 1 - loop.index0 %}{{ messages[i].role }}{% endfor %}",
         "{% set ns = namespace(last=-1) %}{% set ns.last = loop.index0 %}{{ messages[ns.last:] }}{{ messages[::-1] }}",
-        "{% for t in tools %}{% for k in t.parameters %}{{ t.parameters[k]['type'][0] ~ '_' }}{% endfor %}{% endfor %}",
-        "{% macro f(p) %}{% for k, v in p | dictsort %}{{ p[k] + p[v['a_b']] }}{% endfor %}{% endmacro %}{{ f(tools)}}",
-        "{{ tool.items() | map(attribute='name') | join(', ') }}{{ id[-9:] }}{{ x[0]['a' if y else 'b'] }}",
+        "{% for k, v in tools | dictsort %}{{ v['type'][0] ~ '_' }}{% endfor %}{{ f | map(attribute='a_b') | list }}",
+        "{{ tool.items() | map(attribute='name') | join(', ') }}{{ id[-9:] }}{{ x[0][-1 if y else 0] }}",
         "{{ '{\"a\": {' }}{{- '}}' -}}{% raw %}{{ x[ }{% endraw %}",
         "{% set text = text.split('</think>')[-1].lstrip('\\n') %}{% set t = '<' + text + '>' %}{{ t[:-1] }}",
-        "{% for m in messages | reverse %}{{ messages[loop.index0 + 1] }}{{ {'user': 'U'}[m.role] }}{% endfor %}",
-        "{% set n = {'user': 'U'} %}{% for m in messages %}{{ n[m.role] + n['a'] }}{% endfor %}",
+        "{% for m in messages | reverse %}{{ messages[loop.index0 + 1] }}{{ {'user': 'U'}.get(m.role) }}{% endfor %}",
         "{% set ns = namespace(x='') %}{% for m in messages %}{% set ns.x = ns.x + m.x %}{% endfor %}{{ ns.x }}",
-        "{% set k = ['a', 'b'] %}{% for i in k %}{{ messages[i] }}{% endfor %}{{ '{} of {}'.format(1, 2) }}",
-        (
-            "{% macro f(s) %}{% set m = {'string': 'str'} %}{{ m[s.type] }}{% for t in s.type %}{{ f({'type': t}) }}"
-            "{% endfor %}{% endmacro %}{% for tool in tools %}{{ f(tool.parameters) }}{% endfor %}"
-        ),
+        "{{ '{} of {}'.format(1, 2) }}{% for i in range(2) %}{{ messages[i] }}{% endfor %}{{ x['1' | int] }}",
         (
             "{% macro next(state) %}{{ messages[state.at] }}{% set state.at = state.at + 1 %}{% endmacro %}"
             "{% set ns = namespace(at=0) %}{{ next(ns) }}"
@@ -148,7 +145,108 @@ def test_templates_as_models_have_them_are_notes(code):
     assert template_found(code) == "safe"
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "{% for k in tools %}{{ tools[k] }}{% endfor %}",
+        "{% set names = {'user': 'U'} %}{% for m in messages %}{{ names[m.role] }}{% endfor %}",
+        "{{ message['a' if y else 'b'] }}",
+    ],
+)
+def test_keys_that_are_not_written_out_are_unknown_though_honest_templates_have_them(code):
+    assert template_found(code) == "unknown"
+
+
 def test_all_hostile_templates_of_the_corpus_are_about_the_template(tmp_path):
-    for case in GGUF_CASES:
-        if case.name.startswith("gguf-template"):
-            assert {rule.split("-")[0] for rule in rules(scanned(case.make(tmp_path)))} == {"template"}
+    cases = [case for case in GGUF_CASES if case.name.startswith("gguf-template")]
+    assert len(cases) > 50
+    for case in cases:
+        assert {rule.split("-")[0] for rule in rules(scanned(case.make(tmp_path)))} == {"template"}
+
+
+class Recording(jinja2.Environment):
+    """Plain Jinja that notes each name with an underscore in front that a template looks up."""
+
+    def __init__(self):
+        super().__init__()
+        self.inward = []
+
+    def getattr(self, obj, attribute):
+        return super().getattr(obj, self._noted(attribute))
+
+    def getitem(self, obj, argument):
+        return super().getitem(obj, self._noted(argument))
+
+    def _noted(self, name):
+        if isinstance(name, str) and name.startswith("_"):
+            self.inward.append(name)
+        return name
+
+    def rendered(self, code):
+        """All names with an underscore that were looked up; templates may fail."""
+        message = {"role": "__class__", "content": "x_y"}
+        with contextlib.suppress(Exception):
+            self.from_string(code).render(messages=[message], x="_", y="__class__", strftime_now=lambda text: text)
+        return self.inward
+
+
+NAMES = st.sampled_from(["a", "b", "n.a", "n.index", "x", "y", "messages", "messages[0].role", "loop.index", "loop"])
+TEXTS = st.sampled_from(["'ZZclassZZ'", "'Z'", "'_'", "'x_y'[1]", "'class'", "'index'", "'__class'[1:]", "0", "1"])
+METHODS = st.sampled_from(["replace", "index", "find", "split", "strip", "join", "get", "pop", "format", "cycle"])
+FILTERS = st.sampled_from(
+    ["string", "first", "list", "join", "length", "int", "map('upper')", "map(attribute='replace')", "lower", "reverse"]
+)
+FORMS = (
+    "{0}.{3}",
+    "{0}.{3}({1})",
+    "{0}.{3}({1}, {2})",
+    "{0} | {4}",
+    "{0}[{1}]",
+    "{0}[0:{1}]",
+    "{0} ~ {1}",
+    "[{0}, {1}]",
+)
+FORMS += (
+    "({0} + {1})",
+    "({0} if {1} else {2})",
+    "{{'{3}': {0}, 'get': {1}}}",
+    "namespace(index={0})",
+    "f({0})",
+    "{0} == 1",
+)
+CALLED = st.builds("{{'index': 'ZZclassZZ'.{0}}}.{1}('Z', '_')".format, METHODS, METHODS)
+EXPRESSIONS = st.recursive(
+    NAMES | TEXTS,
+    lambda inner: st.builds(str.format, st.sampled_from(FORMS), inner, inner, inner, METHODS, FILTERS),
+    max_leaves=5,
+)
+STATEMENTS = st.builds(
+    str.format,
+    st.sampled_from(
+        [
+            "{{% set a = {0} %}}",
+            "{{% set b = {0} %}}",
+            "{{% set n.a = {0} %}}",
+            "{{% set n.index = {0} %}}",
+            "{{% for a in [{1}] %}}{{{{ ''[{0}] }}}}{{% endfor %}}",
+            "{{% if {0} %}}{{% set b = 1 %}}{{% endif %}}",
+            "{{{{ ''[{0}] }}}}",
+        ]
+    ),
+    NAMES | TEXTS | CALLED | EXPRESSIONS,
+    EXPRESSIONS,
+)
+BEFORE = "{% macro f(p) %}{{ ''[p] }}{{ p }}{% endmacro %}{{ f(0) }}{% set n = namespace(a=0) %}{% set a = 1 %}"
+
+
+def test_plain_jinja_shows_what_a_hostile_template_looks_up():
+    assert Recording().rendered("{% set d = {'index': 'ZclassZ'.replace} %}{{ ''[d.index('Z', '__')] }}") == [
+        "__class__"
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(statements=st.lists(STATEMENTS, min_size=1, max_size=3), key=st.sampled_from(["0", "a", "n.a", "n.index"]))
+def test_no_safe_template_looks_up_a_name_with_an_underscore_in_front(statements, key):
+    code = BEFORE + "".join(statements) + f"{{{{ ''[{key}] }}}}"
+    assert template_found(code) != "safe" or not Recording().rendered(code)

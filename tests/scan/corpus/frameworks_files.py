@@ -179,6 +179,26 @@ FILE_CASES = (
         "https://nvd.nist.gov/vuln/detail/CVE-2024-34359",
     ),
     Case("template-file-joined", file("chat_template.jinja", JOINED), UNSAFE, JINJA),
+    *(
+        Case(f"template-file-{name}", file("chat_template.jinja", code), UNKNOWN, JINJA)
+        for name, code in (
+            ("without-statements", "{{ messages }}{{ ''['ZZclassZZ'.replace('Z', 'x_y'[1])] }}"),
+            ("set-with-sign", "{%+ set x = 1 %}{{ ''[x ~ y] }}"),
+            ("with", "{% with k = 'x_x'[1::2] %}{{ ''[k] }}{% endwith %}"),
+            ("do", "{% do ''[x] %}"),
+            ("call", "{% call f() %}{{ ''[x] }}{% endcall %}"),
+            ("filter", "{% filter replace('a', ''[x]) %}{% endfilter %}"),
+            ("many-brackets", "{{ " + "(" * 99 + "''[x]" + ")" * 99 + " }}"),
+            ("far", "a" * (3 << 20) + "{{ ''[x] }}"),
+            ("number-in-base-16", "{{ 0X1F }}{{ 1_0e1_0 }}{{ ''[x] }}"),
+        )
+    ),
+    Case(
+        "template-settings-token",
+        settings({"chat_template": "{{ ''[functions] }}", "extra_special_tokens": {"functions": "__class__"}}),
+        UNKNOWN,
+        JINJA,
+    ),
     Case("template-settings-joined", settings({"chat_template": JOINED}), UNSAFE, JINJA),
     Case("template-settings-by-name", settings({"chat_template": {"default": JOINED}}), UNSAFE, JINJA),
     Case("markup-model", file("model.xml", '<?xml version="1.0"?>\n<PMML version="4.4"><Header/></PMML>\n'), UNKNOWN),

@@ -54,6 +54,19 @@ def _nested_arrays() -> bytes:
     return text("x") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 40
 
 
+KEPT = "{{% set d = {{'index': {}}} %}}"
+"""Jinja takes what a dictionary holds for its method."""
+METHODS_KEPT = (
+    "{% set d = {'index': 'ZZglobalsZZ'.replace, 'find': 'ZZinitZZ'.replace} %}"
+    "{% set i = d.find('Z', x) %}{% set g = namespace[i][d.index('Z', x)] %}"
+    "{% set b = {'strip': g['print']} %}{{ b.strip('x') }}"
+)
+MAPPED = "{% set l = ['ZZclassZZ'] | map(attribute='replace') | list %}"
+CALLED = "{% set k = d.index('Z', '_') %}{{ ''[k] }}"
+JOINED_BY_IT = "{% set k = d.index(('_', '_class_', '_') | join) %}{{ ''[k] }}"
+GENERATOR = "{% set u = ([1] | select('defined') | string).split('select')[1][0] %}"
+PLACE = "{% set s = [1] | select('defined') | string %}{% set i = s.find('or') - 1 %}{% set u = s[i : i + 1] %}"
+
 GGUF_CASES = (
     Case("gguf-many-settings", gguf(counts=(0, 1 << 62)), UNSAFE, NVD + "CVE-2024-23605"),
     Case("gguf-many-tensors", gguf(counts=(1 << 62, 0)), UNSAFE, NVD + "CVE-2024-21836"),
@@ -153,11 +166,44 @@ GGUF_CASES = (
             ("many-rounds", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"),
             ("large-number", "{% set n = 99999999 %}{% for a in range(n) %}{% endfor %}"),
             ("deep-loops", "{% for a in messages %}" * 7 + "{% endfor %}" * 7),
-            ("joined-to-itself", "{% set a = 'aa' %}{% set a = a ~ a %}"),
             ("power", "{{ 9 ** 9 ** 9 }}"),
             ("repeated-text", "{{ 'x' * 99999999 }}"),
             ("rounded", "{{ 1.5 | round(99999999, 'floor') }}"),
             ("filled-in", "{% set a = 'x' %}{{ (a ~ '{0.x}').format(x) }}"),
+            ("formatting-kept", "{% set d = {'strip': '{0.x}'.format} %}{{ d.strip(x) }}"),
+            ("formatting-by-subscript", "{% set d = {'strip': '{0.x}'['format_map']} %}{{ d.strip({'0': x}) }}"),
+            ("methods-in-dictionary", METHODS_KEPT),
+            ("method-in-dictionary", KEPT.format("'ZZclassZZ'.replace") + CALLED),
+            ("method-by-subscript", KEPT.format("'ZZclassZZ'['replace']") + CALLED),
+            ("method-by-map", MAPPED + KEPT.format("l[0]") + CALLED),
+            ("function-in-dictionary", KEPT.format("strftime_now") + JOINED_BY_IT),
+            ("cycle-in-dictionary", "{% for a in [1] %}" + KEPT.format("loop.cycle") + JOINED_BY_IT + "{% endfor %}"),
+            ("method-in-namespace", "{% set n = namespace(strip='Z'.replace) %}{{ n.strip('Z', x) }}"),
+            (
+                "method-set-in-namespace",
+                "{% set n = namespace() %}{% set n.strip = 'Z'.replace %}{{ n.strip('Z', x) }}",
+            ),
+            (
+                "method-in-arguments",
+                "{% macro f() %}{{ kwargs.strip('Z', x) }}{% endmacro %}{{ f(strip='Z'.replace) }}",
+            ),
+            ("method-under-a-name-put-together", "{% set d = {'st' ~ x: 'Z'.replace} %}{{ d.strip('Z', x) }}"),
+            ("underscore-of-a-generator", GENERATOR + "{{ [1][u ~ u ~ ['class'][0] ~ u ~ u] }}"),
+            ("place-in-a-generator", PLACE + "{{ [1][u ~ u ~ ['class'][0] ~ u ~ u] }}"),
+            ("escapes-of-json", "{{ [1][(['\"\\\\u00'][0] ~ ['5fclass\"'][0]) | from_json] }}"),
+            ("name-by-a-runtime", "{{ ''[functions] }}"),
+            (
+                "name-by-cycle",
+                "{% for a in [1] %}{% set k = loop.cycle(('_', '_class_') | join) %}{{ ''[k] }}{% endfor %}",
+            ),
+            ("loop-as-parameter", "{% macro f(loop) %}{{ ''[loop.index] }}{% endmacro %}{{ f({'index': x}) }}"),
+            ("number-in-one-macro", "{% macro f(k=1) %}{{ ''[k] }}{% endmacro %}{{ f() }}{{ f(x) }}"),
+            ("number-unless-it-is-none", "{{ ''['x' | int(y)] }}"),
+            ("rounds-by-products", "{% set n = 999 * 999 %}{% set m = n * 999 %}{% for a in range(m) %}{% endfor %}"),
+            (
+                "rounds-that-grow",
+                "{% set n = namespace(a=9) %}{% set n.a = n.a + n.a %}{% for a in range(n.a) %}{% endfor %}",
+            ),
         )
     ),
     Case("gguf-template-include", template("{% include '/etc/passwd' %}"), UNKNOWN),

@@ -267,6 +267,13 @@ PLAIN_TEXTS = (
     ("css", "@layer base;\nlayer {\n  top: 0;\n}\n"),
     ("hocon", "layer {\n  width = 4\n}\n"),
     ("one-column", "A\n3\n50\n41\n7\n"),
+    ("titles", "title={{BERT: Pre-training of Deep (2019)}},\nauthor={{A. Vaswani and B. C.}},\nyear={{2019}}\n"),
+    (
+        "go-template",
+        "{{ if .System }}{{ .System | upper }}{{ end }}{{ range $i, $m := .Messages }}{{ $m[0] }}{{ end }}\n",
+    ),
+    ("macro-of-tex", "\\newcommand{\\x}[1]{%\n  for #1 \\[a[i]\\]%\n}\n"),
+    ("variable-of-a-page", "Hello {{ user.name }}, you are {{ age }}.\n"),
     ("lesser-than", '<img src="a.png">\n\nOf all <n and later online=1 is set.\n'),
 )
 PLAIN_SETTINGS = (

@@ -8,7 +8,7 @@ Grammar: https://jinja.palletsprojects.com/en/stable/templates/.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 
@@ -39,51 +39,59 @@ class Code(NamedTuple):
 
 
 class UnreadableError(ValueError):
-    """Jinja would refuse the template."""
+    """The template is not understood; perhaps Jinja would refuse it."""
+
+
+class RefusedError(UnreadableError):
+    """Jinja certainly refuses the template, all of it."""
 
 
 _BEGIN = re.compile(r"\{%[-+]?\s*raw\s*-?%\}|\{[{%#][-+]?")
 _END_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
 _TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<number>\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d+)?|0[xob][\da-fA-F_]+)|(?P<name>\w+)"
+    r"(?P<space>\s+)|(?P<number>0[xXoObB][\da-fA-F_]+|\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d[\d_]*)?)|(?P<name>\w+)"
     r"|(?P<text>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")|(?P<sign>//|\*\*|[=!<>]=|[-+/*%~\[\](){}<>=.:|,;])",
     re.DOTALL,
 )
-_DEEPEST = 64
+_LARGEST = 1 << 18  # several times what the longest of well-known models have
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
 
-def code_of(text: str) -> Iterator[Code]:
+def code_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
     """All code of a template, in order.
 
     Args:
         text: The template.
+        check_time: Called now and then; raises where there is no time left.
 
     Yields:
         Expressions and statements; no comments, nothing that is taken as it stands.
 
     Raises:
-        UnreadableError: A quote, a bracket, a comment or code is not closed, or a sign means nothing.
+        RefusedError: A quote, a bracket, a comment or code is not closed, or a sign means nothing.
+        UnreadableError: There is more than 256 KiB of code.
     """
-    at = 0
+    at = read = 0
     while begin := _BEGIN.search(text, at):
+        check_time()
         mark = begin.group()
         if "raw" in mark:
             end = _END_RAW.search(text, begin.end())
             if end is None:
-                raise UnreadableError("raw text that does not end")
+                raise RefusedError("raw text that does not end")
             at = end.end()
         elif mark.startswith("{#"):
             close = text.find("#}", begin.start() + 2)
             if close < 0:
-                raise UnreadableError("a comment that does not end")
+                raise RefusedError("a comment that does not end")
             at = close + 2
         else:
-            tokens, end_at, at = _tokens(text, begin.end(), "%}" if mark[1] == "%" else "}}")
+            tokens, end_at, at = _tokens(text, begin.end(), "%}" if mark[1] == "%" else "}}", _LARGEST - read)
+            read += end_at - begin.end()
             yield Code(text[begin.end() : end_at], mark[1] == "%", tokens)
 
 
-def _tokens(text: str, at: int, end: str) -> tuple[list[Token], int, int]:
+def _tokens(text: str, at: int, end: str, most: int) -> tuple[list[Token], int, int]:
     """The words up to a mark: they, where they end, and what follows the mark."""
     tokens: list[Token] = []
     start, depth = at, 0
@@ -91,9 +99,11 @@ def _tokens(text: str, at: int, end: str) -> tuple[list[Token], int, int]:
         trimmed = text[at : at + 1] in {"-", "+"}
         if not depth and text.startswith(end, at + trimmed):
             return tokens, at, at + trimmed + 2
+        if at - start > most:
+            raise UnreadableError(f"more than {_LARGEST} letters of code")
         found = _TOKEN.match(text, at)
         if found is None:
-            raise UnreadableError(f"code that cannot be read: {text[start : at + 20]!r}")
+            raise RefusedError(f"code that cannot be read: {text[start : at + 20]!r}")
         kind, value, at = str(found.lastgroup), found.group(), found.end()
         if kind == "space":
             continue
@@ -101,8 +111,8 @@ def _tokens(text: str, at: int, end: str) -> tuple[list[Token], int, int]:
             value = _meaning(value[1:-1])
         else:
             depth += (value in _OPENING) - (value in _CLOSING)
-            if not 0 <= depth <= _DEEPEST:
-                raise UnreadableError(f"a bracket that nothing opens, or more than {_DEEPEST} in one another")
+            if depth < 0:
+                raise RefusedError("a bracket that nothing opens")
         tokens.append(Token(kind, value))
 
 
@@ -111,4 +121,4 @@ def _meaning(quoted: str) -> str:
     try:
         return quoted.encode("ascii", "backslashreplace").decode("unicode-escape")
     except UnicodeDecodeError as error:
-        raise UnreadableError(str(error)) from None
+        raise RefusedError(str(error)) from None

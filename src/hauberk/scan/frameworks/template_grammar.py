@@ -27,8 +27,9 @@ class Node(NamedTuple):
     """A part of an expression.
 
     Attributes:
-        kind: `number`, `text`, `constant`, `name`, `attribute`, `subscript`, `slice`, `call`, `filter`, `test`, `not`,
-            `sign`, `row` (values and operators between them), `condition`, `list`, `dictionary`, `keyword`, `spread`.
+        kind: `number`, `text`, `constant`, `name`, `foreign` (a name that nothing binds), `attribute`, `subscript`,
+            `slice`, `call`, `filter`, `test`, `not`, `sign`, `row` (values and operators between them), `condition`,
+            `list`, `dictionary`, `keyword`, `spread`.
         value: A literal, or the name of a variable, an attribute, a filter, a test or a keyword; the operators of a
             row, with spaces between them.
         parts: What it is made of. Of an attribute, a subscript, a filter, a test and a call, the first part is what it
@@ -42,9 +43,16 @@ class Node(NamedTuple):
 
 def walk(node: Node) -> Iterator[Node]:
     """A node and all that lie in it."""
-    yield node
-    for part in node.parts:
-        yield from walk(part)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed(node.parts)
+
+
+def called_name(node: Node) -> str:
+    """The name of the function or macro that a call calls; empty of calls of anything else."""
+    return node.parts[0].value if node.kind == "call" and node.parts[0].kind in {"name", "foreign"} else ""
 
 
 class Reader:

@@ -1,8 +1,7 @@
 """What the code of a prompt's template may do: everything else is unusual, whatever it is.
 
-To run anything a template must call it, so only a few functions and methods may be called, and by their names. To reach
-anything it must look it up, so names that are looked up stand in the template, or come from the caller and are looked
-up in what the caller handed over. What takes time or memory by a figure in the template has a small figure.
+Whatever is looked up by name stands under a name that is written out, and nothing is called but by its own name and on
+the spot. So nothing that a template puts together reaches anything, and what it keeps, it cannot call.
 """
 
 from __future__ import annotations
@@ -10,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
-from hauberk.scan.frameworks.template_flow import BUILT, CONSTANT, DATA, NUMBER, Levels, reaches
-from hauberk.scan.frameworks.template_grammar import Node, walk, words
+from hauberk.scan.frameworks.template_code import Code
+from hauberk.scan.frameworks.template_grammar import Node, called_name, walk, words
+from hauberk.scan.frameworks.template_numbers import Numbers, is_small
 from hauberk.scan.frameworks.template_reading import FUNCTIONS, Reading
 
 _METHODS = words(
@@ -33,70 +34,150 @@ _LOOKING_UP["unique"] = 1  # from which place on their arguments name an attribu
 _APPLIED = words(
     "abs capitalize count e escape first float int last length list lower safe string title tojson trim upper"
 )
-_APPLYING = {"map": _APPLIED, "select": _TESTS, "reject": _TESTS}
+_APPLYING = {"map": (0, _APPLIED), "select": (0, _TESTS), "reject": (0, _TESTS)}
+_APPLYING |= dict.fromkeys(("selectattr", "rejectattr"), (1, _TESTS))  # at which place a filter or a test is named
 _WIDENING = {"tojson": "indent", "indent": "width", "round": "precision"}
-_WIDEST = 64  # blanks of an indent, and figures in front of each
-_MOST = 1_000
+_WIDEST, _REPEATED_MOST = 64, 1_000  # blanks of an indent and figures in front of each; copies of a text
 _LONGEST_NUMBER = 7
+_ANY_ARGUMENTS = words("self super varargs kwargs")
+_FORMATTING = words("format format_map")
 _FILLED = re.compile(r"(?:[^{}]|\{\{|\}\}|\{\w*\})*", re.ASCII)
 _PERCENT = re.compile(r"(?:[^%]|%%|%[sdrfi])*")
+_FRAMES = "(?:gi|cr|ag|tb)_(?:frame|code)|f_(?:globals|builtins|locals|back|code)|co_consts"
+_INWARD = re.compile(rf"(?:^|\.)(?:_|(?:{_FRAMES})(?:\.|$))")
+"""Names that lead to Python's own functions: with an underscore in front, and those of generators and frames."""
+_LEADS_INWARD = "a name of something inward"
 
 
-def objections(reading: Reading, check_time: Callable[[], None]) -> Iterator[tuple[int, str, Node]]:
+class Objection(NamedTuple):
+    """Something that is not allowed.
+
+    Attributes:
+        code: Where it stands.
+        what: What is wrong, in words.
+        attack: Whether it names something inward, or puts a name together of parts with underscores at their ends.
+    """
+
+    code: Code
+    what: str
+    attack: bool
+
+
+def objections(reading: Reading, check_time: Callable[[], None]) -> Iterator[Objection]:
     """What in a template is not allowed.
 
     Args:
         reading: Of the template.
         check_time: Called now and then; raises where there is no time left.
-
-    Yields:
-        The place among its expressions, what is wrong in words, and the part of the expression that is.
     """
-    levels = Levels(reading, check_time)
-    known = FUNCTIONS | reading.macros.keys()
-    taken = {binding.name for binding in reading.bindings} & known
-    for index, expression in enumerate(reading.expressions):
+    for code, what in reading.strange:
+        yield Objection(code, what, attack=False)
+    policy = _Policy(reading, Numbers(reading, check_time))
+    for expression in reading.expressions:
+        check_time()
         called = {id(node.parts[0]) for node in walk(expression.node) if node.kind == "call"}
         for node in walk(expression.node):
-            what = _objection(node, levels, known - taken)
-            if node.kind in {"name", "foreign"} and node.value in reading.macros and id(node) not in called:
-                what = "a macro that is handed around"
+            what = policy.objection(node) or (policy.uncalled(node) if id(node) not in called else "")
             if what:
-                yield index, what, node
+                yield Objection(expression.code, what, attack=what == _LEADS_INWARD or _joins_underscores(node))
 
 
-def _objection(node: Node, levels: Levels, known: AbstractSet[str]) -> str:
-    match node.kind:
-        case "call":
-            return _of_call(node, known)
-        case "filter":
-            return _of_filter(node)
-        case "subscript":
-            return _of_subscript(node, levels)
-        case "row":
-            return _of_row(node, levels)
-    large = node.kind == "number" and len(node.value) > _LONGEST_NUMBER
-    refused = large or node.kind == "spread" or (node.kind == "test" and node.value not in _TESTS)
-    return f"the {node.kind} {node.value}" if refused else ""
+def _joins_underscores(node: Node) -> bool:
+    """Whether what is looked up is put together of texts with underscores at their ends, or asks for any attribute."""
+    looked_up = node.parts[1:] if node.kind in {"subscript", "filter"} else ()
+    texts = [each.value for part in looked_up for each in walk(part) if each.kind == "text"]
+    return any(text.startswith("_") or text.endswith("_") or text == "attr" for text in texts)
 
 
-def _of_call(node: Node, known: AbstractSet[str]) -> str:
-    called, *given = node.parts
-    if called.kind in {"name", "foreign"}:
-        if called.value not in known:
-            return f"a call of {called.value}"
-        numbers = [each for part in given for each in walk(part) if each.kind == "number"]
-        if called.value == "range" and not all(_is_small(each, _MOST) for each in numbers):
-            return "many rounds"
-        named = called.value != "namespace" or all(part.kind == "keyword" for part in given)
-        return "" if named else "a namespace of something else"
-    if called.kind != "attribute":
-        return "a call of what was looked up"
-    base = called.parts[0]
-    if called.value == "format" and base.kind == "text" and _FILLED.fullmatch(base.value):
-        return ""  # neither attributes nor a width
-    cycles = called == Node("attribute", "cycle", (Node("name", "loop"),))
-    return "" if cycles or called.value in _METHODS else f"a call of {called.value}"
+class _Policy:
+    """Holds each part of a template against the lists.
+
+    A method is called by its name, and Jinja takes what a dictionary or a namespace keeps under that name for it. So no
+    method is called under a name under which the template keeps something.
+    """
+
+    def __init__(self, reading: Reading, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self._macros = reading.macros.keys()
+        bound = {binding.name for binding in reading.bindings}
+        self._functions = (FUNCTIONS | self._macros) - bound
+        self._kept = {name[1:] for name in bound if name.startswith(".")}
+        for expression in reading.expressions:
+            for node in walk(expression.node):
+                if node.kind == "dictionary":
+                    self._kept.update(key.value for key in node.parts[::2])
+
+    def uncalled(self, node: Node) -> str:
+        """What is wrong with something that is not called where it stands."""
+        if node.kind == "attribute":
+            return _of_name(node.value)
+        handed = node.kind in {"name", "foreign"} and node.value in self._macros | _ANY_ARGUMENTS
+        return f"{node.value}, which is handed around" if handed else ""
+
+    def objection(self, node: Node) -> str:
+        """What is wrong with a part of an expression, not counting what it is made of."""
+        match node.kind:
+            case "call":
+                return self._of_call(node)
+            case "filter":
+                return _of_filter(node)
+            case "subscript":
+                return self._of_subscript(node.parts[1])
+            case "row":
+                return self._of_row(node)
+            case "dictionary":
+                plain = all(key.kind in {"text", "number", "constant"} for key in node.parts[::2])
+                return "" if plain else "a key that is not written out"
+        large = node.kind == "number" and len(node.value) > _LONGEST_NUMBER
+        refused = large or node.kind == "spread" or (node.kind == "test" and node.value not in _TESTS)
+        return f"the {node.kind} {node.value}" if refused else ""
+
+    def _of_call(self, node: Node) -> str:
+        called, *given = node.parts
+        name = called_name(node)
+        if name:
+            if name not in self._functions:
+                return f"a call of {name}"
+            if name == "range" and not all(map(self._numbers.is_count, given)):
+                return "rounds that are not counted by what there is"
+            named = name != "namespace" or all(part.kind == "keyword" for part in given)
+            return "" if named else "a namespace of something else"
+        if called.kind != "attribute":
+            return "a call of what was looked up"
+        base = called.parts[0]
+        if called.value == "format" and base.kind == "text" and _FILLED.fullmatch(base.value):
+            return ""  # neither attributes nor a width
+        cycles = called == Node("attribute", "cycle", (Node("name", "loop"),))
+        allowed = called.value in _METHODS and called.value not in self._kept
+        return "" if cycles or allowed else f"a call of {called.value}"
+
+    def _of_subscript(self, key: Node) -> str:
+        if key.kind == "text":
+            return _of_name(key.value)
+        plain = key.kind == "slice" or self._numbers.is_number(key)
+        return "" if plain else "something looked up by a name that is not written out"
+
+    def _of_row(self, node: Node) -> str:
+        signs = node.value.split()
+        if "**" in signs:
+            return "a power"
+        for sign, left, right in zip(signs, node.parts, node.parts[1:], strict=False):
+            if sign == "*":
+                small = is_small(left, _REPEATED_MOST) or is_small(right, _REPEATED_MOST)
+                number = self._numbers.is_number(left) and self._numbers.is_number(right)
+                if not (small and (number or "text" in {left.kind, right.kind}) and signs.count("*") == 1):
+                    return "something that is repeated"
+            plain = left.kind == "text" and _PERCENT.fullmatch(left.value)
+            if sign == "%" and not (plain or self._numbers.is_number(left)):
+                return "a text that is filled in to a width"
+        return ""
+
+
+def _of_name(name: str) -> str:
+    """What is wrong with a name that is looked up."""
+    if _INWARD.search(name):
+        return _LEADS_INWARD
+    return f"{name}, which is handed around" if name in _FORMATTING else ""
 
 
 def _of_filter(node: Node) -> str:
@@ -109,54 +190,19 @@ def _of_filter(node: Node) -> str:
     if name in _LOOKING_UP:
         first = _LOOKING_UP[name]
         looked_up += positional[first : first + 1] if name in {"selectattr", "rejectattr"} else positional[first:]
-    if not all(part.kind == "number" or (part.kind == "text" and not reaches(part.value)) for part in looked_up):
-        return "a name that is not written out"
-    if name in _APPLYING and positional and not _is_one_of(positional[0], _APPLYING[name]):
+    for part in looked_up:
+        if wrong := _of_name(part.value) if part.kind in {"text", "number"} else "a name that is not written out":
+            return wrong
+    at, applied = _APPLYING.get(name, (len(positional), _TESTS))
+    if positional[at:] and not _is_one_of(positional[at], applied):
         return "a filter or a test that is not written out"
-    if name in {"selectattr", "rejectattr"} and positional[1:] and not _is_one_of(positional[1], _TESTS):
-        return "a test that is not written out"
     if name in _WIDENING:
         widths = [named.get(_WIDENING[name], Node("number", "0")), *positional[:1]]
-        if not all(_is_small(part, _WIDEST) or part.value in {"none", "None"} for part in widths):
+        if not all(is_small(part, _WIDEST) or part.value in {"none", "None"} for part in widths):
             return "blanks or figures of any number"
     return ""
 
 
-def _is_one_of(node: Node, names: frozenset[str]) -> bool:
+def _is_one_of(node: Node, names: AbstractSet[str]) -> bool:
     signs = {"==", "!=", ">", "<", ">=", "<=", "in"} if names is _TESTS else set()
     return node.kind == "text" and node.value in names | signs
-
-
-def _is_small(node: Node, most: int) -> bool:
-    return node.kind == "number" and node.value.isdigit() and len(node.value) < 10 and int(node.value) <= most
-
-
-def _is_filled_plainly(node: Node) -> bool:
-    return node.kind == "text" and _PERCENT.fullmatch(node.value) is not None
-
-
-def _of_subscript(node: Node, levels: Levels) -> str:
-    base, key = node.parts
-    if key.kind in {"number", "slice"}:
-        return ""
-    if key.kind == "text":
-        return "a name of something inward" if reaches(key.value) else ""
-    level = levels.of(key)
-    if level in {NUMBER, CONSTANT} or (level == DATA and levels.of(base) < BUILT):
-        return ""
-    return "something looked up by a name that was put together"
-
-
-def _of_row(node: Node, levels: Levels) -> str:
-    signs = node.value.split()
-    if "**" in signs:
-        return "a power"
-    for sign, left, right in zip(signs, node.parts, node.parts[1:], strict=False):
-        if sign == "*":
-            small = _is_small(left, _MOST) or _is_small(right, _MOST)
-            number = levels.of(left) == levels.of(right) == NUMBER
-            if not (small and (number or "text" in {left.kind, right.kind}) and signs.count("*") == 1):
-                return "something that is repeated"
-        elif sign == "%" and levels.of(left) != NUMBER and not _is_filled_plainly(left):
-            return "a text that is filled in to a width"
-    return ""

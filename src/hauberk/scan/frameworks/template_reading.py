@@ -6,35 +6,19 @@ again: special tokens of a tokenizer are handed to its template by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from hauberk.scan.frameworks.template_code import Code, UnreadableError
-from hauberk.scan.frameworks.template_grammar import Node, Reader, walk, words
+from hauberk.scan.frameworks.template_grammar import Node, Reader, called_name, walk, words
 
-OUTSIDE = words("messages tools documents functions tool_choice function_call add_generation_prompt")
-"""What every runtime hands to a template itself, in place of anything that the file holds under these names."""
 FUNCTIONS = words("range namespace raise_exception strftime_now caller")
 """What a template may call by its name, beside its own macros."""
-OUTPUT = Node("output")
+OUTPUT, COUNT = Node("output"), Node("number", "0")
 _RESERVED = FUNCTIONS | {"loop", "varargs", "kwargs", "self", "super"}
 _DEEPEST, _LOOPS_MOST = 48, 6
 _ALONE = words("break continue")
 _PLAIN_BLOCKS = frozenset({"generation"})  # marks what a model itself has said
-
-
-class Binding(NamedTuple):
-    """A value that a name gets.
-
-    Attributes:
-        name: The name; with a point in front it is an attribute of some namespace.
-        value: The value.
-        element: Whether it gets one of the things in the value.
-    """
-
-    name: str
-    value: Node
-    element: bool
 
 
 class Expression(NamedTuple):
@@ -43,48 +27,52 @@ class Expression(NamedTuple):
     Attributes:
         code: Where it stands.
         node: What it is.
-        loops: The values that loops around it go through, outermost first.
-        macro: The macro that it stands in; empty outside of all.
-        shown: Whether its value is put out or kept, which makes it count as text.
     """
 
     code: Code
     node: Node
-    loops: tuple[Node, ...]
-    macro: str
-    shown: bool
+
+
+class Binding(NamedTuple):
+    """A value that a name gets.
+
+    Attributes:
+        name: The name; with a point in front it is an attribute of some namespace.
+        value: The value; `OUTPUT` where it is a part of something, or text that was put out.
+    """
+
+    name: str
+    value: Node
 
 
 class _Block(NamedTuple):
     kind: str
     bound: set[str]
+    after: frozenset[str]
     branches: list[set[str]]
-    after: set[str]
 
 
 class Reading:
     """All statements of a template.
 
     Attributes:
-        expressions: In order, their names sorted into `name`, `outside` and `foreign` by who binds them.
+        expressions: In order. Names that are not certainly bound where they stand are of the kind `foreign`.
         bindings: What names get.
         macros: Parameters, by the name of the macro.
-        strange: Statements that no prompt needs.
+        strange: Statements that no prompt needs, and why.
 
     Raises:
-        UnreadableError: Jinja would refuse it.
-        RecursionError: It is nested too deeply.
+        UnreadableError: Jinja would refuse it, or it is nested too deeply.
     """
 
-    def __init__(self, codes: Sequence[Code]) -> None:
+    def __init__(self, codes: Iterable[Code], check_time: Callable[[], None]) -> None:
         self.expressions: list[Expression] = []
         self.bindings: list[Binding] = []
         self.macros: dict[str, list[str]] = {}
         self.strange: list[tuple[Code, str]] = []
-        self._blocks = [_Block("", set(), [], set())]
-        self._loops: list[Node] = []
-        self._macros: list[str] = []
+        self._blocks = [_Block("", set(), frozenset(), [])]
         for self._code in codes:
+            check_time()
             if not all(token.value.isascii() for token in self._code.tokens if token.kind == "name"):
                 raise UnreadableError("a name that Python may take for another one")
             reader = Reader(self._code.tokens)
@@ -95,114 +83,111 @@ class Reading:
             reader.end()
         if len(self._blocks) > 1:
             raise UnreadableError(f"{self._blocks[-1].kind} without an end")
-        self._bind_parameters()
+        for expression in self.expressions:
+            check_time()
+            for node in walk(expression.node):
+                self._hand_over(node.parts[1:], self.macros.get(called_name(node), []))
 
     def _statement(self, reader: Reader) -> None:
         word = reader.name()
         if word.startswith("end"):
             self._close(word[3:])
-        elif read := getattr(self, f"_read_{word}", None) if word.isascii() else None:
+        elif read := getattr(self, f"_read_{word}", None):
             read(reader)
         elif word in _PLAIN_BLOCKS:
-            self._open(word, set())
+            self._open(word)
         elif word not in _ALONE:
             self.strange.append((self._code, word))
             while reader.next.kind != "end":
                 reader.step()
 
-    def _open(self, kind: str, bound: set[str], after: set[str] | None = None) -> None:
+    def _open(self, kind: str, bound: Iterable[str] = (), after: Iterable[str] = ()) -> None:
+        """A block begins, with names that are bound in it and names that it binds when it ends."""
         if len(self._blocks) > _DEEPEST:
             raise UnreadableError(f"more than {_DEEPEST} statements in one another")
-        self._blocks.append(_Block(kind, bound, [], after or set()))
+        self._blocks.append(_Block(kind, set(bound), frozenset(after), []))
 
     def _close(self, kind: str) -> None:
-        if not kind or self._blocks[-1].kind != kind:
+        if not kind or self._blocks[-1].kind not in {kind, f"{kind} else"}:
             if self.strange:  # its end, which nobody opened
                 return
             raise UnreadableError(f"the end of {kind!r}, which is not open")
         block = self._blocks.pop()
-        if kind == "for":
-            self._loops.pop()
-        if kind == "macro":
-            self._macros.pop()
-        bound = self._blocks[-1].bound
-        bound |= block.after
-        if kind == "if" and block.after == {"else"}:
-            bound.discard("else")
-            bound |= set.intersection(block.bound, *block.branches)
+        self._blocks[-1].bound.update(block.after)
+        if block.kind == "if else":
+            self._blocks[-1].bound.update(block.bound.intersection(*block.branches))
 
     def _read_if(self, reader: Reader) -> None:
         self._note(reader.several())
-        self._open("if", set())
+        self._open("if")
 
     def _read_elif(self, reader: Reader) -> None:
-        self._branch("if")
+        self._branch("if", "if")
         self._note(reader.several())
 
     def _read_else(self, _: Reader) -> None:
-        block = self._blocks[-1]
-        if block.kind == "for":
-            block.bound.clear()
-        else:
-            self._branch("if")
-            block.after.add("else")
+        kind = self._blocks[-1].kind
+        self._branch(kind if kind == "if" else "for", f"{kind} else")
 
-    def _branch(self, kind: str) -> None:
-        block = self._blocks[-1]
-        if block.kind != kind or block.after:
+    def _branch(self, before: str, kind: str) -> None:
+        """Another branch begins; after `else` there is none."""
+        block = self._blocks.pop()
+        if block.kind != before:
             raise UnreadableError("a branch of nothing")
-        block.branches.append(set(block.bound))
-        block.bound.clear()
+        self._blocks.append(_Block(kind, set(), block.after, [*block.branches, block.bound]))
 
     def _read_for(self, reader: Reader) -> None:
         targets = self._targets(reader)
         reader.expect("in")
-        value = self._note(reader.several(conditional=False), shown=False)
-        self._loops.append(value)
-        if len(self._loops) > _LOOPS_MOST:
+        value = self._note(reader.several(conditional=False))
+        for target in targets:
+            self._bind(target, COUNT if called_name(value) == "range" else OUTPUT)
+        self._open("for", targets)
+        if sum(block.kind == "for" for block in self._blocks) > _LOOPS_MOST:
             self.strange.append((self._code, f"more than {_LOOPS_MOST} loops in one another"))
-        self._open("for", set())
-        self._give(targets, value, element=True)
-        self._blocks[-1].bound.add("loop")
         if reader.skip("if"):
             self._note(reader.expression())
         if reader.skip("recursive"):
             self.strange.append((self._code, "a loop that calls itself"))
+        self._blocks[-1].bound.add("loop")
 
     def _read_set(self, reader: Reader) -> None:
         targets = self._targets(reader)
-        if reader.skip("="):
-            value = self._note(reader.several())
-            self._give(targets, value, element=False)
-            if len(targets) == 1 and _joins_twice(value, self._code.tokens[1].value, targets[0]):
-                self.strange.append((self._code, "a text that is joined to itself"))
+        if not reader.skip("="):
+            self._read_filter(reader, "set", targets)
+            for target in targets:
+                self._bind(target, OUTPUT)
             return
-        kept = OUTPUT
+        value = self._note(reader.several())
+        several = value.parts if value.kind == "list" and len(value.parts) == len(targets) else [OUTPUT] * len(targets)
+        for target, part in zip(targets, [value] if len(targets) == 1 else several, strict=True):
+            self._bind(target, part)
+        self._blocks[-1].bound.update(targets)
+
+    def _read_filter(self, reader: Reader, kind: str = "filter", after: Iterable[str] = ()) -> None:
+        """Filters of what is put out in a block; of `filter` the first one needs no bar."""
+        kept = OUTPUT if kind == "set" else reader.filter(OUTPUT)
         while reader.skip("|"):
             kept = reader.filter(kept)
         self._note(kept)
-        for target in targets:
-            self._bind(target, OUTPUT)
-        self._open("set", set(), {target for target in targets if "." not in target})
+        self._open(kind, after=after)
 
     def _read_macro(self, reader: Reader) -> None:
         name = reader.name()
         reader.expect("(")
         parameters = self._parameters(reader)
         if name in self.macros.keys() | _RESERVED:
-            self.strange.append((self._code, "a second macro of one name"))
+            self.strange.append((self._code, f"a second {name}"))
         self.macros[name] = parameters
-        self._macros.append(name)
-        self._open("macro", {*parameters, "varargs", "kwargs", "caller"})
+        self._open("macro", parameters)
 
     def _parameters(self, reader: Reader) -> list[str]:
         """Parameters, with what they are where nothing is handed over."""
         names = []
         for each in reader.arguments():
-            if each.kind == "keyword":
-                self._bind(each.value, self._note(each.parts[0]))
-            elif each.kind != "name":
+            if each.kind not in {"keyword", "name"}:
                 raise UnreadableError("a parameter that is no name")
+            self._bind(each.value, *(self._note(part) for part in each.parts))
             names.append(each.value)
         return names
 
@@ -211,14 +196,7 @@ class Reading:
         self._note(reader.expression())
         for name in names:
             self._bind(name, OUTPUT)
-        self._open("call", set(names))
-
-    def _read_filter(self, reader: Reader) -> None:
-        kept = reader.filter(OUTPUT)
-        while reader.skip("|"):
-            kept = reader.filter(kept)
-        self._note(kept)
-        self._open("filter", set())
+        self._open("call", names)
 
     def _read_do(self, reader: Reader) -> None:
         self._note(reader.several())
@@ -240,70 +218,30 @@ class Reading:
             raise UnreadableError("no name to bind")
         return targets
 
-    def _give(self, targets: list[str], value: Node, *, element: bool) -> None:
-        literal = value.kind == "list"
-        if len(targets) > 1 and not element and literal and len(value.parts) == len(targets):
-            for target, part in zip(targets, value.parts, strict=True):
-                self._bind(target, part)
-        elif len(targets) > 1 and element and literal:  # elements of elements
-            for target in targets:
-                self._bind(target, OUTPUT)
-        else:
-            for target in targets:
-                self._bind(target, value, element=element or len(targets) > 1)
-        self._blocks[-1].bound.update(target for target in targets if "." not in target)
-
-    def _bind(self, name: str, value: Node, *, element: bool = False) -> None:
+    def _bind(self, name: str, *values: Node) -> None:
         if name in _RESERVED:
             self.strange.append((self._code, f"{name}, which means something else"))
-        self.bindings.append(Binding(name, value, element))
+        self.bindings += (Binding(name, value) for value in values)
 
-    def _note(self, node: Node, *, shown: bool = True) -> Node:
+    def _note(self, node: Node) -> Node:
         node = self._resolved(node)
-        macro = self._macros[-1] if self._macros else ""
-        self.expressions.append(Expression(self._code, node, tuple(self._loops), macro, shown))
+        self.expressions.append(Expression(self._code, node))
         for each in walk(node):
-            if each.kind == "call" and each.parts[0] == Node("name", "namespace"):
+            if called_name(each) == "namespace":
                 for part in each.parts[1:]:
-                    self._bind(f".{part.value}", part)
+                    self._bind(f".{part.value}", *part.parts)
         return node
 
-    def _resolved(self, node: Node, *, called: bool = False) -> Node:
-        """The same, its names sorted by who binds them; a name that is called is left as it is."""
-        if node.kind == "name" and not called and not any(node.value in block.bound for block in self._blocks):
-            return Node("outside" if node.value in OUTSIDE else "foreign", node.value)
-        parts = tuple(
-            self._resolved(part, called=node.kind == "call" and not index) for index, part in enumerate(node.parts)
-        )
-        return Node(node.kind, node.value, parts)
-
-    def _bind_parameters(self) -> None:
-        """What macros are called with comes to their parameters."""
-        for each in self.expressions:
-            for node in walk(each.node):
-                if node.kind == "call" and node.parts[0].kind == "name":
-                    self._hand_over(node.parts[1:], self.macros.get(node.parts[0].value, []))
+    def _resolved(self, node: Node) -> Node:
+        """The same, its names sorted by whether something certainly binds them."""
+        if node.kind == "name" and not any(node.value in block.bound for block in self._blocks):
+            return Node("foreign", node.value)
+        return Node(node.kind, node.value, tuple(self._resolved(part) for part in node.parts)) if node.parts else node
 
     def _hand_over(self, given: Sequence[Node], names: list[str]) -> None:
+        """What a macro is called with comes to its parameters."""
         for index, part in enumerate(given):
             if part.kind == "keyword" and part.value in names:
-                self.bindings.append(Binding(part.value, part.parts[0], element=False))
+                self._bind(part.value, part.parts[0])
             elif part.kind != "keyword" and index < len(names):
-                self.bindings.append(Binding(names[index], part, element=False))
-
-
-def _joins_twice(value: Node, name: str, target: str) -> bool:
-    """Whether a name, or the attribute of a namespace, gets what it held twice over, and grows with every round."""
-    if value.kind != "row" or not {"+", "~"} & set(value.value.split()):
-        return False
-    return sum(_gives(part, name, target) for part in value.parts) > 1
-
-
-def _gives(node: Node, name: str, target: str) -> bool:
-    """Whether a value may hold what a target holds; what only decides does not."""
-    if node.kind == "attribute" and target == f".{node.value}" and node.parts[0].value == name:
-        return True
-    if node.kind in {"name", "outside", "foreign"} and node.value == target:
-        return True
-    parts = node.parts[:2] if node.kind == "condition" else node.parts
-    return any(_gives(part, name, target) for part in parts)
+                self._bind(names[index], part)

@@ -7,12 +7,11 @@ leading underscores lead to Python's own functions, and no template has use for 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from itertools import pairwise
 
 from hauberk.scan.examination import Examination
-from hauberk.scan.frameworks.template_code import Code, Token, UnreadableError, code_of
-from hauberk.scan.frameworks.template_grammar import Reader, walk
+from hauberk.scan.frameworks.template_code import Code, RefusedError, Token, UnreadableError, code_of
+from hauberk.scan.frameworks.template_grammar import words
 from hauberk.scan.frameworks.template_policy import objections
 from hauberk.scan.frameworks.template_reading import Reading
 from hauberk.scan.report import Outcome, Rule, Severity, shown
@@ -43,7 +42,6 @@ PRESENT = Rule(
 )
 RULES = (ATTACK, UNUSUAL, PRESENT)
 
-_LARGEST = 1 << 18  # several times what the longest of well-known models have
 _CODE = re.compile(r"\{\{(.*?)(?:\}\}|\Z)|\{%(.*?)(?:%\}|\Z)", re.DOTALL)
 _LINE_CODE = re.compile(r"^[ \t\v\f\r]*#\s*(?:for|if|set|include|import|from|call|extends)\b", re.MULTILINE)
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
@@ -57,10 +55,10 @@ _NAMES = re.compile(
     r"\b(?:os|sys|subprocess|builtins|importlib|pty|socket)\s*(?:\.|\[)|\b(?:popen|getattr|eval|exec|mro|globals|locals"
     r"|func_globals|gi_frame|f_globals|get_flashed_messages|url_for|lipsum)\b"
 )
-_FRAMES = re.compile(r"(?:gi|cr|ag|tb)_(?:frame|code)|f_(?:globals|builtins|locals|back|code)|co_consts")
-"""Attributes of generators and frames, from which Python's own functions can be reached without any underscore in
-front."""
 _OTHER = re.compile(r"^-?\s*(?:include|import|from|extends)\b")
+_LARGEST = 1 << 20  # four times the code that is read
+_ACTING = words("[ ( | * ** %")
+_KEYWORDS = words("and or not in is if else")
 
 
 def examine_template(text: str, examination: Examination, place: str, *, certain: bool = True) -> None:
@@ -70,56 +68,49 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
         text: All of it.
         examination: Reported to.
         place: Where it stands, in words.
-        certain: Whether it is a template; of what only might be one, nothing but an attack is reported.
+        certain: Whether it is a template. Any other text is taken for one if it has statements, or expressions that do
+            more than name something, and nothing in it is certain to be refused by Jinja.
     """
     if "{" not in text:
         return
-    if certain:
-        examination.find(PRESENT, f"{len(text)} characters", at=place)
-        if len(text) > _LARGEST:
-            examination.find(UNUSUAL, f"{len(text)} characters", at=place)
-            return
-        _examine_patterns(text, examination, place)
     codes: list[Code] = []
+    trouble: UnreadableError | None = None
     try:
-        codes.extend(code_of(text))
-        if certain:
-            _examine_policy(codes, examination, place)
-    except (UnreadableError, RecursionError) as error:
-        if certain:
-            examination.find(UNUSUAL, shown(str(error)), at=place)
+        codes.extend(code_of(text, examination.check_time))
+    except UnreadableError as error:
+        trouble = error
     for code in codes:
-        examination.check_time()
-        _examine_code(code, examination, place)
-        if not certain:
-            _examine_lookups(code, examination, place)
-
-
-def _examine_policy(codes: Sequence[Code], examination: Examination, place: str) -> None:
-    """Hold all code of a template against what a prompt needs."""
-    reading = Reading(codes)
-    examination.check_time()
-    for code, what in reading.strange:
-        examination.find(UNUSUAL, f"{what}: {_words(code)}", at=place)
-    for index, what, node in objections(reading, examination.check_time):
-        examination.check_time()
-        looked_up = node.parts[1:] if node.kind in {"subscript", "filter"} else ()
-        texts = [each.value for part in looked_up for each in walk(part) if each.kind == "text"]
-        inward = any("_" in each for each in texts) or "attr" in {node.value, *texts}
-        examination.find(ATTACK if inward else UNUSUAL, f"{what}: {_words(reading.expressions[index].code)}", at=place)
-
-
-def _examine_lookups(code: Code, examination: Examination, place: str) -> None:
-    """In what might be no template: names put together of parts that begin or end with an underscore."""
-    start = next((index + 1 for index, token in enumerate(code.tokens) if token.value in {"=", "in"}), 1)
-    try:
-        node = Reader(code.tokens[start if code.statement else 0 :]).several()
-        parts = [part for each in walk(node) if each.kind in {"subscript", "filter"} for part in each.parts[1:]]
-        texts = {each.value for part in parts if part.kind != "text" for each in walk(part) if each.kind == "text"}
-    except (UnreadableError, RecursionError):
+        _examine_words(code, examination, place)
+    refused = isinstance(trouble, RefusedError) or any(map(_is_prose, codes))
+    if not certain and (refused or not (trouble or any(map(_acts, codes)))):
         return
-    if any(each[:1] == "_" or each[-1:] == "_" for each in texts):
-        examination.find(ATTACK, _words(code), at=place)
+    examination.find(PRESENT, f"{len(text)} characters", at=place)
+    if len(text) > _LARGEST:
+        examination.find(UNUSUAL, f"{len(text)} characters", at=place)
+        return
+    _examine_patterns(text, examination, place)
+    try:
+        if trouble:
+            raise trouble
+        for code, what, attack in objections(Reading(codes, examination.check_time), examination.check_time):
+            examination.find(ATTACK if attack else UNUSUAL, f"{what}: {_words(code)}", at=place)
+    except (UnreadableError, RecursionError) as error:
+        examination.find(UNUSUAL, shown(str(error)), at=place)
+
+
+def _acts(code: Code) -> bool:
+    """Whether code is a statement, or looks up by a key, calls, filters or multiplies."""
+    return code.statement or any(token.kind == "sign" and token.value in _ACTING for token in code.tokens)
+
+
+def _is_prose(code: Code) -> bool:
+    """Whether words stand side by side in an expression, as in titles of papers, which Jinja refuses."""
+    if code.statement or Token("name", "is") in code.tokens:  # what a test is given may stand beside it
+        return False
+    return any(
+        before.kind == after.kind == "name" and not {before.value, after.value} & _KEYWORDS
+        for before, after in pairwise(code.tokens)
+    )
 
 
 def _examine_patterns(text: str, examination: Examination, place: str) -> None:
@@ -136,35 +127,16 @@ def _examine_patterns(text: str, examination: Examination, place: str) -> None:
             examination.find(UNUSUAL, shown(" ".join(code.split())), at=place)
 
 
-def _examine_code(code: Code, examination: Examination, place: str) -> None:
+def _examine_words(code: Code, examination: Examination, place: str) -> None:
     """One expression or statement, by its words alone."""
     for before, token in pairwise((Token("sign", ""), *code.tokens)):
         inward = token.value.startswith("_") if before == ("sign", ".") else "__" in token.value
-        inward |= bool(_FRAMES.search(token.value))
         if (inward and token.kind in {"name", "text"}) or (token.value == "attr" and before.value in {"|", "filter"}):
             examination.find(ATTACK, _words(code), at=place)
-    if joined_underscores(code.tokens):
-        examination.find(ATTACK, _words(code), at=place)
 
 
 def _words(code: Code) -> str:
     return shown(" ".join(code.source.split()))
-
-
-def joined_underscores(tokens: Sequence[Token]) -> bool:
-    """Whether constants are put together so that two underscores meet, or one is repeated."""
-    last = ""
-    for index, token in enumerate(tokens):
-        if token.kind == "text":
-            if "__" in last + token.value:
-                return True
-            last = token.value[-1:] or last
-            nearby = (tokens[max(0, index - 1)].value, tokens[min(len(tokens) - 1, index + 1)].value)
-            if token.value[:1] == token.value[-1:] == "_" and "*" in nearby:
-                return True
-        elif token.value not in {"~", "+", "(", ")"}:
-            last = ""
-    return False
 
 
 def _without_text(code: str) -> str:

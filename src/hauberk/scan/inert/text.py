@@ -100,7 +100,8 @@ _CODE_WORDS = (
     b"subprocess.",
 )
 _FENCE = re.compile(rb"^[ \t]*+(?:```|~~~)([^\n]*+)", re.MULTILINE)
-_TEMPLATE_MARK = re.compile(rb"\{%-?\s*(?:for|if|set|macro|generation|block|raw|include|import|extends)\b")
+_TEMPLATE_MOST = 16 << 20  # of a text that may be a template is looked at
+_TEMPLATE_MARK = re.compile(rb"\{%[-+]?\s*[a-z]|\{\{[^}]")
 NOTORIOUS = re.compile(
     r"^(?:builtins|os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|pty|code|ctypes|pickle|marshal|urllib|requests"
     r"|http|webbrowser|tempfile|pathlib|io|_io|torch\.(?:load|hub|package|jit\.load|ops\.load|utils\.cpp)|numpy\.load"
@@ -152,10 +153,12 @@ def examine(content: Content, examination: Examination) -> str:
     template = b""
     for start, block in blocks(content, examination):
         _examine_block(block, start, examination)
-        if not template and b"{%" in block and _TEMPLATE_MARK.search(block):
-            template = content.read(0, min(content.size, _BLOCK + 1))
+        if not template and (b"{{" in block or b"{%" in block) and _TEMPLATE_MARK.search(block):
+            wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            template = block if wide else content.read(0, min(content.size, _TEMPLATE_MOST))
     if template:
-        examine_template(template.decode("utf-8", "replace"), examination, "text")
+        cut = content.size > _TEMPLATE_MOST  # whether Jinja would refuse the rest cannot be said
+        examine_template(template.decode("utf-8", "replace"), examination, "text", certain=cut)
     return "text"
 
 
@@ -163,8 +166,6 @@ def _examine_block(block: bytes, start: int, examination: Examination) -> None:
     """What stands in a piece of text; a quick look for words comes first, since most text has none of them."""
     _examine_yaml(block, start, examination)
     _examine_targets(block, start, examination)
-    if b"{{" in block:
-        examine_template(block.decode("utf-8", "replace"), examination, "text", certain=False)
     examination.check_time()
     prose = _without_fenced(block)
     for rule, what, place in text_models.signs(block, prose, start, examination):

@@ -178,6 +178,7 @@ FILE_CASES = (
         UNSAFE,
         "https://nvd.nist.gov/vuln/detail/CVE-2024-34359",
     ),
+    Case("template-file-frame", file("chat_template.jinja", "{{ messages.gi_frame.f_builtins }}"), UNSAFE, JINJA),
     Case("template-file-joined", file("chat_template.jinja", JOINED), UNSAFE, JINJA),
     *(
         Case(f"template-file-{name}", file("chat_template.jinja", code), UNKNOWN, JINJA)

@@ -45,7 +45,7 @@ _FILLED = re.compile(r"(?:[^{}]|\{\{|\}\}|\{\w*\})*", re.ASCII)
 _PERCENT = re.compile(r"(?:[^%]|%%|%[sdrfi])*")
 _FRAMES = "(?:gi|cr|ag|tb)_(?:frame|code)|f_(?:globals|builtins|locals|back|code)|co_consts"
 _INWARD = re.compile(rf"(?:^|\.)(?:_|(?:{_FRAMES})(?:\.|$))")
-"""Names that lead to Python's own functions: with an underscore in front, and those of generators and frames."""
+"""Names with an underscore in front, and those of generators and frames."""
 _LEADS_INWARD = "a name of something inward"
 
 
@@ -173,9 +173,14 @@ class _Policy:
         return ""
 
 
+def leads_inward(name: str) -> bool:
+    """Whether a name, or a part of it behind a point, leads to Python's own functions."""
+    return _INWARD.search(name) is not None
+
+
 def _of_name(name: str) -> str:
     """What is wrong with a name that is looked up."""
-    if _INWARD.search(name):
+    if leads_inward(name):
         return _LEADS_INWARD
     return f"{name}, which is handed around" if name in _FORMATTING else ""
 

@@ -182,7 +182,7 @@ class Reading:
         self._open("macro", parameters)
 
     def _parameters(self, reader: Reader) -> list[str]:
-        """Parameters, with what they are where nothing is handed over."""
+        """Parameters; what stands for one that nothing is handed to is read as it is outside of the macro."""
         names = []
         for each in reader.arguments():
             if each.kind not in {"keyword", "name"}:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks.template_code import Code, RefusedError, Token, UnreadableError, code_of
 from hauberk.scan.frameworks.template_grammar import words
-from hauberk.scan.frameworks.template_policy import objections
+from hauberk.scan.frameworks.template_policy import leads_inward, objections
 from hauberk.scan.frameworks.template_reading import Reading
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -130,7 +130,7 @@ def _examine_patterns(text: str, examination: Examination, place: str) -> None:
 def _examine_words(code: Code, examination: Examination, place: str) -> None:
     """One expression or statement, by its words alone."""
     for before, token in pairwise((Token("sign", ""), *code.tokens)):
-        inward = token.value.startswith("_") if before == ("sign", ".") else "__" in token.value
+        inward = leads_inward(token.value) if before == ("sign", ".") else "__" in token.value
         if (inward and token.kind in {"name", "text"}) or (token.value == "attr" and before.value in {"|", "filter"}):
             examination.find(ATTACK, _words(code), at=place)
 

@@ -343,8 +343,18 @@ def test_nested_values_neither_crash_nor_stall_the_scan(nest):
     assert result.end == len(nest)
 
 
-def test_what_grows_without_end_is_left_alone():
-    _, examination = followed(b"\x80\x02" + b"N" * 5_000_000 + b".")
+@pytest.mark.parametrize(
+    "growing",
+    [
+        b"N" * 5_000_000,
+        b"ccollections\nOrderedDict\n)R" + (b"(" + b"N" * 2_000_000 + b"u") * 6,
+        b"ccollections\ndeque\n)R" + (b"(" + b"N" * 2_000_000 + b"e") * 3,
+        b"\x8f" + (b"(" + b"N" * 2_000_000 + b"\x90") * 3,
+    ],
+    ids=["stack", "dictionary", "list", "set"],
+)
+def test_what_grows_without_end_is_left_alone(growing):
+    _, examination = followed(b"\x80\x02" + growing + b".")
     assert rules(examination) == {"pickle-too-complex"}
     assert examination.verdict is Verdict.UNKNOWN
 

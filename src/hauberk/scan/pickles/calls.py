@@ -145,6 +145,7 @@ class Calls(Costs):
             self.made += len(keys)
         elif type(target) is Made and target.entry.items == "mapping":
             self.given.append((target, items))
+            self.made += len(keys)
             target.ready = True
             if target.entry.data == DEEP:
                 self._hold(target, items[1::2], at)
@@ -160,6 +161,7 @@ class Calls(Costs):
             self.made += len(items)
         elif type(target) is Made and target.entry.items == "list":
             self.given.append((target, items))
+            self.made += len(items)
             self._hold(target, items, at)
         elif target is not REFUSED:
             self.find(rules.BUILD, f"appends to {shown(described(target))}", at)

@@ -245,6 +245,7 @@ def _add_items(machine: Machine, position: int) -> int:
     machine.check_keys(items, at)
     target = machine.stack[-1]
     machine.given.append((target, items))
+    machine.made += len(items)
     if type(target) is not Bag and target is not REFUSED:
         machine.find(rules.BUILD, f"adds to {shown(described(target))}", at)
     return position

@@ -95,7 +95,7 @@ def _known(file: Path, *, every: bool) -> Results:
         return Results(machine, {}, versions, {}, [], [], [], [])
     try:
         results = msgspec.json.decode(file.read_bytes(), type=Results)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise InputError(f"{file}: written by another form of this program ({error}); measure every part") from error
     if (results.machine, results.versions) != (machine, versions):
         raise InputError(f"{file}: measured on another machine or with other versions; measure every part")

@@ -82,7 +82,10 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
     for code in codes:
         _examine_words(code, examination, place)
     refused = isinstance(trouble, RefusedError) or any(map(_is_prose, codes))
-    if not certain and (refused or not (trouble or any(map(_acts, codes)))):
+    if not certain and refused:  # as a whole; a part of it may be a template to somebody
+        _examine_inward(text, examination, place)
+        return
+    if not certain and not (trouble or any(map(_acts, codes))):
         return
     examination.find(PRESENT, f"{len(text)} characters", at=place)
     if len(text) > _LARGEST:
@@ -96,6 +99,14 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
             examination.find(ATTACK if attack else UNUSUAL, f"{what}: {_words(code)}", at=place)
     except (UnreadableError, RecursionError) as error:
         examination.find(UNUSUAL, shown(str(error)), at=place)
+
+
+def _examine_inward(text: str, examination: Examination, place: str) -> None:
+    """Find code that names Python's internals in a text that Jinja would not take as it is."""
+    for found in _CODE.finditer(text):
+        code = found.group(1) or found.group(2) or ""
+        if _DUNDER.search(code):
+            examination.find(ATTACK, shown(" ".join(code.split())), at=place)
 
 
 def _acts(code: Code) -> bool:

@@ -101,7 +101,7 @@ _CODE_WORDS = (
 )
 _FENCE = re.compile(rb"^[ \t]*+(?:```|~~~)([^\n]*+)", re.MULTILINE)
 _TEMPLATE_MOST = 16 << 20  # of a text that may be a template is looked at
-_TEMPLATE_MARK = re.compile(rb"\{%[-+]?\s*[a-z]|\{\{[^}]")
+_TEMPLATE_MARK = re.compile(rb"\{%[-+]?[\s\x1c-\x1f\x80-\xff]*[a-z]|\{\{[^}]")  # Jinja skips what Unicode calls blank
 NOTORIOUS = re.compile(
     r"^(?:builtins|os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|pty|code|ctypes|pickle|marshal|urllib|requests"
     r"|http|webbrowser|tempfile|pathlib|io|_io|torch\.(?:load|hub|package|jit\.load|ops\.load|utils\.cpp)|numpy\.load"

@@ -197,6 +197,19 @@ def test_gradient_boosting_has_room_for_the_trees_of_a_step(tmp_path):
     assert [finding.rule for finding in result.findings] == ["skops-unchecked-indices"]
 
 
+@pytest.mark.parametrize("steps", [0, 1, 9])
+def test_an_array_of_trees_has_as_many_as_its_shape_says(steps, tmp_path):
+    """skops makes an array of what is there, whatever the shape says; nobody honest writes two figures."""
+    real.dump(_fitted("GradientBoostingClassifier", n_estimators=2), tmp_path / "model.skops")
+
+    def resize(state):
+        state["estimators_"] = anonymous(state["estimators_"])
+        state["estimators_"]["shape"]["content"][0]["content"] = str(steps)
+
+    result = scanned(changed(tmp_path / "model.skops", resize))
+    assert {finding.rule for finding in result.findings} == {"skops-node", "skops-unchecked-indices"}
+
+
 def anonymous(value):
     """Nodes without their numbers."""
     if isinstance(value, list):

@@ -71,7 +71,7 @@ class Survey(NamedTuple):
     depth: int = 0
 
 
-class UnreadableError(Exception):
+class UnreadableTableError(Exception):
     """A table that cannot be looked at here, whatever is in it."""
 
 
@@ -101,7 +101,7 @@ def survey(fields: tuple[Field, ...], itemsize: int, shape: tuple[int, ...], pie
         return _followed(rows(layout_of(fields, itemsize, layout), shape[0], pieces), layout, shape[0])
     except CutTableError as error:
         return Survey(str(error), boosted)
-    except UnreadableError:
+    except UnreadableTableError:
         return None
 
 
@@ -109,12 +109,12 @@ def layout_of(fields: Iterable[Field], itemsize: int, names: tuple[str, ...]) ->
     """A dtype that reads some fields of a record.
 
     Raises:
-        UnreadableError: One is not there, or no whole number in the order of bytes that is read here.
+        UnreadableTableError: One is not there, or no whole number in the order of bytes that is read here.
     """
     found = {field.name: field for field in fields}
     for name in names:
         if name not in found or found[name].kind[0] not in "iu" or found[name].order not in "<|":
-            raise UnreadableError(f"a table of nodes without {name}")
+            raise UnreadableTableError(f"a table of nodes without {name}")
     return np.dtype(
         {
             "names": list(names),
@@ -154,7 +154,7 @@ def _followed(tables: Iterator[tuple[int, Rows]], layout: tuple[str, ...], count
     boosted = "is_leaf" in layout
     highest = categories = -1
     if count > _MOST_NODES:
-        raise UnreadableError(f"{count} nodes")
+        raise UnreadableTableError(f"{count} nodes")
     below: list[tuple[Rows, Rows]] = []
     for first, table in tables:
         own = np.arange(first, first + len(table))

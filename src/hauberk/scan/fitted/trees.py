@@ -160,10 +160,9 @@ def tree_doubt(tree: Tree) -> Doubt | None:
         return Doubt("a tree with sizes that do not fit each other", unsafe=True)
     if tree.nodes != (tree.count,) or tree.values[:-1] != (tree.count, tree.outputs) or tree.values[-1] < 1:
         return Doubt(f"{tree.count} nodes in tables of {list(tree.nodes)} and {list(tree.values)}", unsafe=True)
-    if (doubt := _table_doubt(tree.survey, boosted=False)) is not None:
-        return doubt
-    found = tree.survey
-    assert found is not None  # noqa: S101 - or there is a doubt
+    found = _followed(tree.survey, boosted=False)
+    if isinstance(found, Doubt):
+        return found
     if found.feature >= tree.features:
         return Doubt(f"a node that asks for feature {found.feature} of {tree.features}", unsafe=True)
     if not found.depth <= tree.depth <= tree.count:  # `decision_path` makes room for so many
@@ -171,16 +170,16 @@ def tree_doubt(tree: Tree) -> Doubt | None:
     return None
 
 
-def predictor_doubt(found: Survey | None, bitsets: Sequence[tuple[int, ...]]) -> Doubt | None:
+def predictor_doubt(survey: Survey | None, bitsets: Sequence[tuple[int, ...]]) -> Doubt | None:
     """The same of a `TreePredictor`, but for features, which its estimator makes sure of.
 
     Args:
-        found: Of its nodes.
+        survey: Of its nodes.
         bitsets: Shapes of its tables of categories.
     """
-    if (doubt := _table_doubt(found, boosted=True)) is not None:
-        return doubt
-    assert found is not None  # noqa: S101 - or there is a doubt
+    found = _followed(survey, boosted=True)
+    if isinstance(found, Doubt):
+        return found
     if any(len(shape) != 2 or shape[1] != 8 for shape in bitsets):
         return Doubt("sets of categories that are no sets of 256", unsafe=True)
     if found.category >= min(shape[0] for shape in bitsets):
@@ -188,12 +187,13 @@ def predictor_doubt(found: Survey | None, bitsets: Sequence[tuple[int, ...]]) ->
     return None
 
 
-def _table_doubt(found: Survey | None, *, boosted: bool) -> Doubt | None:
-    if found is None:
+def _followed(survey: Survey | None, *, boosted: bool) -> Survey | Doubt:
+    """A survey of the right kind of tree in which nothing is wrong, or what is."""
+    if survey is None:
         return Doubt("a table of nodes that cannot be read", unsafe=False)
-    if found.problem:
-        return Doubt(found.problem, unsafe=True)
-    return None if found.boosted is boosted else Doubt("a table of nodes of another kind of tree", unsafe=True)
+    if survey.problem:
+        return Doubt(survey.problem, unsafe=True)
+    return survey if survey.boosted is boosted else Doubt("a table of nodes of another kind of tree", unsafe=True)
 
 
 def judge(model: Fitted, reader: Reader) -> Doubt | None:

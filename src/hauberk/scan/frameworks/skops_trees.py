@@ -117,7 +117,10 @@ class _Reader:
             shape = tuple(natural(each) for each in self.items(value["shape"]) or ())
         except _UNLIKE_A_TREE:
             return None
-        found: list[object] = [*(value.get("content") or ())]
+        content = value.get("content")
+        if not isinstance(content, list) or shape[:1] != (len(content),):
+            return None
+        found: list[object] = content
         for size in shape[1:]:
             inner = [self.items(each) for each in found]
             if any(each is None or len(each) != size for each in inner):

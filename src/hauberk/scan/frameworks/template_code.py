@@ -38,11 +38,11 @@ class Code(NamedTuple):
     tokens: list[Token]
 
 
-class UnreadableError(ValueError):
+class UnreadableTemplateError(ValueError):
     """The template is not understood; perhaps Jinja would refuse it."""
 
 
-class RefusedError(UnreadableError):
+class RefusedError(UnreadableTemplateError):
     """Jinja certainly refuses the template, all of it."""
 
 
@@ -69,7 +69,7 @@ def code_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
 
     Raises:
         RefusedError: A quote, a bracket, a comment or code is not closed, or a sign means nothing.
-        UnreadableError: There is more than 256 KiB of code.
+        UnreadableTemplateError: There is more than 256 KiB of code.
     """
     at = read = 0
     while begin := _BEGIN.search(text, at):
@@ -100,7 +100,7 @@ def _tokens(text: str, at: int, end: str, most: int) -> tuple[list[Token], int, 
         if not depth and text.startswith(end, at + trimmed):
             return tokens, at, at + trimmed + 2
         if at - start > most:
-            raise UnreadableError(f"more than {_LARGEST} letters of code")
+            raise UnreadableTemplateError(f"more than {_LARGEST} letters of code")
         found = _TOKEN.match(text, at)
         if found is None:
             raise RefusedError(f"code that cannot be read: {text[start : at + 20]!r}")

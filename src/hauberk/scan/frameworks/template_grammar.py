@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from hauberk.scan.frameworks.template_code import Token, UnreadableError
+from hauberk.scan.frameworks.template_code import Token, UnreadableTemplateError
 
 
 def words(text: str) -> frozenset[str]:
@@ -59,7 +59,7 @@ class Reader:
     """Reads words one after another.
 
     Raises:
-        UnreadableError: They are no expression.
+        UnreadableTemplateError: They are no expression.
     """
 
     def __init__(self, tokens: Sequence[Token]) -> None:
@@ -86,19 +86,19 @@ class Reader:
     def expect(self, value: str) -> None:
         """Step over a word that must be there."""
         if not self.skip(value):
-            raise UnreadableError(f"{self.next.value!r} in place of {value!r}")
+            raise UnreadableTemplateError(f"{self.next.value!r} in place of {value!r}")
 
     def name(self) -> str:
         """A name that must be there."""
         if self.next.kind != "name":
-            raise UnreadableError(f"{self.next.value!r} in place of a name")
+            raise UnreadableTemplateError(f"{self.next.value!r} in place of a name")
         self._at += 1
         return self._tokens[self._at - 1].value
 
     def end(self) -> None:
         """Nothing may be left."""
         if self.next is not _END:
-            raise UnreadableError(f"{self.next.value!r} behind the end")
+            raise UnreadableTemplateError(f"{self.next.value!r} behind the end")
 
     def several(self, *, conditional: bool = True) -> Node:
         """One expression, or several with commas between them, which are a tuple."""
@@ -115,7 +115,7 @@ class Reader:
         """One expression; `conditional`: also `a if b else c`."""
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise UnreadableError(f"more than {_DEEPEST} expressions in one another")
+            raise UnreadableTemplateError(f"more than {_DEEPEST} expressions in one another")
         node = self._row()
         while conditional and self.skip("if"):
             decides = self._row()
@@ -150,7 +150,7 @@ class Reader:
     def _primary(self) -> Node:
         kind, value = self.next
         if kind == "end":
-            raise UnreadableError("code that ends early")
+            raise UnreadableTemplateError("code that ends early")
         self._at += 1
         if kind == "name":
             return Node("constant" if value in _CONSTANTS else "name", value)
@@ -169,7 +169,7 @@ class Reader:
             return Node("list", "", self._items("]"))
         if value == "{":
             return Node("dictionary", "", self._items("}"))
-        raise UnreadableError(f"{value!r} in place of a value")
+        raise UnreadableTemplateError(f"{value!r} in place of a value")
 
     def _items(self, closing: str) -> tuple[Node, ...]:
         items: list[Node] = []
@@ -207,13 +207,13 @@ class Reader:
             if self.skip(":"):
                 sliced = True
             elif parts and not sliced:
-                raise UnreadableError("a subscript of several parts")
+                raise UnreadableTemplateError("a subscript of several parts")
             else:
                 parts.append(self.expression())
         if sliced:
             return Node("slice", "", tuple(parts))
         if len(parts) != 1:
-            raise UnreadableError("an empty subscript")
+            raise UnreadableTemplateError("an empty subscript")
         return parts[0]
 
     def arguments(self) -> tuple[Node, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from hauberk.scan.frameworks.template_code import Code, UnreadableError
+from hauberk.scan.frameworks.template_code import Code, UnreadableTemplateError
 from hauberk.scan.frameworks.template_grammar import Node, Reader, called_name, walk, words
 
 FUNCTIONS = words("range namespace raise_exception strftime_now caller")
@@ -62,7 +62,7 @@ class Reading:
         strange: Statements that no prompt needs, and why.
 
     Raises:
-        UnreadableError: Jinja would refuse it, or it is nested too deeply.
+        UnreadableTemplateError: Jinja would refuse it, or it is nested too deeply.
     """
 
     def __init__(self, codes: Iterable[Code], check_time: Callable[[], None]) -> None:
@@ -71,10 +71,21 @@ class Reading:
         self.macros: dict[str, list[str]] = {}
         self.strange: list[tuple[Code, str]] = []
         self._blocks = [_Block("", set(), frozenset(), [])]
+        self._statements: dict[str, Callable[[Reader], None]] = {
+            "if": self._read_if,
+            "elif": self._read_elif,
+            "else": self._read_else,
+            "for": self._read_for,
+            "set": self._read_set,
+            "filter": self._read_filter,
+            "macro": self._read_macro,
+            "call": self._read_call,
+            "do": self._read_do,
+        }
         for self._code in codes:
             check_time()
             if not all(token.value.isascii() for token in self._code.tokens if token.kind == "name"):
-                raise UnreadableError("a name that Python may take for another one")
+                raise UnreadableTemplateError("a name that Python may take for another one")
             reader = Reader(self._code.tokens)
             if self._code.statement:
                 self._statement(reader)
@@ -82,7 +93,7 @@ class Reading:
                 self._note(reader.several())
             reader.end()
         if len(self._blocks) > 1:
-            raise UnreadableError(f"{self._blocks[-1].kind} without an end")
+            raise UnreadableTemplateError(f"{self._blocks[-1].kind} without an end")
         for expression in self.expressions:
             check_time()
             for node in walk(expression.node):
@@ -92,7 +103,7 @@ class Reading:
         word = reader.name()
         if word.startswith("end"):
             self._close(word[3:])
-        elif read := getattr(self, f"_read_{word}", None):
+        elif read := self._statements.get(word):
             read(reader)
         elif word in _PLAIN_BLOCKS:
             self._open(word)
@@ -104,14 +115,14 @@ class Reading:
     def _open(self, kind: str, bound: Iterable[str] = (), after: Iterable[str] = ()) -> None:
         """A block begins, with names that are bound in it and names that it binds when it ends."""
         if len(self._blocks) > _DEEPEST:
-            raise UnreadableError(f"more than {_DEEPEST} statements in one another")
+            raise UnreadableTemplateError(f"more than {_DEEPEST} statements in one another")
         self._blocks.append(_Block(kind, set(bound), frozenset(after), []))
 
     def _close(self, kind: str) -> None:
         if not kind or self._blocks[-1].kind not in {kind, f"{kind} else"}:
             if self.strange:  # its end, which nobody opened
                 return
-            raise UnreadableError(f"the end of {kind!r}, which is not open")
+            raise UnreadableTemplateError(f"the end of {kind!r}, which is not open")
         block = self._blocks.pop()
         self._blocks[-1].bound.update(block.after)
         if block.kind == "if else":
@@ -133,7 +144,7 @@ class Reading:
         """Another branch begins; after `else` there is none."""
         block = self._blocks.pop()
         if block.kind != before:
-            raise UnreadableError("a branch of nothing")
+            raise UnreadableTemplateError("a branch of nothing")
         self._blocks.append(_Block(kind, set(), block.after, [*block.branches, block.bound]))
 
     def _read_for(self, reader: Reader) -> None:
@@ -186,7 +197,7 @@ class Reading:
         names = []
         for each in reader.arguments():
             if each.kind not in {"keyword", "name"}:
-                raise UnreadableError("a parameter that is no name")
+                raise UnreadableTemplateError("a parameter that is no name")
             self._bind(each.value, *(self._note(part) for part in each.parts))
             names.append(each.value)
         return names
@@ -215,7 +226,7 @@ class Reading:
         if bracketed:
             reader.expect(")")
         if not targets:
-            raise UnreadableError("no name to bind")
+            raise UnreadableTemplateError("no name to bind")
         return targets
 
     def _bind(self, name: str, *values: Node) -> None:

@@ -10,7 +10,7 @@ import re
 from itertools import pairwise
 
 from hauberk.scan.examination import Examination
-from hauberk.scan.frameworks.template_code import Code, RefusedError, Token, UnreadableError, code_of
+from hauberk.scan.frameworks.template_code import Code, RefusedError, Token, UnreadableTemplateError, code_of
 from hauberk.scan.frameworks.template_grammar import words
 from hauberk.scan.frameworks.template_policy import leads_inward, objections
 from hauberk.scan.frameworks.template_reading import Reading
@@ -74,10 +74,10 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
     if "{" not in text:
         return
     codes: list[Code] = []
-    trouble: UnreadableError | None = None
+    trouble: UnreadableTemplateError | None = None
     try:
         codes.extend(code_of(text, examination.check_time))
-    except UnreadableError as error:
+    except UnreadableTemplateError as error:
         trouble = error
     for code in codes:
         _examine_words(code, examination, place)
@@ -97,7 +97,7 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
             raise trouble
         for code, what, attack in objections(Reading(codes, examination.check_time), examination.check_time):
             examination.find(ATTACK if attack else UNUSUAL, f"{what}: {_words(code)}", at=place)
-    except (UnreadableError, RecursionError) as error:
+    except (UnreadableTemplateError, RecursionError) as error:
         examination.find(UNUSUAL, shown(str(error)), at=place)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hauberk.scan.fitted import node_tables
-from hauberk.scan.fitted.node_tables import CutTableError, Field, Rows, Survey, UnreadableError
+from hauberk.scan.fitted.node_tables import CutTableError, Field, Rows, Survey, UnreadableTableError
 from hauberk.scan.pickles import rules
 from hauberk.scan.pickles.arrays import Array
 from hauberk.scan.pickles.dtypes import DType
@@ -76,7 +76,7 @@ def _tables(array: Array, names: tuple[str, ...], context: Context) -> Iterator[
         yield from node_tables.rows(dtype, array.shape[0], _bytes(array, context))
     except CutTableError as error:
         raise Objection(str(error), rules.BOUNDS) from None
-    except UnreadableError as error:
+    except UnreadableTableError as error:
         raise Objection(str(error), rules.UNCHECKED) from None
 
 

@@ -18,7 +18,7 @@ import pytest
 from hauberk.errors import HauberkError, InputError, LimitError
 from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.limits import MEBIBYTE, Limits
-from hauberk.sandbox.worker import NotStartedError, TimeLimitError, WorkerLostError, resident_memory
+from hauberk.sandbox.process import NotStartedError, TimeLimitError, WorkerLostError, resident_memory
 
 HERE = Path(__file__).parent
 
@@ -158,6 +158,30 @@ def test_where_nothing_more_can_be_opened_no_server_is_said_to_start() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_where_the_process_that_tries_the_limits_dies_no_server_starts() -> None:
+    """Nobody would know then what the kernel keeps it from."""
+
+    def kill_prober(known: set[str]) -> None:
+        while not (servers := children(os.getpid()) - known):
+            time.sleep(0.001)
+        server = int(servers.pop())
+        while not (probers := children(server)):
+            time.sleep(0.001)
+        os.kill(int(probers.pop()), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_prober, args=(children(os.getpid()),))
+    killer.start()
+    with pytest.raises(NotStartedError, match="does not start"):
+        ForkServer(Limits())
+    killer.join(timeout=10)
+    assert not killer.is_alive()
+
+
+def children(pid: int) -> set[str]:
+    """Of the first thread of a process."""
+    return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
 def test_processor_time_is_limited(server: ForkServer) -> None:
     with pytest.raises(LimitError, match="used up its processor time"):
         ask(server, b"spin", limits=Limits(cpu_seconds=1))
@@ -187,6 +211,19 @@ def test_what_is_imported_stays_imported(server: ForkServer) -> None:
     assert ask(server, b"imported wave") == b"False"
     assert ask(server, b"imported wave", imports=["wave"]) == b"True"
     assert ask(server, b"imported wave") == b"True"
+
+
+def test_a_server_imports_while_it_starts_and_says_later_what_it_could_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    server = ForkServer(Limits(files=64), ["wave", "nowhere_at_all", "colorsys"])
+    try:
+        assert all(check.holds for check in server.checks)
+        assert ask(server, b"imported wave") == b"True"
+        assert ask(server, b"imported colorsys") == b"False"
+        with pytest.raises(WorkerLostError, match="not started: ModuleNotFoundError: No module named 'nowhere_at_all'"):
+            ask(server, b"next", imports=["wave", "nowhere_at_all"])
+    finally:
+        server.close()
 
 
 def test_a_module_that_is_not_there_is_named_and_the_server_lives(server: ForkServer) -> None:

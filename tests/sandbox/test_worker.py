@@ -15,7 +15,8 @@ import pytest
 
 from hauberk.errors import HauberkError, InputError, LimitError
 from hauberk.sandbox.limits import MEBIBYTE, Limits
-from hauberk.sandbox.worker import Worker, WorkerLostError, resident_memory
+from hauberk.sandbox.process import WorkerLostError, resident_memory
+from hauberk.sandbox.worker import Worker
 
 T = TypeVar("T")
 HERE = Path(__file__).parent

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hauberk.errors import InputError
 from hauberk.sandbox import landlock, seccomp
-from hauberk.sandbox.worker import NotStartedError, WorkerLostError
+from hauberk.sandbox.process import NotStartedError, WorkerLostError
 from hauberk.scan import supervised
 from hauberk.scan.examination import ScanLimits
 from hauberk.scan.report import FileReport, Verdict

@@ -13,7 +13,8 @@ import pytest
 
 from hauberk.errors import LimitError
 from hauberk.sandbox.limits import Limits
-from hauberk.sandbox.worker import TimeLimitError, Worker, WorkerLostError
+from hauberk.sandbox.process import TimeLimitError, WorkerLostError
+from hauberk.sandbox.worker import Worker
 from hauberk.serve.pool import OverloadedError, WorkerPool
 
 T = TypeVar("T")

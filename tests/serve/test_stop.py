@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from hauberk.sandbox.worker import resident_memory
+from hauberk.sandbox.process import resident_memory
 
 LONG = {"size": 4000}
 """A request that takes about a second, more on a slow machine."""

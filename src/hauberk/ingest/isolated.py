@@ -23,7 +23,7 @@ from hauberk.ingest.private import PrivateCopy
 from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.landlock import runtime_paths
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
-from hauberk.sandbox.worker import NotStartedError
+from hauberk.sandbox.process import NotStartedError
 from hauberk.scan import FileReport, Verdict
 from hauberk.scan.beside import named_files, open_beside
 from hauberk.scan.report import shown

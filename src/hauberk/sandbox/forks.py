@@ -19,10 +19,10 @@ from collections.abc import Generator, Iterator, Sequence
 import msgspec
 
 from hauberk.errors import HauberkError, InputError, LimitError
-from hauberk.sandbox.forkserver import STOP, Ended, Order
+from hauberk.sandbox.forkserver import STOP, Ended, Order, Start
 from hauberk.sandbox.frames import HEADER, Kind, connection
 from hauberk.sandbox.limits import Check, Limits
-from hauberk.sandbox.worker import NotStartedError, TimeLimitError, WorkerLostError, environment, explain
+from hauberk.sandbox.process import NotStartedError, TimeLimitError, WorkerLostError, environment, explain
 
 _START_LIMIT = 60.0
 """Seconds in which a server must have started and tried the limits, or imported what an order names."""
@@ -35,6 +35,7 @@ class ForkServer:
 
     Args:
         limits: Tried by effect while it starts, all but the processor time, which takes a second to use up.
+        imports: What it imports meanwhile, as in `ask`, for orders that name the same.
 
     Attributes:
         checks: What came of that.
@@ -43,7 +44,7 @@ class ForkServer:
         NotStartedError: It does not start.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, imports: Sequence[str] = ()) -> None:
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._control, theirs = _pair(socket.SOCK_SEQPACKET)
@@ -55,7 +56,8 @@ class ForkServer:
             raise NotStartedError(f"the process that parses files does not start: {error}") from error
         try:
             self._control.settimeout(_START_LIMIT)
-            self._control.send(msgspec.msgpack.encode(msgspec.structs.replace(limits, cpu_seconds=None)))
+            start = Start(msgspec.structs.replace(limits, cpu_seconds=None), tuple(imports))
+            self._control.send(msgspec.msgpack.encode(start))
             self.checks = msgspec.msgpack.decode(self._control.recv(_LONGEST_MESSAGE), type=tuple[Check, ...])
         except (OSError, msgspec.MsgspecError) as error:
             self.close()

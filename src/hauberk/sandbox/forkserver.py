@@ -41,6 +41,18 @@ Target = Callable[[bytes, Sequence[int]], bytes | Iterator[bytes]]
 `child.Handler.answer`."""
 
 
+class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The first thing that a server is told; its answer are the checks.
+
+    Attributes:
+        limits: Tried by effect.
+        imports: As in an order. They are imported while the limits are tried, by another process.
+    """
+
+    limits: Limits
+    imports: tuple[str, ...]
+
+
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a child is to do. Its first descriptor is where it answers, the others are the target's.
 
@@ -83,11 +95,14 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who was started by one that ignores it could wait for no child
     occupy_standard()
     with socket.socket(fileno=descriptor) as control:
-        tested = msgspec.msgpack.decode(control.recv(LONGEST_ORDER), type=Limits)
-        checks: tuple[Check, ...] = check_all(tested)
-        control.send(msgspec.msgpack.encode(checks))
+        start = msgspec.msgpack.decode(control.recv(LONGEST_ORDER), type=Start)
         gc.disable()  # a collection in a child would copy every page that it looks at
+        prober = _forked_prober(start.limits, control)
         done: set[str] = set()
+        with contextlib.suppress(Exception):  # an order asks again, and whoever gave it hears why it fails
+            _import(start.imports, done)
+        if os.waitpid(prober, 0)[1] != 0:
+            return  # nobody knows what holds
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, LONGEST_ORDER, MOST_DESCRIPTORS)
             if not message:
@@ -99,16 +114,37 @@ def main(descriptor: int) -> None:
             control.send(msgspec.msgpack.encode(ended))
 
 
+def _forked_prober(limits: Limits, control: socket.socket) -> int:
+    """A process that tries the limits, says what came of it and ends; where it fails it says nothing."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        checks: tuple[Check, ...] = check_all(limits)
+        control.send(msgspec.msgpack.encode(checks))
+        code = 0
+    except BaseException:  # noqa: BLE001 - it never returns into the server's loop
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _import(names: Sequence[str], done: set[str]) -> None:
+    """Import modules, or call functions (`module:function`), that are not `done`."""
+    for name in names:
+        if name not in done:
+            module, _, function = name.partition(":")
+            imported = import_module(module)
+            if function:
+                getattr(imported, function)()
+            done.add(name)
+
+
 def _serve(control: socket.socket, order: Order, descriptors: Sequence[int], done: set[str]) -> Ended:
     """Fork a child for an order, and wait for its end; what was imported for former orders is in `done`."""
     try:
-        for name in order.imports:
-            if name not in done:
-                module, _, function = name.partition(":")
-                imported = import_module(module)
-                if function:
-                    getattr(imported, function)()
-                done.add(name)
+        _import(order.imports, done)
         target = _target(order.target)
     except Exception as error:  # noqa: BLE001 - whoever asked must hear of it
         for descriptor in descriptors:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from hauberk.files import open_below
-from hauberk.scan.graphs.external import hidden, plain_location
+from hauberk.scan.locations import hidden, plain_location
 from hauberk.scan.report import Fact
 
 _MOST = 200

@@ -21,7 +21,7 @@ import msgspec
 from hauberk.errors import HauberkError, InputError
 from hauberk.sandbox.forks import ForkServer
 from hauberk.sandbox.limits import GIBIBYTE, MEBIBYTE, Limits, offered
-from hauberk.sandbox.worker import NotStartedError, WorkerLostError
+from hauberk.sandbox.process import NotStartedError, WorkerLostError
 from hauberk.scan.beside import named_files, open_beside
 from hauberk.scan.content import open_regular
 from hauberk.scan.examination import ScanLimits
@@ -98,7 +98,7 @@ class Supervisor:
         )
         self._limits, missing = offered(wanted)
         self._together = max(1, min(_FILES_TOGETHER, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
-        self._server = ForkServer(self._limits)
+        self._server = ForkServer(self._limits, _PREPARE)
         broken = (f"{check.name} ({check.detail})" for check in self._server.checks if not check.holds)
         self.missing = (*missing, *broken)
 
@@ -191,7 +191,7 @@ class Supervisor:
     def _living_server(self) -> ForkServer:
         if not self._server.alive:
             self._server.close()
-            self._server = ForkServer(self._limits)
+            self._server = ForkServer(self._limits, _PREPARE)
         return self._server
 
 

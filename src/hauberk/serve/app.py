@@ -20,7 +20,7 @@ from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # its stu
 
 import hauberk
 from hauberk.errors import LimitError
-from hauberk.sandbox.worker import TimeLimitError, WorkerLostError, resident_memory
+from hauberk.sandbox.process import TimeLimitError, WorkerLostError, resident_memory
 from hauberk.serve import metrics
 from hauberk.serve.envelope import pack_question, unpack_answer
 from hauberk.serve.metrics import ModelMetrics, Outcome, WorkerFigures

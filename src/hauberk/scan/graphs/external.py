@@ -22,6 +22,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.graphs import rules
 from hauberk.scan.graphs.elements import ELEMENTS, STRING, data_bytes, integral
 from hauberk.scan.graphs.model import MOST_VALUES, Model, Weights
+from hauberk.scan.locations import hidden, plain_location
 from hauberk.scan.report import Rule, shown
 
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
@@ -29,7 +30,6 @@ _PREPACKED = "prepacked_"
 _IN_MEMORY = ("_ORT_MEM_ADDR_", "_ORT_LITTLE_ENDIAN_MEM_ADDR_")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _CHECKSUM = re.compile(r"[0-9a-fA-F]{40}", re.ASCII)
-_LONGEST_PATH = 1024
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,6 @@ class _Files:
     folder: Path
     model: tuple[int, int]
     sizes: dict[str, int | None] = field(default_factory=dict)
-
-
-def plain_location(location: str) -> str | None:
-    """The location as it is followed; `None` where it leaves the folder, or readers could differ on where it leads."""
-    parts = location.split("/")
-    plain = (
-        0 < len(location.encode("utf-8", "surrogateescape")) <= _LONGEST_PATH
-        and location.isprintable()
-        and not any(letter in location for letter in '\\:*?"<>|')
-        and not any(part in {"", ".", ".."} or part != part.strip(" ") or part.endswith(".") for part in parts)
-    )
-    return location if plain else None
-
-
-def hidden(location: str) -> bool:
-    """Whether a part of a location begins with a dot: there lie settings and keys, and no exporter's weights."""
-    return location.startswith(".") or "/." in location
 
 
 def check_external(model: Model, examination: Examination) -> tuple[Place, ...]:

@@ -11,9 +11,9 @@ from importlib import resources
 
 from hauberk.scan.examination import Examination
 from hauberk.scan.graphs import rules
-from hauberk.scan.graphs.external import plain_location
 from hauberk.scan.graphs.model import Model, Node
 from hauberk.scan.graphs.structure import body, flat
+from hauberk.scan.locations import plain_location
 from hauberk.scan.report import shown
 
 _EXTENSION_DOMAINS = frozenset({"ai.onnx.contrib", "com.microsoft.extensions"})

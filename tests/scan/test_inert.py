@@ -14,6 +14,8 @@ from hauberk.scan.content import BytesContent
 from hauberk.scan.examination import Examination
 from hauberk.scan.frameworks import documents, json_text
 from hauberk.scan.inert import text
+from hauberk.trust.encryption import seal
+from hauberk.trust.keys import EncryptionKey
 
 
 def scanned(data, folder, name="x"):
@@ -238,3 +240,14 @@ def test_expressions_made_to_be_slow_are_not(value):
     started = time.process_time()
     documents.examine_value({"imports": [], "a": value}, Examination())
     assert time.process_time() - started < 1
+
+
+def test_what_hauberk_encrypted_is_said_to_be_that(tmp_path):
+    sealed = seal(b"weights" * 99, EncryptionKey.generate(), purpose=b"a test")
+    (found,) = scan_paths([written(tmp_path / "model.enc", sealed)])
+    assert (found.format, found.verdict, [finding.rule for finding in found.findings]) == (
+        "hauberk-sealed",
+        "unknown",
+        ["sealed-data"],
+    )
+    assert "hauberk verify" in found.findings[0].why

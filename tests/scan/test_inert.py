@@ -251,3 +251,13 @@ def test_what_hauberk_encrypted_is_said_to_be_that(tmp_path):
         ["sealed-data"],
     )
     assert "hauberk verify" in found.findings[0].why
+
+
+@pytest.mark.parametrize(("encoding", "rules"), [("utf-8", {"template-too-large"}), ("utf-16", set())])
+def test_what_is_too_large_for_a_template_is_counted_as_it_is_read(encoding, rules):
+    """In UTF-16 twice as many bytes are as many letters."""
+    data = ("a\n" * ((17 << 19) if encoding == "utf-8" else (9 << 19)) + "{{ x").encode(encoding)
+    assert len(data) > 16 << 20
+    examination = Examination()
+    text.examine(BytesContent(data), examination)
+    assert {finding.rule for finding in examination.findings} == rules

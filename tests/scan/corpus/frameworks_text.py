@@ -7,6 +7,7 @@ from corpus.frameworks_files import file, settings
 
 GRAPH = '{ graph_def { node { name: "a" op: "WriteFile" } } }\n'
 KERNELS = "https://huggingface.co/docs/transformers/attention_interface"
+JINJA = "https://nvd.nist.gov/vuln/detail/CVE-2024-34359"
 HYPER = "https://github.com/speechbrain/HyperPyYAML"
 
 _MODELS = (
@@ -50,8 +51,34 @@ _NAMES = (
     ("browser-graph", {"format": "graph-model", "modelTopology": {"node": []}}, ""),
     ("portable-program", {"input": "double", "output": "double", "action": [{"+": ["input", 1]}]}, ""),
 )
+_INWARD = "{{ x.__class__.__mro__ }}"
+_COMPUTED = "{{ x[a~'cl'+b] }}"
+_SLICED = "set k = 'x_x'[1::2] %}{{ ''[k] }}"
+_PARTS = (  # what Jinja refuses as a whole, and takes in parts
+    ("open-comment", f'# {{#\nchat_template: "{_INWARD}"\n', UNSAFE),
+    ("sign", f"{{{{ ? }}}}\n{_INWARD}\n", UNSAFE),
+    ("bracket", f"{{{{ a) }}}}\n{_INWARD}\n", UNSAFE),
+    ("prose", f"{{{{ see this }}}}{_COMPUTED}", UNKNOWN),
+    ("sign-computed", f"{{{{ ? }}}}{_COMPUTED}", UNKNOWN),
+    ("sign-statement", "{{ ? }}{% if x[a~'cl'+b]: %}", UNKNOWN),
+    ("sign-mapped", "{{ ? }}{{ x | map(attribute=a ~ b) }}", UNKNOWN),
+    ("sign-filter", "{{ ? }}{{ x | attr(a) }}", UNSAFE),
+    ("sign-rounds", "{{ ? }}{% for a in range(10 ** 9) %}{% endfor %}", UNKNOWN),
+    ("sign-many-brackets", "{{ ? }}{{ " + "(" * 99 + "x[a~'cl'+b]" + ")" * 99 + " }}", UNKNOWN),
+    ("sign-too-many", "{{ ? }}" + "{{ (" * 2000 + _COMPUTED, UNKNOWN),
+    ("quoted-twice", 'a: "{{ x[\\"a\\" ~ \\"b\\"] }}"\n', UNKNOWN),
+    ("quoted-marks", "a: \"\\x7b\\u007b x['a' ~ 'b'] }}\"\n", UNKNOWN),
+    ("quoted-line", "a: \"{\\\n  { x['a' ~ 'b'] }}\"\n", UNKNOWN),
+    ("quoted-name", "a: \"{{ x['\\\\x67i_frame'] }}\"\n", UNSAFE),
+    ("quoted-once", "# {{ ? }}\na: '{{ x[''a'' ~ ''b''] }}'\n", UNKNOWN),
+    ("blank-of-no-width", f"{{%\u00a0{_SLICED}", UNKNOWN),
+    ("blank-wide", f"{{%\u2003{_SLICED}", UNKNOWN),
+    ("blank-of-ideographs", f"{{%\u3000{_SLICED}", UNKNOWN),
+)
 
 TEXT_CASES = (
+    *(Case(f"template-text-{name}", file("x.yaml", text), expected, JINJA) for name, text, expected in _PARTS),
+    Case("template-text-large", file("x.txt", "a\n" * (9 << 20) + "{{ x"), UNKNOWN),
     *(Case(f"text-model-{name}", file("x.txt", text), UNKNOWN) for name, text in _MODELS),
     Case("text-model-wide", file("x.xml", '<PMML version="4.4"/>'.encode("utf-16")), UNKNOWN),
     *(Case(f"settings-{name}", settings(value), UNKNOWN, reference) for name, value, reference in _NAMES),

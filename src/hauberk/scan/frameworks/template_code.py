@@ -7,6 +7,7 @@ Grammar: https://jinja.palletsprojects.com/en/stable/templates/.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -46,15 +47,24 @@ class RefusedError(UnreadableTemplateError):
     """Jinja certainly refuses the template, all of it."""
 
 
+class TooLargeError(UnreadableTemplateError):
+    """More, or deeper in one another, than is looked at; Jinja may well take it."""
+
+
 _BEGIN = re.compile(r"\{%[-+]?\s*raw\s*-?%\}|\{[{%#][-+]?")
+_ANY_BEGIN = re.compile(r"(?=(\{[{%][-+]?))")
 _END_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
 _TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<number>0[xXoObB][\da-fA-F_]+|\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d[\d_]*)?)|(?P<name>\w+)"
+    r"(?P<space>\s+)|(?P<number>0[xXoObB][\da-fA-F_]+|\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d[\d_]*)?)|(?P<name>(?:\w|[^\x00-\x7f\s])+)"
     r"|(?P<text>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")|(?P<sign>//|\*\*|[=!<>]=|[-+/*%~\[\](){}<>=.:|,;])",
     re.DOTALL,
 )
+_NEW_LINE = re.compile(r"\r\n?")
 _LARGEST = 1 << 18  # several times what the longest of well-known models have
-_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+_LARGEST_IN_PARTS = 1 << 17
+_KEYWORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
+_IS = Token("name", "is")
+_STEPS = {Token("sign", sign): step for signs, step in (("([{", 1), (")]}", -1)) for sign in signs}
 
 
 def code_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
@@ -68,10 +78,13 @@ def code_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
         Expressions and statements; no comments, nothing that is taken as it stands.
 
     Raises:
-        RefusedError: A quote, a bracket, a comment or code is not closed, or a sign means nothing.
-        UnreadableTemplateError: There is more than 256 KiB of code.
+        RefusedError: A quote, a bracket, a comment or code is not closed, a sign means nothing, or words stand side by
+            side in an expression, as in titles of papers.
+        TooLargeError: There is more than 256 KiB of code.
     """
-    at = read = 0
+    text = _NEW_LINE.sub("\n", text)  # as Jinja does, within quotes, too
+    words = _Words(text, _LARGEST)
+    at = 0
     while begin := _BEGIN.search(text, at):
         check_time()
         mark = begin.group()
@@ -86,34 +99,79 @@ def code_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
                 raise RefusedError("a comment that does not end")
             at = close + 2
         else:
-            tokens, end_at, at = _tokens(text, begin.end(), "%}" if mark[1] == "%" else "}}", _LARGEST - read)
-            read += end_at - begin.end()
-            yield Code(text[begin.end() : end_at], mark[1] == "%", tokens)
+            code, at = words.code(begin.end(), mark)
+            yield code
 
 
-def _tokens(text: str, at: int, end: str, most: int) -> tuple[list[Token], int, int]:
-    """The words up to a mark: they, where they end, and what follows the mark."""
-    tokens: list[Token] = []
-    start, depth = at, 0
-    while True:
-        trimmed = text[at : at + 1] in {"-", "+"}
-        if not depth and text.startswith(end, at + trimmed):
-            return tokens, at, at + trimmed + 2
-        if at - start > most:
-            raise UnreadableTemplateError(f"more than {_LARGEST} letters of code")
-        found = _TOKEN.match(text, at)
-        if found is None:
-            raise RefusedError(f"code that cannot be read: {text[start : at + 20]!r}")
-        kind, value, at = str(found.lastgroup), found.group(), found.end()
-        if kind == "space":
-            continue
-        if kind == "text":
-            value = _meaning(value[1:-1])
-        else:
-            depth += (value in _OPENING) - (value in _CLOSING)
+def parts_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
+    """All that may be code to somebody who is handed a part of a text: every mark is taken for the beginning of some.
+
+    Args:
+        text: Any text.
+        check_time: Called now and then; raises where there is no time left.
+
+    Yields:
+        Expressions and statements, some of them within others; none that Jinja would refuse for its words.
+
+    Raises:
+        TooLargeError: There are more than 128 KiB in all that was tried.
+    """
+    text = _NEW_LINE.sub("\n", text)
+    words = _Words(text, _LARGEST_IN_PARTS)
+    for begin in _ANY_BEGIN.finditer(text):
+        check_time()
+        with contextlib.suppress(RefusedError):
+            yield words.code(begin.end(1), begin.group(1))[0]
+
+
+class _Words:
+    """Takes the code of a text apart, up to a number of letters in all."""
+
+    def __init__(self, text: str, most: int) -> None:
+        self._text = text
+        self._most = self._left = most
+
+    def code(self, start: int, mark: str) -> tuple[Code, int]:
+        """The code behind a mark, and where it ends, its own mark included."""
+        statement = mark[1] == "%"
+        end = "%}" if statement else "}}"
+        tokens: list[Token] = []
+        at, depth, prose = start, 0, not statement
+        while True:
+            if not depth:
+                trimmed = self._text[at : at + 1] in {"-", "+"}
+                if self._text.startswith(end, at + trimmed):
+                    return Code(self._text[start:at], statement, tokens), at + trimmed + 2
+            token, at = self._word(at)
+            if token is None:
+                continue
+            depth += _STEPS.get(token, 0)
             if depth < 0:
                 raise RefusedError("a bracket that nothing opens")
-        tokens.append(Token(kind, value))
+            prose = prose and token != _IS  # what a test is given may stand beside it
+            if prose and tokens and _stand_apart(tokens[-1], token):
+                raise RefusedError(f"words side by side: {self._text[start:at]!r}")
+            tokens.append(token)
+
+    def _word(self, at: int) -> tuple[Token | None, int]:
+        """The word at a place, none for blanks, and where it ends."""
+        found = _TOKEN.match(self._text, at)
+        if found is None:
+            raise RefusedError(f"a sign that means nothing: {self._text[at : at + 20]!r}")
+        kind, value = str(found.lastgroup), found.group()
+        self._left -= len(value)
+        if self._left < 0:
+            raise TooLargeError(f"more than {self._most} letters of code")
+        if kind == "space":
+            return None, found.end()
+        if kind == "name" and not value.isidentifier():
+            raise RefusedError(f"a name with a sign in it: {value!r}")
+        return Token(kind, _meaning(value[1:-1]) if kind == "text" else value), found.end()
+
+
+def _stand_apart(before: Token, token: Token) -> bool:
+    """Whether one word must not follow another in an expression."""
+    return before.kind == token.kind == "name" and not {before.value, token.value} & _KEYWORDS
 
 
 def _meaning(quoted: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from hauberk.scan.frameworks.template_code import Token, UnreadableTemplateError
+from hauberk.scan.frameworks.template_code import Token, TooLargeError, UnreadableTemplateError
 
 
 def words(text: str) -> frozenset[str]:
@@ -17,9 +17,13 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_OPERATORS = words("+ - * / // % ** ~ == != < > <= >= and or in")
+_OPERATORS = words("+ - * / // % ** ~ == != < > <= >= in")
 _CONSTANTS = words("true false none True False None")
 _END = Token("end", "")
+_ENDS_SEVERAL = frozenset(Token("sign", sign) for sign in ")]}=")
+_ENDS_TEST = frozenset(Token("name", name) for name in words("else or and"))
+_OPENING = frozenset(Token("sign", sign) for sign in "[{")
+_ENDS_KEY = frozenset(Token("sign", sign) for sign in "],")
 _DEEPEST = 48
 
 
@@ -106,7 +110,7 @@ class Reader:
         several = False
         while self.skip(","):
             several = True
-            if self.next is _END or self.next.value in {")", "]", "}", "="}:
+            if self.next is _END or self.next in _ENDS_SEVERAL:
                 break
             items.append(self.expression(conditional=conditional))
         return Node("list", "", tuple(items)) if several else items[0]
@@ -115,7 +119,7 @@ class Reader:
         """One expression; `conditional`: also `a if b else c`."""
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise UnreadableTemplateError(f"more than {_DEEPEST} expressions in one another")
+            raise TooLargeError(f"more than {_DEEPEST} expressions in one another")
         node = self._row()
         while conditional and self.skip("if"):
             decides = self._row()
@@ -124,27 +128,55 @@ class Reader:
         self._depth -= 1
         return node
 
+    def targets(self, end: str) -> Node:
+        """What gets a value, up to a word: a name, an attribute of a namespace, or a tuple of such."""
+        items, several = [self._target()], False
+        while self.skip(","):
+            several = True
+            if self.next is _END or self.next.value == end:
+                break
+            items.append(self._target())
+        return Node("list", "", tuple(items)) if several else items[0]
+
+    def _target(self) -> Node:
+        node = self._primary()
+        return Node("attribute", self.name(), (node,)) if self.skip(".") else node
+
     def _row(self) -> Node:
-        values, signs = [self._signed()], []
+        values: list[Node] = [self._negated()]
+        signs: list[str] = []
         while True:
-            if self.skip("not"):
-                self.expect("in")
-                signs.append("in")
-            elif self.next.kind in {"name", "sign"} and self.next.value in _OPERATORS:
-                signs.append(self.next.value)
-                self._at += 1
+            sign = self.next
+            if self.skip("and", "or"):
+                values.append(self._negated())
+            elif self.skip(*_OPERATORS) or self._skip_not_in():
+                values.append(self._signed())
             else:
                 return Node("row", " ".join(signs), tuple(values)) if signs else values[0]
-            values.append(self._signed())
+            signs.append("in" if sign.value == "not" else sign.value)
+
+    def _skip_not_in(self) -> bool:
+        found = self._tokens[self._at : self._at + 2] == [Token("name", "not"), Token("name", "in")]
+        self._at += 2 * found
+        return found
+
+    def _negated(self) -> Node:
+        """Here `not` turns around what follows; anywhere else Jinja takes it for a name."""
+        negations = 0
+        while self.skip("not"):
+            negations += 1
+        node = self._signed()
+        for _ in range(negations):
+            node = Node("not", "not", (node,))
+        return node
 
     def _signed(self) -> Node:
-        signs = []
-        while self.next.kind in {"name", "sign"} and self.next.value in {"not", "-", "+"}:
-            signs.append(self.next.value)
-            self._at += 1
+        signs: list[str] = []
+        while self.next.kind == "sign" and self.skip("-", "+"):
+            signs.append(self._tokens[self._at - 1].value)
         node = self._with_filters(self._with_lookups(self._primary()))
         for sign in reversed(signs):
-            node = Node("not" if sign == "not" else "sign", sign, (node,))
+            node = Node("sign", sign, (node,))
         return node
 
     def _primary(self) -> Node:
@@ -162,7 +194,7 @@ class Reader:
                 self._at += 1
             return Node("text", value)
         if value == "(":
-            node = Node("list") if self.next.value == ")" else self.several()
+            node = Node("list") if self.next == Token("sign", ")") else self.several()
             self.expect(")")
             return node
         if value == "[":
@@ -200,21 +232,27 @@ class Reader:
                 return node
 
     def _key(self) -> Node:
-        """What stands in a subscript."""
-        parts: list[Node] = []
-        sliced = False
+        """What stands in a subscript; several parts are a tuple."""
+        keys: list[Node] = []
         while not self.skip("]"):
+            if keys:
+                self.expect(",")
+            keys.append(self._key_part())
+        return keys[0] if len(keys) == 1 else Node("list", "", tuple(keys))
+
+    def _key_part(self) -> Node:
+        bounds: list[Node] = []
+        sliced = False
+        while self.next not in _ENDS_KEY:
             if self.skip(":"):
                 sliced = True
-            elif parts and not sliced:
+            elif bounds and not sliced:
                 raise UnreadableTemplateError("a subscript of several parts")
             else:
-                parts.append(self.expression())
-        if sliced:
-            return Node("slice", "", tuple(parts))
-        if len(parts) != 1:
+                bounds.append(self.expression())
+        if not bounds and not sliced:
             raise UnreadableTemplateError("an empty subscript")
-        return parts[0]
+        return Node("slice", "", tuple(bounds)) if sliced else bounds[0]
 
     def arguments(self) -> tuple[Node, ...]:
         """Arguments of a call, behind the bracket that opens it."""
@@ -246,6 +284,9 @@ class Reader:
             else:
                 return node
 
+    def _begins_value(self) -> bool:
+        return self.next.kind in {"text", "number", "name"} or self.next in _OPENING
+
     def filter(self, node: Node) -> Node:
         """A filter of a value, behind its bar."""
         name = self.name()
@@ -261,11 +302,7 @@ class Reader:
         arguments: tuple[Node, ...] = ()
         if self.skip("("):
             arguments = self.arguments()
-        elif (
-            self.next.kind in {"text", "number"}
-            or self.next.value in {"[", "{"}
-            or (self.next.kind == "name" and self.next.value not in {"else", "or", "and", "if", "is", "in", "not"})
-        ):
+        elif self._begins_value() and self.next not in _ENDS_TEST:
             arguments = (self._with_lookups(self._primary()),)
         tested = Node("test", name, (node, *arguments))
         return Node("not", "not", (tested,)) if negated else tested

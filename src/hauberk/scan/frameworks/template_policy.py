@@ -47,6 +47,8 @@ _FRAMES = "(?:gi|cr|ag|tb)_(?:frame|code)|f_(?:globals|builtins|locals|back|code
 _INWARD = re.compile(rf"(?:^|\.)(?:_|(?:{_FRAMES})(?:\.|$))")
 """Names with an underscore in front, and those of generators and frames."""
 _LEADS_INWARD = "a name of something inward"
+_LOOKS_ALL_UP = "the filter attr"
+_COMPUTED = "something looked up by a name that is not written out"
 
 
 class Objection(NamedTuple):
@@ -56,11 +58,13 @@ class Objection(NamedTuple):
         code: Where it stands.
         what: What is wrong, in words.
         attack: Whether it names something inward, or puts a name together of parts with underscores at their ends.
+        lookup: Whether it is an attack, or something is looked up by a name that is not written out.
     """
 
     code: Code
     what: str
-    attack: bool
+    attack: bool = False
+    lookup: bool = False
 
 
 def objections(reading: Reading, check_time: Callable[[], None]) -> Iterator[Objection]:
@@ -71,7 +75,7 @@ def objections(reading: Reading, check_time: Callable[[], None]) -> Iterator[Obj
         check_time: Called now and then; raises where there is no time left.
     """
     for code, what in reading.strange:
-        yield Objection(code, what, attack=False)
+        yield Objection(code, what)
     policy = _Policy(reading, Numbers(reading, check_time))
     for expression in reading.expressions:
         check_time()
@@ -79,7 +83,8 @@ def objections(reading: Reading, check_time: Callable[[], None]) -> Iterator[Obj
         for node in walk(expression.node):
             what = policy.objection(node) or (policy.uncalled(node) if id(node) not in called else "")
             if what:
-                yield Objection(expression.code, what, attack=what == _LEADS_INWARD or _joins_underscores(node))
+                attack = what in {_LEADS_INWARD, _LOOKS_ALL_UP} or _joins_underscores(node)
+                yield Objection(expression.code, what, attack, attack or what == _COMPUTED)
 
 
 def _joins_underscores(node: Node) -> bool:
@@ -155,7 +160,7 @@ class _Policy:
         if key.kind == "text":
             return _of_name(key.value)
         plain = key.kind == "slice" or self._numbers.is_number(key)
-        return "" if plain else "something looked up by a name that is not written out"
+        return "" if plain else _COMPUTED
 
     def _of_row(self, node: Node) -> str:
         signs = node.value.split()
@@ -196,11 +201,11 @@ def _of_filter(node: Node) -> str:
         first = _LOOKING_UP[name]
         looked_up += positional[first : first + 1] if name in {"selectattr", "rejectattr"} else positional[first:]
     for part in looked_up:
-        if wrong := _of_name(part.value) if part.kind in {"text", "number"} else "a name that is not written out":
+        if wrong := _of_name(part.value) if part.kind in {"text", "number"} else _COMPUTED:
             return wrong
     at, applied = _APPLYING.get(name, (len(positional), _TESTS))
     if positional[at:] and not _is_one_of(positional[at], applied):
-        return "a filter or a test that is not written out"
+        return f"the filter or test {positional[at].value}" if positional[at].kind == "text" else _COMPUTED
     if name in _WIDENING:
         widths = [named.get(_WIDENING[name], Node("number", "0")), *positional[:1]]
         if not all(is_small(part, _WIDEST) or part.value in {"none", "None"} for part in widths):

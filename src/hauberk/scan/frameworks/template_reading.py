@@ -6,10 +6,10 @@ again: special tokens of a tokenizer are handed to its template by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from hauberk.scan.frameworks.template_code import Code, UnreadableTemplateError
+from hauberk.scan.frameworks.template_code import Code, TooLargeError, UnreadableTemplateError
 from hauberk.scan.frameworks.template_grammar import Node, Reader, called_name, walk, words
 
 FUNCTIONS = words("range namespace raise_exception strftime_now caller")
@@ -18,6 +18,7 @@ OUTPUT, COUNT = Node("output"), Node("number", "0")
 _RESERVED = FUNCTIONS | {"loop", "varargs", "kwargs", "self", "super"}
 _DEEPEST, _LOOPS_MOST = 48, 6
 _ALONE = words("break continue")
+_OTHERS = words("block extends print include from import with autoescape trans debug")  # which no prompt needs
 _PLAIN_BLOCKS = frozenset({"generation"})  # marks what a model itself has said
 
 
@@ -55,17 +56,27 @@ class _Block(NamedTuple):
 class Reading:
     """All statements of a template.
 
+    Args:
+        codes: Of the template, in order.
+        check_time: Called now and then; raises where there is no time left.
+        whole: Whether they are all of it. Else they are pieces of any text: what cannot be read is left out, no name is
+            certainly bound, and blocks need neither beginning nor end.
+
     Attributes:
         expressions: In order. Names that are not certainly bound where they stand are of the kind `foreign`.
         bindings: What names get.
         macros: Parameters, by the name of the macro.
+        read: What could be read.
         strange: Statements that no prompt needs, and why.
 
     Raises:
-        UnreadableTemplateError: Jinja would refuse it, or it is nested too deeply.
+        UnreadableTemplateError: Jinja would refuse it.
+        TooLargeError: It is nested too deeply.
     """
 
-    def __init__(self, codes: Iterable[Code], check_time: Callable[[], None]) -> None:
+    def __init__(self, codes: Iterable[Code], check_time: Callable[[], None], *, whole: bool = True) -> None:
+        self._whole = whole
+        self.read: list[Code] = []
         self.expressions: list[Expression] = []
         self.bindings: list[Binding] = []
         self.macros: dict[str, list[str]] = {}
@@ -84,20 +95,30 @@ class Reading:
         }
         for self._code in codes:
             check_time()
-            if not all(token.value.isascii() for token in self._code.tokens if token.kind == "name"):
-                raise UnreadableTemplateError("a name that Python may take for another one")
-            reader = Reader(self._code.tokens)
-            if self._code.statement:
-                self._statement(reader)
-            else:
-                self._note(reader.several())
-            reader.end()
-        if len(self._blocks) > 1:
+            try:
+                self._read(Reader(self._code.tokens))
+                self.read.append(self._code)
+            except UnreadableTemplateError as error:
+                if whole or isinstance(error, TooLargeError):
+                    raise
+        if whole and len(self._blocks) > 1:
             raise UnreadableTemplateError(f"{self._blocks[-1].kind} without an end")
         for expression in self.expressions:
             check_time()
             for node in walk(expression.node):
                 self._hand_over(node.parts[1:], self.macros.get(called_name(node), []))
+
+    def _read(self, reader: Reader) -> None:
+        if self._whole and not all(token.value.isascii() for token in self._code.tokens if token.kind == "name"):
+            raise UnreadableTemplateError("a name that Python may take for another one")
+        if self._code.statement:
+            self._statement(reader)
+            reader.skip(":")  # as in Python, if one likes
+            reader.end()
+        else:
+            node = reader.several()
+            reader.end()
+            self._note(node)
 
     def _statement(self, reader: Reader) -> None:
         word = reader.name()
@@ -108,17 +129,23 @@ class Reading:
         elif word in _PLAIN_BLOCKS:
             self._open(word)
         elif word not in _ALONE:
+            if not self._whole and word not in _OTHERS:
+                raise UnreadableTemplateError(f"{word!r}, which is no statement of Jinja")
             self.strange.append((self._code, word))
             while reader.next.kind != "end":
                 reader.step()
 
     def _open(self, kind: str, bound: Iterable[str] = (), after: Iterable[str] = ()) -> None:
         """A block begins, with names that are bound in it and names that it binds when it ends."""
+        if not self._whole:
+            return
         if len(self._blocks) > _DEEPEST:
-            raise UnreadableTemplateError(f"more than {_DEEPEST} statements in one another")
+            raise TooLargeError(f"more than {_DEEPEST} statements in one another")
         self._blocks.append(_Block(kind, set(bound), frozenset(after), []))
 
     def _close(self, kind: str) -> None:
+        if not self._whole:
+            return
         if not kind or self._blocks[-1].kind not in {kind, f"{kind} else"}:
             if self.strange:  # its end, which nobody opened
                 return
@@ -142,18 +169,19 @@ class Reading:
 
     def _branch(self, before: str, kind: str) -> None:
         """Another branch begins; after `else` there is none."""
+        if not self._whole:
+            return
         block = self._blocks.pop()
         if block.kind != before:
             raise UnreadableTemplateError("a branch of nothing")
         self._blocks.append(_Block(kind, set(), block.after, [*block.branches, block.bound]))
 
     def _read_for(self, reader: Reader) -> None:
-        targets = self._targets(reader)
+        target = reader.targets("in")
         reader.expect("in")
         value = self._note(reader.several(conditional=False))
-        for target in targets:
-            self._bind(target, COUNT if called_name(value) == "range" else OUTPUT)
-        self._open("for", targets)
+        each = COUNT if called_name(value) == "range" else OUTPUT
+        self._open("for", [*self._assign(target, each)])
         if sum(block.kind == "for" for block in self._blocks) > _LOOPS_MOST:
             self.strange.append((self._code, f"more than {_LOOPS_MOST} loops in one another"))
         if reader.skip("if"):
@@ -163,17 +191,11 @@ class Reading:
         self._blocks[-1].bound.add("loop")
 
     def _read_set(self, reader: Reader) -> None:
-        targets = self._targets(reader)
-        if not reader.skip("="):
-            self._read_filter(reader, "set", targets)
-            for target in targets:
-                self._bind(target, OUTPUT)
-            return
-        value = self._note(reader.several())
-        several = value.parts if value.kind == "list" and len(value.parts) == len(targets) else [OUTPUT] * len(targets)
-        for target, part in zip(targets, [value] if len(targets) == 1 else several, strict=True):
-            self._bind(target, part)
-        self._blocks[-1].bound.update(targets)
+        target = reader.targets("=")
+        if reader.skip("="):
+            self._blocks[-1].bound.update([*self._assign(target, self._note(reader.several()))])
+        else:
+            self._read_filter(reader, "set", [*self._assign(target, OUTPUT)])
 
     def _read_filter(self, reader: Reader, kind: str = "filter", after: Iterable[str] = ()) -> None:
         """Filters of what is put out in a block; of `filter` the first one needs no bar."""
@@ -194,12 +216,12 @@ class Reading:
 
     def _parameters(self, reader: Reader) -> list[str]:
         """Parameters; what stands for one that nothing is handed to is read as it is outside of the macro."""
-        names = []
-        for each in reader.arguments():
-            if each.kind not in {"keyword", "name"}:
-                raise UnreadableTemplateError("a parameter that is no name")
-            self._bind(each.value, *(self._note(part) for part in each.parts))
-            names.append(each.value)
+        names: list[str] = []
+        while not reader.skip(")"):
+            if names:
+                reader.expect(",")
+            names.append(reader.name())
+            self._bind(names[-1], *([self._note(reader.expression())] if reader.skip("=") else []))
         return names
 
     def _read_call(self, reader: Reader) -> None:
@@ -212,22 +234,20 @@ class Reading:
     def _read_do(self, reader: Reader) -> None:
         self._note(reader.several())
 
-    def _targets(self, reader: Reader) -> list[str]:
-        """Names that get a value; attributes of namespaces with a point in front."""
-        bracketed = reader.skip("(")
-        targets = []
-        while reader.next.kind == "name":
-            name = reader.name()
-            if reader.skip("."):
-                name = f".{reader.name()}"
-            targets.append(name)
-            if not reader.skip(","):
-                break
-        if bracketed:
-            reader.expect(")")
-        if not targets:
-            raise UnreadableTemplateError("no name to bind")
-        return targets
+    def _assign(self, target: Node, value: Node) -> Iterator[str]:
+        """Bind what gets a value, part by part where both are tuples; yields the names, without those of namespaces."""
+        match target:
+            case Node("name", name):
+                self._bind(name, value)
+                yield name
+            case Node("attribute", name):
+                self._bind(f".{name}", value)
+            case Node("list", _, parts):
+                fits = value.kind == "list" and len(value.parts) == len(parts)
+                for part, given in zip(parts, value.parts if fits else [OUTPUT] * len(parts), strict=True):
+                    yield from self._assign(part, given)
+            case _:
+                raise UnreadableTemplateError("no name to bind")
 
     def _bind(self, name: str, *values: Node) -> None:
         if name in _RESERVED:
@@ -245,7 +265,7 @@ class Reading:
 
     def _resolved(self, node: Node) -> Node:
         """The same, its names sorted by whether something certainly binds them."""
-        if node.kind == "name" and not any(node.value in block.bound for block in self._blocks):
+        if node.kind == "name" and not (self._whole and any(node.value in block.bound for block in self._blocks)):
             return Node("foreign", node.value)
         return Node(node.kind, node.value, tuple(self._resolved(part) for part in node.parts)) if node.parts else node
 

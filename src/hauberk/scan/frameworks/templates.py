@@ -7,12 +7,21 @@ leading underscores lead to Python's own functions, and no template has use for 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 
 from hauberk.scan.examination import Examination
-from hauberk.scan.frameworks.template_code import Code, RefusedError, Token, UnreadableTemplateError, code_of
+from hauberk.scan.frameworks.template_code import (
+    Code,
+    RefusedError,
+    Token,
+    TooLargeError,
+    UnreadableTemplateError,
+    code_of,
+    parts_of,
+)
 from hauberk.scan.frameworks.template_grammar import words
-from hauberk.scan.frameworks.template_policy import leads_inward, objections
+from hauberk.scan.frameworks.template_policy import Objection, leads_inward, objections
 from hauberk.scan.frameworks.template_reading import Reading
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -26,11 +35,21 @@ ATTACK = Rule(
 )
 UNUSUAL = Rule(
     "template-unusual",
-    "a template that does more than put a prompt together",
+    "a template that may do more than put a prompt together",
     Severity.MEDIUM,
     Outcome.UNKNOWN,
-    "It includes other templates, builds names at run time, or is too large to look at.",
+    "What it does is on none of the lists of what prompts need, or it cannot be read as Jinja reads it; the finding"
+    " says which. Read it before anything runs it.",
     "https://jinja.palletsprojects.com/en/stable/sandbox/",
+)
+TOO_LARGE = Rule(
+    "template-too-large",
+    "a text that is too large to be looked at as a template",
+    Severity.LOW,
+    Outcome.UNKNOWN,
+    "It has marks of templates, and more text, more code or deeper nesting than is looked at; what the code does, if it"
+    " is any, is not known.",
+    "https://jinja.palletsprojects.com/en/stable/templates/",
 )
 PRESENT = Rule(
     "template-present",
@@ -40,7 +59,7 @@ PRESENT = Rule(
     "A small program that decides what a model is told; read it if the model answers people you do not know.",
     "https://huggingface.co/docs/transformers/chat_templating",
 )
-RULES = (ATTACK, UNUSUAL, PRESENT)
+RULES = (ATTACK, UNUSUAL, TOO_LARGE, PRESENT)
 
 _CODE = re.compile(r"\{\{(.*?)(?:\}\}|\Z)|\{%(.*?)(?:%\}|\Z)", re.DOTALL)
 _LINE_CODE = re.compile(r"^[ \t\v\f\r]*#\s*(?:for|if|set|include|import|from|call|extends)\b", re.MULTILINE)
@@ -58,7 +77,6 @@ _NAMES = re.compile(
 _OTHER = re.compile(r"^-?\s*(?:include|import|from|extends)\b")
 _LARGEST = 1 << 20  # four times the code that is read
 _ACTING = words("[ ( | * ** %")
-_KEYWORDS = words("and or not in is if else")
 
 
 def examine_template(text: str, examination: Examination, place: str, *, certain: bool = True) -> None:
@@ -79,49 +97,58 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
         codes.extend(code_of(text, examination.check_time))
     except UnreadableTemplateError as error:
         trouble = error
+    if not certain and isinstance(trouble, RefusedError):
+        examine_parts(text, examination, place)
+        return
     for code in codes:
         _examine_words(code, examination, place)
-    refused = isinstance(trouble, RefusedError) or any(map(_is_prose, codes))
-    if not certain and refused:  # as a whole; a part of it may be a template to somebody
-        _examine_inward(text, examination, place)
-        return
     if not certain and not (trouble or any(map(_acts, codes))):
         return
-    examination.find(PRESENT, f"{len(text)} characters", at=place)
     if len(text) > _LARGEST:
-        examination.find(UNUSUAL, f"{len(text)} characters", at=place)
+        examination.find(TOO_LARGE, f"{len(text)} characters", at=place)
         return
+    examination.find(PRESENT, f"{len(text)} characters", at=place)
     _examine_patterns(text, examination, place)
     try:
         if trouble:
             raise trouble
-        for code, what, attack in objections(Reading(codes, examination.check_time), examination.check_time):
-            examination.find(ATTACK if attack else UNUSUAL, f"{what}: {_words(code)}", at=place)
+        found = objections(Reading(codes, examination.check_time), examination.check_time)
+        _report(found, examination, place)
     except (UnreadableTemplateError, RecursionError) as error:
-        examination.find(UNUSUAL, shown(str(error)), at=place)
+        examination.find(_rule_of(error), shown(str(error)), at=place)
 
 
-def _examine_inward(text: str, examination: Examination, place: str) -> None:
-    """Find code that names Python's internals in a text that Jinja would not take as it is."""
-    for found in _CODE.finditer(text):
-        code = found.group(1) or found.group(2) or ""
-        if _DUNDER.search(code):
-            examination.find(ATTACK, shown(" ".join(code.split())), at=place)
+def examine_parts(text: str, examination: Examination, place: str) -> None:
+    """Look at what may be code in a text that Jinja would refuse as a whole: somebody may take a part out of it.
+
+    Prose has braces, too: where nothing reads as a statement, only what looks up by a name counts.
+
+    Args:
+        text: All of it.
+        examination: Reported to.
+        place: Where it stands, in words.
+    """
+    try:
+        reading = Reading(parts_of(text, examination.check_time), examination.check_time, whole=False)
+        acting = any(code.statement for code in reading.read)
+        found = objections(reading, examination.check_time)
+        _report((each for each in found if acting or each.lookup), examination, place)
+    except (UnreadableTemplateError, RecursionError) as error:
+        examination.find(_rule_of(error), shown(str(error)), at=place)
+
+
+def _report(found: Iterable[Objection], examination: Examination, place: str) -> None:
+    for each in found:
+        examination.find(ATTACK if each.attack else UNUSUAL, f"{each.what}: {_words(each.code)}", at=place)
+
+
+def _rule_of(error: UnreadableTemplateError | RecursionError) -> Rule:
+    return TOO_LARGE if isinstance(error, TooLargeError | RecursionError) else UNUSUAL
 
 
 def _acts(code: Code) -> bool:
     """Whether code is a statement, or looks up by a key, calls, filters or multiplies."""
     return code.statement or any(token.kind == "sign" and token.value in _ACTING for token in code.tokens)
-
-
-def _is_prose(code: Code) -> bool:
-    """Whether words stand side by side in an expression, as in titles of papers, which Jinja refuses."""
-    if code.statement or Token("name", "is") in code.tokens:  # what a test is given may stand beside it
-        return False
-    return any(
-        before.kind == after.kind == "name" and not {before.value, after.value} & _KEYWORDS
-        for before, after in pairwise(code.tokens)
-    )
 
 
 def _examine_patterns(text: str, examination: Examination, place: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import sys
 from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
@@ -16,8 +15,9 @@ from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.templates import RULES as TEMPLATE_RULES
-from hauberk.scan.frameworks.templates import examine_template
-from hauberk.scan.inert import text_models
+from hauberk.scan.frameworks.templates import TOO_LARGE as TEMPLATE_TOO_LARGE
+from hauberk.scan.frameworks.templates import examine_parts, examine_template
+from hauberk.scan.inert import quoted, text_models
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 YAML_OBJECT = Rule(
@@ -75,8 +75,6 @@ _SHORTHAND = re.compile(rb"%TAG[ \t]+![\w-]*!?[ \t]+([^\s\x85]+)")
 """Wherever it stands: readers of YAML end lines at more signs than others, and step over a byte order mark."""
 _PYTHON_TAG = "tag:yaml.org,2002:python/"
 _TARGET = re.compile(rb"""(?<!\w)_target_(?!\w)(?:["']?\s*[:=]\s*["']?([\w.]+))?""")
-_ESCAPED = re.compile(r"\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|\r?\n[ \t]*|\r[ \t]*)")
-"""In double quotes: letters as numbers, and lines that go on."""
 _CODE = re.compile(
     rb"^(?:import[ \t]+[\w.]+(?:[ \t]*(?:,|as |;|#|$))|from [\w.]+ import [\w*(]|(?:async )?def \w+[ \t]*\("
     rb"|class \w+[ \t]*[(:]|@\w[\w.]*(?:\(|$)|if __name__ ==)|__import__\(|\b(?:exec|eval|compile)\([^()\n]*+[()]"
@@ -102,6 +100,7 @@ _CODE_WORDS = (
 _FENCE = re.compile(rb"^[ \t]*+(?:```|~~~)([^\n]*+)", re.MULTILINE)
 _TEMPLATE_MOST = 16 << 20  # of a text that may be a template is looked at
 _TEMPLATE_MARK = re.compile(rb"\{%[-+]?[\s\x1c-\x1f\x80-\xff]*[a-z]|\{\{[^}]")  # Jinja skips what Unicode calls blank
+_ESCAPED_MARK = re.compile(rb"\\(?:x|u00|U000000)(?:7[bB]|25)|\{\\[\r\n]")
 NOTORIOUS = re.compile(
     r"^(?:builtins|os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|pty|code|ctypes|pickle|marshal|urllib|requests"
     r"|http|webbrowser|tempfile|pathlib|io|_io|torch\.(?:load|hub|package|jit\.load|ops\.load|utils\.cpp)|numpy\.load"
@@ -153,13 +152,29 @@ def examine(content: Content, examination: Examination) -> str:
     template = b""
     for start, block in blocks(content, examination):
         _examine_block(block, start, examination)
-        if not template and (b"{{" in block or b"{%" in block) and _TEMPLATE_MARK.search(block):
+        if not template and _may_hold_template(block):
             wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            template = block if wide else content.read(0, min(content.size, _TEMPLATE_MOST))
+            template = block if wide else content.read(0, min(content.size, _TEMPLATE_MOST + 1))
     if template:
-        cut = content.size > _TEMPLATE_MOST  # whether Jinja would refuse the rest cannot be said
-        examine_template(template.decode("utf-8", "replace"), examination, "text", certain=cut)
+        _examine_template(template, examination)
     return "text"
+
+
+def _examine_template(data: bytes, examination: Examination) -> None:
+    """Look at a text that may be a template, or YAML with one in quotes, which stands there otherwise."""
+    if len(data) > _TEMPLATE_MOST:  # whether Jinja would refuse the rest cannot be said
+        examination.find(TEMPLATE_TOO_LARGE, f"more than {_TEMPLATE_MOST} bytes", at="text")
+    text = data[:_TEMPLATE_MOST].decode("utf-8", "replace")
+    examine_template(text, examination, "text", certain=False)
+    for unquoted in (quoted.unescaped, quoted.single):
+        if (meant := unquoted(text)) != text:
+            examine_parts(meant, examination, "text in quotes")
+
+
+def _may_hold_template(block: bytes) -> bool:
+    """Whether there is a mark of code, perhaps in escapes."""
+    plain = (b"{{" in block or b"{%" in block) and _TEMPLATE_MARK.search(block)
+    return bool(plain or (b"\\" in block and _ESCAPED_MARK.search(block)))
 
 
 def _examine_block(block: bytes, start: int, examination: Examination) -> None:
@@ -225,14 +240,8 @@ def _examine_targets(block: bytes, start: int, examination: Examination) -> None
                 examination.find(TARGET, shown(found.group(0)), at=start + found.start())
     if b"\\" in block:
         text = block.decode("utf-8", "replace")
-        if _ESCAPED.sub(_letter, text).count("_target_") > text.count("_target_"):
+        if quoted.unescaped(text).count("_target_") > text.count("_target_"):
             examination.find(CALLABLE, "the key `_target_`, written with escapes", at=start)
-
-
-def _letter(found: re.Match[str]) -> str:
-    digits = found.group(1) or found.group(2) or found.group(3)
-    number = int(digits, 16) if digits else sys.maxunicode + 1
-    return chr(number) if number <= sys.maxunicode else ""
 
 
 def examine_target(target: str, examination: Examination, at: int | str) -> None:

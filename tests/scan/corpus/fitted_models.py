@@ -62,6 +62,11 @@ def _categories(change: Callable[[Any], None] = lambda model: None, *, frame: bo
     return make
 
 
+def categories() -> Any:
+    """Histogram-based boosting that splits by categories."""
+    return _categories()()
+
+
 def _no_columns(model: Any) -> None:
     model._bin_mapper.is_categorical_ = model._bin_mapper.is_categorical_[:0]
 
@@ -77,6 +82,12 @@ def _fewer_columns(model: Any) -> None:
 
 def _fewer_names(model: Any) -> None:
     model._preprocessor._transformer_to_input_indices["numerical"] = []
+
+
+def _names_of_a_dictionary(model: Any) -> None:
+    """A dictionary gives what it likes for several places at once."""
+    names = model._preprocessor.feature_names_in_
+    model._preprocessor.feature_names_in_ = dict(enumerate(names.tolist()))
 
 
 def _weights(model: Any) -> None:
@@ -253,6 +264,12 @@ ASTRAY: tuple[tuple[str, Make, frozenset[str], str], ...] = (
     ("histograms-without-categories", _categories(_no_categories), UNSAFE, _BOUNDS),
     ("histograms-prepared-with-fewer-columns", _categories(_fewer_columns), UNSAFE, _BOUNDS),
     ("histograms-prepared-with-fewer-names", _categories(_fewer_names, frame=True), NEVER_SAFE, _BOUNDS),
+    (
+        "histograms-prepared-with-names-of-a-dictionary",
+        _categories(_names_of_a_dictionary, frame=True),
+        NEVER_SAFE,
+        _BOUNDS,
+    ),
     ("histograms-prepared-with-weights", _categories(_weights), NEVER_SAFE, _BOUNDS),
     ("histograms-prepared-by-another-function", _categories(_another_function), NEVER_SAFE, _BOUNDS),
     ("predictor-on-its-own", lambda: histogram()()._predictors[0][0], NEVER_SAFE, _BOUNDS),

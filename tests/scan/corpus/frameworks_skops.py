@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from corpus import UNKNOWN, UNSAFE, Case
-from corpus.fitted_models import by_skops, hostile
+from corpus.fitted_models import by_skops, categories, hostile
 from corpus.frameworks_trees import estimator, mapping, node, plain, skops, tree
 from corpus.messages import FIXTURES, zipped
 
 SCHEMA = "schema.json"
 _INTERFACE = "https://numpy.org/doc/stable/reference/arrays.interface.html"
+_OUT = "https://numpy.org/doc/stable/reference/ufuncs.html#optional-keyword-arguments"
 _TREES = "https://github.com/scikit-learn/scikit-learn/pull/34558"
 
 
@@ -139,6 +140,16 @@ def _in_keras(folder: Path) -> Path:
     return zipped(folder / "model.keras", {**members, SCHEMA: json.dumps(estimator() | {"protocol": 2})})
 
 
+def _flags_as_text(folder: Path) -> Path:
+    """Flags of columns that numpy makes a text of, whose size is 1 however long it is."""
+    with zipfile.ZipFile(by_skops(categories)(folder)) as archive:
+        members: dict[str, bytes | str] = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(members[SCHEMA])
+    bins = schema["content"]["content"]["_bin_mapper"]["content"]["content"]
+    bins["is_categorical_"] |= {"__class__": "str_"}
+    return zipped(folder / "model.skops", {**members, SCHEMA: json.dumps(schema)})
+
+
 SKOPS_CASES = (
     Case("skops-in-keras", _in_keras, UNSAFE, "https://cwe.mitre.org/data/definitions/436.html"),
     *(
@@ -190,6 +201,10 @@ SKOPS_CASES = (
     Case("skops-seed-of-text", skops(_seeded(4, _items("ListNode", plain("0x" + "f" * 99)))), UNKNOWN),
     Case("skops-seed-of-an-array", skops(_seeded(4, _array()), **_WIDE), UNKNOWN),
     Case("skops-one-array-in-many-masked", skops(_all_masked("b.npy"), **_LARGE), UNKNOWN),
+    Case("skops-partial-call-of-an-array", skops(_partial("modf", _array()), **_WIDE), UNKNOWN, _OUT),
+    Case("skops-array-to-write-into", skops(mapping(out=_array()), **_WIDE), UNKNOWN, _OUT),
+    Case("skops-arrays-to-write-into", skops(mapping(out=_items("TupleNode", _array())), **_WIDE), UNKNOWN, _OUT),
+    Case("skops-flags-as-text", _flags_as_text, UNKNOWN, _TREES),
     Case("skops-masked-structures", skops(node("MaskedArrayNode", "MaskedArray", "numpy.ma",
                                                content={"data": _array(), "mask": _array("b.npy")}), **_STRUCTURES),
          UNKNOWN),

@@ -379,6 +379,7 @@ TREE_CASES = (
     Case("catboost-feature-below-0", catboost(7620, 0xFFFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-feature-beyond", catboost(7624, 0x7FFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-tree-of-nothing", catboost(7096, 0, name="depthwise"), UNSAFE, INDEX),
+    Case("catboost-split-of-a-leaf", catboost(7120, 0x7FFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-root-beyond", catboost(8, 0x7FFFFFF0), UNKNOWN, "https://flatbuffers.dev/internals/"),
     Case("catboost-size-beyond", catboost(4, 0x7FFFFFF0), UNKNOWN),
 )

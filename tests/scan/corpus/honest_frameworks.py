@@ -92,6 +92,13 @@ def _logarithm() -> Any:
     return FunctionTransformer(np.log1p)
 
 
+def _words() -> Any:
+    """A vocabulary with the word that names what functions write into."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return CountVectorizer().fit(["in and out"])
+
+
 def xgboost(name: str, **options: Any) -> Callable[[Path], Path]:
     """Trains a few trees with XGBoost."""
 
@@ -333,6 +340,7 @@ CASES = (
     Case("skops-network", skops(_network), SAFE),
     Case("skops-support-vectors", skops(_vectors), SAFE),
     Case("skops-logarithm", skops(_logarithm), SAFE),
+    Case("skops-words", by_skops(_words), SAFE),
     Case("xgboost-ubjson", xgboost("model.ubj", objective="binary:logistic"), SAFE),
     Case("xgboost-json", xgboost("model.json", objective="multi:softprob", num_class=2), SAFE),
     Case("xgboost-linear", xgboost("model.ubj", booster="gblinear"), SAFE),

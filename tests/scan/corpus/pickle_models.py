@@ -189,6 +189,14 @@ def _sorted() -> object:
     return [_Same((copyreg._reconstructor, (IsotonicRegression, object, None), state)) for _ in range(3000)]
 
 
+def _of_many_classes() -> object:
+    """A tree of one output with the classes of many, which it looks through, and of a kind that it converts first."""
+    import numpy as np
+    from sklearn.tree._tree import Tree
+
+    return _Same((Tree, (3, np.ones(9, np.int32), 1)))
+
+
 def _pickled(protocol: int, make: Callable[[], object]) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         path = folder / "model.pkl"
@@ -236,6 +244,7 @@ _LED_ASTRAY: tuple[tuple[str, Callable[[], object], frozenset[str], str], ...] =
     ("tree-of-more-features-than-are-let-in", _wider, UNSAFE, _BOUNDS),
     ("trees-of-one-table", _copies, UNSAFE, _ENDLESS),
     ("regressions-of-the-same-numbers", _sorted, UNSAFE, _ENDLESS),
+    ("tree-of-the-classes-of-many-outputs", _of_many_classes, UNSAFE, _ENDLESS),
 )
 
 CASES: tuple[Case, ...] = (

@@ -386,6 +386,9 @@ OTHERS: dict[str, tuple[bytes, frozenset[str], str]] = {
             "X_thresholds_": Raw(b"N" + b"2\x86" * 40), "y_thresholds_": [1, 2],
         })), UNSAFE, _ENDLESS,
     ),
+    "regression-that-is-given-a-state-again": (
+        pickled(built(built(made("sklearn.isotonic:IsotonicRegression"), {}), {})), UNSAFE, _ENDLESS,
+    ),
     "method-exchanged-for-a-loss": (
         pickled(built(made("sklearn.isotonic:IsotonicRegression"), {
             "_build_f": made("sklearn._loss.loss:HalfBinomialLoss"),

@@ -107,6 +107,9 @@ class Reader(Protocol):
     def objects(self, value: object) -> tuple[tuple[int, ...], Sequence[object]] | None:
         """Shape of an array of objects, and what is in it, the last dimension running fastest."""
 
+    def is_array(self, value: object) -> bool:
+        """Whether it is an array, of whatever; not something else that can be asked for its items."""
+
     def shape(self, value: object) -> tuple[int, ...] | None:
         """Shape of an array of numbers."""
 
@@ -335,9 +338,12 @@ def _columns(model: Fitted, reader: Reader) -> int | None:
 def _made_columns(maker: Fitted, reader: Reader) -> int | None:
     """Columns that come out of one that encodes some, checks others, and adds or leaves out none.
 
-    Records are cut by a mask of columns, which must fit them; those of a data frame by names, which stand elsewhere.
+    Records are cut by a mask of columns, which must fit them; those of a data frame by names, which stand elsewhere:
+    as many as there are places, if an array is asked for them.
     """
     named = "feature_names_in_" in maker.attributes
+    if named and not reader.is_array(maker.attributes["feature_names_in_"]):
+        return None
     places = reader.mapping(maker.attributes.get("_transformer_to_input_indices")) if named else None
     total = 0
     for step in _listed(maker.attributes.get("transformers_"), reader):

@@ -111,9 +111,9 @@ def _examine_steps(trees: Table, splits: Integers, borders: int, dimension: int,
     if len(left) != len(splits) or len(leaves) != len(splits):
         examination.find(BOUNDS, f"{len(left)} nodes, {len(leaves)} leaves, {len(splits)} splits")
         return
-    used = splits[pairs != 0]  # what has no children splits nothing
-    if used.size and (used.min() < 0 or used.max() >= borders):
-        examination.find(BOUNDS, f"split {used.max()} of {borders}")
+    known = max(1, borders)  # the split of a node without children is looked up, too: 0, even of no borders
+    if splits.size and (splits.min() < 0 or splits.max() >= known or (pairs.any() and not borders)):
+        examination.find(BOUNDS, f"split {splits.max()} of {borders}")
         return
     sizes, starts = (integers(trees.numbers(field, "<i4"), "trees") for field in (2, 3))
     for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):

@@ -21,6 +21,9 @@ from hauberk.scan.report import shown
 
 Node = dict[str, Any]
 
+_WRITTEN = "out"
+_WRITABLE = frozenset({"NdArrayNode", "MaskedArrayNode", "TupleNode"})  # numpy takes nothing else for it
+_CONSTANTS = frozenset({"JsonNode", "TypeNode", "FunctionNode"})
 _LONGEST_VERSION = 64
 _MOST_DIMENSIONS = 32
 _HASHED_APART = (1 << 61) - 1  # numbers below have hashes of their own
@@ -152,6 +155,8 @@ def _dictionary(node: Node) -> None:
             raise FormError(f"keys made by {shown(name)}", special=True)
         if name not in {"builtins.str", "numpy.str_"}:
             _hashed_apart(key)
+    if content.get(_WRITTEN, {}).get("__loader__") in _WRITABLE:
+        raise FormError(f"{_WRITTEN}, which functions of numpy write into")
     if node.get("__class__") == "Bunch":
         _plain_names(content)
 
@@ -210,7 +215,8 @@ def _slice(node: Node) -> None:
 def _partial(node: Node) -> None:
     func, args, kwds, namespace = _parts(node, "func", "args", "kwds", "namespace")
     _kind(func, "FunctionNode")
-    _items(_kind(args, "TupleNode"))
+    if any(each["__loader__"] not in _CONSTANTS for each in _items(_kind(args, "TupleNode"))):
+        raise FormError("a partial call with arrays, which functions of numpy may write into")
     attributes(kwds)
     if not isinstance(namespace, dict) or namespace.get("__loader__") != "JsonNode":
         attributes(namespace)

@@ -37,6 +37,7 @@ _UNLIKE_A_TREE = (
     KeyError, TypeError, IndexError, ValueError, AttributeError, SyntaxError, TokenError, FormError,
 )  # fmt: skip
 _HEADER = 1 << 14
+_ARRAY = "numpy.ndarray"
 _CHUNK = 1 << 20
 _NAMED = ("FunctionNode", "TypeNode", "MethodNode", "OperatorFuncNode")
 _OBJECTS = ("ObjectNode", "PartialNode")
@@ -127,6 +128,9 @@ class _Reader:
                 return None
             found = [item for each in inner for item in each or ()]
         return shape, found
+
+    def is_array(self, value: object) -> bool:
+        return _is_node(value, "NdArrayNode") and _full(value) == _ARRAY
 
     def shape(self, value: object) -> tuple[int, ...] | None:
         try:
@@ -220,12 +224,12 @@ class _Reader:
         return shape, node_tables.survey(tuple(fields), dtype.itemsize, shape, _pieces(content, start))
 
     def _member(self, node: object) -> Content:
-        """The member of an array of numbers.
+        """The member of an array of numbers, which nothing else is made of: a text, say, which is of size 1.
 
         Raises:
             ValueError: It is another node.
         """
-        if not _is_node(node, "NdArrayNode") or node.get("type") != "numpy":
+        if not _is_node(node, "NdArrayNode") or node.get("type") != "numpy" or _full(node) != _ARRAY:
             raise ValueError("no array of numbers")
         return self._content(node["file"])
 

@@ -43,10 +43,12 @@ _NATIVE = frozenset({TREE, PREDICTOR})
 def make_tree(entry: Entry, arguments: tuple[object, ...], context: Context) -> Made:
     """A tree of so many features, classes and outputs, whose nodes come after."""
     match arguments:
-        case (int(features), Made(detail=Array() as classes), int(outputs)) if not classes.dtype.objects:
-            context.copies(_OUTPUT * max(outputs, 0))
+        case (int(features), Made(detail=Array(dtype=dtype, shape=classes)), int(outputs)) if (
+            classes == (outputs,) and not dtype.objects
+        ):
+            context.copies(_OUTPUT * outputs)
             context.at_end(lambda: _check_places(context), key=_NATIVE)
-            return Made(entry, (features, classes.shape, outputs))
+            return Made(entry, (features, classes, outputs))
     raise Objection("a tree with sizes that do not fit each other")
 
 
@@ -151,6 +153,9 @@ class _Reader:
                 self._copies(len(found) * _ITEM)
                 return shape, found
         return None
+
+    def is_array(self, value: object) -> bool:
+        return type(value) is Made and type(value.detail) is Array
 
     def shape(self, value: object) -> tuple[int, ...] | None:
         match value:

@@ -185,7 +185,12 @@ _SORTED = 64  # bytes that take as long to copy as a number to sort
 
 
 def _set_estimator(made: Made, state: object, context: Context) -> None:
-    """Attributes by name, none of which takes the place of a method: setting the state of some calls methods."""
+    """Attributes by name, once, none of which takes the place of a method.
+
+    Some work on what they have each time they are given a state, whatever is in it.
+    """
+    if made.ready:
+        raise Objection("sets the state of an estimator twice", rules.BUILD)
     plain_state(made, state, context)
     for part in state if type(state) is tuple else (state,):
         if type(part) is Mapping:
@@ -194,9 +199,7 @@ def _set_estimator(made: Made, state: object, context: Context) -> None:
 
 
 def _set_judged(made: Made, state: object, context: Context) -> None:
-    """Sets the state of an object once, and keeps what is held against one another."""
-    if made.ready:
-        raise Objection("sets twice the state of what is looked at", rules.BUILD)
+    """Keeps what is held against one another."""
     _set_estimator(made, state, context)
     keep_attributes(made, check_attributes(state), context)
 

@@ -41,6 +41,10 @@ def gguf(
     return make
 
 
+def _in_rounds(code: str) -> str:
+    return "{% set n = namespace(a='a', b=[]) %}{% for i in range(99) %}" + code + "{% endfor %}"
+
+
 def template(code: str) -> Callable[[Path], Path]:
     """A GGUF file with a chat template."""
     return gguf(setting("tokenizer.chat_template", code))
@@ -200,6 +204,13 @@ GGUF_CASES = (
             ("number-in-one-macro", "{% macro f(k=1) %}{{ ''[k] }}{% endmacro %}{{ f() }}{{ f(x) }}"),
             ("number-unless-it-is-none", "{{ ''['x' | int(y)] }}"),
             ("rounds-by-products", "{% set n = 999 * 999 %}{% set m = n * 999 %}{% for a in range(m) %}{% endfor %}"),
+            ("doubled", _in_rounds("{% set n.a = n.a ~ n.a %}")),
+            ("doubled-by-two-names", _in_rounds("{% set n.b = n.a ~ n.b %}{% set n.a = n.b %}")),
+            ("doubled-in-a-block", _in_rounds("{% set n.a %}{% for x in y %}{{ n.a }}{% endfor %}{% endset %}")),
+            ("doubled-by-a-list", _in_rounds("{% if n.b.append(n.a) %}{% endif %}{% set n.a = n.b | join %}")),
+            ("doubled-by-a-loop", _in_rounds("{% for x in [n.a ~ n.a] %}{% set n.a = x %}{% endfor %}")),
+            ("doubled-by-itself", _in_rounds("{% set n.a = n.a.replace('a', n.a) %}")),
+            ("doubled-by-format", _in_rounds("{% set n.a = '{0}{0}'.format(n.a) %}")),
             (
                 "rounds-that-grow",
                 "{% set n = namespace(a=9) %}{% set n.a = n.a + n.a %}{% for a in range(n.a) %}{% endfor %}",

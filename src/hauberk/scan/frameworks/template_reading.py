@@ -40,10 +40,15 @@ class Binding(NamedTuple):
     Attributes:
         name: The name; with a point in front it is an attribute of some namespace.
         value: The value; `OUTPUT` where it is a part of something, or text that was put out.
+        code: Where it stands.
+        made_of: The value, or what it is a part of, or all that was put out, what is put out in a loop as `repeated`;
+            `OUTPUT` where a macro is called.
     """
 
     name: str
     value: Node
+    code: Code
+    made_of: Node
 
 
 class _Block(NamedTuple):
@@ -51,6 +56,8 @@ class _Block(NamedTuple):
     bound: set[str]
     after: frozenset[str]
     branches: list[set[str]]
+    takers: tuple[str, ...]
+    output: list[Node]
 
 
 class Reading:
@@ -81,7 +88,7 @@ class Reading:
         self.bindings: list[Binding] = []
         self.macros: dict[str, list[str]] = {}
         self.strange: list[tuple[Code, str]] = []
-        self._blocks = [_Block("", set(), frozenset(), [])]
+        self._blocks = [_Block("", set(), frozenset(), [], (), [])]
         self._statements: dict[str, Callable[[Reader], None]] = {
             "if": self._read_if,
             "elif": self._read_elif,
@@ -103,8 +110,9 @@ class Reading:
                     raise
         if whole and len(self._blocks) > 1:
             raise UnreadableTemplateError(f"{self._blocks[-1].kind} without an end")
-        for expression in self.expressions:
+        for expression in tuple(self.expressions):
             check_time()
+            self._code = expression.code
             for node in walk(expression.node):
                 self._hand_over(node.parts[1:], self.macros.get(called_name(node), []))
 
@@ -118,7 +126,7 @@ class Reading:
         else:
             node = reader.several()
             reader.end()
-            self._note(node)
+            self._blocks[-1].output.append(self._note(node))
 
     def _statement(self, reader: Reader) -> None:
         word = reader.name()
@@ -135,13 +143,15 @@ class Reading:
             while reader.next.kind != "end":
                 reader.step()
 
-    def _open(self, kind: str, bound: Iterable[str] = (), after: Iterable[str] = ()) -> None:
-        """A block begins, with names that are bound in it and names that it binds when it ends."""
+    def _open(
+        self, kind: str, bound: Iterable[str] = (), after: Iterable[str] = (), takers: Iterable[str] = ()
+    ) -> None:
+        """A block begins, with names that are bound in it, those that it binds then, and who gets its output."""
         if not self._whole:
             return
         if len(self._blocks) > _DEEPEST:
             raise TooLargeError(f"more than {_DEEPEST} statements in one another")
-        self._blocks.append(_Block(kind, set(bound), frozenset(after), []))
+        self._blocks.append(_Block(kind, set(bound), frozenset(after), [], tuple(takers), []))
 
     def _close(self, kind: str) -> None:
         if not self._whole:
@@ -154,6 +164,11 @@ class Reading:
         self._blocks[-1].bound.update(block.after)
         if block.kind == "if else":
             self._blocks[-1].bound.update(block.bound.intersection(*block.branches))
+        output = Node("output", "", tuple(block.output))
+        for name in block.takers:
+            self._bind(name, OUTPUT, made_of=output)
+        if not block.takers:
+            self._blocks[-1].output.append(Node("repeated", "", (output,)) if block.kind.startswith("for") else output)
 
     def _read_if(self, reader: Reader) -> None:
         self._note(reader.several())
@@ -174,14 +189,14 @@ class Reading:
         block = self._blocks.pop()
         if block.kind != before:
             raise UnreadableTemplateError("a branch of nothing")
-        self._blocks.append(_Block(kind, set(), block.after, [*block.branches, block.bound]))
+        self._blocks.append(_Block(kind, set(), block.after, [*block.branches, block.bound], (), block.output))
 
     def _read_for(self, reader: Reader) -> None:
         target = reader.targets("in")
         reader.expect("in")
         value = self._note(reader.several(conditional=False))
         each = COUNT if called_name(value) == "range" else OUTPUT
-        self._open("for", [*self._assign(target, each)])
+        self._open("for", [*self._assign(target, each, value)])
         if sum(block.kind == "for" for block in self._blocks) > _LOOPS_MOST:
             self.strange.append((self._code, f"more than {_LOOPS_MOST} loops in one another"))
         if reader.skip("if"):
@@ -193,17 +208,22 @@ class Reading:
     def _read_set(self, reader: Reader) -> None:
         target = reader.targets("=")
         if reader.skip("="):
-            self._blocks[-1].bound.update([*self._assign(target, self._note(reader.several()))])
+            value = self._note(reader.several())
+            self._blocks[-1].bound.update([*self._assign(target, value, value)])
         else:
-            self._read_filter(reader, "set", [*self._assign(target, OUTPUT)])
+            names = [*self._assign(target, OUTPUT, OUTPUT)]
+            self._note(self._filters(reader, OUTPUT))
+            self._open("set", after=names, takers=names)
 
-    def _read_filter(self, reader: Reader, kind: str = "filter", after: Iterable[str] = ()) -> None:
-        """Filters of what is put out in a block; of `filter` the first one needs no bar."""
-        kept = OUTPUT if kind == "set" else reader.filter(OUTPUT)
+    def _read_filter(self, reader: Reader) -> None:
+        """Filters of what is put out in a block; the first one needs no bar."""
+        self._note(self._filters(reader, reader.filter(OUTPUT)))
+        self._open("filter")
+
+    def _filters(self, reader: Reader, node: Node) -> Node:
         while reader.skip("|"):
-            kept = reader.filter(kept)
-        self._note(kept)
-        self._open(kind, after=after)
+            node = reader.filter(node)
+        return node
 
     def _read_macro(self, reader: Reader) -> None:
         name = reader.name()
@@ -226,7 +246,7 @@ class Reading:
 
     def _read_call(self, reader: Reader) -> None:
         names = self._parameters(reader) if reader.skip("(") else []
-        self._note(reader.expression())
+        self._blocks[-1].output.append(self._note(reader.expression()))
         for name in names:
             self._bind(name, OUTPUT)
         self._open("call", names)
@@ -234,25 +254,27 @@ class Reading:
     def _read_do(self, reader: Reader) -> None:
         self._note(reader.several())
 
-    def _assign(self, target: Node, value: Node) -> Iterator[str]:
-        """Bind what gets a value, part by part where both are tuples; yields the names, without those of namespaces."""
+    def _assign(self, target: Node, value: Node, source: Node) -> Iterator[str]:
+        """Bind what gets a value, part by part where both are tuples; yields the names."""
         match target:
             case Node("name", name):
-                self._bind(name, value)
+                self._bind(name, value, made_of=source)
                 yield name
             case Node("attribute", name):
-                self._bind(f".{name}", value)
+                self._bind(f".{name}", value, made_of=source)
+                yield f".{name}"
             case Node("list", _, parts):
                 fits = value.kind == "list" and len(value.parts) == len(parts)
-                for part, given in zip(parts, value.parts if fits else [OUTPUT] * len(parts), strict=True):
-                    yield from self._assign(part, given)
+                for index, part in enumerate(parts):
+                    pair = (value.parts[index], value.parts[index]) if fits else (OUTPUT, source)
+                    yield from self._assign(part, *pair)
             case _:
                 raise UnreadableTemplateError("no name to bind")
 
-    def _bind(self, name: str, *values: Node) -> None:
+    def _bind(self, name: str, *values: Node, made_of: Node | None = None) -> None:
         if name in _RESERVED:
             self.strange.append((self._code, f"{name}, which means something else"))
-        self.bindings += (Binding(name, value) for value in values)
+        self.bindings += (Binding(name, value, self._code, made_of or value) for value in values)
 
     def _note(self, node: Node) -> Node:
         node = self._resolved(node)
@@ -273,6 +295,6 @@ class Reading:
         """What a macro is called with comes to its parameters."""
         for index, part in enumerate(given):
             if part.kind == "keyword" and part.value in names:
-                self._bind(part.value, part.parts[0])
+                self._bind(part.value, part.parts[0], made_of=OUTPUT)
             elif part.kind != "keyword" and index < len(names):
-                self._bind(names[index], part)
+                self._bind(names[index], part, made_of=OUTPUT)

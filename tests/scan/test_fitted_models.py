@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 from collections import deque
+from pathlib import Path
+from unittest import SkipTest
 
 import joblib
+import numpy as np
 import pytest
 from corpus.fitted_models import ASTRAY, by_skops, histogram, table
 from sklearn.ensemble import BaggingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeRegressor
+from sklearn.utils import all_estimators, get_tags
+from sklearn.utils._test_common.instance_generator import _construct_instances
+from skops.io import dump
+from skops.io.exceptions import UnsupportedTypeException
 
 from hauberk.scan import scan_paths
 from hauberk.scan.report import Verdict
@@ -100,3 +108,45 @@ def test_histograms_keep_one_method_of_their_own(tmp_path):
 )
 def test_no_other_method_is_kept_and_what_looks_them_up_is_not(attributes, tmp_path):
     assert _verdict(_histograms(**attributes), tmp_path)[0] == Verdict.UNSAFE
+
+
+_OF_SCIPY = {"SparseRandomProjection", "SpectralEmbedding", "SplineTransformer"}
+_ROUTED = {"TunedThresholdClassifierCV"}
+_GAUSSIAN = {"GaussianProcessClassifier", "GaussianProcessRegressor"}
+_NEIGHBOURS = {
+    "Isomap", "KNeighborsClassifier", "KNeighborsRegressor", "KNeighborsTransformer", "KernelDensity",
+    "LocallyLinearEmbedding", "NearestNeighbors", "RadiusNeighborsClassifier", "RadiusNeighborsRegressor",
+    "RadiusNeighborsTransformer",
+}  # fmt: skip
+_LEFT_OUT = {
+    "pickle": {"unsafe": _GAUSSIAN | _OF_SCIPY | _ROUTED},
+    "skops": {"unknown": _NEIGHBOURS | _OF_SCIPY, "unsafe": _ROUTED},
+}
+"""What the documentation names as not safe."""
+
+
+def _all_fitted():
+    """Each estimator that needs nothing but a small table, with the settings that scikit-learn's own tests give it."""
+    numbers = np.random.default_rng(0)
+    records = numbers.random((40, 4)) + 0.1
+    for name, kind in all_estimators():
+        with contextlib.suppress(TypeError, ValueError, AttributeError, IndexError, SkipTest):
+            model = next(iter(_construct_instances(kind)))
+            target = records[:, 0] if get_tags(model).estimator_type == "regressor" else np.arange(40) % 2
+            yield name, model.fit(records, target)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_estimators_are_safe_but_those_that_the_documentation_names(tmp_path):
+    found = {"pickle": {}, "skops": {}}
+    fitted = list(_all_fitted())
+    assert len(fitted) > 150
+    for name, model in fitted:
+        (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(model))
+        with contextlib.suppress(UnsupportedTypeException):
+            dump(model, tmp_path / f"{name}.skops")
+    for report in scan_paths([tmp_path]):
+        if report.verdict != Verdict.SAFE:
+            written = "skops" if report.path.endswith(".skops") else "pickle"
+            found[written].setdefault(report.verdict.value, set()).add(Path(report.path).stem)
+    assert found == _LEFT_OUT

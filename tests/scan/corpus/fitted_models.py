@@ -297,6 +297,36 @@ def _searched() -> Any:
     return search.fit(*table())
 
 
+def _guessed() -> Any:
+    """What fills in missing values by the estimators that it keeps in named tuples."""
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - it makes the name below known
+    from sklearn.impute import IterativeImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.tree import DecisionTreeClassifier
+
+    records, classes = table()
+    records[::3, 1] = float("nan")
+    return make_pipeline(IterativeImputer(max_iter=1), DecisionTreeClassifier(random_state=0)).fit(records, classes)
+
+
+def _columns_by_kind() -> Any:
+    """Columns that are chosen by their types when it is fitted."""
+    import numpy as np
+    import pandas as pd
+    from sklearn.compose import make_column_selector, make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+    from sklearn.tree import DecisionTreeClassifier
+
+    records, classes = table()
+    frame = pd.DataFrame(records, columns=list("abc")).assign(kind=["tcp", "udp", "icmp"] * 4)
+    chosen = make_column_transformer(
+        ("passthrough", make_column_selector(dtype_include=np.number)),
+        (OrdinalEncoder(), make_column_selector("kind", dtype_exclude=np.number)),
+    )
+    return make_pipeline(chosen, DecisionTreeClassifier(random_state=0)).fit(frame, classes)
+
+
 def _several(kind: str) -> Make:
     """An ensemble of estimators that are named."""
 
@@ -349,6 +379,8 @@ _HONEST: dict[str, Make] = {
     "tree-of-two-outputs": _fit("DecisionTreeClassifier", (2, 3)),
     "histograms-stopped-by-a-metric": _stopped_by_a_metric,
     "tree-found-by-a-metric": _searched,
+    "tree-behind-guesses": _guessed,
+    "tree-of-columns-by-kind": _columns_by_kind,
     "histograms-stopped-by-their-loss": _fit("HistGradientBoostingRegressor", early_stopping=True, **_HISTOGRAMS),
     "bagged-trees": _fit("BaggingClassifier", (2,), max_features=0.6, **_ENSEMBLES),
     "bagged-trees-of-numbers": _fit("BaggingRegressor", **_ENSEMBLES),

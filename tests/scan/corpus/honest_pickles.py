@@ -214,6 +214,7 @@ _ESTIMATORS: dict[str, Callable[[], BaseEstimator]] = {
     "one-class": svm.OneClassSVM,
     "neighbors-kd-tree": lambda: neighbors.KNeighborsClassifier(algorithm="kd_tree"),
     "neighbors-ball-tree": lambda: neighbors.KNeighborsClassifier(algorithm="ball_tree"),
+    "neighbors-canberra": lambda: neighbors.KNeighborsClassifier(algorithm="ball_tree", metric="canberra"),
     "outlier-factor": neighbors.LocalOutlierFactor,
     "naive-bayes": naive_bayes.GaussianNB,
     "perceptron": lambda: neural_network.MLPClassifier((4,), max_iter=3, random_state=0, early_stopping=True),

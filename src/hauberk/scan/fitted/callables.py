@@ -55,6 +55,7 @@ _CALLED = (
     "sklearn._loss.loss.",
     "sklearn.metrics.",
     "sklearn.gaussian_process.",
+    "sklearn.compose._column_transformer.make_column_selector",
     "scipy.",
     "functools.partial",
     "builtins.getattr",
@@ -67,8 +68,8 @@ _OBJECTS_AS: dict[str, frozenset[str]] = {
     OWN_METHOD: frozenset({"builtins.getattr"}),
 }
 """Objects that can be called, by the attribute that holds one; none is the name of a method but `OWN_METHOD`."""
-_FUNCTIONS_AS = frozenset({"score_func", "_score_func"})
-_CLASSES_AS = ("dtype", "dtype_")
+_FUNCTIONS_AS = frozenset({"score_func", "_score_func", "pooling_func", "_kmeans_single"})
+_CLASSES_AS = ("dtype", "dtype_", "dtype_include", "dtype_exclude")
 """How attributes end that hold a class of numbers."""
 
 

@@ -34,11 +34,11 @@ BY_LOADER: dict[str, frozenset[str]] = {
     "DefaultDictNode": frozenset({"collections.defaultdict"}),
     "ListNode": frozenset({"builtins.list"}),
     "SetNode": frozenset({"builtins.set"}),
-    "TupleNode": frozenset({"builtins.tuple"}),
+    "TupleNode": frozenset({"builtins.tuple", "sklearn.impute._iterative._ImputerTriplet"}),
     "BytesNode": frozenset({"builtins.bytes"}),
     "BytearrayNode": frozenset({"builtins.bytearray"}),
     "SliceNode": frozenset({"builtins.slice"}),
-    "TypeNode": frozenset(_PRIMITIVE | _DTYPES),
+    "TypeNode": frozenset(_PRIMITIVE | _DTYPES | {"builtins.object", "numpy.number"}),
     "NdArrayNode": frozenset({"numpy.ndarray", "numpy.matrix", *(_DTYPES - _UNLIKE_ARRAYS)}),
     "MaskedArrayNode": frozenset({"numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray"}),
     "DTypeNode": frozenset({"numpy.dtype"}),
@@ -53,6 +53,7 @@ PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 ISOTONIC = "sklearn.isotonic.IsotonicRegression"
 TREE = "sklearn.tree._tree.Tree"
 _LOSSES = ("sklearn._loss._loss.", "sklearn.linear_model._sgd_fast.")
+_SELECTOR = "sklearn.compose._column_transformer.make_column_selector"  # a class, for all its name
 UNCHECKED_TYPES = (
     "sklearn.neighbors._kd_tree.",
     "sklearn.neighbors._ball_tree.",
@@ -77,7 +78,7 @@ def listed_for(loader: str) -> frozenset[str]:
         loader: `ObjectNode`, `FunctionNode`, `LossNode` or `TreeNode`.
     """
     losses = {name for name in listed_types() if name.startswith(_LOSSES)}
-    classes = {name for name in listed_types() if name.rpartition(".")[2].lstrip("_")[:1].isupper()}
+    classes = {name for name in listed_types() if name.rpartition(".")[2].lstrip("_")[:1].isupper()} | {_SELECTOR}
     functions = listed_types() - classes
     return {
         "ObjectNode": frozenset(classes - losses - {TREE}),

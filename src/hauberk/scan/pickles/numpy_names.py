@@ -96,7 +96,7 @@ ENTRIES: tuple[Entry, ...] = (
         _entry(f"numpy.{kind}")
         for kind in (
             "float16", "float32", "float64", "int8", "int16", "int32", "int64",
-            "uint8", "uint16", "uint32", "uint64", "bool_", "bool", "str_", "object_", "record",
+            "uint8", "uint16", "uint32", "uint64", "bool_", "bool", "str_", "object_", "record", "number",
         )
     ),
     _entry("numpy.random._pickle.__randomstate_ctor", make_generator, build=set_generator),

@@ -42,8 +42,9 @@ _GROUP = "scikit-learn"
 _ESTIMATORS = {
     "calibration": "CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
     "cluster._affinity_propagation": "AffinityPropagation",
-    "cluster._agglomerative": "AgglomerativeClustering",
+    "cluster._agglomerative": "AgglomerativeClustering FeatureAgglomeration",
     "cluster._birch": "Birch _CFNode _CFSubcluster",
+    "cluster._bisect_k_means": "BisectingKMeans _BisectingTree",
     "cluster._bicluster": "SpectralBiclustering SpectralCoclustering",
     "cluster._dbscan": "DBSCAN",
     "cluster._hdbscan.hdbscan": "HDBSCAN",
@@ -51,6 +52,7 @@ _ESTIMATORS = {
     "cluster._mean_shift": "MeanShift",
     "cluster._optics": "OPTICS",
     "cluster._spectral": "SpectralClustering",
+    "compose._column_transformer": "make_column_selector",
     "compose._target": "TransformedTargetRegressor",
     "covariance._elliptic_envelope": "EllipticEnvelope",
     "covariance._empirical_covariance": "EmpiricalCovariance",
@@ -79,6 +81,7 @@ _ESTIMATORS = {
     "ensemble._weight_boosting": "AdaBoostClassifier AdaBoostRegressor",
     "feature_extraction._dict_vectorizer": "DictVectorizer",
     "feature_extraction._hash": "FeatureHasher",
+    "feature_extraction.image": "PatchExtractor",
     "feature_extraction.text": "CountVectorizer HashingVectorizer TfidfTransformer TfidfVectorizer",
     "frozen._frozen": "FrozenEstimator",
     "feature_selection._from_model": "SelectFromModel",
@@ -89,7 +92,7 @@ _ESTIMATORS = {
     ),
     "feature_selection._variance_threshold": "VarianceThreshold",
     "impute._base": "MissingIndicator SimpleImputer",
-    "impute._iterative": "IterativeImputer _ImputerTriplet",
+    "impute._iterative": "IterativeImputer",
     "impute._knn": "KNNImputer",
     "kernel_approximation": "AdditiveChi2Sampler Nystroem PolynomialCountSketch RBFSampler SkewedChi2Sampler",
     "kernel_ridge": "KernelRidge",
@@ -111,13 +114,21 @@ _ESTIMATORS = {
     "linear_model._ridge": "Ridge RidgeCV RidgeClassifier RidgeClassifierCV",
     "linear_model._stochastic_gradient": "SGDClassifier SGDOneClassSVM SGDRegressor",
     "linear_model._theil_sen": "TheilSenRegressor",
+    "manifold._classical_mds": "ClassicalMDS",
     "manifold._isomap": "Isomap",
     "manifold._locally_linear": "LocallyLinearEmbedding",
+    "manifold._mds": "MDS",
+    "manifold._spectral_embedding": "SpectralEmbedding",
+    "manifold._t_sne": "TSNE",
     "mixture._bayesian_mixture": "BayesianGaussianMixture",
     "mixture._gaussian_mixture": "GaussianMixture",
     "model_selection._classification_threshold": "FixedThresholdClassifier",
     "model_selection._search": "GridSearchCV RandomizedSearchCV",
-    "model_selection._split": "KFold StratifiedKFold GroupKFold ShuffleSplit StratifiedShuffleSplit TimeSeriesSplit",
+    "model_selection._search_successive_halving": "HalvingGridSearchCV HalvingRandomSearchCV",
+    "model_selection._split": (
+        "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut LeaveOneOut LeavePGroupsOut LeavePOut PredefinedSplit"
+        " ShuffleSplit StratifiedGroupKFold StratifiedKFold StratifiedShuffleSplit TimeSeriesSplit"
+    ),
     "metrics._scorer": "_PassthroughScorer",
     "multiclass": "OneVsOneClassifier OneVsRestClassifier OutputCodeClassifier _ConstantPredictor",
     "multioutput": "ClassifierChain MultiOutputClassifier MultiOutputRegressor RegressorChain",
@@ -161,8 +172,9 @@ _LOSSES = {
     ),
 }
 
-# Functions that are passed around, and called on data when the estimator is fitted again.
+# Functions that are passed around, and called on data when the estimator is fitted again, or transforms.
 _FUNCTIONS = {
+    "cluster._kmeans": "_kmeans_single_elkan _kmeans_single_lloyd",
     "feature_selection._univariate_selection": "f_classif f_regression chi2 f_oneway r_regression",
     "feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",
 }
@@ -170,8 +182,11 @@ _FUNCTIONS = {
 _TREES = ("sklearn.neighbors._kd_tree.KDTree", "sklearn.neighbors._ball_tree.BallTree")
 _DISTANCES = tuple(
     f"sklearn.metrics._dist_metrics.{kind}Distance64"
-    for kind in ("Euclidean", "Manhattan", "Chebyshev", "Minkowski", "Haversine")
-)
+    for kind in (
+        "Euclidean", "Manhattan", "Chebyshev", "Minkowski", "Haversine", "BrayCurtis", "Canberra", "Dice", "Hamming",
+        "Jaccard", "RogersTanimoto", "RussellRao", "SokalSneath",
+    )
+)  # fmt: skip
 _DISTANCE = "sklearn.metrics._dist_metrics.newObj"
 _OF_TWO = "HaversineDistance64"  # looks at two numbers of each point
 _WEIGHTED = frozenset({"MinkowskiDistance64"})  # looks at a weight for each feature if it has any
@@ -231,6 +246,13 @@ def _set_isotonic(made: Made, state: object, context: Context) -> None:
                 context.copies(_INTERPOLATED + _SORTED * length)
             case _:
                 raise Objection(f"{attribute} that is no array of numbers", rules.BUILD)
+
+
+def _triplet(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
+    """A named tuple: a feature, those that it is guessed from, and by which estimator."""
+    if len(arguments) != 3:
+        raise Objection(f"with {len(arguments)} arguments, where it takes 3")
+    return Made(entry)
 
 
 def _numbers(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
@@ -346,9 +368,11 @@ def _entries(classes: dict[str, str], call: Call | None = None, **more: object) 
 ENTRIES: tuple[Entry, ...] = (
     *_entries(_ESTIMATORS, new=make_empty, build=_set_estimator),
     *(Entry(name, _GROUP, new=make_empty, build=_set_judged) for name in LOOKED_AT),
+    Entry("sklearn.impute._iterative._ImputerTriplet", _GROUP, new=_triplet),
     Entry("sklearn.isotonic.IsotonicRegression", _GROUP, new=make_empty, build=_set_isotonic),
     *_entries(_LOSSES, _numbers),
     *_entries(_FUNCTIONS),
+    *(Entry(f"numpy.{name}", _GROUP) for name in ("mean", "median", "max", "min")),
     *(Entry(name, _GROUP) for name in sorted(METRICS)),
     Entry("sklearn._loss._loss.__pyx_unpickle_CyHalfMultinomialLoss", _GROUP, _loss),
     Entry(_CHECKS, _GROUP),

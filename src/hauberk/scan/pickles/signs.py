@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
-_LONGEST = 101
-"""Bytes of a module's or a function's name."""
-_SIGN = re.compile(
-    rb"\x80[\x00-\x05](?=[\x95(c}\])\x8cXUTKJMNIiSVq\x94\x88\x89G\x8f])"
-    rb"|\(?[ci][^\W\d][\w.]{0,100}+\n[^\W\d][\w.]{0,100}+\n"
-)
-_NAMED = re.compile(rb"(?:(?<=[\w.'\"\n\x94])|(?<=q.))\x93", re.DOTALL)
-"""STACK_GLOBAL behind a text, or behind an instruction of the memo."""
+_LONGEST = 102
+"""Bytes of a module's or a function's name, with the instruction before it."""
+_PROTO = re.compile(rb"\x80[\x00-\x05](?=[\x95(c}\])\x8cXUTKJMNIiSVq\x94\x88\x89G\x8f])")
+_LINE = re.compile(rb"\n(?=[^\W\d][\w.]{0,100}+\n)")
+"""Between two lines of which the second is a name: what GLOBAL and INST are followed by."""
+_BEGINS_NAME = re.compile(rb"[ci](?=[^\W\d])")
+_NAMING = re.compile(rb"\x93")
 _NAME_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
 _NO_FIRST = b"0123456789."
 _SHORT, _LONG, _UNICODE, _STRING = b"\x8cU", 0x58, 0x56, 0x53
 _MEMOIZE, _BINPUT, _QUOTES, _NEWLINE = 0x94, 0x71, b"'\"", 0x0A
 _BETWEEN_LOOKS = 256
 _MOST_V = 4
+_MOST_STARTS, _MOST_IN_LINES = 8, 1000
+"""Letters of a line that are taken for its instruction, the last ones, as names have few; and signs of that kind."""
 
 
 class Sign(NamedTuple):
@@ -45,13 +47,26 @@ def signs(window: bytes, check_time: Callable[[], None]) -> list[Sign]:
         window: Searched.
         check_time: Raises when time is up.
     """
-    found = {Sign(match.start(), match[0][0] == 0x80) for match in _SIGN.finditer(window)}
-    for count, match in enumerate(_NAMED.finditer(window)):
+    found = {Sign(match.start(), is_protocol=True) for match in _PROTO.finditer(window)}
+    found.update(islice(_asked_in_lines(window, check_time), _MOST_IN_LINES))
+    for count, match in enumerate(_NAMING.finditer(window)):
         if not count % _BETWEEN_LOOKS:
             check_time()
         for second in _texts_before(window, match.start()):
             found.update(Sign(first, is_protocol=False) for first in _texts_before(window, second))
     return sorted(found)
+
+
+def _asked_in_lines(window: bytes, check_time: Callable[[], None]) -> Iterator[Sign]:
+    """Where GLOBAL or INST may begin, perhaps behind a mark: any fitting letter of what the first line ends with."""
+    for count, match in enumerate(_LINE.finditer(window)):
+        if not count % _BETWEEN_LOOKS:
+            check_time()
+        end = match.start()
+        name = end - _run_before(window, end)
+        starts = [begin.start() for begin in _BEGINS_NAME.finditer(window, name, end)]
+        for start in starts[-_MOST_STARTS:]:
+            yield Sign(start - (window[start - 1 : start] == b"("), is_protocol=False)
 
 
 def _texts_before(window: bytes, place: int) -> Iterator[int]:

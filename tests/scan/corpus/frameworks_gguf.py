@@ -116,6 +116,9 @@ GGUF_CASES = (
             ("mapped-attribute-filter", "{{ [x] | map('attr', y) | list }}"),
             ("repeated", "{{ x['_' * 2 ~ 'class'] }}"),
             ("joined-list", "{{ x[['_', '_class'] | join] }}"),
+            ("sorted-by-several", "{{ [x | map('upper')] | sort(attribute='a,gi_frame') }}"),
+            ("return-in-a-name", "{{ (x | map('upper'))['gi\\\r_frame'] }}"),
+            ("words-as-names", "{% set in = x %}{{ 1 is sameas in['_' ~ 'class_'] }}"),
             ("frame", "{{ (x | map('upper'))['gi_frame']['f_builtins']['print']('x') }}"),
             ("every-second-letter", "{{ ''['x_x_xcxlxaxsxsx_x_'[1::2]] }}"),
         )
@@ -210,6 +213,7 @@ GGUF_CASES = (
             ("doubled-by-a-list", _in_rounds("{% if n.b.append(n.a) %}{% endif %}{% set n.a = n.b | join %}")),
             ("doubled-by-a-loop", _in_rounds("{% for x in [n.a ~ n.a] %}{% set n.a = x %}{% endfor %}")),
             ("doubled-by-itself", _in_rounds("{% set n.a = n.a.replace('a', n.a) %}")),
+            ("doubled-by-letters", _in_rounds("{% set n.a = n.a | replace('a', 'aa') %}")),
             ("doubled-by-format", _in_rounds("{% set n.a = '{0}{0}'.format(n.a) %}")),
             (
                 "rounds-that-grow",

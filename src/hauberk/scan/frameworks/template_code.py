@@ -64,7 +64,8 @@ _LARGEST = 1 << 18  # several times what the longest of well-known models have
 _LARGEST_IN_PARTS = 1 << 17
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
 _IS = Token("name", "is")
-_STEPS = {Token("sign", sign): step for signs, step in (("([{", 1), (")]}", -1)) for sign in signs}
+_SIGNS = {sign: Token("sign", sign) for sign in (*"-+/*%~[](){}<>=.:|,;", "//", "**", "==", "!=", "<=", ">=")}
+_STEPS = {_SIGNS[sign]: step for signs, step in (("([{", 1), (")]}", -1)) for sign in signs}
 
 
 def code_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
@@ -148,9 +149,10 @@ class _Words:
             depth += _STEPS.get(token, 0)
             if depth < 0:
                 raise RefusedError("a bracket that nothing opens")
-            prose = prose and token != _IS  # what a test is given may stand beside it
-            if prose and tokens and _stand_apart(tokens[-1], token):
-                raise RefusedError(f"words side by side: {self._text[start:at]!r}")
+            if prose and token.kind == "name":
+                prose = token != _IS  # what a test is given may stand beside it
+                if prose and tokens and _stand_apart(tokens[-1], token):
+                    raise RefusedError(f"words side by side: {self._text[start:at]!r}")
             tokens.append(token)
 
     def _word(self, at: int) -> tuple[Token | None, int]:
@@ -162,6 +164,8 @@ class _Words:
         self._left -= len(value)
         if self._left < 0:
             raise TooLargeError(f"more than {self._most} letters of code")
+        if kind == "sign":
+            return _SIGNS[value], found.end()
         if kind == "space":
             return None, found.end()
         if kind == "name" and not value.isidentifier():
@@ -170,8 +174,8 @@ class _Words:
 
 
 def _stand_apart(before: Token, token: Token) -> bool:
-    """Whether one word must not follow another in an expression."""
-    return before.kind == token.kind == "name" and not {before.value, token.value} & _KEYWORDS
+    """Whether a name must not follow a word in an expression."""
+    return before.kind == "name" and not {before.value, token.value} & _KEYWORDS
 
 
 def _meaning(quoted: str) -> str:

@@ -74,9 +74,12 @@ class _Carrier:
             return {f".{node.value}": 1, **parts[0]}
         if node.kind == "condition" or (node.kind == "row" and _CHOICES.issuperset(node.value.split())):
             return {name: max(each.get(name, 0) for each in parts) for name in _together(parts)}
-        called = node.parts[0].value if node.kind == "call" else node.value
-        again = parts[1:] if node.kind in {"call", "filter"} and called in _MULTIPLYING else []
-        return _together([*parts, *(parts if node.kind == "repeated" else again)])
+        called = ""
+        if node.kind in {"call", "filter"}:
+            called = node.parts[0].value if node.kind == "call" else node.value
+        if node.kind == "repeated" or (called == "replace" and not _shortens(node.parts[1:])):
+            return _together([*parts, *parts])
+        return _together([*parts, *(parts[1:] if called in _MULTIPLYING else [])])
 
 
 def _reaching_namespaces(bindings: Iterable[Binding]) -> set[str]:
@@ -97,6 +100,12 @@ def _reaching_namespaces(bindings: Iterable[Binding]) -> set[str]:
         found |= new
         waiting += new
     return found
+
+
+def _shortens(given: Sequence[Node]) -> bool:
+    """Whether what is replaced is at least as long as what replaces it."""
+    texts = [part.value for part in given[:2] if part.kind == "text"]
+    return len(texts) == 2 and len(texts[1]) <= len(texts[0])
 
 
 def _carrying(node: Node) -> Sequence[Node]:

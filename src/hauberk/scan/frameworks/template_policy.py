@@ -45,8 +45,8 @@ _FORMATTING = words("format format_map")
 _FILLED = re.compile(r"(?:[^{}]|\{\{|\}\}|\{\w*\})*", re.ASCII)
 _PERCENT = re.compile(r"(?:[^%]|%%|%[sdrfi])*")
 _FRAMES = "(?:gi|cr|ag|tb)_(?:frame|code)|f_(?:globals|builtins|locals|back|code)|co_consts"
-_INWARD = re.compile(rf"(?:^|\.)(?:_|(?:{_FRAMES})(?:\.|$))")
-"""Names with an underscore in front, and those of generators and frames."""
+_INWARD = re.compile(rf"(?:^|[.,])(?:_|(?:{_FRAMES})(?:[.,]|$))")
+"""Names with an underscore in front, and those of generators and frames; `sort` takes several with commas."""
 _LEADS_INWARD = "a name of something inward"
 _LOOKS_ALL_UP = "the filter attr"
 _COMPUTED = "something looked up by a name that is not written out"
@@ -183,7 +183,7 @@ class _Policy:
 
 
 def leads_inward(name: str) -> bool:
-    """Whether a name, or a part of it behind a point, leads to Python's own functions."""
+    """Whether a name, or a part of it behind a point or a comma, leads to Python's own functions."""
     return _INWARD.search(name) is not None
 
 

@@ -41,7 +41,7 @@ class Binding(NamedTuple):
         name: The name; with a point in front it is an attribute of some namespace.
         value: The value; `OUTPUT` where it is a part of something, or text that was put out.
         code: Where it stands.
-        made_of: The value, or what it is a part of, or all that was put out, what is put out in a loop as `repeated`;
+        made_of: The value, or what it is a part of, or all that was put out, in a loop or a filter as `repeated`;
             `OUTPUT` where a macro is called.
     """
 
@@ -168,7 +168,8 @@ class Reading:
         for name in block.takers:
             self._bind(name, OUTPUT, made_of=output)
         if not block.takers:
-            self._blocks[-1].output.append(Node("repeated", "", (output,)) if block.kind.startswith("for") else output)
+            repeated = block.kind.startswith(("for", "filter"))
+            self._blocks[-1].output.append(Node("repeated", "", (output,)) if repeated else output)
 
     def _read_if(self, reader: Reader) -> None:
         self._note(reader.several())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import time
 
+import hypothesis
 import pytest
 import yaml
 from corpus.messages import written
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hauberk.scan import scan_paths
 from hauberk.scan.content import BytesContent
@@ -235,10 +238,55 @@ def test_texts_made_to_be_slow_are_not(unit, space):
         assert not {"scan-out-of-time"} & {finding.rule for finding in examination.findings}
 
 
+SETTINGS = (
+    {"auto_map": {"AutoModel": "modeling.Model"}},
+    {"custom_pipelines": ["a"]},
+    {"custom_pipeline": "a"},
+    {"attn_implementation": "someone/kernel"},
+    {"_attn_implementation_internal": "someone/kernel"},
+    {"parent_library": "mylib.models"},
+    {"idx": 0, "name": "0", "path": "", "type": "mylib.Layer"},
+    {"py/object": "os.system"},
+    {"_target_": "os.system"},
+    {"_diffusers_version": "0.1", "part": ["mylib", "Part"]},
+    {"run": "$import os"},
+    {"imports": [], "run": "$os.getcwd()"},
+    {"text": "{{ x.__class__.__mro__ }}"},
+    {"text": "{%- set a = ''.__class__ %}"},
+    {"class_name": "Lambda", "config": {}},
+)
+
+
+@st.composite
+def written_otherwise(draw, text):
+    """JSON whose texts have some letters as escapes, in an encoding."""
+    by_number = draw(st.integers(0, 2))  # of ten letters; one way alone must be seen, too
+    escaped = []
+    inside = False
+    for letter in text:
+        inside ^= letter == '"'
+        number = inside and letter not in '"\\' and draw(st.integers(0, 9)) < by_number
+        slash = "\\/" if letter == "/" and draw(st.booleans()) else letter
+        escaped.append(f"\\u{ord(letter):04x}" if number else slash)
+    encoding = draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le"]))
+    return "".join(escaped).encode(encoding)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: next(iter(settings)))
+@hypothesis.settings(max_examples=50)
+@given(data=st.data())
+def test_what_names_code_in_settings_is_seen_however_it_is_written(settings, data):
+    """The quick look over the text passes over none that the look at the values would find something in."""
+    text = json.dumps(data.draw(st.sampled_from([settings, {"a": [settings]}, [{"b": 1}, settings]])))
+    examination = Examination()
+    documents.JSON.examine(BytesContent(data.draw(written_otherwise(text))), examination)
+    assert examination.verdict != "safe", text
+
+
 @pytest.mark.parametrize("value", ["$" + " " * (1 << 18), "$" + "_" * (1 << 18), "$" + "os" * (1 << 17)])
 def test_expressions_made_to_be_slow_are_not(value):
     started = time.process_time()
-    documents.examine_value({"imports": [], "a": value}, Examination())
+    documents.JSON.examine(BytesContent(json.dumps({"imports": [], "a": value}).encode()), Examination())
     assert time.process_time() - started < 1
 
 

@@ -85,6 +85,16 @@ _EXPRESSION_KEYS = {"_target_", "_requires_", "imports"}
 _ADAPTED = ("transformers", "diffusers", "peft", "timm")
 _TYPE_NAME = re.compile(r"[A-Za-z_][\w.]*")
 _BOOSTERS = (("learner", "gradient_booster"), ("Model", "learner"))
+_TELLING = (
+    b"{{", b"{%", b"$", b"auto_map", b"custom_pipeline", b"attn_implementation", b"parent_library", b'"idx"', b"py/",
+    b"_target_", b"class_name", b"_diffusers_version", b"\\u", b"\\/", b"\0",
+)  # fmt: skip
+"""One of these stands in every text in whose settings `_examine_settings` finds something: the last three are ways to
+write the others otherwise."""
+_OF_MODELS = frozenset(
+    {"learner", "Model", "class_name", "cells", "nodes", "oblivious_trees", "trees", "modelTopology", "action"}
+)
+"""One of these keys stands in every object that is a model, a graph or a notebook."""
 _LIBRARIES = {"diffusers", "transformers", "onnxruntime", "optimum", "flax", "sentence_transformers", None}
 
 
@@ -116,13 +126,18 @@ def examine(content: Content, examination: Examination) -> str:
                 return text.examine(content, examination)  # a section of an INI file, a date in brackets
         else:
             json_text.find_repeated(repeated, examination)
-            return examine_value(value, examination)
-    return examine_value(json_text.parse(content, examination), examination)
+            return _examine_value(value, examination, settings=_may_hold_settings(raw))
+    return _examine_value(json_text.parse(content, examination), examination)
 
 
-def examine_value(value: Any, examination: Examination) -> str:
-    """Follow parsed JSON; returns what it is."""
-    if isinstance(value, dict):
+def _may_hold_settings(raw: bytes) -> bool:
+    """Whether a text must be looked through for what libraries import; most data sets and tables need not be."""
+    return any(word in raw for word in _TELLING)
+
+
+def _examine_value(value: Any, examination: Examination, *, settings: bool = True) -> str:
+    """Follow parsed JSON, its settings only where there may be some; returns what it is."""
+    if isinstance(value, dict) and not _OF_MODELS.isdisjoint(value):
         if any(
             isinstance(value.get(key), dict) and ("version" in value or inner in value[key]) for key, inner in _BOOSTERS
         ):
@@ -142,7 +157,8 @@ def examine_value(value: Any, examination: Examination) -> str:
             return "catboost-json"
         if "modelTopology" in value or _is_portable(value):
             examination.find(FOREIGN_FORM, "a model of TensorFlow.js or PFA")
-    _examine_settings(value, examination)
+    if settings:
+        _examine_settings(value, examination)
     return "json"
 
 
@@ -239,15 +255,16 @@ def _plain(value: Any) -> bool:
 
 def _examine_lines(raw: bytes, examination: Examination) -> str:
     """One JSON value a line."""
+    reader, settings = json_text.Reader(), _may_hold_settings(raw)
     for count, line in enumerate(raw.split(b"\n")):
         if count % 1024 == 0:
             examination.check_time()
         if line.strip():
             try:
-                value = json_text.parse_text(line, examination, place=f"line {count + 1}")
+                value = json_text.parse_text(line, examination, place=f"line {count + 1}", reader=reader)
             except StopScan:
                 return "json-lines"
-            examine_value(value, examination)  # XGBoost, for one, reads the first value and no further
+            _examine_value(value, examination, settings=settings)  # XGBoost reads the first value and no further
     return "json-lines"
 
 

@@ -15,6 +15,7 @@ LARGEST = 64 << 20
 """Bytes of JSON text that are parsed; parsed, they take up to ten times as much memory."""
 _SHOWN_KEYS = 3
 _LONGEST_PATH = 300
+_CONTAINERS = (dict, list)
 _CONTAINERS_MOST, _VALUES_MOST = 1 << 21, 1 << 24
 
 BROKEN = Rule(
@@ -63,14 +64,20 @@ def parse(content: Content, examination: Examination, *, place: str = "") -> Any
     return parse_text(content.read(0, content.size), examination, place=place)
 
 
-def parse_text(text: bytes | str, examination: Examination, *, place: str = "") -> Any:
+def parse_text(text: bytes | str, examination: Examination, *, place: str = "", reader: Reader | None = None) -> Any:
     """Parse a text that has been read; see `parse`.
+
+    Args:
+        text: As for `parse`.
+        examination: As for `parse`.
+        place: As for `parse`.
+        reader: Of somebody who parses many.
 
     Raises:
         StopScan: It cannot be parsed; the finding is noted.
     """
     try:
-        value, repeated = load(text)
+        value, repeated = (reader or Reader()).load(text)
     except RecursionError:
         examination.find(BROKEN, "nested too deeply", at=place or None)
         raise StopScan from None
@@ -88,26 +95,40 @@ def find_repeated(repeated: list[str], examination: Examination, *, place: str =
 
 
 def load(text: bytes | str) -> tuple[Any, list[str]]:
-    """The value of a text, and the first keys in it that stand twice in one object.
+    """The value of a text, and the first keys in it that stand twice in one object; see `Reader.load`."""
+    return Reader().load(text)
 
-    Raises:
-        ValueError: It is no JSON, in no Unicode encoding, or holds a number of thousands of digits.
-        RecursionError: It is nested too deeply.
-    """
-    marks = ("{", "[", ",") if isinstance(text, str) else (b"{", b"[", b",")
-    braces, brackets, commas = (text.count(mark) for mark in marks)  # type: ignore[arg-type]  # of the text's own kind
-    if braces + brackets > _CONTAINERS_MOST or commas > _VALUES_MOST:
-        raise ValueError(f"about {braces + brackets} objects and lists and {commas} values are more than is parsed")
-    repeated: list[str] = []
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class Reader:
+    """Parses one text after the other."""
+
+    def __init__(self) -> None:
+        self._repeated: list[str] = []
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._unique)
+
+    def load(self, text: bytes | str) -> tuple[Any, list[str]]:
+        """The value of a text, and the first keys in it that stand twice in one object.
+
+        Raises:
+            ValueError: It is no JSON, in no Unicode encoding, or holds a number of thousands of digits.
+            RecursionError: It is nested too deeply.
+        """
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        elif text.startswith("\ufeff"):
+            raise ValueError("a byte order mark where the text is already decoded")
+        containers, commas = text.count("{") + text.count("["), text.count(",")
+        if containers > _CONTAINERS_MOST or commas > _VALUES_MOST:
+            raise ValueError(f"about {containers} objects and lists and {commas} values are more than is parsed")
+        self._repeated = []
+        return self._decoder.decode(text), self._repeated
+
+    def _unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
-        if len(found) != len(pairs) and len(repeated) < _SHOWN_KEYS:
+        if len(found) != len(pairs) and len(self._repeated) < _SHOWN_KEYS:
             counts = Counter(key for key, _ in pairs)
-            repeated.extend(key for key, count in counts.items() if count > 1)
+            self._repeated.extend(key for key, count in counts.items() if count > 1)
         return found
-
-    return json.loads(text, object_pairs_hook=unique), repeated
 
 
 def nodes(value: Any, examination: Examination) -> Iterator[tuple[str, Any]]:
@@ -124,17 +145,17 @@ def nodes(value: Any, examination: Examination) -> Iterator[tuple[str, Any]]:
     count = 0
     while stack:
         above, children = stack[-1]
-        found = next(((key, child) for key, child in children if isinstance(child, dict | list)), None)
-        if found is None:
+        for key, child in children:
+            if isinstance(child, _CONTAINERS):
+                count += 1
+                if count % 4096 == 0:
+                    examination.check_time()
+                place = _joined(above, key)
+                yield place, child
+                stack.append((place, iter(child.items() if isinstance(child, dict) else enumerate(child))))
+                break
+        else:
             stack.pop()
-            continue
-        key, child = found
-        count += 1
-        if count % 4096 == 0:
-            examination.check_time()
-        place = _joined(above, key)
-        yield place, child
-        stack.append((place, iter(child.items() if isinstance(child, dict) else enumerate(child))))
 
 
 def _joined(above: str, key: Any) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hauberk.scan import scan_paths
 from hauberk.scan.content import BytesContent
 from hauberk.scan.examination import Examination
-from hauberk.scan.frameworks.trees import walk_problem
+from hauberk.scan.frameworks.trees import DeepError, check_depth, walk_problem
 from hauberk.scan.frameworks.ubjson import Reader
 
 
@@ -98,7 +98,25 @@ def test_every_tree_is_called_one(splits, random):
         left += [-1, -1]
         right += [-1, -1]
     sides = np.array(left), np.array(right)
-    assert walk_problem(sides, sides[0] != -1) == ""
+    inner = sides[0] != -1
+    assert walk_problem(sides, inner) == ""
+    check_depth(np.tile(np.flatnonzero(inner), 2), np.concatenate([side[inner] for side in sides]), len(inner))
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_levels_are_counted(step):
+    """A chain, its nodes numbered from its beginning or from its end."""
+    for levels in (0, 1, 2, 3, 1023, 1024):
+        chain = np.arange(levels + 1)[::step]
+        check_depth(chain[:-1], chain[1:], levels + 1)
+    chain = np.arange(1026)[::step]
+    with pytest.raises(DeepError):
+        check_depth(chain[:-1], chain[1:], 1026)
+
+
+def test_a_circle_has_no_end():
+    with pytest.raises(DeepError):
+        check_depth(np.array([1, 2, 3]), np.array([2, 3, 1]), 4)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,40 @@ def _encoded(learner: dict[str, Any]) -> None:
     model["cats"] = {"enc": [encoding], "feature_segments": [0, 5], "sorted_idx": [99_999_999]}
 
 
+_LEVELS = 2000
+_DEEP = "https://cwe.mitre.org/data/definitions/674.html"
+
+
+def _deep(learner: dict[str, Any]) -> None:
+    """A first tree with one leaf at each level: nodes 0, 2, 4, … have children, the next two of each."""
+    first, count = _trees(learner)[0], 2 * _LEVELS + 1
+    parents = [2147483647, *(each // 2 * 2 for each in range(count - 1))]
+    inner = [each % 2 == 0 and each < count - 1 for each in range(count)]
+    first |= {"left_children": [each + 1 if inner[each] else -1 for each in range(count)], "parents": parents}
+    first |= {"right_children": [each + 2 if inner[each] else -1 for each in range(count)]}
+    for key in ("split_indices", "split_conditions", "default_left", "base_weights", "loss_changes", "sum_hessian",
+                "split_type"):  # fmt: skip
+        first[key] = [0] * count
+    first["tree_param"] |= {"num_nodes": str(count), "num_deleted": "0"}
+
+
+def _deep_text(folder: Path) -> Path:
+    """A tree of LightGBM with one leaf at each level."""
+    text = (FIXTURES / "lightgbm_linear.txt").read_text()
+    head, _, rest = text.partition("Tree=0")
+    nodes = {
+        "split_feature": 0, "split_gain": 1, "threshold": 1, "decision_type": 2, "internal_value": 0,
+        "internal_weight": 1, "internal_count": 1,
+    }  # fmt: skip
+    lines = ["Tree=0", f"num_leaves={_LEVELS + 1}", "num_cat=0"]
+    lines += [f"{key}=" + " ".join([str(value)] * _LEVELS) for key, value in nodes.items()]
+    lines += ["left_child=" + " ".join(str(-1 - each) for each in range(_LEVELS))]
+    lines += ["right_child=" + " ".join(map(str, [*range(1, _LEVELS), -1 - _LEVELS]))]
+    lines += [f"{key}=" + " ".join(["1"] * (_LEVELS + 1)) for key in ("leaf_value", "leaf_weight", "leaf_count")]
+    tree = "\n".join([*lines, "is_linear=0", "shrinkage=1", "", "", ""])
+    return written(folder / "model.txt", _with_sizes(head + tree + "end of trees" + rest.partition("end of trees")[2]))
+
+
 def _fewer(learner: dict[str, Any]) -> None:
     _trees(learner)[0]["split_conditions"].pop()
 
@@ -379,6 +413,9 @@ TREE_CASES = (
     Case("catboost-feature-below-0", catboost(7620, 0xFFFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-feature-beyond", catboost(7624, 0x7FFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-tree-of-nothing", catboost(7096, 0, name="depthwise"), UNSAFE, INDEX),
+    Case("xgboost-of-very-many-levels", xgboost(_deep), UNKNOWN, _DEEP),
+    Case("lightgbm-of-very-many-levels", _deep_text, UNKNOWN, _DEEP),
+    Case("catboost-nodes-that-meet", catboost(7356, 0x00010001, name="depthwise"), UNSAFE, _DEEP),
     Case("catboost-split-of-a-leaf", catboost(7120, 0x7FFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-root-beyond", catboost(8, 0x7FFFFFF0), UNKNOWN, "https://flatbuffers.dev/internals/"),
     Case("catboost-size-beyond", catboost(4, 0x7FFFFFF0), UNKNOWN),

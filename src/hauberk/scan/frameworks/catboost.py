@@ -5,11 +5,13 @@ Format: `catboost/libs/model/flatbuffers/model.fbs` of https://github.com/catboo
 
 from __future__ import annotations
 
+import numpy as np
+
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.flatbuffer import Buffer, Table
-from hauberk.scan.frameworks.trees import BOUNDS, Integers, integers
+from hauberk.scan.frameworks.trees import BOUNDS, DEEP, DeepError, Integers, check_depth, integers
 from hauberk.scan.pickles.bare import begins_pickle
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -48,6 +50,9 @@ def examine(content: Content, examination: Examination) -> None:
         core = Buffer(content.part(8, size), examination).root()
         _examine_core(core, examination)
         parts = core.vector(3, 4)[1]
+    except DeepError as error:
+        examination.find(DEEP, str(error))
+        return
     except (CutError, ValueError, IndexError) as error:
         examination.find(DAMAGED, shown(str(error)))
         return
@@ -129,6 +134,23 @@ def _examine_steps(trees: Table, splits: Integers, borders: int, dimension: int,
             if last + dimension > values:
                 examination.find(BOUNDS, f"leaf {last} of {values} values", at=f"node {node}")
                 return
+    if problem := _ways_problem(pairs):
+        examination.find(BOUNDS, problem)
 
 
-FORMATS = (Format("catboost", recognise, examine, (DAMAGED, PARTS, BOUNDS), _MARK[:1]),)
+def _ways_problem(pairs: Integers) -> str:
+    """What goes down a tree by recursion goes every way there is; none must be long, nor two of them meet.
+
+    Raises:
+        DeepError: One is long.
+    """
+    steps = np.stack([pairs & 0xFFFF, pairs >> 16])
+    parents = np.nonzero(steps)[1]
+    children = parents + steps[steps > 0]
+    if np.bincount(children).max(initial=0) > 1:
+        return "a node that is reached in two ways"
+    check_depth(parents, children, len(pairs))
+    return ""
+
+
+FORMATS = (Format("catboost", recognise, examine, (DAMAGED, PARTS, BOUNDS, DEEP), _MARK[:1]),)

@@ -16,7 +16,7 @@ from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.lightgbm_fields import CONTROL, Tail, header_problem, tree_problem
-from hauberk.scan.frameworks.trees import BOUNDS, Integers, walk_problem
+from hauberk.scan.frameworks.trees import BOUNDS, DEEP, DeepError, Integers, check_depth, walk_problem
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 DAMAGED = Rule(
@@ -54,6 +54,8 @@ def examine(content: Content, examination: Examination) -> None:
     scan = _Model(content, examination)
     try:
         scan.run()
+    except DeepError as error:
+        examination.find(DEEP, str(error), at=scan.at)
     except (ValueError, KeyError, IndexError, OverflowError) as error:
         examination.find(DAMAGED, shown(f"{type(error).__name__}: {error}"), at=scan.at)
     examination.facts["trees"] = scan.trees
@@ -190,6 +192,8 @@ def _tree_problem(fields: dict[str, str], features: int) -> str:
     problem = "a child that is none of its nodes" if outside else ""
     padding = np.zeros(leaves, dtype=np.int64)
     problem = problem or walk_problem([np.concatenate([side, padding]) for side in sides], is_inner)
+    if not problem:
+        check_depth(np.tile(np.arange(inner), 2), np.concatenate(sides), inner + leaves)
     if not problem and (split.min() < 0 or split.max() > features):
         problem = f"feature {split.max()} of {features + 1}"
     return problem or _category_problem(fields, categories, kinds) or _linear_problem(fields, leaves, features)
@@ -226,4 +230,4 @@ def _linear_problem(fields: dict[str, str], leaves: int, features: int) -> str:
     return ""
 
 
-FORMATS = (Format("lightgbm", recognise, examine, (DAMAGED, SIZES, BOUNDS), b"t"),)
+FORMATS = (Format("lightgbm", recognise, examine, (DAMAGED, SIZES, BOUNDS, DEEP), b"t"),)

@@ -20,9 +20,25 @@ BOUNDS = Rule(
     "https://cwe.mitre.org/data/definitions/129.html",
 )
 
+DEEP = Rule(
+    "tree-deep",
+    "a decision tree of very many levels",
+    Severity.MEDIUM,
+    Outcome.UNKNOWN,
+    "Predictions walk through it level by level, but what explains or prints it goes down by recursion and ends the"
+    " process. No trainer makes such trees.",
+    "https://cwe.mitre.org/data/definitions/674.html",
+)
+
 Integers = npt.NDArray[np.int64]
 
+_DOUBLINGS = 10
+_DEEPEST = 1 << _DOUBLINGS
 _FIGURES = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+class DeepError(Exception):
+    """A tree of more levels than libraries can go down by recursion."""
 
 
 def figure(value: Any) -> int:
@@ -70,3 +86,24 @@ def walk_problem(children: Sequence[Integers], inner: npt.NDArray[np.bool_]) -> 
     if np.bincount(named, minlength=count).max(initial=0) > 1 or (named == 0).any():
         return "a node that is reached in two ways"
     return ""  # circles that are left hang together with nothing, so nobody gets there
+
+
+def check_depth(parents: Integers, children: Integers, count: int) -> None:
+    """Whether there are few levels, by going up from all nodes at once, twice as far each time.
+
+    Args:
+        parents: Of nodes that have one.
+        children: These nodes, none twice.
+        count: Of all nodes.
+
+    Raises:
+        DeepError: There are many levels, or a circle.
+    """
+    above = np.arange(count)
+    above[children] = parents
+    for _ in range(_DOUBLINGS + 1):
+        further = above[above]
+        if np.array_equal(further, above):
+            return
+        above = further
+    raise DeepError(f"a tree of more than {_DEEPEST:,} levels")

@@ -14,7 +14,7 @@ import numpy as np
 from hauberk.scan.content import Content, CutError
 from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
-from hauberk.scan.frameworks.trees import BOUNDS, figure, integers
+from hauberk.scan.frameworks.trees import BOUNDS, DEEP, DeepError, figure, integers
 from hauberk.scan.frameworks.ubjson import Reader
 from hauberk.scan.frameworks.xgboost_trees import category_bits, encoding_problem, tree_problem
 from hauberk.scan.report import Outcome, Rule, Severity, shown
@@ -92,6 +92,8 @@ def examine_model(model: Any, examination: Examination) -> None:
             _examine_trees(trees, features, max(1, outputs, targets), examination)
         else:
             examination.find(DAMAGED, shown(f"a booster called {name!r}"))
+    except DeepError as error:
+        examination.find(DEEP, str(error))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         examination.find(DAMAGED, shown(f"{type(error).__name__}: {error}"))
 
@@ -154,6 +156,6 @@ def examine_legacy(_: Content, examination: Examination) -> None:
 
 
 FORMATS = (
-    Format("xgboost-ubjson", recognise, examine, (DAMAGED, BOUNDS), b"{"),
+    Format("xgboost-ubjson", recognise, examine, (DAMAGED, BOUNDS, DEEP), b"{"),
     Format("xgboost-legacy", recognise_legacy, examine_legacy, (LEGACY,), b"b"),
 )

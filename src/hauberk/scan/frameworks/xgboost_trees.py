@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hauberk.scan.frameworks.trees import Integers, figure, integers, walk_problem
+from hauberk.scan.frameworks.trees import Integers, check_depth, figure, integers, walk_problem
 
 _NODES_MOST = 1 << 26
 _CATEGORIES_MOST = 1 << 24
@@ -29,6 +29,7 @@ def tree_problem(tree: Any, index: int, features: int, outputs: int) -> str:
     Raises:
         ValueError: It is not complete, or says of itself what is not so.
         KeyError: A part is missing.
+        DeepError: It has very many levels.
     """
     left, right = integers(tree["left_children"], "children"), integers(tree["right_children"], "children")
     split = integers(tree["split_indices"], "features")
@@ -48,6 +49,8 @@ def tree_problem(tree: Any, index: int, features: int, outputs: int) -> str:
     if (inner != (right != -1)).any():
         return "a node with one child"
     problem = walk_problem((left, right), inner)
+    if not problem:
+        check_depth(np.tile(np.flatnonzero(inner), 2), np.concatenate([left[inner], right[inner]]), count)
     if not problem and (split[inner] < 0).any():
         problem = "a feature below 0"
     if not problem and inner.any() and features and split[inner].max() >= features:

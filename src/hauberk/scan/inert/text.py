@@ -101,6 +101,7 @@ _CODE_WORDS = (
 _FENCE = re.compile(rb"^[ \t]*+(?:```|~~~)([^\n]*+)", re.MULTILINE)
 _TEMPLATE_MOST = 16 << 20  # of a text that may be a template is looked at
 _TEMPLATE_MARK = re.compile(rb"\{%[-+]?[\s\x1c-\x1f\x80-\xff]*[a-z]|\{\{[^}]")  # Jinja skips what Unicode calls blank
+_ESCAPED_NAME = re.compile(rb"\\(?:[xuU][\da-fA-F]|[\r\n])")
 _ESCAPED_MARK = re.compile(rb"\\(?:x|u00|U000000)(?:7[bB]|25)|\{\\[\r\n]")
 NOTORIOUS = re.compile(
     r"^(?:builtins|os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|pty|code|ctypes|pickle|marshal|urllib|requests"
@@ -244,7 +245,7 @@ def _examine_targets(block: bytes, start: int, examination: Examination) -> None
         for found in _LOADER.finditer(block):
             if not found.group(1).startswith(b"mlflow."):
                 examination.find(TARGET, shown(found.group(0)), at=start + found.start())
-    if b"\\" in block:
+    if b"\\" in block and _ESCAPED_NAME.search(block):
         text = block.decode("utf-8", "replace")
         if quoted.unescaped(text).count("_target_") > text.count("_target_"):
             examination.find(CALLABLE, "the key `_target_`, written with escapes", at=start)

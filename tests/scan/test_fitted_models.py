@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from corpus.fitted_models import ASTRAY, by_skops, histogram, table
 from sklearn.ensemble import BaggingRegressor
+from sklearn.impute._iterative import _ImputerTriplet
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils import all_estimators, get_tags
@@ -68,6 +69,16 @@ def test_no_container_hides_a_tree(hold, protocol, tmp_path):
     verdict, found = _verdict(pickle.dumps(model, protocol), tmp_path)
     assert verdict != Verdict.SAFE
     assert "at its end: a tree on its own, which lets in records of any length" in found
+
+
+def test_no_named_tuple_hides_a_tree(tmp_path):
+    model = BaggingRegressor()
+    model.imputation_sequence_ = [_ImputerTriplet(0, [1], DecisionTreeRegressor().fit(*table()).tree_)]
+    verdict, found = _verdict(pickle.dumps(model, 4), tmp_path)
+    assert (verdict, found) == (
+        Verdict.UNKNOWN,
+        {"at its end: a tree on its own, which lets in records of any length"},
+    )
 
 
 def test_an_estimators_state_that_stands_elsewhere_too(tmp_path):

@@ -199,6 +199,15 @@ def ubjson(data: bytes) -> Callable[[Path], Path]:
     return lambda folder: written(folder / "model.ubj", b"{L" + (7).to_bytes(8, "big") + b"learner" + data + b"}" * 8)
 
 
+def _vector_leaf(folder: Path) -> Path:
+    """A leaf of several outputs, the last node of its tree, whose weights lie in front of their list."""
+    data = bytearray((FIXTURES / "xgboost_vector_leaves.ubj").read_bytes())
+    start = data.index(b"right_children[$l#L") + len(b"right_children[$l#L")
+    end = start + 8 + 4 * int.from_bytes(data[start : start + 8], "big")
+    data[end - 4 : end] = (-(1 << 31)).to_bytes(4, "big", signed=True)
+    return written(folder / "model.ubj", bytes(data))
+
+
 def lightgbm(*changes: tuple[str, str]) -> Callable[[Path], Path]:
     """A model of LightGBM, changed."""
 
@@ -413,6 +422,7 @@ TREE_CASES = (
     Case("catboost-feature-below-0", catboost(7620, 0xFFFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-feature-beyond", catboost(7624, 0x7FFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-tree-of-nothing", catboost(7096, 0, name="depthwise"), UNSAFE, INDEX),
+    Case("xgboost-leaf-of-weights-before-all", _vector_leaf, UNSAFE, INDEX),
     Case("xgboost-of-very-many-levels", xgboost(_deep), UNKNOWN, _DEEP),
     Case("lightgbm-of-very-many-levels", _deep_text, UNKNOWN, _DEEP),
     Case("catboost-nodes-that-meet", catboost(7356, 0x00010001, name="depthwise"), UNSAFE, _DEEP),

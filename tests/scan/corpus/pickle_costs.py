@@ -18,6 +18,12 @@ def _again(callee: bytes, argument: bytes, times: int) -> bytes:
     return b"\x80\x04" + callee + b"q\x000" + argument + b"q\x010](" + b"h\x00h\x01\x85R" * times + b"e."
 
 
+def _named_key(levels: int) -> bytes:
+    """A key of named tuples, each of which holds the one before three times."""
+    named = name("sklearn.impute._iterative:_ImputerTriplet") + b"q\x000"
+    return b"\x80\x04}" + named + b"N" + b"q\x010h\x00h\x01h\x01h\x01\x87\x81" * levels + b"Ns."
+
+
 def _deep(start: bytes, opening: bytes, closing: bytes, levels: int = _LEVELS) -> bytes:
     return b"\x80\x04" + start + opening * levels + b"N" + closing * levels + b"."
 
@@ -93,6 +99,7 @@ HOSTILE: dict[str, tuple[bytes, frozenset[str], str]] = {
         b"\x80\x04" + b"\x8b" + struct.pack("<I", 1000) + b"\x11" * 1000
         + b"q\x000(" + b"h\x00" * 900 + b"tq\x010}(" + b"h\x01N" * 4000 + b"u.", UNSAFE, _ENDLESS,
     ),
+    "key-of-named-tuples-in-one-another": (_named_key(40), UNSAFE, _ENDLESS),
     "keys-of-tuples-of-complex-numbers": (
         pickled(Raw(b"}(" + b"".join(
             call("builtins:complex", -1000003.0 * each, float(each)) + b"\x85N" for each in range(1, 1200)

@@ -42,8 +42,8 @@ def tree_problem(tree: Any, index: int, features: int, outputs: int) -> str:
     if size not in {1, outputs}:
         return f"leaves of {size} outputs, of {outputs}"
     if size > 1:  # the right child of a leaf of several outputs is its place among the weights
-        weights = len(tree["leaf_weights"]) if "leaf_weights" in tree else len(tree["base_weights"])
-        if len(tree["base_weights"]) != count * size or ((right[~inner] + 1) * size > weights).any():
+        weights, places = len(tree["leaf_weights"]), right[~inner]
+        if len(tree["base_weights"]) != count * size or (places < 0).any() or ((places + 1) * size > weights).any():
             return f"{weights} weights of leaves of {size} outputs"
         right = np.where(inner, right, -1)
     if (inner != (right != -1)).any():

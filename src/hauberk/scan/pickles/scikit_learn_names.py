@@ -248,11 +248,11 @@ def _set_isotonic(made: Made, state: object, context: Context) -> None:
                 raise Objection(f"{attribute} that is no array of numbers", rules.BUILD)
 
 
-def _triplet(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:
-    """A named tuple: a feature, those that it is guessed from, and by which estimator."""
+def _triplet(_: Entry, arguments: tuple[object, ...], __: Context) -> tuple[object, ...]:
+    """A named tuple: a feature, those that it is guessed from, and by which estimator; to all others a tuple."""
     if len(arguments) != 3:
         raise Objection(f"with {len(arguments)} arguments, where it takes 3")
-    return Made(entry)
+    return arguments
 
 
 def _numbers(entry: Entry, arguments: tuple[object, ...], _: Context) -> Made:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hauberk.scan import scan_paths
 from hauberk.scan.content import BytesContent
 from hauberk.scan.examination import Examination
+from hauberk.scan.frameworks import lightgbm_fields
 from hauberk.scan.frameworks.trees import DeepError, check_depth, walk_problem
 from hauberk.scan.frameworks.ubjson import Reader
 
@@ -143,3 +144,11 @@ def test_damage_is_no_fault_of_the_scanner(name, tmp_path):
             changed[int(at)] = int(rng.integers(0, 256))
         path.write_bytes(bytes(changed))
         assert "scan-failed" not in {finding.rule for finding in scanned(path).findings}
+
+
+@given(text=st.text(alphabet="0123456789-+.e ", max_size=14))
+def test_what_looks_like_a_usual_list_of_numbers_is_one(text):
+    """The quick look passes nothing that the look at each number would not."""
+    for usual, whole in ((lightgbm_fields._USUAL, False), (lightgbm_fields._USUAL_WHOLE, True)):
+        if usual.fullmatch(text):
+            assert all(word == "" or lightgbm_fields._is_number(word, whole=whole) for word in text.split(" "))

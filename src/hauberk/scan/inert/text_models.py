@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from hauberk.scan.examination import Examination
 from hauberk.scan.report import Outcome, Rule, Severity
@@ -76,6 +76,16 @@ class _Sign:
     within: int = 0
     fenced: bool = False
 
+    @cached_property
+    def at_start(self) -> bool:
+        """Whether it can only stand at the beginning of a file."""
+        return self.pattern.pattern.startswith(rb"\A")
+
+    @cached_property
+    def folded(self) -> bool:
+        """Whether the pattern takes letters of either case."""
+        return bool(self.pattern.flags & re.IGNORECASE)
+
 
 _SIGNS = (
     _Sign(
@@ -133,6 +143,7 @@ _TAG = re.compile(rb"<\w")
 _QUOTED = re.compile(rb"=\s{0,9}(?:\"[^\"]*+\"|'[^']*+')")
 _TAG_LONGEST = 2000
 _RARE = (b"<", b"{", b"@", b"=", b"(", b"_")
+_SHORT = 1 << 12
 
 
 def stands(words: tuple[bytes, ...], text: bytes) -> bool:
@@ -141,8 +152,9 @@ def stands(words: tuple[bytes, ...], text: bytes) -> bool:
     A single byte is found, or not, some thirty times as fast as a word, so words with a rare sign are looked for where
     that is.
     """
-    there = {sign for sign in _RARE if sign in text}
-    return any(word in text for word in words if (rare := _rare_sign(word)) is None or rare in there)
+    if len(text) < _SHORT:
+        return any(word in text for word in words)
+    return any(word in text for word in words if (rare := _rare_sign(word)) is None or rare in text)
 
 
 @cache
@@ -167,9 +179,9 @@ def signs(block: bytes, prose: bytes, start: int, examination: Examination) -> I
     """
     lowered = block.lower()
     for sign in _SIGNS:
-        if start and sign.pattern.pattern.startswith(rb"\A"):
+        if start and sign.at_start:
             continue
-        if stands(sign.words, lowered if sign.pattern.flags & re.IGNORECASE else block):
+        if stands(sign.words, lowered if sign.folded else block):
             examination.check_time()
             found = _first(sign, block if sign.fenced else prose)
             if found:

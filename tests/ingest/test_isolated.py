@@ -7,7 +7,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -352,8 +352,8 @@ def test_a_limit_that_does_not_bite_is_told(
     class Leaky(ForkServer):
         checks = ()
 
-        def __init__(self, limits: Limits) -> None:
-            super().__init__(limits)
+        def __init__(self, limits: Limits, imports: Sequence[str] = ()) -> None:
+            super().__init__(limits, imports)
             self.checks = (*self.checks, Check("network", holds=False, detail="a UDP socket is still possible"))
 
     isolated.stop()

@@ -206,18 +206,18 @@ def server_for(imports: Sequence[str]) -> ForkServer:
         if key in _shared.servers and not _shared.servers[key].alive:
             _shared.servers.pop(key).close()
         if key not in _shared.servers:
-            _shared.servers[key] = _start()
+            _shared.servers[key] = _start(key)
         if not _shared.registered:
             atexit.register(stop)
             _shared.registered = True
         return _shared.servers[key]
 
 
-def _start() -> ForkServer:
-    """Start a server; the first one warns of limits that this system does not keep."""
+def _start(imports: Sequence[str]) -> ForkServer:
+    """Start a server that imports these; the first one warns of limits that this system does not keep."""
     wanted = Limits(memory=_OVERHEAD, files=_FILES, file_size=0, read_only=(), network=False, system_calls="alone")
     limits, missing = offered(wanted)
-    server = ForkServer(limits)
+    server = ForkServer(limits, imports)
     broken = [f"{check.name} ({check.detail})" for check in server.checks if not check.holds]
     if (missing or broken) and not _shared.warned:
         _shared.warned = True

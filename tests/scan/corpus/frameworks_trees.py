@@ -208,6 +208,17 @@ def _vector_leaf(folder: Path) -> Path:
     return written(folder / "model.ubj", bytes(data))
 
 
+def _vector_leaf_far_away(folder: Path) -> Path:
+    """The same with a place that, times the number of outputs, is a small number again in 64 bits."""
+    data = (FIXTURES / "xgboost_vector_leaves.ubj").read_bytes()
+    before, mark, rest = data.partition(b"right_children[$l#L")
+    count = int.from_bytes(rest[:8], "big")
+    children = [int.from_bytes(rest[at : at + 4], "big", signed=True) for at in range(8, 8 + 4 * count, 4)]
+    children[-1] = (1 << 62) + 0x0FFFFFFE
+    wide = b"".join(each.to_bytes(8, "big", signed=True) for each in children)
+    return written(folder / "model.ubj", before + mark.replace(b"$l", b"$L") + rest[:8] + wide + rest[8 + 4 * count :])
+
+
 def lightgbm(*changes: tuple[str, str]) -> Callable[[Path], Path]:
     """A model of LightGBM, changed."""
 
@@ -423,6 +434,7 @@ TREE_CASES = (
     Case("catboost-feature-beyond", catboost(7624, 0x7FFFFFFF, name="depthwise"), UNSAFE, INDEX),
     Case("catboost-tree-of-nothing", catboost(7096, 0, name="depthwise"), UNSAFE, INDEX),
     Case("xgboost-leaf-of-weights-before-all", _vector_leaf, UNSAFE, INDEX),
+    Case("xgboost-leaf-of-weights-far-away", _vector_leaf_far_away, UNKNOWN, INDEX),
     Case("xgboost-of-very-many-levels", xgboost(_deep), UNKNOWN, _DEEP),
     Case("lightgbm-of-very-many-levels", _deep_text, UNKNOWN, _DEEP),
     Case("catboost-nodes-that-meet", catboost(7356, 0x00010001, name="depthwise"), UNSAFE, _DEEP),

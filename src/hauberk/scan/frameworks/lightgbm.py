@@ -16,7 +16,7 @@ from hauberk.scan.content import Content
 from hauberk.scan.examination import Examination, StopScan
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.lightgbm_fields import CONTROL, Tail, header_problem, tree_problem
-from hauberk.scan.frameworks.trees import BOUNDS, DEEP, DeepError, Integers, check_depth, walk_problem
+from hauberk.scan.frameworks.trees import BOUNDS, DEEP, DeepError, Integers, check_depth, integers, walk_problem
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
 DAMAGED = Rule(
@@ -158,7 +158,7 @@ class _Section:
 
 def _integers(fields: dict[str, str], key: str, count: int) -> Integers:
     """Whole numbers of a field, as many as there must be."""
-    numbers = np.array([int(each) for each in fields.get(key, "").split()], dtype=np.int64)
+    numbers = integers([int(each) for each in fields.get(key, "").split()], key)
     if len(numbers) != count:
         raise ValueError(f"{len(numbers)} of {key}, {count} expected")
     return numbers

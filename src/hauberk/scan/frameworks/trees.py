@@ -57,16 +57,18 @@ def figure(value: Any) -> int:
 
 
 def integers(values: Any, what: str) -> Integers:
-    """A list of whole numbers as an array.
+    """A list of whole numbers as an array, small enough to be added up and multiplied by counts of what is there.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none, or one of them takes more than 32 bits.
     """
     array = np.asarray(values)
     if array.size == 0:
         return np.zeros(0, dtype=np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iub":
         raise ValueError(f"{what} are no whole numbers")
+    if int(array.min()) < -(1 << 31) or int(array.max()) >= 1 << 32:
+        raise ValueError(f"{what} of more than 32 bits")
     return array.astype(np.int64)
 
 
@@ -97,7 +99,7 @@ def check_depth(parents: Integers, children: Integers, count: int) -> None:
         count: Of all nodes.
 
     Raises:
-        DeepError: There are many levels, or a circle.
+        DeepError: There are many levels.
     """
     above = np.arange(count)
     above[children] = parents

@@ -309,3 +309,20 @@ def test_what_is_too_large_for_a_template_is_counted_as_it_is_read(encoding, rul
     examination = Examination()
     text.examine(BytesContent(data), examination)
     assert {finding.rule for finding in examination.findings} == rules
+
+
+@given(
+    before=st.text(alphabet='\\_targexf5: \n"#', max_size=20),
+    at=st.integers(0, 7),
+    way=st.sampled_from(
+        ["\\x{:02x}", "\\u{:04X}", "\\U{:08x}", "\\\n", "\\\r\n  ", "\\\x85", "\\\u2028\t", "\\\u2029"]
+    ),
+)
+def test_a_key_with_a_letter_as_an_escape_is_seen_behind_any_text(before, at, way):
+    key = "_target_"
+    written_so = key[:at] + (way.format(ord(key[at])) + key[at + 1 :] if "{" in way else way + key[at:])
+    entry = f'? "{written_so}"\n: os.system\n'
+    assert yaml.safe_load(entry) == {key: "os.system"}
+    examination = Examination()
+    text.examine(BytesContent(f"{before}\n{entry}".encode()), examination)
+    assert examination.verdict != "safe"

@@ -9,8 +9,8 @@ import re
 import sys
 
 _ESCAPE = re.compile(
-    r"\\(?:x(?P<x>[\da-fA-F]{2})|u(?P<u>[\da-fA-F]{4})|U(?P<U>[\da-fA-F]{8})|(?P<line>\r?\n[ \t]*|\r[ \t]*)"
-    r"|(?P<letter>[0abt\tnvfre \"/\\N_LP]))"
+    r"\\(?:x(?P<x>[\da-fA-F]{2})|u(?P<u>[\da-fA-F]{4})|U(?P<U>[\da-fA-F]{8})"
+    r"|(?P<line>(?:\r?\n|[\r\x85\u2028\u2029])[ \t]*)|(?P<letter>[0abt\tnvfre \"/\\N_LP]))"
 )
 _LETTERS = dict(zip('0abt\tnvfre "/\\N_LP', '\0\a\b\t\t\n\v\f\r\x1b "/\\\x85\xa0\u2028\u2029', strict=True))
 
@@ -18,6 +18,11 @@ _LETTERS = dict(zip('0abt\tnvfre "/\\N_LP', '\0\a\b\t\t\n\v\f\r\x1b "/\\\x85\xa0
 def unescaped(text: str) -> str:
     """A text as if all of it stood in double quotes: letters that are written as escapes, and lines that go on."""
     return _ESCAPE.sub(_letter, text)
+
+
+def escaped(text: str, word: str) -> bool:
+    """Whether some letter of a word is written as an escape, or a line ends within it, anywhere in a text."""
+    return unescaped(text).count(word) > _ESCAPE.sub("\0", text).count(word)
 
 
 def single(text: str) -> str:

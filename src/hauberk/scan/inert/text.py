@@ -101,8 +101,9 @@ _CODE_WORDS = (
 _FENCE = re.compile(rb"^[ \t]*+(?:```|~~~)([^\n]*+)", re.MULTILINE)
 _TEMPLATE_MOST = 16 << 20  # of a text that may be a template is looked at
 _TEMPLATE_MARK = re.compile(rb"\{%[-+]?[\s\x1c-\x1f\x80-\xff]*[a-z]|\{\{[^}]")  # Jinja skips what Unicode calls blank
-_ESCAPED_NAME = re.compile(rb"\\(?:[xuU][\da-fA-F]|[\r\n])")
-_ESCAPED_MARK = re.compile(rb"\\(?:x|u00|U000000)(?:7[bB]|25)|\{\\[\r\n]")
+_BREAK = rb"(?:[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9])"  # what ends a line in YAML
+_ESCAPED_NAME = re.compile(rb"\\(?:[xuU][\da-fA-F]|" + _BREAK + rb")")
+_ESCAPED_MARK = re.compile(rb"\\(?:x|u00|U000000)(?:7[bB]|25)|\{\\" + _BREAK)
 NOTORIOUS = re.compile(
     r"^(?:builtins|os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|pty|code|ctypes|pickle|marshal|urllib|requests"
     r"|http|webbrowser|tempfile|pathlib|io|_io|torch\.(?:load|hub|package|jit\.load|ops\.load|utils\.cpp)|numpy\.load"
@@ -245,10 +246,8 @@ def _examine_targets(block: bytes, start: int, examination: Examination) -> None
         for found in _LOADER.finditer(block):
             if not found.group(1).startswith(b"mlflow."):
                 examination.find(TARGET, shown(found.group(0)), at=start + found.start())
-    if b"\\" in block and _ESCAPED_NAME.search(block):
-        text = block.decode("utf-8", "replace")
-        if quoted.unescaped(text).count("_target_") > text.count("_target_"):
-            examination.find(CALLABLE, "the key `_target_`, written with escapes", at=start)
+    if b"\\" in block and _ESCAPED_NAME.search(block) and quoted.escaped(block.decode("utf-8", "replace"), "_target_"):
+        examination.find(CALLABLE, "the key `_target_`, written with escapes", at=start)
 
 
 def examine_target(target: str, examination: Examination, at: int | str) -> None:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -21,6 +21,7 @@ from hauberk.sandbox.limits import MEBIBYTE, Limits
 from hauberk.sandbox.process import NotStartedError, TimeLimitError, WorkerLostError, resident_memory
 
 HERE = Path(__file__).parent
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -158,23 +159,34 @@ def test_where_nothing_more_can_be_opened_no_server_is_said_to_start() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_where_the_process_that_tries_the_limits_dies_no_server_starts() -> None:
-    """Nobody would know then what the kernel keeps it from."""
+@pytest.mark.parametrize("victim", ["server", "prober"])
+def test_where_the_limits_are_not_tried_to_the_end_no_server_starts_and_no_process_is_left(victim: str) -> None:
+    """Nobody would know what the kernel keeps it from. The prober is stopped first: it shall not end by itself."""
+    found: dict[str, int] = {}
 
-    def kill_prober(known: set[str]) -> None:
-        while not (servers := children(os.getpid()) - known):
-            time.sleep(0.001)
-        server = int(servers.pop())
-        while not (probers := children(server)):
-            time.sleep(0.001)
-        os.kill(int(probers.pop()), signal.SIGKILL)
+    def kill(known: set[str]) -> None:
+        found["server"] = int(eventually(lambda: children(os.getpid()) - known).pop())
+        found["prober"] = int(eventually(lambda: children(found["server"])).pop())
+        eventually(lambda: children(found["prober"]))  # it is at work
+        os.kill(found["prober"], signal.SIGSTOP)
+        os.kill(found[victim], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill_prober, args=(children(os.getpid()),))
+    killer = threading.Thread(target=kill, args=(children(os.getpid()),), daemon=True)
     killer.start()
-    with pytest.raises(NotStartedError, match="does not start"):
-        ForkServer(Limits())
+    with pytest.raises(NotStartedError, match="does not start: it has ended"):
+        ForkServer(Limits(memory=64 * MEBIBYTE, read_only=(), network=False))
     killer.join(timeout=10)
-    assert not killer.is_alive()
+    assert set(found) == {"server", "prober"}
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found.values()))
+
+
+def eventually(found: Callable[[], T]) -> T:
+    """What is found within a few seconds."""
+    deadline = time.monotonic() + 5
+    while not (there := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return there
 
 
 def children(pid: int) -> set[str]:

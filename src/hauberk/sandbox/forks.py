@@ -58,7 +58,7 @@ class ForkServer:
             self._control.settimeout(_START_LIMIT)
             start = Start(msgspec.structs.replace(limits, cpu_seconds=None), tuple(imports))
             self._control.send(msgspec.msgpack.encode(start))
-            self.checks = msgspec.msgpack.decode(self._control.recv(_LONGEST_MESSAGE), type=tuple[Check, ...])
+            self.checks = msgspec.msgpack.decode(_received(self._control), type=tuple[Check, ...])
         except (OSError, msgspec.MsgspecError) as error:
             self.close()
             raise NotStartedError(f"the process that parses files does not start: {error}") from error
@@ -243,10 +243,7 @@ class _Talk:
                 if not piece:
                     self._poll.unregister(self._answers)
             else:  # after all of the answers has been read
-                message = self._control.recv(_LONGEST_MESSAGE)
-                if not message:
-                    raise OSError("it closed the connection")
-                self.ended = msgspec.msgpack.decode(message, type=Ended)
+                self.ended = msgspec.msgpack.decode(_received(self._control), type=Ended)
         return frame
 
     def _first(self) -> tuple[int, bytes] | None:
@@ -261,6 +258,14 @@ class _Talk:
         payload = bytes(memoryview(self._received)[HEADER.size : end])
         del self._received[:end]
         return kind, payload
+
+
+def _received(control: socket.socket) -> bytes:
+    """The next message of a server; raises `OSError` where it has ended."""
+    message = control.recv(_LONGEST_MESSAGE)
+    if not message:
+        raise OSError("it has ended")
+    return message
 
 
 def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:

@@ -24,7 +24,7 @@ import msgspec
 
 from hauberk.sandbox.child import report
 from hauberk.sandbox.frames import Channel, Kind, occupy_standard
-from hauberk.sandbox.limits import Check, Limits, apply
+from hauberk.sandbox.limits import Check, Limits, apply, end_with_parent
 from hauberk.sandbox.probes import check_all
 
 LONGEST_ORDER = 1 << 16
@@ -42,11 +42,11 @@ Target = Callable[[bytes, Sequence[int]], bytes | Iterator[bytes]]
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The first thing that a server is told; its answer are the checks.
+    """The first thing that a server is told; it answers with the checks.
 
     Attributes:
-        limits: Tried by effect.
-        imports: As in an order. They are imported while the limits are tried, by another process.
+        limits: Another process tries them, by their effect.
+        imports: As in an order; imported meanwhile.
     """
 
     limits: Limits
@@ -102,7 +102,7 @@ def main(descriptor: int) -> None:
         with contextlib.suppress(Exception):  # an order asks again, and whoever gave it hears why it fails
             _import(start.imports, done)
         if os.waitpid(prober, 0)[1] != 0:
-            return  # nobody knows what holds
+            sys.exit(1)  # nobody knows what holds
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, LONGEST_ORDER, MOST_DESCRIPTORS)
             if not message:
@@ -116,14 +116,20 @@ def main(descriptor: int) -> None:
 
 def _forked_prober(limits: Limits, control: socket.socket) -> int:
     """A process that tries the limits, says what came of it and ends; where it fails it says nothing."""
+    server = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
+        end_with_parent()
+        if os.getppid() != server:
+            os._exit(code)
         checks: tuple[Check, ...] = check_all(limits)
         control.send(msgspec.msgpack.encode(checks))
         code = 0
+    except (BrokenPipeError, ConnectionResetError):  # the starter is gone, nobody is left to tell
+        pass
     except BaseException:  # noqa: BLE001 - it never returns into the server's loop
         traceback.print_exc()
     finally:

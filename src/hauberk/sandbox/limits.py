@@ -118,8 +118,13 @@ def apply(limits: Limits) -> None:
             _lower(name, value)
     conceal()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     _close_off(limits)
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends; too late if it has ended already."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def offered(limits: Limits) -> tuple[Limits, tuple[str, ...]]:

@@ -16,7 +16,7 @@ SEALED_DATA = Rule(
 )
 RULES = (SEALED_DATA,)
 
-_START = b"hauberk\x01"
+_START = b"hauberk\x01"  # of `hauberk.trust.encryption`, which needs a library that a scan does without
 
 
 def _recognise(head: bytes, _: Content) -> bool:

@@ -3,8 +3,7 @@
 `PROTO` with something that may follow it, a name asked for in lines of text, or two texts that become one name, each
 with an instruction of the memo behind it or none. Who hides without `PROTO` is not seen: by escapes in texts, by texts
 whose length takes eight bytes, by names out of the memo, by instructions that do nothing in between, behind a thousand
-places that look like names in lines. A content in which
-nothing is seen, and that is of no other format, is `unknown`.
+places that look like names in lines. A content in which nothing is seen, and that is of no other format, is `unknown`.
 
 All signs are found in time that grows with the bytes alone, whatever these are: expressions never try a place twice,
 and texts are looked for backwards from the instruction that makes a name of them, by the lengths that they state.

@@ -99,6 +99,8 @@ def test_the_reader_finds_in_random_code_what_jinja_finds(seed):
         "{% macro f(not, in=''[x]) %}{% endmacro %}",
         "{{ x['gi\\\r_frame'] }}{{ x['gi\\\r\n_frame'] }}",
         "{{ a\u00b7b }}",
+        "{{ x[a ~ b] }}{#",
+        "{{ x[a ~ b] }}{% raw -%}\n",
     ],
 )
 def test_the_reader_finds_in_rare_code_what_jinja_finds(code):

@@ -191,6 +191,11 @@ FILE_CASES = (
             ("filter", "{% filter replace('a', ''[x]) %}{% endfilter %}"),
             ("many-brackets", "{{ " + "(" * 99 + "''[x]" + ")" * 99 + " }}"),
             ("far", "a" * (3 << 20) + "{{ ''[x] }}"),
+            ("block-handed-over", "{% macro f() %}{{ caller() }}{% endmacro %}{{ f(caller=cycler['mro']) }}"),
+            ("width-of-a-product", "{{ '%9999999d' * 1 % 5 }}"),
+            ("width-of-a-text", "{{ '%%9999999%s' % 'd' % 5 }}"),
+            ("blanks-by-place", "{{ [1] | tojson(0, 9999999) }}"),
+            ("blanks-of-each", "{{ [[1]] | map('tojson', indent=9999999) | list }}"),
             ("number-in-base-16", "{{ 0X1F }}{{ 1_0e1_0 }}{{ ''[x] }}"),
         )
     ),

@@ -71,12 +71,39 @@ _PARTS = (  # what Jinja refuses as a whole, and takes in parts
     ("quoted-line", "a: \"{\\\n  { x['a' ~ 'b'] }}\"\n", UNKNOWN),
     ("quoted-name", "a: \"{{ x['\\\\x67i_frame'] }}\"\n", UNSAFE),
     ("quoted-once", "# {{ ? }}\na: '{{ x[''a'' ~ ''b''] }}'\n", UNKNOWN),
+    ("hidden-by-comments", f"# {{#\nchat_template: '{_INWARD}'\n# #}}\n", UNSAFE),
+    ("hidden-as-raw", f"# {{% raw %}}\nchat_template: '{_INWARD}'\n# {{% endraw %}}\n", UNSAFE),
+    ("bound-elsewhere", "# {% set a = 1 %}\nb: '{{ x[a] }}'\n", UNKNOWN),
+    ("bound-in-flow", "{# x\n# #}{% set a = 1 %}\n b: '{{ x[a] }}' }\n", UNKNOWN),
+    ("before-open-comment", "{{ '%99999999d' % 5 }}{#", UNKNOWN),
+    ("before-open-raw", "{{ '%99999999d' % 5 }}{% raw -%}\n", UNKNOWN),
+    ("quoted-keyword", 'a: "{{ x | map(\\uff41ttribute=b) | list }}"\n', UNKNOWN),
+    ("quoted-format", 'a: "{{ \\"{0._x}\\".format(x) }}"\n', UNKNOWN),
+    ("sign-format", "{{ ? }}{{ ('{0.' ~ a ~ '}').format(x) }}", UNKNOWN),
+    ("sign-groups", "{{ ? }}{{ [x] | map('groupby', a) }}", UNKNOWN),
+    ("sign-groups-inward", "{{ ? }}{{ [x] | map('groupby', 'gi_frame') }}", UNSAFE),
+    ("far-apart", "a" * ((1 << 20) - 4500) + "{%" + " " * 5000 + "set a = x.__class__ %}", UNSAFE),
     ("blank-of-no-width", f"{{%\u00a0{_SLICED}", UNKNOWN),
     ("blank-wide", f"{{%\u2003{_SLICED}", UNKNOWN),
     ("blank-of-ideographs", f"{{%\u3000{_SLICED}", UNKNOWN),
 )
+_DOCUMENTS = (  # JSON to one reader, a template to another
+    ("texts", '["{{ [", ", x.__class__.__mro__, ", "] }}"]'),
+    ("key", '{"{{ x.__class__ }}": 1}'),
+    ("lines", '["{{ ["]\n[", x.__class__, "]\n["] }}"]\n'),
+    ("raw", '["{% raw %}", "{# {% endraw %}{{ x.__class__ }} #}"]'),
+)
+_FAR = "# a\n" * (((1 << 20) - 4500) // 4)
 
 TEXT_CASES = (
+    *(Case(f"template-json-{name}", file("chat_template.jinja", text), UNSAFE, JINJA) for name, text in _DOCUMENTS),
+    *(
+        Case(f"yaml-tag-{name}", file("x.yaml", f"{_FAR}%TAG{between} tag:yaml.org,2002:\n--- {tag}\n"), UNSAFE)
+        for name, between, tag in (
+            ("far-apart", " " * 5000 + "!e!", "!e!python/name:os.system"),
+            ("by-a-long-name", f" !{'e' * 5000}!", f"!{'e' * 5000}!python/name:os.system"),
+        )
+    ),
     *(Case(f"template-text-{name}", file("x.yaml", text), expected, JINJA) for name, text, expected in _PARTS),
     Case("template-text-large", file("x.txt", "a\n" * (9 << 20) + "{{ x"), UNKNOWN),
     *(Case(f"text-model-{name}", file("x.txt", text), UNKNOWN) for name, text in _MODELS),

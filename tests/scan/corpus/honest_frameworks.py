@@ -260,6 +260,12 @@ CHAT = (
     "{{ '<|' + message['role'] + '|>' + message.content | trim }}{% if loop.last and add_generation_prompt %}"
     "{{ raise_exception('no') if messages | length == 0 else '' }}{% endif %}{% endfor %}"
 )
+BESIDE = (
+    "{%- for m in messages %}{# an answer's neighbours #}{%- if loop.first or messages[loop.index0 - 1].role != '' %}"
+    "{{- '\\n' + m.content | default('') }}{%- endif %}{{ loop.index0 % 2 ~ m.role if loop.index0 % 2 == 0 and m }}\n"
+    "{%- endfor %}{{ messages | map('tojson') | join }}{{ tools | tojson(indent=4) }}{{ '%s: %d' % (m.role, 3) }}\n"
+)
+MARKS = {"marks": ["{{", "}}"], "{{name}}": "{{ name }}", "chat_template": [CHAT, BESIDE]}
 TRANSFORMERS = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 32, "_name_or_path": "bert"}
 
 PLAIN_TEXTS = (
@@ -349,6 +355,8 @@ CASES = (
     Case("lightgbm-one-leaf", lightgbm(objective="regression", min_data_in_leaf=50), SAFE),
     Case("gguf-by-hand", gguf(setting("a", "b"), tensors=(tensor("x", (8,)), tensor("y", (8,), 32)), data=64), SAFE),
     Case("gguf-chat-template", template(CHAT), SAFE),
+    Case("template-file", lambda folder: written(folder / "chat_template.jinja", BESIDE), SAFE),
+    Case("settings-with-marks", lambda folder: written(folder / "x.json", json.dumps(MARKS)), SAFE),
     Case("settings-of-transformers", lambda folder: written(folder / "config.json", json.dumps(TRANSFORMERS)), SAFE),
     Case(
         "settings-with-template", lambda folder: written(folder / "t.json", json.dumps({"chat_template": CHAT})), SAFE

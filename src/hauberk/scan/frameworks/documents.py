@@ -16,7 +16,7 @@ from hauberk.scan.formats import Format
 from hauberk.scan.frameworks import json_text, keras_config, xgboost
 from hauberk.scan.frameworks.json_text import nodes
 from hauberk.scan.frameworks.templates import RULES as TEMPLATE_RULES
-from hauberk.scan.frameworks.templates import examine_template
+from hauberk.scan.frameworks.templates import examine_document, examine_template
 from hauberk.scan.inert import text
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -126,7 +126,10 @@ def examine(content: Content, examination: Examination) -> str:
                 return text.examine(content, examination)  # a section of an INI file, a date in brackets
         else:
             json_text.find_repeated(repeated, examination)
-            return _examine_value(value, examination, settings=_may_hold_settings(raw))
+            kind = _examine_value(value, examination, settings=_may_hold_settings(raw))
+            if _is_marked(raw):
+                examine_document(raw.decode("utf-8", "replace"), _marked(value, examination), examination)
+            return kind
     return _examine_value(json_text.parse(content, examination), examination)
 
 
@@ -224,10 +227,23 @@ def _named_code(each: dict[str, Any]) -> Iterator[str]:
             yield f"type: {kind}"
 
 
+def _is_marked(text: Any) -> bool:
+    """Whether there is a mark of code in a text, or in its bytes."""
+    if isinstance(text, bytes):
+        return b"{{" in text or b"{%" in text
+    return isinstance(text, str) and ("{{" in text or "{%" in text)
+
+
+def _marked(value: Any, examination: Examination) -> Iterator[str]:
+    """The texts with marks of code in a value, keys left out."""
+    for _, each in nodes(value, examination):
+        yield from filter(_is_marked, each.values() if isinstance(each, dict) else each)
+
+
 def _examine_templates(each: dict[str, Any] | list[Any], examination: Examination, where: str) -> None:
     """Texts that are templates by their place, or might be one by their marks."""
     for key, inner in each.items() if isinstance(each, dict) else enumerate(each):
-        if isinstance(inner, str) and ("{{" in inner or "{%" in inner):
+        if _is_marked(inner):
             place = f"{where}.{key}" if where else str(key)
             certain = "chat_template" in place or key == "template"
             examine_template(inner, examination, place, certain=certain)
@@ -255,7 +271,8 @@ def _plain(value: Any) -> bool:
 
 def _examine_lines(raw: bytes, examination: Examination) -> str:
     """One JSON value a line."""
-    reader, settings = json_text.Reader(), _may_hold_settings(raw)
+    reader, settings, marked = json_text.Reader(), _may_hold_settings(raw), _is_marked(raw)
+    templates: list[str] = []
     for count, line in enumerate(raw.split(b"\n")):
         if count % 1024 == 0:
             examination.check_time()
@@ -265,6 +282,10 @@ def _examine_lines(raw: bytes, examination: Examination) -> str:
             except StopScan:
                 return "json-lines"
             _examine_value(value, examination, settings=settings)  # XGBoost reads the first value and no further
+            if marked:
+                templates += _marked(value, examination)
+    if marked:
+        examine_document(raw.decode("utf-8", "replace"), templates, examination)
     return "json-lines"
 
 

@@ -55,17 +55,20 @@ _BEGIN = re.compile(r"\{%[-+]?\s*raw\s*-?%\}|\{[{%#][-+]?")
 _ANY_BEGIN = re.compile(r"(?=(\{[{%][-+]?))")
 _END_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
 _TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<number>0[xXoObB][\da-fA-F_]+|\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d[\d_]*)?)|(?P<name>(?:\w|[^\x00-\x7f\s])+)"
-    r"|(?P<text>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")|(?P<sign>//|\*\*|[=!<>]=|[-+/*%~\[\](){}<>=.:|,;])",
+    r"\s*+(?:(?P<sign>//|\*\*|[=!<>]=|[-+/*%~\[\](){}<>=.:|,;])"
+    r"|(?P<number>0[xXoObB][\da-fA-F_]+|\d[\d_]*(?:\.\d[\d_]*)?(?:[eE][+-]?\d[\d_]*)?)"
+    r"|(?P<name>(?:\w++|[^\x00-\x7f\s])++)|(?P<text>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")|)",
     re.DOTALL,
 )
+"""A word and the blanks in front of it; no word where no sign of Jinja's follows."""
 _NEW_LINE = re.compile(r"\r\n?")
 _LARGEST = 1 << 18  # several times what the longest of well-known models have
 _LARGEST_IN_PARTS = 1 << 17
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
+_WORDS = frozenset({"name", "text"})
 _IS = Token("name", "is")
-_SIGNS = {sign: Token("sign", sign) for sign in (*"-+/*%~[](){}<>=.:|,;", "//", "**", "==", "!=", "<=", ">=")}
-_STEPS = {_SIGNS[sign]: step for signs, step in (("([{", 1), (")]}", -1)) for sign in signs}
+_STEPS = dict.fromkeys("([{", 1) | dict.fromkeys(")]}", -1)
+_ENDING = frozenset("-+%}")
 
 
 def code_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
@@ -92,12 +95,14 @@ def code_of(text: str, check_time: Callable[[], None]) -> Iterator[Code]:
         if "raw" in mark:
             end = _END_RAW.search(text, begin.end())
             if end is None:
-                raise RefusedError("raw text that does not end")
+                _refuse_open("raw text", text[begin.end() :])
+                return
             at = end.end()
         elif mark.startswith("{#"):
             close = text.find("#}", begin.start() + 2)
             if close < 0:
-                raise RefusedError("a comment that does not end")
+                _refuse_open("a comment", text[begin.end() :])
+                return
             at = close + 2
         else:
             code, at = words.code(begin.end(), mark)
@@ -131,6 +136,7 @@ class _Words:
     def __init__(self, text: str, most: int) -> None:
         self._text = text
         self._most = self._left = most
+        self._known: dict[str, Token] = {}
 
     def code(self, start: int, mark: str) -> tuple[Code, int]:
         """The code behind a mark, and where it ends, its own mark included."""
@@ -138,44 +144,53 @@ class _Words:
         end = "%}" if statement else "}}"
         tokens: list[Token] = []
         at, depth, prose = start, 0, not statement
-        while True:
-            if not depth:
-                trimmed = self._text[at : at + 1] in {"-", "+"}
-                if self._text.startswith(end, at + trimmed):
-                    return Code(self._text[start:at], statement, tokens), at + trimmed + 2
-            token, at = self._word(at)
-            if token is None:
-                continue
-            depth += _STEPS.get(token, 0)
-            if depth < 0:
-                raise RefusedError("a bracket that nothing opens")
-            if prose and token.kind == "name":
-                prose = token != _IS  # what a test is given may stand beside it
-                if prose and tokens and _stand_apart(tokens[-1], token):
-                    raise RefusedError(f"words side by side: {self._text[start:at]!r}")
-            tokens.append(token)
+        known, limit = self._known, start + self._left
+        try:
+            for found in _TOKEN.finditer(self._text, start):
+                at = found.end()
+                if at > limit:
+                    raise TooLargeError(f"more than {self._most} letters of code")
+                if not (group := found.lastindex):
+                    break
+                value = found[group]
+                if not depth and value in _ENDING:
+                    close = at - (value not in {"-", "+"})
+                    if self._text.startswith(end, close):
+                        at = close + 2
+                        return Code(self._text[start : found.start(group)], statement, tokens), at
+                token = known.get(value) or self._new(str(found.lastgroup), value)
+                if value in _STEPS:
+                    depth += _STEPS[value]
+                    if depth < 0:
+                        raise RefusedError("a bracket that nothing opens")
+                if prose and token.kind in _WORDS:
+                    prose = token != _IS  # what a test is given may stand beside it
+                    if prose and tokens and _stand_apart(tokens[-1], token):
+                        raise RefusedError(f"words side by side: {self._text[start:at]!r}")
+                tokens.append(token)
+        finally:
+            self._left -= at - start
+        raise RefusedError(f"a sign that means nothing: {self._text[at : at + 20]!r}")
 
-    def _word(self, at: int) -> tuple[Token | None, int]:
-        """The word at a place, none for blanks, and where it ends."""
-        found = _TOKEN.match(self._text, at)
-        if found is None:
-            raise RefusedError(f"a sign that means nothing: {self._text[at : at + 20]!r}")
-        kind, value = str(found.lastgroup), found.group()
-        self._left -= len(value)
-        if self._left < 0:
-            raise TooLargeError(f"more than {self._most} letters of code")
-        if kind == "sign":
-            return _SIGNS[value], found.end()
-        if kind == "space":
-            return None, found.end()
+    def _new(self, kind: str, value: str) -> Token:
+        """A word that was not met before."""
         if kind == "name" and not value.isidentifier():
             raise RefusedError(f"a name with a sign in it: {value!r}")
-        return Token(kind, _meaning(value[1:-1]) if kind == "text" else value), found.end()
+        token = Token(kind, _meaning(value[1:-1]) if kind == "text" else value)
+        self._known[value] = token
+        return token
+
+
+def _refuse_open(what: str, rest: str) -> None:
+    """Jinja refuses what does not end, but not where the text ends at once."""
+    if rest.strip():
+        raise RefusedError(f"{what} that does not end")
 
 
 def _stand_apart(before: Token, token: Token) -> bool:
-    """Whether a name must not follow a word in an expression."""
-    return before.kind == "name" and not {before.value, token.value} & _KEYWORDS
+    """Whether a name or a text must not follow a word in an expression."""
+    kinds = {before.kind, token.kind}
+    return "name" in kinds <= _WORDS and not {before.value, token.value} & _KEYWORDS
 
 
 def _meaning(quoted: str) -> str:

@@ -6,6 +6,7 @@ Grammar: https://jinja.palletsprojects.com/en/stable/templates/#expressions.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -266,7 +267,7 @@ class Reader:
             if self.skip("*", "**"):
                 found.append(Node("spread", "", (self.expression(),)))
             elif self.next.kind == "name" and following == [Token("sign", "=")]:
-                name = self.name()
+                name = unicodedata.normalize("NFKC", self.name())  # it becomes one of Python's, which does so
                 self.expect("=")
                 found.append(Node("keyword", name, (self.expression(),)))
             else:

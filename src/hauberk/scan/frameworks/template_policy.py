@@ -7,7 +7,7 @@ the spot. So nothing that a template puts together reaches anything, and what it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -39,10 +39,12 @@ _APPLYING = {"map": (0, _APPLIED), "select": (0, _TESTS), "reject": (0, _TESTS)}
 _APPLYING |= dict.fromkeys(("selectattr", "rejectattr"), (1, _TESTS))  # at which place a filter or a test is named
 _WIDENING = {"tojson": "indent", "indent": "width", "round": "precision"}
 _WIDEST, _REPEATED_MOST = 64, 1_000  # blanks of an indent and figures in front of each; copies of a text
+_ONE = Node("number", "1")
 _LONGEST_NUMBER = 7
 _ANY_ARGUMENTS = words("self super varargs kwargs")
 _FORMATTING = words("format format_map")
 _FILLED = re.compile(r"(?:[^{}]|\{\{|\}\}|\{\w*\})*", re.ASCII)
+_FACTORS = words("* / // %")
 _PERCENT = re.compile(r"(?:[^%]|%%|%[sdrfi])*")
 _FRAMES = "(?:gi|cr|ag|tb)_(?:frame|code)|f_(?:globals|builtins|locals|back|code)|co_consts"
 _INWARD = re.compile(rf"(?:^|[.,])(?:_|(?:{_FRAMES})(?:[.,]|$))")
@@ -50,6 +52,7 @@ _INWARD = re.compile(rf"(?:^|[.,])(?:_|(?:{_FRAMES})(?:[.,]|$))")
 _LEADS_INWARD = "a name of something inward"
 _LOOKS_ALL_UP = "the filter attr"
 _COMPUTED = "something looked up by a name that is not written out"
+_FIELDS = "a text with fields that may look something up"
 
 
 class Objection(NamedTuple):
@@ -59,7 +62,7 @@ class Objection(NamedTuple):
         code: Where it stands.
         what: What is wrong, in words.
         attack: Whether it names something inward, or puts a name together of parts with underscores at their ends.
-        lookup: Whether it is an attack, or something is looked up by a name that is not written out.
+        lookup: Whether it is an attack, or something may be looked up by a name that is not written out.
     """
 
     code: Code
@@ -88,7 +91,7 @@ def objections(reading: Reading, check_time: Callable[[], None]) -> Iterator[Obj
             what = policy.objection(node) or (policy.uncalled(node) if id(node) not in called else "")
             if what:
                 attack = what in {_LEADS_INWARD, _LOOKS_ALL_UP} or _joins_underscores(node)
-                yield Objection(expression.code, what, attack, attack or what == _COMPUTED)
+                yield Objection(expression.code, what, attack, attack or what in {_COMPUTED, _FIELDS})
 
 
 def _joins_underscores(node: Node) -> bool:
@@ -139,6 +142,7 @@ class _Policy:
                 return "" if plain else "a key that is not written out"
         large = node.kind == "number" and len(node.value) > _LONGEST_NUMBER
         refused = large or node.kind == "spread" or (node.kind == "test" and node.value not in _TESTS)
+        refused |= node.kind == "keyword" and node.value == "caller"  # a macro takes it for its block, and calls it
         return f"the {node.kind} {node.value}" if refused else ""
 
     def _of_call(self, node: Node) -> str:
@@ -154,11 +158,18 @@ class _Policy:
         if called.kind != "attribute":
             return "a call of what was looked up"
         base = called.parts[0]
-        if called.value == "format" and base.kind == "text" and _FILLED.fullmatch(base.value):
-            return ""  # neither attributes nor a width
+        if called.value in _FORMATTING:
+            return self._of_format(called.value, base)
         cycles = called == Node("attribute", "cycle", (Node("name", "loop"),))
         allowed = called.value in _METHODS and called.value not in self._kept
         return "" if cycles or allowed else f"a call of {called.value}"
+
+    def _of_format(self, name: str, base: Node) -> str:
+        """Fields without attributes and widths, in a text that is written out, are no objection."""
+        if name == "format" and base.kind == "text" and _FILLED.fullmatch(base.value):
+            return ""
+        other = base.kind in {"name", "foreign", "attribute", "call"} or (base.kind == "text" and "_" not in base.value)
+        return f"a call of {name}" if other else _FIELDS
 
     def _of_subscript(self, key: Node) -> str:
         if key.kind == "text":
@@ -170,16 +181,23 @@ class _Policy:
         signs = node.value.split()
         if "**" in signs:
             return "a power"
-        for sign, left, right in zip(signs, node.parts, node.parts[1:], strict=False):
+        figures = False  # whether what is multiplied or divided, up to the left part, is made of numbers only
+        for before, sign, left, right in zip(["", *signs], signs, node.parts, node.parts[1:], strict=False):
+            joined = before in _FACTORS
+            figures = self._numbers.is_number(left) and (figures or not joined)
             if sign == "*":
                 small = is_small(left, _REPEATED_MOST) or is_small(right, _REPEATED_MOST)
                 number = self._numbers.is_number(left) and self._numbers.is_number(right)
                 if not (small and (number or "text" in {left.kind, right.kind}) and signs.count("*") == 1):
                     return "something that is repeated"
-            plain = left.kind == "text" and _PERCENT.fullmatch(left.value)
-            if sign == "%" and not (plain or self._numbers.is_number(left)):
+            if sign == "%" and not (figures or (_is_plain(left) and not joined)):
                 return "a text that is filled in to a width"
         return ""
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a node is a text that `%` fills in to no width."""
+    return node.kind == "text" and _PERCENT.fullmatch(node.value) is not None
 
 
 def leads_inward(name: str) -> bool:
@@ -208,13 +226,20 @@ def _of_filter(node: Node) -> str:
         if wrong := _of_name(part.value) if part.kind in {"text", "number"} else _COMPUTED:
             return wrong
     at, applied = _APPLYING.get(name, (len(positional), _TESTS))
+    if positional[at:] and positional[at].kind == "text" and name == "map":
+        handed = [part for part in given if part is not positional[0]]
+        if wrong := _of_filter(Node("filter", positional[0].value, (node.parts[0], *handed))):
+            return wrong
     if positional[at:] and not _is_one_of(positional[at], applied):
         return f"the filter or test {positional[at].value}" if positional[at].kind == "text" else _COMPUTED
-    if name in _WIDENING:
-        widths = [named.get(_WIDENING[name], Node("number", "0")), *positional[:1]]
-        if not all(is_small(part, _WIDEST) or part.value in {"none", "None"} for part in widths):
-            return "blanks or figures of any number"
-    return ""
+    return _of_widths(_WIDENING[name], positional, named) if name in _WIDENING else ""
+
+
+def _of_widths(keyword: str, positional: Sequence[Node], named: Mapping[str, Node]) -> str:
+    """Which of them is the width depends on who brings the filter, so each that has a place must be small."""
+    widths = [part for part in (*positional, named.get(keyword, _ONE)) if part.kind != "constant"]
+    small = (is_small(part, _WIDEST) or (part.kind == "text" and len(part.value) <= _WIDEST) for part in widths)
+    return "" if all(small) else "blanks or figures of any number"
 
 
 def _is_one_of(node: Node, names: AbstractSet[str]) -> bool:

@@ -6,8 +6,12 @@ leading underscores lead to Python's own functions, and no template has use for 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
 from hauberk.scan.examination import Examination
@@ -75,6 +79,7 @@ _NAMES = re.compile(
     r"|func_globals|gi_frame|f_globals|get_flashed_messages|url_for|lipsum)\b"
 )
 _OTHER = re.compile(r"^-?\s*(?:include|import|from|extends)\b")
+_NO_SETTINGS = ("{%", "{{")  # what neither YAML nor INI nor TOML begins with, but for keys that are no text
 _LARGEST = 1 << 20  # four times the code that is read
 _ACTING = words("[ ( | * ** %")
 
@@ -89,8 +94,32 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
         certain: Whether it is a template. Any other text is taken for one if it has statements, or expressions that do
             more than name something, and nothing in it is certain to be refused by Jinja.
     """
-    if "{" not in text:
-        return
+    if "{" in text and _examine_whole(text, examination, place, certain=certain) is None:
+        examine_parts(text, examination, place)
+
+
+def examine_text(text: str, meanings: Iterable[str], examination: Examination) -> None:
+    """Look at a text that may be a template, or hold some: a value of YAML is one without what stands around it.
+
+    What a template hides, in comments and between `raw` and `endraw`, such a value may be; and names that a template
+    binds are not bound in a value of its own, unless no such file begins as the text does.
+
+    Args:
+        text: All of it.
+        meanings: What it stands for to somebody who takes a part out of it.
+        examination: Reported to.
+    """
+    known = _examine_whole(text, examination, "text", certain=False)
+    if not text.lstrip().startswith(_NO_SETTINGS):
+        known = None
+    for meant in dict.fromkeys((text, *meanings)):
+        examine_parts(meant, examination, "text" if meant == text else "text in quotes", known or frozenset())
+
+
+def _examine_whole(
+    text: str, examination: Examination, place: str, *, certain: bool
+) -> AbstractSet[tuple[Token, ...]] | None:
+    """Look at a text that Jinja takes; returns the words of its code, and nothing where Jinja refuses it."""
     codes: list[Code] = []
     trouble: UnreadableTemplateError | None = None
     try:
@@ -98,15 +127,15 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
     except UnreadableTemplateError as error:
         trouble = error
     if not certain and isinstance(trouble, RefusedError):
-        examine_parts(text, examination, place)
-        return
+        return None
     for code in codes:
         _examine_words(code, examination, place)
+    known = frozenset(map(_words_of, codes))
     if not certain and not (trouble or any(map(_acts, codes))):
-        return
+        return known
     if len(text) > _LARGEST:
         examination.find(TOO_LARGE, f"{len(text)} characters", at=place)
-        return
+        return known
     examination.find(PRESENT, f"{len(text)} characters", at=place)
     _examine_patterns(text, examination, place)
     try:
@@ -116,9 +145,51 @@ def examine_template(text: str, examination: Examination, place: str, *, certain
         _report(found, examination, place)
     except (UnreadableTemplateError, RecursionError) as error:
         examination.find(_rule_of(error), shown(str(error)), at=place)
+    return known
 
 
-def examine_parts(text: str, examination: Examination, place: str) -> None:
+def _words_of(code: Code) -> tuple[Token, ...]:
+    """What code says, however its texts are written."""
+    return (Token("sign", "{%" if code.statement else "{{"), *code.tokens)
+
+
+def examine_document(text: str, inner: Iterable[str], examination: Examination) -> None:
+    """Look at a text of JSON as a template: who renders a file does not ask whether it is JSON.
+
+    Where all of its code stands within the texts of the document, nothing is left to be looked at.
+
+    Args:
+        text: All of it.
+        inner: What the texts in it stand for; each is looked at on its own.
+        examination: Reported to.
+    """
+    try:
+        found = [_of_json(code.source) for code in code_of(text, examination.check_time)]
+        if Counter(found) == Counter(_sources(inner, examination)):
+            return
+    except RefusedError:
+        return
+    except TooLargeError:  # reported below
+        pass
+    examine_template(text, examination, "the whole text", certain=False)
+
+
+def _sources(texts: Iterable[str], examination: Examination) -> Iterator[str]:
+    for text in texts:
+        with contextlib.suppress(RefusedError):
+            yield from (code.source for code in code_of(text, examination.check_time))
+
+
+def _of_json(source: str) -> str:
+    """What a part of a text of JSON stands for; it itself where it is more than that."""
+    with contextlib.suppress(ValueError):
+        return str(json.loads(f'"{source}"', strict=False))
+    return source
+
+
+def examine_parts(
+    text: str, examination: Examination, place: str, known: AbstractSet[tuple[Token, ...]] = frozenset()
+) -> None:
     """Look at what may be code in a text that Jinja would refuse as a whole: somebody may take a part out of it.
 
     Prose has braces, too: where nothing reads as a statement, only what looks up by a name counts.
@@ -127,9 +198,11 @@ def examine_parts(text: str, examination: Examination, place: str) -> None:
         text: All of it.
         examination: Reported to.
         place: Where it stands, in words.
+        known: The words of code that was looked at in another way.
     """
     try:
-        reading = Reading(parts_of(text, examination.check_time), examination.check_time, whole=False)
+        parts = (code for code in parts_of(text, examination.check_time) if _words_of(code) not in known)
+        reading = Reading(parts, examination.check_time, whole=False)
         acting = any(code.statement for code in reading.read)
         found = objections(reading, examination.check_time)
         _report((each for each in found if acting or each.lookup), examination, place)

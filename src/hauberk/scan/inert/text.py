@@ -16,7 +16,7 @@ from hauberk.scan.examination import Examination
 from hauberk.scan.formats import Format
 from hauberk.scan.frameworks.templates import RULES as TEMPLATE_RULES
 from hauberk.scan.frameworks.templates import TOO_LARGE as TEMPLATE_TOO_LARGE
-from hauberk.scan.frameworks.templates import examine_parts, examine_template
+from hauberk.scan.frameworks.templates import examine_text
 from hauberk.scan.inert import quoted, text_models
 from hauberk.scan.report import Outcome, Rule, Severity, shown
 
@@ -74,6 +74,8 @@ _TAG = re.compile(rb"(?<![\w/%=&.!#~+)'*;@$>-])!(?=[\w!<%])[^\s\[\]{}()\"|`]*+")
 _FOREIGN = re.compile(rb"[!:](?:python|ruby|java|php)/|!!javax?\.")
 _SHORTHAND = re.compile(rb"%TAG[ \t]+![\w-]*!?[ \t]+([^\s\x85]+)")
 """Wherever it stands: readers of YAML end lines at more signs than others, and step over a byte order mark."""
+_FAR_SHORTHAND = re.compile(rb"%TAG[ \t](?=[ \t\w!-]{1000})[ \t\w!-]{76}")
+"""One whose parts stand so far apart that a piece of the text may hold one of them alone."""
 _PYTHON_TAG = "tag:yaml.org,2002:python/"
 _TARGET = re.compile(rb"""(?<!\w)_target_(?!\w)(?:["']?\s*[:=]\s*["']?([\w.]+))?""")
 _CODE = re.compile(
@@ -100,7 +102,8 @@ _CODE_WORDS = (
 )
 _FENCE = re.compile(rb"^[ \t]*+(?:```|~~~)([^\n]*+)", re.MULTILINE)
 _TEMPLATE_MOST = 16 << 20  # of a text that may be a template is looked at
-_TEMPLATE_MARK = re.compile(rb"\{%[-+]?[\s\x1c-\x1f\x80-\xff]*[a-z]|\{\{[^}]")  # Jinja skips what Unicode calls blank
+_TEMPLATE_MARK = re.compile(rb"\{%[-+]?[\s\x1c-\x1f\x80-\xff]*(?:[a-z]|\Z)|\{\{[^}]")
+"""Jinja skips what Unicode calls blank, and what follows may lie in the next piece."""
 _BREAK = rb"(?:[\r\n]|\xc2\x85|\xe2\x80[\xa8\xa9])"  # what ends a line in YAML
 _ESCAPED_NAME = re.compile(rb"\\(?:[xuU][\da-fA-F]|" + _BREAK + rb")")
 _ESCAPED_MARK = re.compile(rb"\\(?:x|u00|U000000)(?:7[bB]|25)|\{\\" + _BREAK)
@@ -173,10 +176,7 @@ def _examine_template(data: bytes, examination: Examination) -> None:
     if len(data) > _TEMPLATE_MOST:  # whether Jinja would refuse the rest cannot be said
         examination.find(TEMPLATE_TOO_LARGE, f"more than {_TEMPLATE_MOST} bytes", at="text")
     text = data[:_TEMPLATE_MOST].decode("utf-8", "replace")
-    examine_template(text, examination, "text", certain=False)
-    for unquoted in (quoted.unescaped, quoted.single):
-        if (meant := unquoted(text)) != text:
-            examine_parts(meant, examination, "text in quotes")
+    examine_text(text, (quoted.unescaped(text), quoted.single(text)), examination)
 
 
 def _may_hold_template(block: bytes) -> bool:
@@ -228,6 +228,8 @@ def _examine_yaml(block: bytes, start: int, examination: Examination) -> None:
             prefix = found.group(1).decode("utf-8", "replace")
             if "%" in prefix or _PYTHON_TAG.startswith(prefix) or prefix.startswith(_PYTHON_TAG):
                 examination.find(YAML_OBJECT, shown(found.group(0)), at=start + found.start())
+        for found in _FAR_SHORTHAND.finditer(block):
+            examination.find(YAML_OBJECT, shown(found.group(0)), at=start + found.start())
 
 
 def _examine_targets(block: bytes, start: int, examination: Examination) -> None:

@@ -81,6 +81,7 @@ _PARTS = (  # what Jinja refuses as a whole, and takes in parts
     ("quoted-format", 'a: "{{ \\"{0._x}\\".format(x) }}"\n', UNKNOWN),
     ("sign-format", "{{ ? }}{{ ('{0.' ~ a ~ '}').format(x) }}", UNKNOWN),
     ("sign-groups", "{{ ? }}{{ [x] | map('groupby', a) }}", UNKNOWN),
+    ("sign-groups-each", "{{ ? }}{{ [[x]] | map('map', 'groupby', a) }}", UNKNOWN),
     ("sign-groups-inward", "{{ ? }}{{ [x] | map('groupby', 'gi_frame') }}", UNSAFE),
     ("far-apart", "a" * ((1 << 20) - 4500) + "{%" + " " * 5000 + "set a = x.__class__ %}", UNSAFE),
     ("blank-of-no-width", f"{{%\u00a0{_SLICED}", UNKNOWN),

@@ -386,6 +386,7 @@ TREE_CASES = (
         )
     ),
     Case("xgboost-text-for-numbers", xgboost(_set("left_children", 0, "x")), UNKNOWN),
+    Case("xgboost-template", xgboost(lambda learner: learner.update(attributes={"a": "{{ x.__class__ }}"})), UNSAFE),
     Case("xgboost-no-trees", xgboost(lambda learner: learner.clear()), UNKNOWN),
     Case("xgboost-endless-array", ubjson(b"[$l#L" + b"\x7f" + b"\xff" * 7), UNKNOWN, "https://ubjson.org"),
     Case("xgboost-deep-arrays", ubjson(b"[" * 10_000), UNKNOWN, "https://ubjson.org"),

@@ -128,7 +128,8 @@ def examine(content: Content, examination: Examination) -> str:
             json_text.find_repeated(repeated, examination)
             kind = _examine_value(value, examination, settings=_may_hold_settings(raw))
             if _is_marked(raw):
-                examine_document(raw.decode("utf-8", "replace"), _marked(value, examination), examination)
+                examined = _marked(value, examination) if kind == "json" else ()  # in models no template is looked for
+                examine_document(raw.decode("utf-8", "replace"), examined, examination)
             return kind
     return _examine_value(json_text.parse(content, examination), examination)
 
@@ -281,8 +282,8 @@ def _examine_lines(raw: bytes, examination: Examination) -> str:
                 value = json_text.parse_text(line, examination, place=f"line {count + 1}", reader=reader)
             except StopScan:
                 return "json-lines"
-            _examine_value(value, examination, settings=settings)  # XGBoost reads the first value and no further
-            if marked:
+            kind = _examine_value(value, examination, settings=settings)  # XGBoost reads the first value and no further
+            if marked and kind == "json":
                 templates += _marked(value, examination)
     if marked:
         examine_document(raw.decode("utf-8", "replace"), templates, examination)

@@ -226,9 +226,10 @@ def _of_filter(node: Node) -> str:
         if wrong := _of_name(part.value) if part.kind in {"text", "number"} else _COMPUTED:
             return wrong
     at, applied = _APPLYING.get(name, (len(positional), _TESTS))
-    if positional[at:] and positional[at].kind == "text" and name == "map":
+    if name == "map" and positional and positional[0].kind == "text":
         handed = [part for part in given if part is not positional[0]]
-        if wrong := _of_filter(Node("filter", positional[0].value, (node.parts[0], *handed))):
+        applied_filter = Node("filter", positional[0].value, (node.parts[0], *handed))
+        if wrong := _COMPUTED if applied_filter.value == "map" else _of_filter(applied_filter):
             return wrong
     if positional[at:] and not _is_one_of(positional[at], applied):
         return f"the filter or test {positional[at].value}" if positional[at].kind == "text" else _COMPUTED

@@ -138,6 +138,13 @@ def test_what_the_sandbox_of_jinja_refuses_is_unsafe(code):
             "{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}"
             "{% for i in range(rest | length) %}{{ rest[i]['content'] if rest[i].x is string else '' }}{% endfor %}"
         ),
+        "{% set l, n = [], namespace(l=[]) %}{% for m in messages %}{{ l.append(m) or n.l.append(m.id) }}{% endfor %}",
+        "{% macro f(m) %}{% for k, v in m.items() %}{{ k ~ f(v) }}{{ f(v) }}{% endfor %}{% endmacro %}{{ f(tools) }}",
+        (
+            "{% macro f(m) %}{% set n = namespace(x='') %}{% for p in m %}{% set n.x = n.x ~ p.text %}{% endfor %}"
+            "{{ n.x }}{% endmacro %}{% for m in messages %}{% set content = f(m.content) %}{{ content }}{% endfor %}"
+        ),
+        "{% set tools = tools | tojson %}{% set l = l | map('trim') | list %}{% set a = a ~ b | replace('c', 'd') %}",
         "os.system in plain text, {{ 'popen' }} in quotes",
     ],
 )

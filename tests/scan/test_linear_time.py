@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from observed import LIMITS, observe, watching
 
 from hauberk.scan.archives import torch_script
+from hauberk.scan.examination import Examination, ScanLimits
 from hauberk.scan.frameworks import templates
 from hauberk.scan.pickles.signs import signs
 from hauberk.scan.report import Verdict
@@ -84,6 +85,33 @@ def test_no_text_makes_other_expressions_slow():
     assert not list(torch_script._FULL_NAME.finditer(b"w" * (1 << 17)))
     assert templates._without_text("'" + "\\'" * (1 << 16)).startswith("'\\'")
     assert time.process_time() - started < 1  # it was minutes
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        lambda n: f"{{% set {_names(n // 14)} = [{'x,' * (n // 4)}] %}}",
+        lambda n: f"{{% set {_names(n // 14)} = [{_names(n // 14)}] %}}",
+        lambda n: f"{{% macro f({_names(n // 14)}) %}}{{% endmacro %}}" + "{{ f(a1=x) }}" * (n // 26),
+        lambda n: "{% set l = [] %}{{ [" + "l.append(l)," * (n // 12) + "] }}",
+        lambda n: "{{ [" + "x[y]," * (n // 5) + "] }}",
+        lambda n: "{% if a %}" + "{% elif a %}" * (n // 12) + "{% endif %}",
+        lambda n: "".join(f"{{% set n.b{i} = n.b{i} ~ n %}}" for i in range(n // 26)) + "{% set n = namespace() %}",
+        lambda n: f"{{% set x = ({_names(n // 7).replace(',', '~')}){'|trim' * 150}{' if c' * 40} %}}",
+    ],
+    ids=["one-list", "one-list-of-names", "macro", "appended", "one-code", "branches", "namespace", "depth"],
+)
+def test_templates_take_time_that_grows_with_the_text(template):
+    """Many names that get one list of many names took a minute in 64 KiB, past any deadline."""
+    started = time.process_time()
+    examination = Examination(ScanLimits(seconds=60))
+    templates.examine_template(template(1 << 16), examination, "template")
+    assert "scan-out-of-time" not in {finding.rule for finding in examination.findings}
+    assert time.process_time() - started < 5
+
+
+def _names(count: int) -> str:
+    return ",".join(f"a{i}" for i in range(count))
 
 
 def test_what_an_open_quote_begins_is_not_taken_for_text():

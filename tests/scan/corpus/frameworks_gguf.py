@@ -45,6 +45,43 @@ def _in_rounds(code: str) -> str:
     return "{% set n = namespace(a='a', b=[]) %}{% for i in range(99) %}" + code + "{% endfor %}"
 
 
+ONE_LIST = "{% set l = ['a'] %}{% set k = l %}{% set d = {'l': l} %}{% for i in range(99) %}"
+GROWING = (
+    ("list-of-its-own", ONE_LIST + "{% if l.append(l | join) %}{% endif %}{% endfor %}"),
+    ("list-in-a-dictionary", ONE_LIST + "{% if d['l'].append(d['l'] | join) %}{% endif %}{% endfor %}"),
+    ("list-by-attribute", ONE_LIST + "{% if d.l.append(d.l | join) %}{% endif %}{% endfor %}"),
+    ("list-by-another-name", ONE_LIST + "{% if k.append(l | join) %}{% endif %}{% endfor %}"),
+    ("list-by-a-loop", ONE_LIST + "{% for x in [l] %}{% if x.append(l | join) %}{% endif %}{% endfor %}{% endfor %}"),
+    ("list-by-a-filter", ONE_LIST + "{% if ([l] | first).append(l | join) %}{% endif %}{% endfor %}"),
+    ("list-that-is-handed-in", _in_rounds("{% if messages[0].append(messages[0] | join) %}{% endif %}")),
+    (
+        "list-by-a-macro",
+        "{% macro f(x, y) %}{% if x.append(y | join) %}{% endif %}{% endmacro %}"
+        + ONE_LIST
+        + "{{ f(l, l) }}{% endfor %}",
+    ),
+    ("list-of-a-macro", ONE_LIST + "{% macro f() %}{{ l | join }}{% endmacro %}{{ l.append(f()) }}{% endfor %}"),
+    ("by-subscript", _in_rounds("{% set n.a = n['a'] ~ n['a'] %}")),
+    ("by-map", _in_rounds("{% set n.a = [n, n] | map(attribute='a') | join %}")),
+    ("by-the-whole", _in_rounds("{% set n.a = n ~ n %}")),
+    ("by-a-parameter", "{% macro f(x) %}{% set n.a = x ~ x %}{% endmacro %}" + _in_rounds("{{ f(n.a) }}")),
+    ("by-a-namespace-handed-on", "{% macro f(x) %}{% set n.a = x.a ~ x.a %}{% endmacro %}" + _in_rounds("{{ f(n) }}")),
+    ("by-a-macro", "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}" + _in_rounds("{% set n.a = f(n.a) %}")),
+    ("by-a-macro-in-itself", "{% macro f(x) %}{{ f(x ~ x) if x | length < 999 }}{% endmacro %}{{ f('a') }}"),
+    (
+        "by-a-caller",
+        "{% macro f() %}{{ caller() }}{{ caller() }}{% endmacro %}"
+        + _in_rounds("{% set n.a %}{% call f() %}{{ n.a }}{% endcall %}{% endset %}"),
+    ),
+    ("by-elements-before", _in_rounds("{% for x in [n.a, ''] %}{% set n.a = n.a ~ loop.previtem %}{% endfor %}")),
+    ("by-quotes", _in_rounds("{% set n.a = n.a | tojson %}")),
+    ("by-a-filter-of-a-block", _in_rounds("{% set n.a | replace('a', 'aa') %}{{ n.a }}{% endset %}")),
+    ("by-signs-between", _in_rounds("{% set n.a = n.a | list | string %}")),
+    ("by-escapes", _in_rounds("{% set n.a = n.a | replace('a', '&') | e | replace('m', 'a') %}")),
+)
+"""Each was twice as long after each round, at least, in plain Jinja."""
+
+
 def template(code: str) -> Callable[[Path], Path]:
     """A GGUF file with a chat template."""
     return gguf(setting("tokenizer.chat_template", code))
@@ -215,6 +252,7 @@ GGUF_CASES = (
             ("doubled-by-itself", _in_rounds("{% set n.a = n.a.replace('a', n.a) %}")),
             ("doubled-by-letters", _in_rounds("{% set n.a = n.a | replace('a', 'aa') %}")),
             ("doubled-by-format", _in_rounds("{% set n.a = '{0}{0}'.format(n.a) %}")),
+            *((f"doubled-{name}", code) for name, code in GROWING),
             (
                 "rounds-that-grow",
                 "{% set n = namespace(a=9) %}{% set n.a = n.a + n.a %}{% for a in range(n.a) %}{% endfor %}",

@@ -78,6 +78,10 @@ class Numbers:
                 return node.parts[:2]
         return (_NEVER,)
 
+    def is_namespace(self, node: Node) -> bool:
+        """Whether a node is a name that stands for a namespace, wherever it is bound."""
+        return node.kind in {"name", "foreign"} and node.value in self._namespaces
+
     def is_number(self, node: Node) -> bool:
         """Whether a node of the reading can be nothing but a number, a truth, none or undefined."""
         if id(node) not in self._known:

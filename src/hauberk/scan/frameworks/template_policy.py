@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hauberk.scan.frameworks.template_code import Code
 from hauberk.scan.frameworks.template_grammar import Node, called_name, walk, words
-from hauberk.scan.frameworks.template_growth import doubled
+from hauberk.scan.frameworks.template_growth import growing
 from hauberk.scan.frameworks.template_numbers import Numbers, is_small
 from hauberk.scan.frameworks.template_reading import FUNCTIONS, Reading
 
@@ -81,8 +81,8 @@ def objections(reading: Reading, check_time: Callable[[], None]) -> Iterator[Obj
     for code, what in reading.strange:
         yield Objection(code, what)
     numbers = Numbers(reading, check_time)
-    for binding in doubled(reading, numbers, check_time):
-        yield Objection(binding.code, f"{binding.name.strip('.()')} gets twice what it was")
+    for code, what in growing(reading, numbers, check_time):
+        yield Objection(code, what)
     policy = _Policy(reading, numbers)
     for expression in reading.expressions:
         check_time()

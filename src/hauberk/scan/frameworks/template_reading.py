@@ -38,11 +38,12 @@ class Binding(NamedTuple):
     """A value that a name gets.
 
     Attributes:
-        name: The name; with a point in front it is an attribute of some namespace.
+        name: The name; with a point in front it is an attribute of some namespace, with brackets behind it is what a
+            macro, or the block of a `call`, puts out.
         value: The value; `OUTPUT` where it is a part of something, or text that was put out.
         code: Where it stands.
-        made_of: The value, or what it is a part of, or all that was put out, in a loop or a filter as `repeated`;
-            `OUTPUT` where a macro is called.
+        made_of: The value, or what it is a part of, or all that was put out, in a loop as `repeated`. In pieces of a
+            text `OUTPUT` of what a macro is handed.
     """
 
     name: str
@@ -58,6 +59,9 @@ class _Block(NamedTuple):
     branches: list[set[str]]
     takers: tuple[str, ...]
     output: list[Node]
+    own: frozenset[str] = frozenset()
+    scope: str = ""
+    filters: Node = OUTPUT
 
 
 class Reading:
@@ -72,7 +76,7 @@ class Reading:
     Attributes:
         expressions: In order. Names that are not certainly bound where they stand are of the kind `foreign`.
         bindings: What names get.
-        macros: Parameters, by the name of the macro.
+        macros: Parameters, by the name of the macro: as they are written, and as they are called here.
         read: What could be read.
         strange: Statements that no prompt needs, and why.
 
@@ -86,7 +90,7 @@ class Reading:
         self.read: list[Code] = []
         self.expressions: list[Expression] = []
         self.bindings: list[Binding] = []
-        self.macros: dict[str, list[str]] = {}
+        self.macros: dict[str, dict[str, str]] = {}
         self.strange: list[tuple[Code, str]] = []
         self._blocks = [_Block("", set(), frozenset(), [], (), [])]
         self._statements: dict[str, Callable[[Reader], None]] = {
@@ -114,7 +118,7 @@ class Reading:
             check_time()
             self._code = expression.code
             for node in walk(expression.node):
-                self._hand_over(node.parts[1:], self.macros.get(called_name(node), []))
+                self._hand_over(node.parts[1:], self.macros.get(called_name(node), {}))
 
     def _read(self, reader: Reader) -> None:
         if self._whole and not all(token.value.isascii() for token in self._code.tokens if token.kind == "name"):
@@ -144,14 +148,25 @@ class Reading:
                 reader.step()
 
     def _open(
-        self, kind: str, bound: Iterable[str] = (), after: Iterable[str] = (), takers: Iterable[str] = ()
+        self,
+        kind: str,
+        bound: Iterable[str] = (),
+        after: Iterable[str] = (),
+        takers: Iterable[str] = (),
+        filters: Node = OUTPUT,
+        scope: str = "",
     ) -> None:
-        """A block begins, with names that are bound in it, those that it binds then, and who gets its output."""
+        """A block begins, with names that are bound in it, those that it binds then, and who gets its output.
+
+        `filters` of `OUTPUT` are what is done to it; `scope` sets a macro's own names apart from those outside.
+        """
         if not self._whole:
             return
         if len(self._blocks) > _DEEPEST:
             raise TooLargeError(f"more than {_DEEPEST} statements in one another")
-        self._blocks.append(_Block(kind, set(bound), frozenset(after), [], tuple(takers), []))
+        own = frozenset(bound)
+        scope = scope or self._blocks[-1].scope
+        self._blocks.append(_Block(kind, {*own}, frozenset(after), [], tuple(takers), [], own, scope, filters))
 
     def _close(self, kind: str) -> None:
         if not self._whole:
@@ -164,11 +179,11 @@ class Reading:
         self._blocks[-1].bound.update(block.after)
         if block.kind == "if else":
             self._blocks[-1].bound.update(block.bound.intersection(*block.branches))
-        output = Node("output", "", tuple(block.output))
+        output = _filtered(block.filters, Node("output", "", tuple(block.output)))
         for name in block.takers:
             self._bind(name, OUTPUT, made_of=output)
         if not block.takers:
-            repeated = block.kind.startswith(("for", "filter"))
+            repeated = block.kind.startswith("for")
             self._blocks[-1].output.append(Node("repeated", "", (output,)) if repeated else output)
 
     def _read_if(self, reader: Reader) -> None:
@@ -190,14 +205,16 @@ class Reading:
         block = self._blocks.pop()
         if block.kind != before:
             raise UnreadableTemplateError("a branch of nothing")
-        self._blocks.append(_Block(kind, set(), block.after, [*block.branches, block.bound], (), block.output))
+        block.branches.append(block.bound)
+        self._blocks.append(_Block(kind, set(), block.after, block.branches, (), block.output, scope=block.scope))
 
     def _read_for(self, reader: Reader) -> None:
         target = reader.targets("in")
         reader.expect("in")
         value = self._note(reader.several(conditional=False))
         each = COUNT if called_name(value) == "range" else OUTPUT
-        self._open("for", [*self._assign(target, each, value)])
+        self._open("for", [name.value for name in walk(target) if name.kind == "name"])
+        self._blocks[-1].bound.update(self._assign(target, each, value))
         if sum(block.kind == "for" for block in self._blocks) > _LOOPS_MOST:
             self.strange.append((self._code, f"more than {_LOOPS_MOST} loops in one another"))
         if reader.skip("if"):
@@ -205,6 +222,7 @@ class Reading:
         if reader.skip("recursive"):
             self.strange.append((self._code, "a loop that calls itself"))
         self._blocks[-1].bound.add("loop")
+        self.bindings.append(Binding("loop", OUTPUT, self._code, value))  # it has the elements before and behind
 
     def _read_set(self, reader: Reader) -> None:
         target = reader.targets("=")
@@ -213,13 +231,11 @@ class Reading:
             self._blocks[-1].bound.update([*self._assign(target, value, value)])
         else:
             names = [*self._assign(target, OUTPUT, OUTPUT)]
-            self._note(self._filters(reader, OUTPUT))
-            self._open("set", after=names, takers=names)
+            self._open("set", after=names, takers=names, filters=self._note(self._filters(reader, OUTPUT)))
 
     def _read_filter(self, reader: Reader) -> None:
         """Filters of what is put out in a block; the first one needs no bar."""
-        self._note(self._filters(reader, reader.filter(OUTPUT)))
-        self._open("filter")
+        self._open("filter", filters=self._note(self._filters(reader, reader.filter(OUTPUT))))
 
     def _filters(self, reader: Reader, node: Node) -> Node:
         while reader.skip("|"):
@@ -230,27 +246,34 @@ class Reading:
         name = reader.name()
         reader.expect("(")
         parameters = self._parameters(reader)
-        if name in self.macros.keys() | _RESERVED:
+        if name in self.macros or name in _RESERVED:
             self.strange.append((self._code, f"a second {name}"))
-        self.macros[name] = parameters
-        self._open("macro", parameters)
+        self._open("macro", parameters, takers=[f"{name}()"], scope=f"@{name}")
+        self._bind_parameters(parameters)
+        self.macros[name] = {parameter: self._scoped(parameter) for parameter in parameters}
 
-    def _parameters(self, reader: Reader) -> list[str]:
+    def _parameters(self, reader: Reader) -> dict[str, Node | None]:
         """Parameters; what stands for one that nothing is handed to is read as it is outside of the macro."""
-        names: list[str] = []
+        found: dict[str, Node | None] = {}
         while not reader.skip(")"):
-            if names:
+            if found:
                 reader.expect(",")
-            names.append(reader.name())
-            self._bind(names[-1], *([self._note(reader.expression())] if reader.skip("=") else []))
-        return names
+            name = reader.name()
+            found[name] = self._note(reader.expression()) if reader.skip("=") else None
+        return found
+
+    def _bind_parameters(self, parameters: dict[str, Node | None]) -> None:
+        for name, value in parameters.items():
+            self._bind(name, *([] if value is None else [value]))
 
     def _read_call(self, reader: Reader) -> None:
-        names = self._parameters(reader) if reader.skip("(") else []
+        names = self._parameters(reader) if reader.skip("(") else {}
         self._blocks[-1].output.append(self._note(reader.expression()))
+        if names:
+            self.strange.append((self._code, "a block that is handed something by its caller"))
+        self._open("call", names, takers=["caller()"])
         for name in names:
             self._bind(name, OUTPUT)
-        self._open("call", names)
 
     def _read_do(self, reader: Reader) -> None:
         self._note(reader.several())
@@ -275,7 +298,13 @@ class Reading:
     def _bind(self, name: str, *values: Node, made_of: Node | None = None) -> None:
         if name in _RESERVED:
             self.strange.append((self._code, f"{name}, which means something else"))
+        name = self._scoped(name)
         self.bindings += (Binding(name, value, self._code, made_of or value) for value in values)
+
+    def _scoped(self, name: str) -> str:
+        """A name, with the name of a macro behind where it is the macro's own."""
+        block = next((block for block in reversed(self._blocks) if name in block.own), self._blocks[0])
+        return name + block.scope
 
     def _note(self, node: Node) -> Node:
         node = self._resolved(node)
@@ -290,12 +319,23 @@ class Reading:
         """The same, its names sorted by whether something certainly binds them."""
         if node.kind == "name" and not (self._whole and any(node.value in block.bound for block in self._blocks)):
             return Node("foreign", node.value)
+        if node.kind == "name":
+            return Node("name", self._scoped(node.value))
         return Node(node.kind, node.value, tuple(self._resolved(part) for part in node.parts)) if node.parts else node
 
-    def _hand_over(self, given: Sequence[Node], names: list[str]) -> None:
-        """What a macro is called with comes to its parameters."""
-        for index, part in enumerate(given):
-            if part.kind == "keyword" and part.value in names:
-                self._bind(part.value, part.parts[0], made_of=OUTPUT)
-            elif part.kind != "keyword" and index < len(names):
-                self._bind(names[index], part, made_of=OUTPUT)
+    def _hand_over(self, given: Sequence[Node], names: dict[str, str]) -> None:
+        """What a macro is called with comes to its parameters, which in pieces are not told from other names."""
+        handed = [
+            (names[part.value], part.parts[0]) for part in given if part.kind == "keyword" and part.value in names
+        ]
+        handed += [pair for pair in zip(names.values(), given, strict=False) if pair[1].kind != "keyword"]
+        for name, value in handed:
+            self._bind(name, value, made_of=value if self._whole else OUTPUT)
+
+
+def _filtered(filters: Node, output: Node) -> Node:
+    """What was put out, behind its filters."""
+    if filters == OUTPUT:
+        return output
+    base, *given = filters.parts
+    return Node(filters.kind, filters.value, (_filtered(base, output), *given))

@@ -211,8 +211,12 @@ def examine_parts(
 
 
 def _report(found: Iterable[Objection], examination: Examination, place: str) -> None:
+    told: set[tuple[int, str, bool]] = set()
     for each in found:
-        examination.find(ATTACK if each.attack else UNUSUAL, f"{each.what}: {_words(each.code)}", at=place)
+        examination.check_time()
+        if (what := (id(each.code), each.what, each.attack)) not in told:  # long code may be wrong in many places
+            told.add(what)
+            examination.find(ATTACK if each.attack else UNUSUAL, f"{each.what}: {_words(each.code)}", at=place)
 
 
 def _rule_of(error: UnreadableTemplateError | RecursionError) -> Rule:

@@ -6,6 +6,7 @@ which run whatever instructions the first bytes happen to be.
 
 from __future__ import annotations
 
+import codecs
 import struct
 from typing import Any
 
@@ -46,6 +47,12 @@ _FLATBUFFERS = {b"PTMF": "a program of TorchScript", b"ET12": "a program of Exec
 _CONTAINERS = frozenset({"tar", "torch-legacy-tar"})  # their members lie in them as they are, and are examined
 _HDF5 = frozenset({"hdf5", "keras-h5"})
 _BEFORE_GRAPHS = frozenset({"tar", "torch-legacy-tar", "safetensors", "gguf"})  # nobody asked whether they are ONNX
+_TEXTS = frozenset(
+    {"text", "json", "json-lines", "keras-config", "xgboost-json", "jupyter-notebook", "mxnet-json", "catboost-json"}
+)  # their own readers look for templates
+_TEMPLATE_MOST, _BLOCK = 16 << 20, 1 << 16
+_WHOLE = "the whole text"
+_INSIDE = frozenset(bytes([code]) for code in range(0x80, 0xC2))  # what no text in UTF-8 begins with
 _UNPICKLED = frozenset({"pickle", "joblib", "pytorch-stream", "pickle-embedded"})  # examined as what they are
 
 
@@ -73,6 +80,8 @@ def examine_overlays(content: Content, examination: Examination) -> None:
         examination.find(POLYGLOT, "reads as an ONNX model, too: protobuf skips what it does not know")
     if examination.verdict is not Verdict.UNSAFE and examination.format not in _UNPICKLED:
         _examine_beginning(content, examination)
+    if examination.verdict is not Verdict.UNSAFE and examination.format not in _TEXTS and head[:1] not in _INSIDE:
+        _examine_as_text(content, examination)
 
 
 def _examine_end(content: Content, examination: Examination, place: int) -> None:
@@ -90,6 +99,29 @@ def _reads_as_onnx(content: Content) -> bool:
     from hauberk.scan.graphs.recognition import recognise_binary  # noqa: PLC0415 - formats know overlays
 
     return recognise_binary(content.head(64), content)
+
+
+def _examine_as_text(content: Content, examination: Examination) -> None:
+    """A model that is text all through may be read as a template, by the name of its file."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    pieces: list[str] = []
+    marked, last = False, ""
+    for at in range(0, content.size, _BLOCK):
+        examination.check_time()
+        try:
+            piece = decoder.decode(content.read(at, min(_BLOCK, content.size - at)), final=at + _BLOCK >= content.size)
+        except UnicodeDecodeError:
+            return
+        marked |= any(mark in last + piece for mark in ("{{", "{%"))
+        last = piece[-1:]
+        if at < _TEMPLATE_MOST:
+            pieces.append(piece)
+    if marked:
+        from hauberk.scan.frameworks import templates  # noqa: PLC0415 - formats know overlays
+
+        if content.size > _TEMPLATE_MOST:
+            examination.find(templates.TOO_LARGE, f"{content.size} bytes, and the marks of one", at=_WHOLE)
+        templates.examine_template("".join(pieces), examination, _WHOLE, certain=False)
 
 
 def _hdf5_start(content: Content) -> int:

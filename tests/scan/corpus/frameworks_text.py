@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
+import tarfile
+
 from corpus import UNKNOWN, UNSAFE, Case
 from corpus.frameworks_files import file, settings
+from corpus.messages import FIXTURES
 
 GRAPH = '{ graph_def { node { name: "a" op: "WriteFile" } } }\n'
 KERNELS = "https://huggingface.co/docs/transformers/attention_interface"
 JINJA = "https://nvd.nist.gov/vuln/detail/CVE-2024-34359"
 HYPER = "https://github.com/speechbrain/HyperPyYAML"
+
+_INWARD = "{{x.__class__}}"
+
+
+def _tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(f"{_INWARD}.txt"))
+    return buffer.getvalue()
+
+
+def _tensors() -> bytes:
+    tensor = {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}
+    header = json.dumps({"__metadata__": {"a": _INWARD}, "w": tensor}, separators=(",", ":")).ljust(112).encode()
+    return len(header).to_bytes(8, "little") + header + b"a"
+
+
+_OTHERS = (
+    ("a-pickle", pickle.dumps([_INWARD], 0)),
+    ("an-archive", _tar()),
+    ("tensors", _tensors()),
+    ("trees", (FIXTURES / "lightgbm_linear.txt").read_bytes().replace(b"Column_0", _INWARD.encode(), 1)),
+)
+"""Models that are text all through, which whoever looks for a template by its name takes for one."""
 
 _MODELS = (
     ("graph-behind-comment", f"# a model\n\n  saved_model_schema_version : 1\nmeta_graphs  {GRAPH}"),
@@ -106,6 +136,7 @@ TEXT_CASES = (
         )
     ),
     *(Case(f"template-text-{name}", file("x.yaml", text), expected, JINJA) for name, text, expected in _PARTS),
+    *(Case(f"template-that-is-{name}", file("chat_template.jinja", data), UNSAFE, JINJA) for name, data in _OTHERS),
     Case("template-text-large", file("x.txt", "a\n" * (9 << 20) + "{{ x"), UNKNOWN),
     *(Case(f"text-model-{name}", file("x.txt", text), UNKNOWN) for name, text in _MODELS),
     Case("text-model-wide", file("x.xml", '<PMML version="4.4"/>'.encode("utf-16")), UNKNOWN),

@@ -29,7 +29,7 @@ _ONCE, _PERHAPS, _TWICE = 2, 3, 4  # in halves
 _SPLITTING = words("split rsplit splitlines")
 _ATTRIBUTES = "."  # what all namespaces keep
 _Key = str | int
-"""A name, of what macros put out with brackets behind, of attributes of namespaces with a point in front; or a value."""
+"""A name, with brackets behind of what a macro puts out, with a point in front of what namespaces keep; or a value."""
 _Names = dict[str, int]
 
 

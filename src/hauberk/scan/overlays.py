@@ -50,7 +50,7 @@ _BEFORE_GRAPHS = frozenset({"tar", "torch-legacy-tar", "safetensors", "gguf"})  
 _TEXTS = frozenset(
     {"text", "json", "json-lines", "keras-config", "xgboost-json", "jupyter-notebook", "mxnet-json", "catboost-json"}
 )  # their own readers look for templates
-_TEMPLATE_MOST, _BLOCK = 16 << 20, 1 << 16
+_TEMPLATE_LARGE, _TEMPLATE_MOST, _BLOCK = 1 << 20, 16 << 20, 1 << 16
 _WHOLE = "the whole text"
 _INSIDE = frozenset(bytes([code]) for code in range(0x80, 0xC2))  # what no text in UTF-8 begins with
 _UNPICKLED = frozenset({"pickle", "joblib", "pytorch-stream", "pickle-embedded"})  # examined as what they are
@@ -102,7 +102,10 @@ def _reads_as_onnx(content: Content) -> bool:
 
 
 def _examine_as_text(content: Content, examination: Examination) -> None:
-    """A model that is text all through may be read as a template, by the name of its file."""
+    """A model that is text all through may be read as a template, by the name of its file.
+
+    Zeros are text, too, and tensors may be gigabytes of them: a large content with one is no template.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     pieces: list[str] = []
     marked, last = False, ""
@@ -111,6 +114,8 @@ def _examine_as_text(content: Content, examination: Examination) -> None:
         try:
             piece = decoder.decode(content.read(at, min(_BLOCK, content.size - at)), final=at + _BLOCK >= content.size)
         except UnicodeDecodeError:
+            return
+        if content.size > _TEMPLATE_LARGE and "\0" in piece:
             return
         marked |= any(mark in last + piece for mark in ("{{", "{%"))
         last = piece[-1:]

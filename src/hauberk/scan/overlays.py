@@ -6,7 +6,6 @@ which run whatever instructions the first bytes happen to be.
 
 from __future__ import annotations
 
-import codecs
 import struct
 from typing import Any
 
@@ -50,9 +49,6 @@ _BEFORE_GRAPHS = frozenset({"tar", "torch-legacy-tar", "safetensors", "gguf"})  
 _TEXTS = frozenset(
     {"text", "json", "json-lines", "keras-config", "xgboost-json", "jupyter-notebook", "mxnet-json", "catboost-json"}
 )  # their own readers look for templates
-_TEMPLATE_LARGE, _TEMPLATE_MOST, _BLOCK = 1 << 20, 16 << 20, 1 << 16
-_WHOLE = "the whole text"
-_INSIDE = frozenset(bytes([code]) for code in range(0x80, 0xC2))  # what no text in UTF-8 begins with
 _UNPICKLED = frozenset({"pickle", "joblib", "pytorch-stream", "pickle-embedded"})  # examined as what they are
 
 
@@ -80,7 +76,7 @@ def examine_overlays(content: Content, examination: Examination) -> None:
         examination.find(POLYGLOT, "reads as an ONNX model, too: protobuf skips what it does not know")
     if examination.verdict is not Verdict.UNSAFE and examination.format not in _UNPICKLED:
         _examine_beginning(content, examination)
-    if examination.verdict is not Verdict.UNSAFE and examination.format not in _TEXTS and head[:1] not in _INSIDE:
+    if examination.verdict is not Verdict.UNSAFE and examination.format not in _TEXTS and head[:1] < b"\x80":
         _examine_as_text(content, examination)
 
 
@@ -102,31 +98,10 @@ def _reads_as_onnx(content: Content) -> bool:
 
 
 def _examine_as_text(content: Content, examination: Examination) -> None:
-    """A model that is text all through may be read as a template, by the name of its file.
+    """A model that is text all through may be read as a template, by the name of its file."""
+    from hauberk.scan.inert.text import examine_as_template  # noqa: PLC0415 - formats know overlays
 
-    Zeros are text, too, and tensors may be gigabytes of them: a large content with one is no template.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    pieces: list[str] = []
-    marked, last = False, ""
-    for at in range(0, content.size, _BLOCK):
-        examination.check_time()
-        try:
-            piece = decoder.decode(content.read(at, min(_BLOCK, content.size - at)), final=at + _BLOCK >= content.size)
-        except UnicodeDecodeError:
-            return
-        if content.size > _TEMPLATE_LARGE and "\0" in piece:
-            return
-        marked |= any(mark in last + piece for mark in ("{{", "{%"))
-        last = piece[-1:]
-        if at < _TEMPLATE_MOST:
-            pieces.append(piece)
-    if marked:
-        from hauberk.scan.frameworks import templates  # noqa: PLC0415 - formats know overlays
-
-        if content.size > _TEMPLATE_MOST:
-            examination.find(templates.TOO_LARGE, f"{content.size} bytes, and the marks of one", at=_WHOLE)
-        templates.examine_template("".join(pieces), examination, _WHOLE, certain=False)
+    examine_as_template(content, examination)
 
 
 def _hdf5_start(content: Content) -> int:

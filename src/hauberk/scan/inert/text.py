@@ -63,7 +63,8 @@ TOO_LARGE = Rule(
 )
 RULES = (TOO_LARGE, YAML_OBJECT, CALLABLE, TARGET, SCRIPT, *text_models.RULES, *TEMPLATE_RULES)
 
-_BLOCK = 1 << 20
+_HEAD, _BLOCK = 1 << 12, 1 << 20
+_SMALL = 1 << 20
 _OVERLAP = 1 << 12
 _WIDE_MOST = 64 << 20
 _CONTROL = bytes(code for code in range(256) if code < 0x20 and code not in b"\t\n\f\r\x1b") + b"\x7f"
@@ -122,14 +123,15 @@ def recognise(head: bytes, content: Content) -> bool:
     return not _holds_control(head) and _decodes(content, "utf-8")
 
 
-def _decodes(content: Content, encoding: str) -> bool:
+def _decodes(content: Content, encoding: str, *, controls: bool = False) -> bool:
+    """Whether all of it does, in UTF-8 without control characters unless these are taken; other bytes end at once."""
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
-        for at in range(0, content.size, _BLOCK):
-            block = content.read(at, min(_BLOCK, content.size - at))
-            if encoding == "utf-8" and _holds_control(block):
+        for at in (0, *range(_HEAD, content.size, _BLOCK)):
+            block = content.read(at, min(_BLOCK if at else _HEAD, content.size - at))
+            if encoding == "utf-8" and not controls and _holds_control(block):
                 return False
-            decoder.decode(block, final=at + _BLOCK >= content.size)
+            decoder.decode(block, final=at + len(block) == content.size)
     except UnicodeDecodeError:
         return False
     return True
@@ -157,7 +159,7 @@ def blocks(content: Content, examination: Examination) -> Iterator[tuple[int, by
 
 def examine(content: Content, examination: Examination) -> str:
     """Look for what names code or is code; returns what kind of text it is."""
-    head = content.head(4096)
+    head = content.head(_HEAD)
     if head.startswith((b"#!", b"@echo", b"@ECHO")):
         examination.find(SCRIPT, shown(head.split(b"\n")[0]), at=0)
     template = b""
@@ -169,6 +171,27 @@ def examine(content: Content, examination: Examination) -> str:
     if template:
         _examine_template(template, examination)
     return "text"
+
+
+def examine_as_template(content: Content, examination: Examination) -> None:
+    """Look at a content of another format as whoever takes it for a template by its name does, if all of it is UTF-8.
+
+    Zeros are text, too, and tensors may be gigabytes of them: of a large content with control characters no more than
+    the beginning is read.
+
+    Args:
+        content: Any.
+        examination: Reported to.
+
+    Raises:
+        StopScan: Time is up.
+    """
+    if not _decodes(content, "utf-8", controls=content.size <= _SMALL):
+        return
+    for _, block in blocks(content, examination):
+        if _may_hold_template(block):
+            _examine_template(content.read(0, min(content.size, _TEMPLATE_MOST + 1)), examination)
+            return
 
 
 def _examine_template(data: bytes, examination: Examination) -> None:

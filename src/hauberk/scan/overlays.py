@@ -1,7 +1,7 @@
 """One file, two formats: what a second reader would find in a content that a first one was recognised by.
 
-Two kinds of readers do not mind what a file begins with: those of zip archives, which look at the end, and unpicklers,
-which run whatever instructions the first bytes happen to be.
+Three kinds of readers do not mind what a file begins with: those of zip archives, which look at the end, unpicklers,
+which run whatever instructions the first bytes happen to be, and those who take any text for YAML or a template.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _UNPICKLED = frozenset({"pickle", "joblib", "pytorch-stream", "pickle-embedded"}
 
 
 def examine_overlays(content: Content, examination: Examination) -> None:
-    """Find what other readers would find in what was recognised: archives, programs, hostile pickles.
+    """Find what other readers would find in what was recognised: archives, programs, hostile pickles, texts.
 
     Args:
         content: What was recognised. Zip archives are examined by their own reader; these and tar archives, whose
@@ -76,8 +76,10 @@ def examine_overlays(content: Content, examination: Examination) -> None:
         examination.find(POLYGLOT, "reads as an ONNX model, too: protobuf skips what it does not know")
     if examination.verdict is not Verdict.UNSAFE and examination.format not in _UNPICKLED:
         _examine_beginning(content, examination)
-    if examination.verdict is not Verdict.UNSAFE and examination.format not in _TEXTS and head[:1] < b"\x80":
-        _examine_as_text(content, examination)
+    if examination.verdict is not Verdict.UNSAFE and examination.format not in _TEXTS:
+        from hauberk.scan.inert.text import examine_as_text  # noqa: PLC0415 - formats know overlays
+
+        examine_as_text(content, examination)
 
 
 def _examine_end(content: Content, examination: Examination, place: int) -> None:
@@ -95,13 +97,6 @@ def _reads_as_onnx(content: Content) -> bool:
     from hauberk.scan.graphs.recognition import recognise_binary  # noqa: PLC0415 - formats know overlays
 
     return recognise_binary(content.head(64), content)
-
-
-def _examine_as_text(content: Content, examination: Examination) -> None:
-    """A model that is text all through may be read as a template, by the name of its file."""
-    from hauberk.scan.inert.text import examine_as_template  # noqa: PLC0415 - formats know overlays
-
-    examine_as_template(content, examination)
 
 
 def _hdf5_start(content: Content) -> int:

@@ -19,10 +19,10 @@ HYPER = "https://github.com/speechbrain/HyperPyYAML"
 _INWARD = "{{x.__class__}}"
 
 
-def _tar() -> bytes:
+def _tar(before: str = "") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo(f"{_INWARD}.txt"))
+        archive.addfile(tarfile.TarInfo(f"{before}{_INWARD}.txt"))
     return buffer.getvalue()
 
 
@@ -35,7 +35,9 @@ def _tensors() -> bytes:
 _OTHERS = (
     ("a-pickle", pickle.dumps([_INWARD], 0)),
     ("an-archive", _tar()),
+    ("an-archive-beyond-ascii", _tar("é")),
     ("tensors", _tensors()),
+    ("a-pickle-and-yaml", b'Va: !!python/object/apply:builtins.eval ["1"]\nM: .'),
     ("trees", (FIXTURES / "lightgbm_linear.txt").read_bytes().replace(b"Column_0", _INWARD.encode(), 1)),
 )
 """Models that are text all through, which whoever looks for a template by its name takes for one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote_to_bytes
 
 from hauberk.scan.content import Content
@@ -123,11 +123,17 @@ def recognise(head: bytes, content: Content) -> bool:
     return not _holds_control(head) and _decodes(content, "utf-8")
 
 
-def _decodes(content: Content, encoding: str, *, controls: bool = False) -> bool:
-    """Whether all of it does, in UTF-8 without control characters unless these are taken; other bytes end at once."""
+def _decodes(
+    content: Content, encoding: str, *, controls: bool = False, check_time: Callable[[], None] = lambda: None
+) -> bool:
+    """Whether all of it does, in UTF-8 without control characters unless these are taken.
+
+    The first 4 KiB are read alone, so that other contents cost one small read.
+    """
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
         for at in (0, *range(_HEAD, content.size, _BLOCK)):
+            check_time()
             block = content.read(at, min(_BLOCK if at else _HEAD, content.size - at))
             if encoding == "utf-8" and not controls and _holds_control(block):
                 return False
@@ -173,8 +179,8 @@ def examine(content: Content, examination: Examination) -> str:
     return "text"
 
 
-def examine_as_template(content: Content, examination: Examination) -> None:
-    """Look at a content of another format as whoever takes it for a template by its name does, if all of it is UTF-8.
+def examine_as_text(content: Content, examination: Examination) -> None:
+    """Look at a content of another format as those do who take it for YAML or a template by its name, if it is UTF-8.
 
     Zeros are text, too, and tensors may be gigabytes of them: of a large content with control characters no more than
     the beginning is read.
@@ -186,12 +192,15 @@ def examine_as_template(content: Content, examination: Examination) -> None:
     Raises:
         StopScan: Time is up.
     """
-    if not _decodes(content, "utf-8", controls=content.size <= _SMALL):
+    if not _decodes(content, "utf-8", controls=content.size <= _SMALL, check_time=examination.check_time):
         return
-    for _, block in blocks(content, examination):
-        if _may_hold_template(block):
-            _examine_template(content.read(0, min(content.size, _TEMPLATE_MOST + 1)), examination)
-            return
+    template = False
+    for start, block in blocks(content, examination):
+        _examine_yaml(block, start, examination)
+        _examine_targets(block, start, examination)
+        template = template or _may_hold_template(block)
+    if template:
+        _examine_template(content.read(0, min(content.size, _TEMPLATE_MOST + 1)), examination)
 
 
 def _examine_template(data: bytes, examination: Examination) -> None:
